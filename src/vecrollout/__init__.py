@@ -1,0 +1,83 @@
+"""Records what happens in vectorized reinforcement-learning environments, exactly and cheaply."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vecrollout import errors
+from vecrollout.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew, stitch
+from vecrollout.transitions import (
+    Transitions,
+    TransitionsMinimal,
+    TransitionsWithRew,
+    collate_transitions,
+    flatten_trajectories,
+    flatten_trajectories_with_rew,
+)
+from vecrollout.trees import DictObs, TupleObs
+
+if TYPE_CHECKING:
+    from vecrollout.recording.policy import policy_to_callable
+    from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
+    from vecrollout.recording.sb3 import BufferingWrapper
+    from vecrollout.recording.single import CopyingWrapper, RolloutInfoWrapper, unwrap_traj
+    from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
+    from vecrollout.stats import discounted_sum, rollout_stats
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "BufferingWrapper",
+    "CopyingWrapper",
+    "DictObs",
+    "Episode",
+    "RolloutInfoWrapper",
+    "Sink",
+    "Trajectory",
+    "TrajectoryWithRew",
+    "Transitions",
+    "TransitionsMinimal",
+    "TransitionsWithRew",
+    "TupleObs",
+    "collate_transitions",
+    "discounted_sum",
+    "errors",
+    "flatten_trajectories",
+    "flatten_trajectories_with_rew",
+    "generate_trajectories",
+    "generate_transitions",
+    "make_min_episodes",
+    "make_min_timesteps",
+    "make_sample_until",
+    "policy_to_callable",
+    "rollout",
+    "rollout_stats",
+    "stitch",
+    "unwrap_traj",
+]
+
+# Names whose modules load Stable-Baselines3 (and with it torch) or Gymnasium: loaded when they are first asked for.
+_LATE = {
+    "BufferingWrapper": "vecrollout.recording.sb3",
+    "CopyingWrapper": "vecrollout.recording.single",
+    "RolloutInfoWrapper": "vecrollout.recording.single",
+    "discounted_sum": "vecrollout.stats",
+    "generate_trajectories": "vecrollout.recording.rollout",
+    "generate_transitions": "vecrollout.recording.rollout",
+    "make_min_episodes": "vecrollout.recording.stop",
+    "make_min_timesteps": "vecrollout.recording.stop",
+    "make_sample_until": "vecrollout.recording.stop",
+    "policy_to_callable": "vecrollout.recording.policy",
+    "rollout": "vecrollout.recording.rollout",
+    "rollout_stats": "vecrollout.stats",
+    "unwrap_traj": "vecrollout.recording.single",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

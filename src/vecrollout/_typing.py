@@ -1,0 +1,10 @@
+"""Aliases without a better home."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+Info: TypeAlias = dict[str, Any]
+"""What an environment says about a step or a reset beside observation and reward."""
+
+RecordInfos: TypeAlias = Literal["all", "none"] | Sequence[str]
+"""Which entries of infos to keep: all, none, or those of the named keys."""

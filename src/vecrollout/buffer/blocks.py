@@ -1,0 +1,144 @@
+"""Where recorded rows lie in memory.
+
+A block holds `capacity` rows for each of its E environments, environment after environment, so that a run of one
+environment's steps is a slice. Row r keeps an observation, the action taken on it and the reward paid for that; an
+episode's last observation has a row of its own, whose action and reward mean nothing. All columns of a block are
+addressed by the same row numbers: row r of environment e is `e * capacity + r`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vecrollout.errors import DtypeError, ShapeError
+from vecrollout.trees import Array
+
+# PyPy has no reference counts: there a block is never taken for free, and just not recycled.
+_references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: -1)
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """Name, item shape and dtype of one column."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, name: str, array: Array, num_envs: int) -> ColumnSpec:
+        """The spec that fits a row of arrays of all environments.
+
+        Raises:
+            ShapeError: If the array has not one row an environment.
+        """
+        if array.ndim == 0 or len(array) != num_envs:
+            raise ShapeError(f"{name}: expected {num_envs} rows, one an environment, got shape {array.shape}")
+        return cls(name, array.shape[1:], array.dtype)
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one environment's item."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def check(self, array: Array, shape: tuple[int, ...], where: str = "") -> None:
+        """Check that an array fits into the column.
+
+        Raises:
+            ShapeError: If its shape is not the one recorded so far.
+            DtypeError: If its dtype is not the one recorded so far.
+        """
+        cure = "what was recorded before can still be popped; pop it and reset to record data of another kind"
+        if array.shape != shape:
+            raise ShapeError(f"{self.name}{where}: expected shape {shape} as recorded before, got {array.shape}; {cure}")
+        if array.dtype != self.dtype:
+            raise DtypeError(f"{self.name}{where}: expected dtype {self.dtype} as recorded before, got {array.dtype}; {cure}")
+
+
+class Column:
+    """One column's rows in a block, and the two ways to get at them quickly.
+
+    NumPy scatters into a one-dimensional array several times faster than along the first axis of a wider one, so rows
+    are written through `lane`, in which an item is one opaque element.
+    """
+
+    __slots__ = ("base", "dtype", "frozen", "lane", "lane_dtype", "row_shape", "rows", "spec")
+
+    def __init__(self, spec: ColumnSpec, num_envs: int, capacity: int) -> None:
+        self.spec = spec
+        self.dtype = spec.dtype
+        self.row_shape = (num_envs, *spec.shape)
+        size = num_envs * capacity
+        self.base = np.empty((size, *spec.shape), spec.dtype)
+        self.rows = self.base[:]
+        # Slices of `frozen` are read-only: what is handed out must not change what is still to be popped.
+        self.frozen = self.base[:]
+        self.frozen.setflags(write=False)
+        self.lane_dtype: np.dtype[Any] | None = None
+        self.lane = self.rows
+        if spec.shape and spec.item_bytes and not spec.dtype.hasobject:
+            self.lane_dtype = np.dtype((np.void, spec.item_bytes))
+            self.lane = self.base.reshape(-1).view(self.lane_dtype)
+
+    def write(self, index: Array, array: Array) -> None:
+        """Copy `array`, shape `(len(index), *item)`, into the rows `index`."""
+        if self.lane_dtype is None:
+            self.rows[index] = array
+        else:
+            self.lane[index] = array.ravel().view(self.lane_dtype)
+
+
+class Piece(NamedTuple):
+    """A run of `steps` steps of one environment in one block: `steps + 1` observations, from `row` on."""
+
+    block: Block
+    env: int
+    row: int
+    steps: int
+    tick: int
+    """Number of the run's first step in the block's infos."""
+
+    def infos(self) -> list[dict[str, Any]]:
+        """The steps' infos."""
+        width = self.block.num_envs
+        return self.block.infos[self.tick * width + self.env : (self.tick + self.steps) * width : width]
+
+
+class Block:
+    """Columns of one capacity, and the infos of the steps recorded into them, step after step."""
+
+    def __init__(self, num_envs: int, capacity: int, specs: Sequence[ColumnSpec] = ()) -> None:
+        self.num_envs = num_envs
+        self.capacity = capacity
+        self.columns: list[Column] = []
+        self.infos: list[dict[str, Any]] = []
+        self._unshared: list[int] = []
+        self.replace(0, specs)
+
+    @property
+    def specs(self) -> list[ColumnSpec]:
+        """Specs of the columns."""
+        return [column.spec for column in self.columns]
+
+    def replace(self, position: int, specs: Sequence[ColumnSpec]) -> None:
+        """Put new columns in the place of those from `position` on."""
+        made = [Column(spec, self.num_envs, self.capacity) for spec in specs]
+        self.columns = self.columns[:position] + made
+        self._unshared = self._unshared[:position] + [_references(column.base) for column in made]
+
+    def is_shared(self) -> bool:
+        """Whether a view of any column is held by somebody else.
+
+        A view's `base` is always the array that owns the memory, so its reference count tells.
+        """
+        counts = [_references(column.base) for column in self.columns]
+        return counts != self._unshared or -1 in counts
+
+    def item_bytes(self) -> int:
+        """Bytes of one environment's row, all columns together."""
+        return sum(column.spec.item_bytes for column in self.columns)

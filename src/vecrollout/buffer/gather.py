@@ -1,0 +1,165 @@
+"""From runs of rows to trajectories and transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vecrollout.buffer.blocks import Column, Piece
+from vecrollout.trajectory import EndedBy, Episode, TrajectoryWithRew, info_array, trusted
+from vecrollout.transitions import TransitionsWithRew
+from vecrollout.trees import Array, Structure, unflatten
+
+# From this item size on, copying a slice a run is faster than gathering item by item.
+_SLICED_ITEM_BYTES = 1024
+
+
+class Layout(NamedTuple):
+    """Which columns of a block are what, and how their items make up observations and actions."""
+
+    obs: Structure
+    acts: Structure
+    obs_width: int
+    """Number of observation leaves: the block's first columns."""
+    act_width: int
+    """Number of action leaves: the columns behind them; the one after those holds rewards."""
+    keeps_infos: bool
+
+
+class Run(NamedTuple):
+    """Steps of one episode, in one piece a block."""
+
+    pieces: list[Piece]
+    steps: int
+    episode: Episode
+    """The episode, as yet without `start_step` and `ended_by`."""
+    start_step: int
+    ended_by: EndedBy | None
+    terminated: bool
+    truncated: bool
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the environment ended the episode here."""
+        return self.terminated or self.truncated
+
+    @property
+    def episode_steps(self) -> int:
+        """Steps of the episode so far."""
+        return self.start_step + self.steps
+
+
+def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
+    """The run as a trajectory: read-only views where it lies in one piece, else copies."""
+    width = layout.obs_width
+    if len(run.pieces) == 1:
+        piece = run.pieces[0]
+        start, stop = piece.row, piece.row + run.steps
+        columns = piece.block.columns
+        obs = [column.frozen[start : stop + 1] for column in columns[:width]]
+        rest = [column.frozen[start:stop] for column in columns[width:]]
+    else:
+        obs = [_joined(run.pieces, i, 1) for i in range(width)]
+        rest = [_joined(run.pieces, i, 0) for i in range(width, len(run.pieces[0].block.columns))]
+    identity = replace(run.episode, start_step=run.start_step, ended_by=run.ended_by)
+    return trusted(
+        TrajectoryWithRew,
+        {
+            "obs": obs[0] if layout.obs is None else unflatten(layout.obs, obs),
+            "acts": rest[0] if layout.acts is None else unflatten(layout.acts, rest[:-1]),
+            "infos": _infos(run.pieces, run.steps) if layout.keeps_infos else None,
+            "terminal": run.terminal,
+            "terminated": run.terminated,
+            "truncated": run.truncated,
+            "episode": identity,
+            "rews": rest[-1],
+        },
+    )
+
+
+def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
+    """The steps of all runs, run after run, as copies."""
+    ends = np.cumsum([run.steps for run in runs])
+    total = int(ends[-1])
+    flags = np.zeros((3, total), dtype=bool)
+    last = ends - 1
+    for flag, name in zip(flags, ("terminal", "terminated", "truncated"), strict=True):
+        flag[last] = [getattr(run, name) for run in runs]
+    pieces = [piece for run in runs for piece in run.pieces]
+    groups = [list(group) for _, group in groupby(pieces, key=lambda piece: id(piece.block))]
+    width = layout.obs_width
+    columns = range(len(pieces[0].block.columns))
+    obs = [_gathered(groups, i, 0, total) for i in columns[:width]]
+    next_obs = [_gathered(groups, i, 1, total) for i in columns[:width]]
+    rest = [_gathered(groups, i, 0, total) for i in columns[width:]]
+    return trusted(
+        TransitionsWithRew,
+        {
+            "obs": unflatten(layout.obs, obs),
+            "acts": unflatten(layout.acts, rest[:-1]),
+            "infos": _infos(pieces, total) if layout.keeps_infos else info_array([{}] * total),
+            "next_obs": unflatten(layout.obs, next_obs),
+            "dones": flags[0],
+            "terminated": flags[1],
+            "truncated": flags[2],
+            "rews": rest[-1],
+        },
+    )
+
+
+def _joined(pieces: Iterable[Piece], column: int, extra: int) -> Array:
+    """One column of all pieces; with `extra` 1, the last observation too."""
+    slices = [piece.block.columns[column].rows[piece.row : piece.row + piece.steps] for piece in pieces]
+    if extra:
+        last = list(pieces)[-1]
+        slices.append(last.block.columns[column].rows[last.row + last.steps :][:1])
+    return np.concatenate(slices)
+
+
+def _gathered(groups: Iterable[list[Piece]], column: int, shift: int, total: int) -> Array:
+    """One column of all steps; `shift` 1 gives the observations after the steps."""
+    out: Array | None = None
+    at = 0
+    for pieces in groups:
+        source = pieces[0].block.columns[column]
+        if out is None:
+            out = np.empty((total, *source.spec.shape), source.dtype)
+        if source.spec.item_bytes >= _SLICED_ITEM_BYTES or source.dtype.hasobject:
+            for piece in pieces:
+                start = piece.row + shift
+                out[at : at + piece.steps] = source.rows[start : start + piece.steps]
+                at += piece.steps
+        else:
+            index = _rows(pieces, shift)
+            _take(source, index, out[at : at + len(index)])
+            at += len(index)
+    return out  # type: ignore[return-value]  # there is at least one piece
+
+
+def _rows(pieces: Sequence[Piece], shift: int) -> Array:
+    """Row numbers of all steps of pieces in one block."""
+    starts = np.array([piece.row for piece in pieces])
+    steps = np.array([piece.steps for piece in pieces])
+    skipped = starts + shift - (np.cumsum(steps) - steps)
+    return np.arange(steps.sum()) + np.repeat(skipped, steps)
+
+
+def _take(source: Column, index: Array, out: Array) -> None:
+    if source.lane_dtype is not None:
+        out = out.reshape(-1).view(source.lane_dtype)
+    # mode="clip" writes straight into `out`; the default mode goes through a buffer.
+    source.lane.take(index, axis=0, out=out, mode="clip")
+
+
+def _infos(pieces: Sequence[Piece], total: int) -> Any:
+    if len(pieces) == 1:
+        return info_array(pieces[0].infos())
+    return np.fromiter(_chained(pieces), dtype=object, count=total)
+
+
+def _chained(pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
+    return chain.from_iterable(piece.infos() for piece in pieces)

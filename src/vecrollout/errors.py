@@ -1,0 +1,85 @@
+"""The error tree.
+
+    VecrolloutError
+    ├── ShapeError                       (ValueError)    an array has the wrong number of rows or the wrong shape
+    ├── DtypeError                       (ValueError)    an array has the wrong dtype
+    ├── StructureError                   (ValueError)    a dict or tuple of arrays has other keys than expected
+    ├── FlagError                        (ValueError)    `terminal` or `dones` contradicts `terminated` and `truncated`
+    ├── StitchError                      (ValueError)    fragments that do not join into one episode
+    ├── OptionError                      (ValueError)    an argument outside what it may be
+    ├── PolicyError                      (TypeError)     something that cannot act as a policy
+    ├── SpaceMismatchError               (ValueError)    a policy made for other spaces than the environment's
+    ├── StateError                       (ValueError)    a state dict that cannot be made or does not fit
+    ├── MissingTerminalObservationError  (LookupError)   an episode ended and its last observation was not given
+    ├── MissingDependencyError           (ImportError)   an extra that is not installed
+    ├── ProtocolError                    (RuntimeError)  `step` before `reset`, two `step_async` in a row, ...
+    ├── PrematureResetError              (RuntimeError)  `reset` while recorded data waits to be popped
+    ├── EmptyBufferError                 (RuntimeError)  nothing to pop
+    └── BufferFullError                  (RuntimeError)  the next step would hold more than `max_transitions`
+
+Each is also the builtin exception that a caller who does not know this package would catch.
+"""
+
+
+class VecrolloutError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+
+class ShapeError(VecrolloutError, ValueError):
+    """An array has the wrong number of rows or the wrong shape."""
+
+
+class DtypeError(VecrolloutError, ValueError):
+    """An array has the wrong dtype."""
+
+
+class StructureError(VecrolloutError, ValueError):
+    """A dict or tuple of arrays has other keys, or another length, than expected."""
+
+
+class FlagError(VecrolloutError, ValueError):
+    """`terminal` or `dones` contradicts `terminated` and `truncated`."""
+
+
+class StitchError(VecrolloutError, ValueError):
+    """Fragments that do not join into one episode: a gap, an overlap, or a foreign one."""
+
+
+class OptionError(VecrolloutError, ValueError):
+    """An argument outside what it may be."""
+
+
+class PolicyError(VecrolloutError, TypeError):
+    """Something that cannot act as a policy."""
+
+
+class SpaceMismatchError(VecrolloutError, ValueError):
+    """A policy made for other observation or action spaces than the environment's."""
+
+
+class StateError(VecrolloutError, ValueError):
+    """A state dict that cannot be made, or that does not fit the recorder it is loaded into."""
+
+
+class MissingTerminalObservationError(VecrolloutError, LookupError):
+    """An episode ended and the environment did not hand over its last observation."""
+
+
+class MissingDependencyError(VecrolloutError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class ProtocolError(VecrolloutError, RuntimeError):
+    """Calls in an order that no environment allows, such as `step` before `reset`."""
+
+
+class PrematureResetError(VecrolloutError, RuntimeError):
+    """`reset` was called while recorded data waits to be popped."""
+
+
+class EmptyBufferError(VecrolloutError, RuntimeError):
+    """There is nothing to pop."""
+
+
+class BufferFullError(VecrolloutError, RuntimeError):
+    """The next step would make the buffer hold more than `max_transitions`."""
