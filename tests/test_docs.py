@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+import vecrollout
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
@@ -51,6 +53,12 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_python_is_fenced_as_python(page: Path) -> None:
     """Under any other name a block would go untested."""
     assert not {"", "py", "python3", "pycon"} & {block.language for block in blocks(page)}
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    documented = re.findall(r"^::: vecrollout\.(\w+)$", reference, re.MULTILINE)
+    assert sorted(documented) == sorted(vecrollout.__all__)
 
 
 def test_readme_commands_are_what_the_gate_runs() -> None:
