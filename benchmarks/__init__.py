@@ -1,0 +1,1 @@
+"""What recording costs, beside the tools that people use for it today: `python -m benchmarks`."""

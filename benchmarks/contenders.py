@@ -1,0 +1,213 @@
+"""Who is measured: every recorder behind the same few methods.
+
+A contender is opened on a script, which is not timed, and then records it, which is. The loop is written out in every
+class so that no contender pays for a call that the others do without.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from benchmarks.workloads import Obs, Script, ScriptedVecEnv
+
+OURS = "vecrollout"
+IMITATION = "imitation"
+SB3 = "SB3"
+CPPRB = "cpprb"
+FLOOR = "row writes"
+BARE = "bare"
+
+
+class Bare:
+    """No recorder: the environment and the loop, to be subtracted from the others."""
+
+    name: ClassVar[str] = BARE
+    package: ClassVar[str] = "stable_baselines3"
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.venv: Any = ScriptedVecEnv(script)
+        self.first_obs: Obs = None
+
+    def reset(self) -> None:
+        """Start the script over."""
+        self.first_obs = self.venv.reset()
+
+    def record(self) -> None:
+        """Play the whole script."""
+        step = self.venv.step
+        for actions in self.script.actions:
+            step(actions)
+
+
+class Wrapper(Bare):
+    """A `VecEnvWrapper` that records what passes."""
+
+    def pop_transitions(self) -> Any:
+        """Take out everything as transitions."""
+        return self.venv.pop_transitions()
+
+    def pop_trajectories(self) -> Any:
+        """Take out everything as trajectories."""
+        return self.venv.pop_trajectories()
+
+
+class Ours(Wrapper):
+    """The wrapper of this package, with its defaults."""
+
+    name = OURS
+    package = "vecrollout"
+
+    def __init__(self, script: Script) -> None:
+        from vecrollout import BufferingWrapper
+
+        super().__init__(script)
+        self.venv = BufferingWrapper(self.venv)
+
+
+class Imitation(Wrapper):
+    """The wrapper of imitation 1.0.1."""
+
+    name = IMITATION
+    package = "imitation"
+
+    def __init__(self, script: Script) -> None:
+        from imitation.data.wrappers import BufferingWrapper
+
+        super().__init__(script)
+        self.venv = BufferingWrapper(self.venv)
+
+
+class Sb3(Bare):
+    """`ReplayBuffer.add` alone.
+
+    An SB3 algorithm also puts the terminal observations in place of the reset ones first, which is not timed here.
+    """
+
+    name = SB3
+    package = "stable_baselines3"
+
+    def __init__(self, script: Script) -> None:
+        from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+
+        super().__init__(script)
+        workload = script.workload
+        make = DictReplayBuffer if isinstance(workload.observation_space, spaces.Dict) else ReplayBuffer
+        self.buffer = make(
+            script.transitions,
+            workload.observation_space,
+            workload.action_space,
+            device="cpu",
+            n_envs=workload.num_envs,
+            handle_timeout_termination=True,
+        )
+
+    def record(self) -> None:
+        """Play and add the whole script."""
+        step, add = self.venv.step, self.buffer.add
+        obs = self.first_obs
+        for actions in self.script.actions:
+            next_obs, rews, dones, infos = step(actions)
+            add(obs, next_obs, actions, rews, dones, infos)
+            obs = next_obs
+
+
+class Cpprb(Bare):
+    """`cpprb.ReplayBuffer.add` alone; it keeps no infos and, here too, is not given the terminal observations."""
+
+    name = CPPRB
+    package = "cpprb"
+
+    def __init__(self, script: Script) -> None:
+        from cpprb import ReplayBuffer
+
+        super().__init__(script)
+        workload = script.workload
+        obs_space = workload.observation_space
+        parts = dict(obs_space.items()) if isinstance(obs_space, spaces.Dict) else {"obs": obs_space}
+        self.is_dict = isinstance(obs_space, spaces.Dict)
+        columns: dict[str, Any] = {
+            "act": _column(workload.action_space),
+            "rew": {"dtype": np.float32},
+            "done": {"dtype": np.bool_},
+        }
+        for key, space in parts.items():
+            columns[key] = columns[f"next_{key}"] = _column(space)
+        self.buffer = ReplayBuffer(script.transitions, columns)
+
+    def record(self) -> None:
+        """Play and add the whole script."""
+        step, add = self.venv.step, self.buffer.add
+        obs = self.first_obs
+        if self.is_dict:
+            for actions in self.script.actions:
+                next_obs, rews, dones, _ = step(actions)
+                next_parts = {f"next_{key}": part for key, part in next_obs.items()}
+                add(act=actions, rew=rews, done=dones, **obs, **next_parts)
+                obs = next_obs
+            return
+        for actions in self.script.actions:
+            next_obs, rews, dones, _ = step(actions)
+            add(obs=obs, act=actions, rew=rews, next_obs=next_obs, done=dones)
+            obs = next_obs
+
+
+class RowWrites(Bare):
+    """One assignment a column into arrays allocated ahead: the least that copying can cost in NumPy.
+
+    It notices no end of an episode and keeps neither infos nor terminal observations.
+    """
+
+    name = FLOOR
+    package = "numpy"
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        workload = script.workload
+        rows = (len(script.steps), workload.num_envs)
+        obs_space = workload.observation_space
+        self.obs = (
+            {key: np.empty(rows + part.shape, part.dtype) for key, part in obs_space.items()}
+            if isinstance(obs_space, spaces.Dict)
+            else np.empty(rows + obs_space.shape, obs_space.dtype)
+        )
+        self.acts = np.empty(rows + workload.action_space.shape, workload.action_space.dtype)
+        self.rews = np.empty(rows, np.float32)
+        self.dones = np.empty(rows, np.bool_)
+
+    def record(self) -> None:
+        """Play and copy the whole script."""
+        step, acts, rews, dones = self.venv.step, self.acts, self.rews, self.dones
+        if isinstance(self.obs, dict):
+            for t, actions in enumerate(self.script.actions):
+                step_obs, rews[t], dones[t], _ = step(actions)
+                acts[t] = actions
+                for key, column in self.obs.items():
+                    column[t] = step_obs[key]
+            return
+        obs = self.obs
+        for t, actions in enumerate(self.script.actions):
+            obs[t], rews[t], dones[t], _ = step(actions)
+            acts[t] = actions
+
+
+def _column(space: spaces.Space[Any]) -> dict[str, Any]:
+    return {"shape": space.shape or 1, "dtype": space.dtype}
+
+
+_ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites)
+_WRAPPERS: tuple[type[Bare], ...] = (Bare, Ours, Imitation)
+
+
+def recorders() -> dict[str, type[Bare]]:
+    """Everything that can record and is installed, by name."""
+    return {kind.name: kind for kind in _ALL if find_spec(kind.package)}
+
+
+def wrappers() -> dict[str, type[Bare]]:
+    """Everything that hands out trajectories and is installed, and the bare environment, by name."""
+    return {kind.name: kind for kind in _WRAPPERS if find_spec(kind.package)}
