@@ -1,0 +1,1 @@
+"""Other libraries' module layouts over our code, legacy names included."""
