@@ -1,0 +1,141 @@
+"""Handing recordings to an installed imitation, and taking its own over.
+
+imitation asks for instances of its own classes, so ours have to become such before its algorithms take them.
+
+    trajectories, _ = venv.pop_trajectories()
+    BC(demonstrations=to_imitation(trajectories), ...)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.errors import MissingDependencyError, OptionError, StructureError
+from vecrollout.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
+from vecrollout.trees import DictObs, TupleObs
+
+# imitation's have the same names. Subclasses before the classes they stem from.
+_CLASSES = (TrajectoryWithRew, Trajectory, TransitionsWithRew, Transitions, TransitionsMinimal)
+
+
+def to_imitation(x: Any) -> Any:
+    """The same in imitation's own class.
+
+    What imitation has no place for is left out: `terminated` and `truncated` beside `terminal` or `dones`, and a
+    trajectory's `episode`.
+
+    Args:
+        x: A `Trajectory`, `TrajectoryWithRew`, `TransitionsMinimal`, `Transitions`, `TransitionsWithRew` or `DictObs`,
+            or a sequence of these.
+
+    Returns:
+        imitation's object of the same name, or a list of them. Its arrays are read-only views of those of `x`, which
+        stay as writable as they were (imitation makes arrays given to its transitions read-only).
+
+    Raises:
+        MissingDependencyError: If imitation is not installed.
+        StructureError: If observations are tuples or nested, which imitation cannot hold.
+        OptionError: If `x` is none of these.
+    """
+    theirs = _imitation_types()
+    if isinstance(x, DictObs | TupleObs):
+        return _value_to_imitation(x)
+    for ours in _CLASSES:
+        if isinstance(x, ours):
+            cls = getattr(theirs, ours.__name__)
+            return cls(**{each.name: _value_to_imitation(getattr(x, each.name)) for each in dataclasses.fields(cls)})
+    if isinstance(x, Sequence) and not isinstance(x, str | bytes):
+        return [to_imitation(each) for each in x]
+    raise OptionError(f"x: expected trajectories, transitions or a DictObs, got {type(x).__name__}")
+
+
+def from_imitation(x: Any) -> Any:
+    """The same in our own class.
+
+    Args:
+        x: imitation's `Trajectory`, `TrajectoryWithRew`, `TransitionsMinimal`, `Transitions`, `TransitionsWithRew` or
+            `DictObs`, or a sequence of these (such as imitation loads from disk).
+
+    Returns:
+        Our object of the same name, or a list of them. Its arrays are read-only views of those of `x`. An episode's
+        end counts as truncated where the step's info says so (`"TimeLimit.truncated"`, as Stable-Baselines3 writes it),
+        else as terminated.
+
+    Raises:
+        MissingDependencyError: If imitation is not installed.
+        OptionError: If `x` is none of these.
+    """
+    theirs = _imitation_types()
+    if isinstance(x, theirs.DictObs):
+        return _value_from_imitation(x)
+    for ours in _CLASSES:
+        cls = getattr(theirs, ours.__name__)
+        if isinstance(x, cls):
+            kept = {each.name: _value_from_imitation(getattr(x, each.name)) for each in dataclasses.fields(cls)}
+            return ours(**kept, **_flags(kept))
+    if isinstance(x, Sequence) and not isinstance(x, str | bytes):
+        return [from_imitation(each) for each in x]
+    raise OptionError(f"x: expected imitation's trajectories, transitions or DictObs, got {type(x).__name__}")
+
+
+def _imitation_types() -> Any:
+    try:
+        return importlib.import_module("imitation.data.types")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "vecrollout.interop.imitation needs imitation: pip install imitation==1.0.1, in an environment of its own, "
+            "as it asks for gymnasium 0.29 and stable-baselines3 2.2"
+        ) from error
+
+
+def _value_to_imitation(value: Any) -> Any:
+    if isinstance(value, DictObs):
+        plain = value.unwrap()
+        nested = sorted(key for key, entry in plain.items() if isinstance(entry, dict | tuple))
+        if nested:
+            raise StructureError(
+                f"obs: expected a dict of arrays, which is all imitation can hold, got {nested} nested"
+            )
+        return _imitation_types().DictObs({key: _view(entry) for key, entry in plain.items()})
+    if isinstance(value, TupleObs):
+        raise StructureError("obs: expected an array or a dict of arrays, which is all imitation can hold, got a tuple")
+    return _view(value)
+
+
+def _value_from_imitation(value: Any) -> Any:
+    if isinstance(value, _imitation_types().DictObs):
+        return DictObs({key: _view(entry) for key, entry in value.items()})
+    return _view(value)
+
+
+def _view(value: Any) -> Any:
+    """A read-only view of an array; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view: npt.NDArray[Any] = value.view()
+    view.setflags(write=False)
+    return view
+
+
+def _flags(fields: dict[str, Any]) -> dict[str, Any]:
+    """Our `truncated`, by what the infos say; `terminated` follows from it."""
+    infos = fields["infos"]
+    if "terminal" in fields:
+        return {"truncated": bool(fields["terminal"]) and infos is not None and _says_truncated(infos[-1])}
+    if "dones" in fields:
+        truncated = np.zeros(len(fields["dones"]), dtype=bool)
+        for i in np.flatnonzero(fields["dones"]):
+            truncated[i] = _says_truncated(infos[i])
+        return {"truncated": truncated}
+    return {}
+
+
+def _says_truncated(info: Any) -> bool:
+    return bool(info.get("TimeLimit.truncated", False))
