@@ -63,8 +63,8 @@ def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
         obs = [column.frozen[start : stop + 1] for column in columns[:width]]
         rest = [column.frozen[start:stop] for column in columns[width:]]
     else:
-        obs = [_joined(run.pieces, i, 1) for i in range(width)]
-        rest = [_joined(run.pieces, i, 0) for i in range(width, len(run.pieces[0].block.columns))]
+        obs = [joined(run.pieces, i, 1) for i in range(width)]
+        rest = [joined(run.pieces, i, 0) for i in range(width, len(run.pieces[0].block.columns))]
     identity = replace(run.episode, start_step=run.start_step, ended_by=run.ended_by)
     return trusted(
         TrajectoryWithRew,
@@ -111,7 +111,7 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
     )
 
 
-def _joined(pieces: Iterable[Piece], column: int, extra: int) -> Array:
+def joined(pieces: Iterable[Piece], column: int, extra: int) -> Array:
     """One column of all pieces; with `extra` 1, the last observation too."""
     slices = [piece.block.columns[column].rows[piece.row : piece.row + piece.steps] for piece in pieces]
     if extra:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vecrollout._typing import Info, RecordInfos
 from vecrollout.buffer.blocks import Block, Column, ColumnSpec, Piece
 from vecrollout.buffer.gather import Layout, Run, to_trajectory, to_transitions
+from vecrollout.buffer.state import dump, restore
 from vecrollout.errors import BufferFullError, EmptyBufferError, OptionError, PrematureResetError, ProtocolError, ShapeError
 from vecrollout.trajectory import EndedBy, Episode, Sink, TrajectoryWithRew, as_rewards
 from vecrollout.transitions import TransitionsWithRew
@@ -119,6 +120,10 @@ class RolloutBuffer:
     def held(self) -> int:
         """Transitions that can be popped."""
         return self._finished_steps + self._ticks * self.num_envs - sum(self._run_tick)
+
+    def episode_steps(self, env: int) -> int:
+        """Steps of an environment's running episode so far, popped ones included."""
+        return self._ticks - self._episode_tick[env]
 
     # What a wrapper tells
 
@@ -266,6 +271,50 @@ class RolloutBuffer:
         transitions = to_transitions(runs, self._layout)
         self._forget(len(transitions), running=True)
         return transitions
+
+    # The state as a whole
+
+    def state_dict(self) -> dict[str, Array]:
+        """Everything held and counted, as a flat dict of arrays that need no pickle to be stored.
+
+        Raises:
+            StateError: If an info holds something that is neither plain data nor an array.
+        """
+        return dump(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put a state from `state_dict` in the place of everything held and counted.
+
+        Raises:
+            StateError: If the state does not fit this buffer, which then stays as it is.
+        """
+        restore(self, state)
+
+    def _adopt(
+        self,
+        layout: Layout,
+        specs: list[ColumnSpec],
+        current: list[Array],
+        finished: list[Run],
+        running: list[Run],
+        next_id: int,
+        ready: bool,
+    ) -> None:
+        """Hold these runs, one running one an environment, and go on from these observations."""
+        self._layout, self._specs = layout, specs
+        self._spares.clear()
+        self._ticks = self._period_tick = 0
+        if specs:
+            self._enter(self._new_block(self._first_capacity()))
+            for column, leaf in zip(self._obs_columns, current, strict=True):
+                column.write(self._row, leaf)
+        self._finished = deque(finished)
+        self._finished_steps = sum(run.steps for run in finished)
+        self._episodes = [run.episode for run in running]
+        self._run_pieces = [run.pieces for run in running]
+        self._run_tick = [-run.steps for run in running]
+        self._episode_tick = [-run.episode_steps for run in running]
+        self._next_id, self._ready, self._pending, self._room = next_id, ready, False, 0
 
     def _pop(self, runs: list[Run], running: bool) -> tuple[list[TrajectoryWithRew], list[int]]:
         trajectories = [to_trajectory(run, self._layout) for run in runs]

@@ -1,8 +1,9 @@
-"""Recording from Stable-Baselines3 `VecEnv`s."""
+"""Recording from Stable-Baselines3 vector environments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,46 @@ from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
+from vecrollout.trees import Array, flatten, structure_of, unflatten, unwrap
 
 
 class BufferingWrapper(VecEnvWrapper):
-    """Wrapper."""
+    """Records every step of a Stable-Baselines3 `VecEnv` until it is popped.
+
+    What `reset`, `step_async` and `step_wait` pass on is the wrapped environment's own, unchanged; what is recorded is
+    a copy. Recorded actions are those that the wrapped environment was given, that is, the executed ones where a learner
+    clips or rescales its own. The wrapper's place among others decides what is recorded: below `VecNormalize` the raw
+    observations and rewards, above it the normalised ones.
+
+    After every call, also one that raised, `stepped == held + popped + sunk + dropped`.
+
+    Args:
+        venv: The environment to wrap, E environments in all.
+        error_on_premature_reset: Whether `reset` is refused while transitions are held.
+        record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
+        sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
+            A trajectory that it refuses by raising stays held and is offered again when the next one finishes.
+        max_transitions: The most transitions to hold, at least E; None: no limit.
+        on_full: What to do when the next step would hold more: `"refuse"` raises before the environments are stepped,
+            `"drop_oldest"` drops the oldest finished trajectories, and counts what it drops.
+        early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished trajectories
+            of them (`terminal` is False, `episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
+
+    Raises:
+        OptionError: If an option is not one of these.
+
+    Example:
+        >>> from stable_baselines3.common.env_util import make_vec_env
+        >>> venv = BufferingWrapper(make_vec_env("CartPole-v1", n_envs=2, seed=0))
+        >>> obs = venv.reset()
+        >>> obs, rews, dones, infos = venv.step(np.array([0, 1]))
+        >>> venv.pop_transitions().obs.shape
+        (2, 4)
+
+    Source:
+        Interface of `imitation.data.wrappers.BufferingWrapper` (imitation 1.0.1), of which this is a drop-in. Ours
+        counts what is held, keeps termination and truncation apart, and stays usable after an error.
+    """
 
     def __init__(
         self,
@@ -32,6 +69,7 @@ class BufferingWrapper(VecEnvWrapper):
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         self._base = venv.unwrapped
+        self._reuse = _ReuseDetector(self._base)
         self._buffer = RolloutBuffer(
             venv.num_envs,
             record_infos=record_infos,
@@ -42,16 +80,45 @@ class BufferingWrapper(VecEnvWrapper):
         )
 
     def reset(self, **kwargs: Any) -> Any:
+        """Reset all environments.
+
+        Args:
+            **kwargs: Passed on to the wrapped environment's `reset`.
+
+        Returns:
+            The wrapped environment's first observations.
+
+        Raises:
+            PrematureResetError: If transitions are held and `error_on_premature_reset` is True. Nothing was reset.
+            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+        """
         if self.error_on_premature_reset:
             self._buffer.check_reset()
-        # The seeds are used up by the reset.
-        seeds = list(getattr(self._base, "_seeds", ())) or None
-        self._buffer.abort()
-        obs = self.venv.reset(**kwargs)
-        self._buffer.reset(obs, seeds, getattr(self._base, "reset_infos", None))
+        seeds = list(getattr(self._base, "_seeds", ()))  # the reset uses them up
+        before = list(self._reset_infos())
+        try:
+            obs = self.venv.reset(**kwargs)
+        except BaseException:
+            # `Monitor(allow_early_resets=False)` refuses before anything is reset: then the episodes just go on.
+            after = self._reset_infos()
+            if not before or any(old is not new for old, new in zip(before, after, strict=True)):
+                self._buffer.abort()
+            raise
+        self._buffer.reset(obs, seeds, self._reset_infos())
         return obs
 
     def step_async(self, actions: Any) -> None:
+        """Copy the actions and hand them to the wrapped environment.
+
+        Args:
+            actions: Actions, shape `(E, *act_shape)`.
+
+        Raises:
+            ProtocolError: If there was no `reset`, a step failed since, or the last actions wait for `step_wait`.
+            BufferFullError: If the step would hold more than `max_transitions`. The environments were not stepped.
+            ShapeError, DtypeError, StructureError: If the actions are not like those held. The environments were not
+                stepped.
+        """
         self._buffer.act(actions)
         try:
             self.venv.step_async(actions)
@@ -60,35 +127,176 @@ class BufferingWrapper(VecEnvWrapper):
             raise
 
     def step_wait(self) -> Any:
+        """Wait for the step, and record it.
+
+        A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
+
+        Returns:
+            The wrapped environment's observations, rewards, dones and infos.
+
+        Raises:
+            ProtocolError: If no actions wait for a step.
+            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
+            ShapeError, DtypeError, StructureError: If an observation or reward is not like those recorded before.
+        """
         try:
-            returned = obs, rews, dones, infos = self.venv.step_wait()
+            returned = self.venv.step_wait()
+            obs, rews, dones, infos = returned
             flags = dones.tolist()
-            endings = self._endings(flags, infos) if True in flags else ()
-            self._buffer.step(obs, rews, infos, endings)
+            self._buffer.step(obs, rews, infos, self._endings(obs, flags, infos) if True in flags else ())
         except BaseException:
             self._buffer.abort()
             raise
         return returned
 
-    def _endings(self, flags, infos):
-        reset_infos = getattr(self._base, "reset_infos", None)
-        endings = []
-        for env, done in enumerate(flags):
-            if done:
-                info = dict(infos[env])
-                truncated = bool(info.get("TimeLimit.truncated", False))
-                endings.append(Ending(env, not truncated, truncated, info["terminal_observation"], info, reset_infos[env] if reset_infos else None))
-        return endings
+    def close(self) -> None:
+        """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
+        self._buffer.close()
+        self.venv.close()
 
     def pop_transitions(self) -> TransitionsWithRew:
+        """Pop all transitions: those of finished trajectories, then those of running fragments.
+
+        Returns:
+            The transitions in the order of `pop_trajectories`, as copies.
+
+        Raises:
+            EmptyBufferError: If nothing is held.
+        """
         return self._buffer.pop_transitions()
 
-    def pop_trajectories(self):
+    def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
+        """Pop all trajectories, fragments of running episodes included.
+
+        Returns:
+            Finished trajectories in the order of their ends (within a step, by environment), then running fragments by
+            environment, as read-only views where they lie in one piece; and the whole lengths, in steps, of the
+            episodes completed, also where earlier fragments of them were popped before. `([], [])` if nothing is held.
+        """
         return self._buffer.pop_trajectories()
 
-    def pop_finished_trajectories(self):
+    def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
+        """Pop finished trajectories; running fragments stay held.
+
+        Returns:
+            As `pop_trajectories`, without the running fragments.
+        """
         return self._buffer.pop_finished_trajectories()
 
+    def state_dict(self) -> dict[str, Array]:
+        """Everything held and counted, running fragments included, as a flat dict of arrays that need no pickle.
+
+        `np.savez(file, **venv.state_dict())` stores it. The environments' own state is not part of it.
+
+        Raises:
+            StateError: If an info holds something that is neither plain data nor an array.
+        """
+        return self._buffer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put a state from `state_dict` (or from the file it was stored in) in the place of everything held and counted.
+
+        Running episodes go on where the environments were brought to the same state; otherwise `reset` them.
+
+        Raises:
+            StateError: If the state does not fit this recorder, which then stays as it is.
+        """
+        self._buffer.load_state_dict(state)
+
     @property
-    def n_transitions(self):
+    def n_transitions(self) -> int:
+        """Transitions held: the same as `held`, under the name that imitation gives it."""
         return self._buffer.held
+
+    @property
+    def held(self) -> int:
+        """Transitions that can be popped."""
+        return self._buffer.held
+
+    @property
+    def stepped(self) -> int:
+        """Transitions recorded so far: E a step."""
+        return self._buffer.stepped
+
+    @property
+    def popped(self) -> int:
+        """Transitions popped so far."""
+        return self._buffer.popped
+
+    @property
+    def sunk(self) -> int:
+        """Transitions that the sink took so far."""
+        return self._buffer.sunk
+
+    @property
+    def dropped(self) -> int:
+        """Transitions dropped so far, by `on_full="drop_oldest"` or `early_reset="drop"`."""
+        return self._buffer.dropped
+
+    def _reset_infos(self) -> Sequence[Info]:
+        return getattr(self._base, "reset_infos", None) or ()
+
+    def _endings(self, obs: Any, flags: Sequence[bool], infos: Sequence[Info]) -> list[Ending]:
+        # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
+        reset_infos = self._reset_infos()
+        endings = []
+        for env, done in enumerate(flags):
+            if not done:
+                continue
+            if "terminal_observation" not in infos[env]:
+                raise MissingTerminalObservationError(
+                    f"environment {env}, step {self._buffer.episode_steps(env)} of its episode: expected the episode's "
+                    f'last observation in infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its '
+                    "environments by itself has to keep it there; add it in the VecEnv or in a wrapper below this one"
+                )
+            # Wrappers above replace entries of the dict, and an environment may reuse it.
+            final_obs = infos[env]["terminal_observation"]
+            info = {**infos[env], "terminal_observation": _copied(final_obs)}
+            # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
+            truncated = bool(info.get("TimeLimit.truncated", False))
+            reset_info = reset_infos[env] if reset_infos else None
+            endings.append(Ending(env, not truncated, truncated, final_obs, info, reset_info))
+            self._reuse.look(env, obs, final_obs)
+        return endings
+
+
+class _ReuseDetector:
+    """Warns once where an environment's reset overwrote the last observation, because it fills one array all the time.
+
+    `DummyVecEnv` keeps an environment's last observation by reference while it resets the environment, and copies both
+    afterwards. It still has the reference: where two episodes ended with the same array object, and what it held was
+    the next episode's first observation, the last ones are lost. The first few episodes tell.
+    """
+
+    def __init__(self, base: VecEnv) -> None:
+        self._base = base
+        self._kept: dict[int, Any] = {}  # by environment; held so that no other array gets the same identity
+        self._looks_left = 3 * base.num_envs
+
+    def look(self, env: int, obs: Any, final_obs: Any) -> None:
+        if not self._looks_left:
+            return
+        self._looks_left -= 1
+        infos = getattr(self._base, "buf_infos", None)
+        kept = infos[env].get("terminal_observation") if infos else None
+        is_reused = kept is not None and kept is self._kept.get(env)
+        self._kept[env] = kept
+        structure = structure_of(final_obs)
+        pairs = list(zip(flatten(obs, structure), flatten(final_obs, structure), strict=True))
+        is_shared = any(isinstance(last, np.ndarray) and np.shares_memory(all_, last) for all_, last in pairs)
+        if (is_reused or is_shared) and all(np.array_equal(all_[env], last) for all_, last in pairs):
+            self._looks_left = 0
+            warnings.warn(
+                f"environment {env}: the last observation of its episode is the next episode's first one, in the same "
+                "memory: the environment reuses its observation array, and the reset overwrote the true last "
+                "observation. Wrap it in vecrollout.CopyingWrapper inside the vector environment",
+                stacklevel=5,
+            )
+        if not self._looks_left:
+            self._kept.clear()
+
+
+def _copied(obs: Any) -> Any:
+    structure = structure_of(obs)
+    copies = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in flatten(obs, structure)]
+    return copies[0] if structure is None else unwrap(unflatten(structure, copies))
