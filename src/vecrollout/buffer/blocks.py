@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vecrollout._typing import Info
 from vecrollout.errors import DtypeError, ShapeError
 from vecrollout.trees import Array
 
-# PyPy has no reference counts: there a block is never taken for free, and just not recycled.
+# PyPy has no reference counts: there a block is always taken for shared, and just not recycled.
 _references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: -1)
 
 
@@ -32,10 +33,10 @@ class ColumnSpec:
 
     @classmethod
     def of(cls, name: str, array: Array, num_envs: int) -> ColumnSpec:
-        """The spec that fits a row of arrays of all environments.
+        """The spec of a column for arrays like this one, which has one row an environment.
 
         Raises:
-            ShapeError: If the array has not one row an environment.
+            ShapeError: If it has not.
         """
         if array.ndim == 0 or len(array) != num_envs:
             raise ShapeError(f"{name}: expected {num_envs} rows, one an environment, got shape {array.shape}")
@@ -47,21 +48,25 @@ class ColumnSpec:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def check(self, array: Array, shape: tuple[int, ...], where: str = "") -> None:
-        """Check that an array fits into the column.
+        """Check that an array is like those recorded so far.
 
         Raises:
-            ShapeError: If its shape is not the one recorded so far.
-            DtypeError: If its dtype is not the one recorded so far.
+            ShapeError: If its shape is another.
+            DtypeError: If its dtype is another.
         """
         cure = "what was recorded before can still be popped; pop it and reset to record data of another kind"
         if array.shape != shape:
-            raise ShapeError(f"{self.name}{where}: expected shape {shape} as recorded before, got {array.shape}; {cure}")
+            raise ShapeError(
+                f"{self.name}{where}: expected shape {shape} as recorded before, got {array.shape}; {cure}"
+            )
         if array.dtype != self.dtype:
-            raise DtypeError(f"{self.name}{where}: expected dtype {self.dtype} as recorded before, got {array.dtype}; {cure}")
+            raise DtypeError(
+                f"{self.name}{where}: expected dtype {self.dtype} as recorded before, got {array.dtype}; {cure}"
+            )
 
 
 class Column:
-    """One column's rows in a block, and the two ways to get at them quickly.
+    """One column's rows in a block, and the quick ways to get at them.
 
     NumPy scatters into a one-dimensional array several times faster than along the first axis of a wider one, so rows
     are written through `lane`, in which an item is one opaque element.
@@ -73,8 +78,7 @@ class Column:
         self.spec = spec
         self.dtype = spec.dtype
         self.row_shape = (num_envs, *spec.shape)
-        size = num_envs * capacity
-        self.base = np.empty((size, *spec.shape), spec.dtype)
+        self.base = np.empty((num_envs * capacity, *spec.shape), spec.dtype)
         self.rows = self.base[:]
         # Slices of `frozen` are read-only: what is handed out must not change what is still to be popped.
         self.frozen = self.base[:]
@@ -85,12 +89,12 @@ class Column:
             self.lane_dtype = np.dtype((np.void, spec.item_bytes))
             self.lane = self.base.reshape(-1).view(self.lane_dtype)
 
-    def write(self, index: Array, array: Array) -> None:
-        """Copy `array`, shape `(len(index), *item)`, into the rows `index`."""
-        if self.lane_dtype is None:
-            self.rows[index] = array
-        else:
-            self.lane[index] = array.ravel().view(self.lane_dtype)
+    def write(self, rows: Array, array: Array) -> bool:
+        """Copy an array, shape `(E, *item)`, into these rows, one an environment; False if it does not fit."""
+        if array.shape != self.row_shape or (array.dtype is not self.dtype and array.dtype != self.dtype):
+            return False
+        self.lane[rows] = array if self.lane_dtype is None else array.ravel().view(self.lane_dtype)
+        return True
 
 
 class Piece(NamedTuple):
@@ -103,7 +107,7 @@ class Piece(NamedTuple):
     tick: int
     """Number of the run's first step in the block's infos."""
 
-    def infos(self) -> list[dict[str, Any]]:
+    def infos(self) -> list[Info]:
         """The steps' infos."""
         width = self.block.num_envs
         return self.block.infos[self.tick * width + self.env : (self.tick + self.steps) * width : width]
@@ -116,14 +120,19 @@ class Block:
         self.num_envs = num_envs
         self.capacity = capacity
         self.columns: list[Column] = []
-        self.infos: list[dict[str, Any]] = []
-        self._unshared: list[int] = []
+        self.infos: list[Info] = []
+        self._unshared: list[int] = []  # reference counts of the columns' memory while nobody else holds a view of it
         self.replace(0, specs)
 
     @property
     def specs(self) -> list[ColumnSpec]:
         """Specs of the columns."""
         return [column.spec for column in self.columns]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one environment's row, all columns together."""
+        return sum(column.spec.item_bytes for column in self.columns)
 
     def replace(self, position: int, specs: Sequence[ColumnSpec]) -> None:
         """Put new columns in the place of those from `position` on."""
@@ -132,13 +141,9 @@ class Block:
         self._unshared = self._unshared[:position] + [_references(column.base) for column in made]
 
     def is_shared(self) -> bool:
-        """Whether a view of any column is held by somebody else.
+        """Whether somebody else holds a view of any column.
 
-        A view's `base` is always the array that owns the memory, so its reference count tells.
+        A view's `base` is always the array that owns the memory, so that array's reference count tells.
         """
         counts = [_references(column.base) for column in self.columns]
         return counts != self._unshared or -1 in counts
-
-    def item_bytes(self) -> int:
-        """Bytes of one environment's row, all columns together."""
-        return sum(column.spec.item_bytes for column in self.columns)

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Column, Piece
-from vecrollout.trajectory import EndedBy, Episode, TrajectoryWithRew, info_array, trusted
+from vecrollout.buffer.runs import Run
+from vecrollout.trajectory import TrajectoryWithRew, info_array, trusted
 from vecrollout.transitions import TransitionsWithRew
-from vecrollout.trees import Array, Structure, unflatten
+from vecrollout.trees import Array, unflatten
 
 # From this item size on, copying a slice a run is faster than gathering item by item.
 _SLICED_ITEM_BYTES = 1024
-
-
-class Layout(NamedTuple):
-    """Which columns of a block are what, and how their items make up observations and actions."""
-
-    obs: Structure
-    acts: Structure
-    obs_width: int
-    """Number of observation leaves: the block's first columns."""
-    act_width: int
-    """Number of action leaves: the columns behind them; the one after those holds rewards."""
-    keeps_infos: bool
-
-
-class Run(NamedTuple):
-    """Steps of one episode, in one piece a block."""
-
-    pieces: list[Piece]
-    steps: int
-    episode: Episode
-    """The episode, as yet without `start_step` and `ended_by`."""
-    start_step: int
-    ended_by: EndedBy | None
-    terminated: bool
-    truncated: bool
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the environment ended the episode here."""
-        return self.terminated or self.truncated
-
-    @property
-    def episode_steps(self) -> int:
-        """Steps of the episode so far."""
-        return self.start_step + self.steps
 
 
 def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
@@ -65,7 +31,6 @@ def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
     else:
         obs = [joined(run.pieces, i, 1) for i in range(width)]
         rest = [joined(run.pieces, i, 0) for i in range(width, len(run.pieces[0].block.columns))]
-    identity = replace(run.episode, start_step=run.start_step, ended_by=run.ended_by)
     return trusted(
         TrajectoryWithRew,
         {
@@ -75,7 +40,7 @@ def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
             "terminal": run.terminal,
             "terminated": run.terminated,
             "truncated": run.truncated,
-            "episode": identity,
+            "episode": run.episode(),
             "rews": rest[-1],
         },
     )

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
-from vecrollout.buffer.gather import Run, joined
+from vecrollout.buffer.gather import joined
+from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.errors import StateError
-from vecrollout.trajectory import Episode
 from vecrollout.trees import Array, DictObs, Structure, TupleObs
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def dump(buffer: RolloutBuffer) -> dict[str, Array]:
         StateError: If an info holds something that is neither plain data nor an array.
     """
     packer = _Packer()
-    runs = [*buffer._finished, *buffer._running()]
-    layout = buffer._layout
+    runs = [*buffer._finished, *buffer.running()]
+    arena = buffer._arena
+    layout = arena.layout
     meta = {
         "version": _VERSION,
         "num_envs": buffer.num_envs,
@@ -46,17 +47,17 @@ def dump(buffer: RolloutBuffer) -> dict[str, Array]:
         "acts": layout.acts,
         "obs_width": layout.obs_width,
         "act_width": layout.act_width,
-        "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in buffer._specs],
+        "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in arena.specs],
         "finished": [_pack_run(run, packer) for run in buffer._finished],
-        "running": [_pack_run(buffer._run(env), packer) for env in range(buffer.num_envs)],
+        "running": [_pack_run(buffer._run(run), packer) for run in buffer._open],
     }
     state: dict[str, Array] = {}
-    for i, spec in enumerate(buffer._specs):
+    for i, spec in enumerate(arena.specs):
         extra = int(i < layout.obs_width)
         parts = [joined(run.pieces, i, extra) for run in runs] or [np.empty((0, *spec.shape), spec.dtype)]
         state[f"columns/{i}"] = packer.storable(np.concatenate(parts), spec.name)
-    for i, column in enumerate(buffer._obs_columns):
-        state[f"current/{i}"] = packer.storable(column.rows[buffer._row], column.spec.name)
+    for i, column in enumerate(arena.obs_columns):
+        state[f"current/{i}"] = packer.storable(column.rows[arena.row], column.spec.name)
     state["meta"] = np.array(json.dumps(meta))
     state.update({f"payload/{i}": array for i, array in enumerate(packer.arrays)})
     return state
@@ -71,7 +72,7 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
     if "meta" not in state:
         raise StateError("state: expected what state_dict() returned, with an entry 'meta', got none")
     meta = json.loads(str(np.asarray(state["meta"])[()]))
-    expected = {"version": _VERSION, "num_envs": buffer.num_envs, "keeps_infos": buffer._layout.keeps_infos}
+    expected = {"version": _VERSION, "num_envs": buffer.num_envs, "keeps_infos": buffer._arena.layout.keeps_infos}
     for name, value in expected.items():
         if meta.get(name) != value:
             raise StateError(f"state: expected {name} {value} as this recorder has, got {meta.get(name)}")
@@ -97,10 +98,11 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
     for packed in meta["finished"] + meta["running"]:
         row = len(block.infos)
         pieces = [Piece(block, 0, row, packed["steps"], row)] if packed["steps"] else []
-        runs.append(_unpack_run(packed, pieces, unpack))
+        infos = unpack(packed["pieces"])
+        runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
         if pieces:
             # Rows and infos go side by side here: the row of a last observation has none.
-            block.infos.extend([*unpack(packed["infos"] or [{}] * packed["steps"]), {}])
+            block.infos.extend([*(infos or [{}] * packed["steps"]), {}])
     current = [np.asarray(state[f"current/{i}"]) for i in range(meta["obs_width"])]
     current = [
         unpack(json.loads(str(leaf[()]))) if spec.dtype.hasobject else leaf
@@ -109,49 +111,33 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
 
     for name in _COUNTERS:
         setattr(buffer, name, meta["counters"][name])
+    arena = buffer._arena
+    if specs:
+        structures = {"obs": _structure(meta["obs"]), "acts": _structure(meta["acts"])}
+        widths = {name: meta[name] for name in ("obs_width", "act_width")}
+        arena.adopt(arena.layout._replace(**structures, **widths), specs)
+        for column, leaf in zip(arena.obs_columns, current, strict=True):
+            column.write(arena.row, leaf)
     finished = len(meta["finished"])
-    layout = buffer._layout._replace(
-        obs=_structure(meta["obs"]),
-        acts=_structure(meta["acts"]),
-        obs_width=meta["obs_width"],
-        act_width=meta["act_width"],
-    )
-    buffer._adopt(layout, specs, current, runs[:finished], runs[finished:], meta["next_id"], meta["ready"])
+    buffer._adopt(runs[:finished], [_reopened(run) for run in runs[finished:]], meta["next_id"], meta["ready"])
 
 
 def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
-    episode = run.episode
-    infos = [info for piece in run.pieces for info in piece.infos()]
     return {
-        "steps": run.steps,
-        "start_step": run.start_step,
-        "ended_by": run.ended_by,
-        "terminated": run.terminated,
-        "truncated": run.truncated,
-        "id": episode.id,
-        "env_index": episode.env_index,
-        "seed": None if episode.seed is None else int(episode.seed),
-        "reset_info": packer.pack(episode.reset_info, "reset_info"),
-        "infos": packer.pack(infos, "infos"),
+        **run._asdict(),
+        "seed": None if run.seed is None else int(run.seed),
+        "reset_info": packer.pack(run.reset_info, "reset_info"),
+        "pieces": packer.pack([info for piece in run.pieces for info in piece.infos()], "infos"),
     }
 
 
-def _unpack_run(packed: dict[str, Any], pieces: list[Piece], unpack: Callable[[Any], Any]) -> Run:
-    episode = Episode(
-        id=packed["id"],
-        env_index=packed["env_index"],
-        seed=packed["seed"],
-        reset_info=unpack(packed["reset_info"]),
-    )
-    return Run(
-        pieces,
-        packed["steps"],
-        episode,
-        packed["start_step"],
-        packed["ended_by"],
-        packed["terminated"],
-        packed["truncated"],
-    )
+def _reopened(run: Run) -> OpenRun:
+    """A running fragment that has come as far as tick 0."""
+    reopened = OpenRun(run.env)
+    reopened.begin_episode(-run.episode_steps, 0, run.id, run.seed, run.reset_info)
+    reopened.tick = -run.steps
+    reopened.pieces = run.pieces
+    return reopened
 
 
 def _structure(packed: Any) -> Structure:

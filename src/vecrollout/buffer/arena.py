@@ -1,0 +1,223 @@
+"""The memory that a buffer writes to: the current block, and which block comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vecrollout.buffer.blocks import Block, Column, ColumnSpec
+from vecrollout.errors import ShapeError
+from vecrollout.trajectory import as_rewards
+from vecrollout.trees import Array, Structure, Tree, flatten, leaf_names, structure_of
+
+_FIRST_BLOCK_ROWS = 1024
+_FEWEST_ROWS = 16
+# From this size on, an environment's row is large.
+_LARGE_ROW_BYTES = 1024
+# The first block for large rows: reserved at once, but taking up memory only as it is written. Episodes then lie in one
+# piece. Where trajectories leave at once, it is smaller.
+_RESERVED_BYTES = 1 << 30
+_RESERVED_BYTES_WITH_SINK = 1 << 26
+# Rows worth less than this are rather left unused than another block looked for.
+_SMALL_PERIOD_BYTES = 1 << 20
+_MOST_SPARES = 2
+
+
+class Layout(NamedTuple):
+    """Which columns are what, and how their items make up observations and actions; widths of 0: not known yet."""
+
+    obs: Structure
+    acts: Structure
+    obs_width: int
+    """Number of observation leaves: the first columns."""
+    act_width: int
+    """Number of action leaves: the columns behind them. The one after those holds rewards."""
+    keeps_infos: bool
+
+
+class Arena:
+    """Rows of E environments: what kind of data they take, and where the next ones go.
+
+    The kind of observations, actions and rewards is that of the first data; it stays while anything is held.
+    """
+
+    def __init__(self, num_envs: int, keeps_infos: bool, leaves_at_once: bool, most_steps: int | None) -> None:
+        self.num_envs = num_envs
+        self.layout = Layout(obs=None, acts=None, obs_width=0, act_width=0, keeps_infos=keeps_infos)
+        self.specs: list[ColumnSpec] = []
+        self.block = Block(num_envs, 0)
+        self.obs_columns: list[Column] = []
+        self.act_columns: list[Column] = []
+        self.rew_column: Column | None = None
+        # Row of each environment's current observation. The array stays the same object; callers hold on to it.
+        self.row = np.zeros(num_envs, dtype=np.int64)
+        self._first = self.row.copy()
+        self._one = np.ones(num_envs, dtype=np.int64)
+        self._reserved_bytes = _RESERVED_BYTES_WITH_SINK if leaves_at_once else _RESERVED_BYTES
+        self._most_steps = most_steps
+        self._spares: list[Block] = []
+
+    def advance(self) -> None:
+        """Go on to each environment's next row."""
+        np.add(self.row, self._one, self.row)
+
+    def free_rows(self) -> int:
+        """Rows left in the block for every environment."""
+        return self.block.capacity - 1 - int((self.row - self._first).max())
+
+    # Which data fits
+
+    def obs_leaves(self, obs: Tree, where: str = "obs") -> list[Array]:
+        """Leaves of observations of the known kind."""
+        return [np.asarray(leaf) for leaf in flatten(obs, self.layout.obs, where)]
+
+    def act_leaves(self, acts: Tree) -> list[Array]:
+        """Leaves of actions of the known kind."""
+        return [np.asarray(leaf) for leaf in flatten(acts, self.layout.acts, "acts")]
+
+    def check_obs(self, leaves: Sequence[Array]) -> None:
+        """Check a row of observations; raises `ShapeError` or `DtypeError` if it does not fit."""
+        for column, leaf in zip(self.obs_columns, leaves, strict=True):
+            column.spec.check(leaf, column.row_shape)
+
+    def fit_obs(self, obs: Tree, is_fixed: bool) -> list[Array]:
+        """Leaves of first observations; unless the kind of data is fixed, another one is taken on."""
+        if is_fixed:
+            leaves = self.obs_leaves(obs)
+            self.check_obs(leaves)
+            return leaves
+        structure, leaves, specs = self._kind_of("obs", obs)
+        if structure != self.layout.obs or specs != self.specs[: self.layout.obs_width]:
+            self.adopt(self.layout._replace(obs=structure, obs_width=len(specs), acts=None, act_width=0), specs)
+            # A reset goes on to the next row, which is to be the first.
+            self.row -= 1
+        return leaves
+
+    def fit_acts(self, acts: Tree, is_fixed: bool) -> list[Array]:
+        """Leaves of actions; unless the kind of data is fixed, another one is taken on."""
+        if is_fixed:
+            leaves = self.act_leaves(acts)
+            for column, leaf in zip(self.act_columns, leaves, strict=True):
+                column.spec.check(leaf, column.row_shape)
+            return leaves
+        structure, leaves, specs = self._kind_of("acts", acts)
+        if structure == self.layout.acts and specs == [column.spec for column in self.act_columns]:
+            return leaves
+        self.layout = self.layout._replace(acts=structure, act_width=len(specs))
+        self._replace(self.layout.obs_width, specs)
+        return leaves
+
+    def fit_rews(self, rews: Any, is_fixed: bool) -> Array:
+        """Rewards; integers become floats. Unless the kind of data is fixed, another one is taken on."""
+        rews = as_rewards(rews)
+        if rews.shape != (self.num_envs,):
+            raise ShapeError(f"rews: expected shape ({self.num_envs},), one an environment, got {rews.shape}")
+        spec = ColumnSpec.of("rews", rews, self.num_envs)
+        if self.rew_column is not None and is_fixed:
+            self.rew_column.spec.check(rews, self.rew_column.row_shape)
+        elif self.rew_column is None or self.rew_column.spec != spec:
+            self._replace(self.layout.obs_width + self.layout.act_width, [spec])
+        return rews
+
+    def adopt(self, layout: Layout, specs: list[ColumnSpec]) -> None:
+        """Nothing is held: take data of this kind from here on."""
+        self.layout, self.specs = layout, specs
+        self._spares.clear()
+        self._enter(self._new_block(self._first_capacity()))
+
+    def _kind_of(self, name: str, tree: Tree) -> tuple[Structure, list[Array], list[ColumnSpec]]:
+        structure = structure_of(tree)
+        leaves = [np.asarray(leaf) for leaf in flatten(tree, structure)]
+        names = leaf_names(structure, name)
+        specs = [ColumnSpec.of(each, leaf, self.num_envs) for each, leaf in zip(names, leaves, strict=True)]
+        return structure, leaves, specs
+
+    def _replace(self, position: int, specs: list[ColumnSpec]) -> None:
+        self.specs = self.specs[:position] + specs
+        self.block.replace(position, specs)
+        self._use(self.block)
+
+    # Which block
+
+    def roll(self, needed: Collection[int], grow: bool) -> None:
+        """The block is full: go on in another one.
+
+        Args:
+            needed: Identities of the blocks that hold data.
+            grow: Whether the next block should be larger.
+        """
+        self._move(self._free_block(self.block.capacity * (2 if grow else 1), needed))
+
+    def start_over(self, steps: int) -> bool:
+        """Nothing is held: go on in memory that is warm, or in a block of the size that was needed lately.
+
+        Args:
+            steps: Number of steps since nothing was held last.
+
+        Returns:
+            Whether the current observations are in other rows now.
+        """
+        rows = steps * 5 // 4 + _FEWEST_ROWS
+        for spare in self._spares:
+            spare.infos = []
+        if not self.block.is_shared():
+            self._move(self.block if rows <= self.block.capacity else self._free_block(rows, ()))
+        elif rows * self.num_envs * self.block.row_bytes > _SMALL_PERIOD_BYTES or self.free_rows() < rows:
+            self._move(self._free_block(rows, ()))
+        else:
+            self.block.infos = []
+            return False
+        return True
+
+    def _move(self, block: Block) -> None:
+        """Go on in another block, or anew in this one, with the current observations."""
+        current = [column.rows[self.row] for column in self.obs_columns]
+        if block is not self.block:
+            self._spares.append(self.block)
+            del self._spares[:-_MOST_SPARES]
+        self._enter(block)
+        for column, leaf in zip(self.obs_columns, current, strict=True):
+            column.write(self.row, leaf)
+
+    def _enter(self, block: Block) -> None:
+        """Go on in the first rows of a block that holds nothing."""
+        block.infos = []
+        self._use(block)
+        self._first = np.arange(self.num_envs, dtype=np.int64) * block.capacity
+        self.row[:] = self._first
+
+    def _use(self, block: Block) -> None:
+        self.block = block
+        obs_width, act_width = self.layout.obs_width, self.layout.act_width
+        self.obs_columns = block.columns[:obs_width]
+        self.act_columns = block.columns[obs_width : obs_width + act_width]
+        behind = block.columns[obs_width + act_width :]
+        self.rew_column = behind[0] if behind else None
+
+    def _first_capacity(self) -> int:
+        row_bytes = sum(spec.item_bytes for spec in self.specs)
+        capacity = _FIRST_BLOCK_ROWS
+        if row_bytes >= _LARGE_ROW_BYTES:
+            capacity = self._reserved_bytes // (row_bytes * self.num_envs)
+        if self._most_steps is not None:
+            capacity = min(capacity, 2 * self._most_steps)
+        return max(capacity, _FEWEST_ROWS)
+
+    def _free_block(self, capacity: int, needed: Collection[int]) -> Block:
+        for i, spare in enumerate(self._spares):
+            fits = capacity <= spare.capacity and spare.specs == self.specs
+            if fits and id(spare) not in needed and not spare.is_shared():
+                return self._spares.pop(i)
+        return self._new_block(capacity)
+
+    def _new_block(self, capacity: int) -> Block:
+        while True:
+            try:
+                # An odd capacity: the environments' rows then do not fall on the same lines of the cache.
+                return Block(self.num_envs, capacity | 1, self.specs)
+            except MemoryError:
+                if capacity <= _FEWEST_ROWS:
+                    raise
+                capacity //= 2
