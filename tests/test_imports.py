@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "vecrollout"
 RANKS = {
     "errors": 0,
     "_typing": 0,
+    "equality": 0,
     "trees": 1,
     "trajectory": 2,
     "transitions": 3,
