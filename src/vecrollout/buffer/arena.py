@@ -110,7 +110,11 @@ class Arena:
         return leaves
 
     def fit_rews(self, rews: Any, is_fixed: bool) -> Array:
-        """Rewards; integers become floats. Unless the kind of data is fixed, another one is taken on."""
+        """Rewards; integers become floats. Unless the kind of data is fixed, another one is taken on.
+
+        Raises:
+            ShapeError: If there is not one reward an environment.
+        """
         rews = as_rewards(rews)
         if rews.shape != (self.num_envs,):
             raise ShapeError(f"rews: expected shape ({self.num_envs},), one an environment, got {rews.shape}")

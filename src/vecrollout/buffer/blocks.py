@@ -96,6 +96,10 @@ class Column:
         self.lane[rows] = array if self.lane_dtype is None else array.ravel().view(self.lane_dtype)
         return True
 
+    def takes_item(self, item: Array) -> bool:
+        """Whether an array fits as one environment's item."""
+        return item.dtype == self.dtype and item.shape == self.spec.shape
+
 
 class Piece(NamedTuple):
     """A run of `steps` steps of one environment in one block: `steps + 1` observations, from `row` on."""

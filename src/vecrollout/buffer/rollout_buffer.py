@@ -99,7 +99,7 @@ class RolloutBuffer:
     @property
     def held(self) -> int:
         """Transitions that can be popped."""
-        return self._finished_steps + sum([self._ticks - run.tick for run in self._open])
+        return self._finished_steps + sum(self._ticks - run.tick for run in self._open)
 
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
@@ -195,8 +195,10 @@ class RolloutBuffer:
 
         Raises:
             ProtocolError: If no actions wait for a step.
-            ShapeError, DtypeError, StructureError: If something is not like what was recorded before. The step is then
-                not recorded; what was recorded before can be popped; `abort` and a reset must follow.
+            ShapeError: If something has another shape than what was recorded before. The step is then not recorded;
+                what was recorded before can be popped; `abort` and a reset must follow.
+            DtypeError: If it has another dtype, likewise.
+            StructureError: If it has other entries, likewise.
         """
         if not self._pending:
             raise self._out_of_order("expected step_async() first: no actions wait for a step")
@@ -262,7 +264,7 @@ class RolloutBuffer:
         runs = [*self._finished, *running]
         trajectories = [to_trajectory(run, self._arena.layout) for run in runs]
         lengths = [run.episode_steps for run in self._finished if run.terminal]
-        self._forget(sum([run.steps for run in runs]), running)
+        self._forget(sum(run.steps for run in runs), running)
         return trajectories, lengths
 
     def _forget(self, popped: int, running: list[Run]) -> None:
@@ -305,7 +307,7 @@ class RolloutBuffer:
         """Hold these runs, which ended or run at tick 0; the arena has the current observations."""
         self._ticks = self._block_tick = self._empty_tick = self._room = 0
         self._finished = deque(finished)
-        self._finished_steps = sum([run.steps for run in finished])
+        self._finished_steps = sum(run.steps for run in finished)
         self._open = open_runs
         self._begin_pieces()
         self._next_id, self._ready, self._pending = next_id, ready, False
@@ -370,10 +372,9 @@ class RolloutBuffer:
         vector environment copies all of them into; it is cast as it would have been there.
         """
         arena = self._arena
-        column, final = arena.obs_columns[0], ending.final_obs
-        if type(final) is np.ndarray and arena.layout.obs is None:
-            if final.dtype is column.dtype and final.shape == column.spec.shape:
-                return [final]
+        final = ending.final_obs
+        if type(final) is np.ndarray and arena.layout.obs is None and arena.obs_columns[0].takes_item(final):
+            return [final]
         where = f"last observation of environment {ending.env}"
         pairs = list(zip(arena.obs_columns, arena.obs_leaves(final, where), strict=True))
         finals = [leaf.astype(column.dtype, copy=False) for column, leaf in pairs]

@@ -1,8 +1,8 @@
 """A buffer's whole state as plain arrays, and back: nothing in it needs pickle to be stored or runs when it is loaded.
 
-The state is a flat dict of arrays. `meta` is a text: JSON with the counters, the episodes and the infos. `columns/i` are
-the rows of all held runs, one run after another; `current/i` each environment's current observation; `payload/i` arrays
-that the JSON refers to.
+The state is a flat dict of arrays. `meta` is a text: JSON with the counters, the episodes and the infos. `columns/i`
+are the rows of all held runs, one run after another; `current/i` each environment's current observation; `payload/i`
+arrays that the JSON refers to.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ class _Packer:
 
     def __init__(self) -> None:
         self.arrays: list[Array] = []
-        self._numbers: dict[int, tuple[int, object]] = {}  # by identity; the object is kept so that its id stays its own
+        # Numbers of arrays by identity; the arrays are kept so that no other gets the same identity.
+        self._numbers: dict[int, tuple[int, object]] = {}
 
     def pack(self, value: Any, where: str) -> Any:
         if value is None or type(value) in (bool, int, float, str):
@@ -174,8 +175,8 @@ class _Packer:
         if isinstance(value, np.generic):
             return {"scalar": self._number(value)}
         raise StateError(
-            f"{where}: expected plain data (None, numbers, text, lists, dicts, arrays), got {type(value).__name__}, which "
-            "cannot be stored without pickle; leave it out by record_infos="
+            f"{where}: expected plain data (None, numbers, text, lists, dicts, arrays), got {type(value).__name__}, "
+            "which cannot be stored without pickle; leave it out by record_infos="
         )
 
     def storable(self, array: Array, where: str) -> Array:

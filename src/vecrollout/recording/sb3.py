@@ -21,9 +21,9 @@ class BufferingWrapper(VecEnvWrapper):
     """Records every step of a Stable-Baselines3 `VecEnv` until it is popped.
 
     What `reset`, `step_async` and `step_wait` pass on is the wrapped environment's own, unchanged; what is recorded is
-    a copy. Recorded actions are those that the wrapped environment was given, that is, the executed ones where a learner
-    clips or rescales its own. The wrapper's place among others decides what is recorded: below `VecNormalize` the raw
-    observations and rewards, above it the normalised ones.
+    a copy. Recorded actions are those that the wrapped environment was given, that is, the executed ones where a
+    learner clips or rescales its own. The wrapper's place among others decides what is recorded: below `VecNormalize`
+    the raw observations and rewards, above it the normalised ones.
 
     After every call, also one that raised, `stepped == held + popped + sunk + dropped`.
 
@@ -36,8 +36,9 @@ class BufferingWrapper(VecEnvWrapper):
         max_transitions: The most transitions to hold, at least E; None: no limit.
         on_full: What to do when the next step would hold more: `"refuse"` raises before the environments are stepped,
             `"drop_oldest"` drops the oldest finished trajectories, and counts what it drops.
-        early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished trajectories
-            of them (`terminal` is False, `episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
+        early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished
+            trajectories of them (`terminal` is False, `episode.ended_by` is `"reset_early"`), `"drop"` drops and
+            counts them.
 
     Raises:
         OptionError: If an option is not one of these.
@@ -195,7 +196,7 @@ class BufferingWrapper(VecEnvWrapper):
         return self._buffer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put a state from `state_dict` (or from the file it was stored in) in the place of everything held and counted.
+        """Put a state from `state_dict`, or from the file it went to, in the place of everything held and counted.
 
         Running episodes go on where the environments were brought to the same state; otherwise `reset` them.
 
