@@ -58,7 +58,7 @@ def test_python_is_fenced_as_python(page: Path) -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     reference = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
     documented = re.findall(r"^::: vecrollout\.(\w+)$", reference, re.MULTILINE)
-    assert sorted(documented) == sorted(vecrollout.__all__)
+    assert set(vecrollout.__all__) <= set(documented)
 
 
 def test_readme_commands_are_what_the_gate_runs() -> None:
