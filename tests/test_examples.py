@@ -1,0 +1,53 @@
+"""The examples run as they stand, and what they show is what they promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+MEAN_RETURN = re.compile(r"^│ (?P<row>\w+) .* (?P<mean>-?\d+) ± \d+ +│$", re.MULTILINE)
+
+
+def run(name: str, folder: Path) -> str:
+    """What the example prints, run from another folder; a warning is an error, as everywhere in the tests."""
+    environment = {**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr
+    return ran.stdout
+
+
+def mean_returns(printed: str) -> tuple[int, list[int], int]:
+    """Mean return of random actions, of the learner after each round, and of the expert."""
+    rows = {match["row"]: int(match["mean"]) for match in MEAN_RETURN.finditer(printed)}
+    random, *rounds, expert = rows.values()
+    assert list(rows) == ["random", *(str(n + 1) for n in range(len(rounds))), "expert"]
+    return random, rounds, expert
+
+
+def test_dagger_learns_from_random_to_expert(tmp_path: Path) -> None:
+    random, rounds, expert = mean_returns(run("dagger.py", tmp_path))
+    assert expert == 500
+    assert random < 50
+    assert rounds[0] < 150
+    assert min(rounds[-3:]) > 400
+
+
+def test_own_env_learns_what_its_expert_can_and_says_the_same_every_time(tmp_path: Path) -> None:
+    printed = run("own_env.py", tmp_path)
+    random, rounds, expert = mean_returns(printed)
+    assert expert > 60
+    assert random < 0
+    assert rounds[-1] > 60
+    # Only the time that the bar tells may differ.
+    assert run("own_env.py", tmp_path).split("DAgger")[0] == printed.split("DAgger")[0]
+
+
+def test_the_swap_is_as_short_as_the_documentation_says() -> None:
+    _, swap = (EXAMPLES / "own_env.py").read_text(encoding="utf-8").split("# The swap:")
+    assert len([line for line in swap.splitlines()[1:] if line]) <= 10
