@@ -97,10 +97,12 @@ def test_imports_point_to_earlier_stages(module: str) -> None:
 
 def test_no_cycles() -> None:
     """Within a stage neither, where the ranks say nothing."""
+    cycle: list[str] = []
     try:
         TopologicalSorter({module: GRAPH[module] & set(MODULES) for module in MODULES}).prepare()
     except CycleError as error:
-        pytest.fail(f"modules import each other in a circle: {' <- '.join(error.args[1])}")
+        cycle = error.args[1]
+    assert cycle == []
 
 
 @pytest.mark.parametrize("module", MODULES)
