@@ -1,0 +1,148 @@
+"""Environments that count: the observation is the number of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from vecrollout.errors import ProtocolError
+from vecrollout.testing.spaces import NUMBERS, SPACES, element_of
+
+
+class EpisodeScript(NamedTuple):
+    """How long an episode is and how it ends."""
+
+    steps: int
+    """Number of steps, at least 1."""
+
+    ending: Literal["terminated", "truncated", "both"] = "terminated"
+    """Which flags the last step sets."""
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the last step reaches a terminal state."""
+        return self.ending != "truncated"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the last step is cut short."""
+        return self.ending != "terminated"
+
+
+class ScriptedError(Exception):
+    """A `CountingEnv` was told to fail at this step."""
+
+
+class CountingEnv(gym.Env[Any, Any]):
+    """Episodes by a script, in which everything is a function of the number of the step.
+
+    After t steps of episode k (both count from 0) the number is `first + k * stride + t`. The observation is
+    `element_of(observation_space, number % 256)`, the reward of the step that led to it is `number + 0.5`, and its info
+    is `{"t": t}`. A reset's info is `{"episode": k, "seed": seed}`, with `"options"` where there are any. Actions have
+    no influence.
+
+    Args:
+        space: Observation space, or its name in `SPACES`.
+        episodes: Scripts of the episodes; after the last one it starts again with the first.
+        action_space: Action space, or its name in `SPACES`.
+        first: Number of the first episode's first observation.
+        stride: How much later each episode starts to count than the one before.
+        reuse_obs: Return the same arrays (and dict) at every step, filled anew.
+        reuse_info: Return the same info dict at every step and reset; entries that others put there stay.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as gymnasium declares it
+
+    def __init__(
+        self,
+        space: str | gym.Space[Any] = "box",
+        episodes: Sequence[EpisodeScript] = (EpisodeScript(3),),
+        *,
+        action_space: str | gym.Space[Any] = "discrete",
+        first: int = 0,
+        stride: int = 0,
+        reuse_obs: bool = False,
+        reuse_info: bool = False,
+    ) -> None:
+        self.observation_space = SPACES[space] if isinstance(space, str) else space
+        self.action_space = SPACES[action_space] if isinstance(action_space, str) else action_space
+        self.episodes = tuple(EpisodeScript(*script) for script in episodes)
+        self.first = first
+        self.stride = stride
+        self.fail_next = False
+        """Set to make the next step raise `ScriptedError`, once."""
+        self.actions: list[Any] = []
+        """Copies of the actions taken since the last reset."""
+        self._episode = -1
+        self._t: int | None = None
+        self._obs = _buffers(element_of(self.observation_space, first % NUMBERS)) if reuse_obs else None
+        self._info: dict[str, Any] | None = {} if reuse_info else None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin the script's next episode."""
+        super().reset(seed=seed)
+        self._episode += 1
+        self._t = 0
+        self.actions = []
+        info: dict[str, Any] = {"episode": self._episode, "seed": seed}
+        return self._observation(), self._informed(info if options is None else {**info, "options": options})
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Count on.
+
+        Raises:
+            ProtocolError: If the episode is over, or none was begun.
+            ScriptedError: If `fail_next` was set.
+        """
+        if self.fail_next:
+            self.fail_next = False
+            raise ScriptedError(f"step {self._t} of episode {self._episode}")
+        script = self.episodes[self._episode % len(self.episodes)]
+        if self._t is None or self._t == script.steps:
+            raise ProtocolError("CountingEnv: expected reset() before this step()")
+        self._t += 1
+        self.actions.append(np.array(action))
+        ends = self._t == script.steps
+        reward = self._number + 0.5
+        info = self._informed({"t": self._t})
+        return self._observation(), reward, ends and script.terminated, ends and script.truncated, info
+
+    @property
+    def _number(self) -> int:
+        return self.first + self._episode * self.stride + (self._t or 0)
+
+    def _observation(self) -> Any:
+        element = element_of(self.observation_space, self._number % NUMBERS)
+        if self._obs is None:
+            return element
+        _fill(self._obs, element)
+        return self._obs
+
+    def _informed(self, info: dict[str, Any]) -> dict[str, Any]:
+        if self._info is None:
+            return info
+        self._info.update(info)
+        return self._info
+
+
+def _buffers(element: Any) -> Any:
+    """Arrays to hold such an element; a number gets one without dimensions."""
+    if isinstance(element, Mapping):
+        return {key: _buffers(child) for key, child in element.items()}
+    if isinstance(element, tuple):
+        return tuple(map(_buffers, element))
+    return np.array(element)
+
+
+def _fill(buffers: Any, element: Any) -> None:
+    if isinstance(buffers, Mapping):
+        for key, buffer in buffers.items():
+            _fill(buffer, element[key])
+    elif isinstance(buffers, tuple):
+        for buffer, child in zip(buffers, element, strict=True):
+            _fill(buffer, child)
+    else:
+        buffers[...] = element

@@ -1,0 +1,98 @@
+"""One table of spaces, and what a number looks like as an element of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+NUMBERS = 256
+"""Every space of the table has an element for each integer in `[0, NUMBERS)`."""
+
+SPACES: dict[str, Space[Any]] = {
+    "box": spaces.Box(-np.inf, np.inf, (3,), np.float32),
+    "box_scalar": spaces.Box(-np.inf, np.inf, (), np.float32),
+    "box_float64": spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
+    "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+    "discrete": spaces.Discrete(NUMBERS),
+    "discrete_from": spaces.Discrete(NUMBERS + 5, start=-5),
+    "multi_discrete": spaces.MultiDiscrete([NUMBERS, NUMBERS]),
+    "multi_binary": spaces.MultiBinary(8),
+    "dict": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (4, 4, 1), np.uint8),
+            "level": spaces.Discrete(NUMBERS),
+            "position": spaces.Box(-np.inf, np.inf, (2,), np.float64),
+        }
+    ),
+    "tuple": spaces.Tuple((spaces.Box(-np.inf, np.inf, (2,), np.float32), spaces.Discrete(NUMBERS))),
+    "nested": spaces.Dict(
+        {
+            "arm": spaces.Dict({"angle": spaces.Box(-np.inf, np.inf, (2,), np.float32), "grip": spaces.MultiBinary(8)}),
+            "pair": spaces.Tuple((spaces.Discrete(NUMBERS), spaces.Box(0, 255, (2, 2, 1), np.uint8))),
+        }
+    ),
+    "text": spaces.Text(min_length=1, max_length=8, charset="0123456789"),
+}
+"""Spaces by name."""
+
+VEC_ENV_SPACES = tuple(name for name in SPACES if name not in ("nested", "text"))
+"""Names of the spaces that a Stable-Baselines3 `VecEnv` can have as its observation space."""
+
+
+def element_of(space: Space[Any], number: int) -> Any:
+    """The element of a space that stands for a number.
+
+    Args:
+        space: A space of the table, or one made up of the same kinds of spaces.
+        number: In `[0, 256)`.
+
+    Returns:
+        The number in every entry of an array, in binary digits (the lowest first) for `MultiBinary`, in decimal ones
+        for `Text`, and at every leaf for `Dict` and `Tuple`; new arrays at every call.
+
+    Raises:
+        ValueError: If the number is out of range, or the space too small for it.
+        TypeError: If the space is of another kind.
+    """
+    element: Any
+    if not 0 <= number < NUMBERS:
+        raise ValueError(f"number: expected one in [0, {NUMBERS}), got {number}")
+    if isinstance(space, spaces.Dict):
+        return {key: element_of(child, number) for key, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(element_of(child, number) for child in space.spaces)
+    if isinstance(space, spaces.Text):
+        element = str(number)
+    elif isinstance(space, spaces.MultiBinary):
+        places = np.arange(np.prod(space.shape)).reshape(space.shape)
+        element = (number >> places & 1).astype(space.dtype)
+    elif isinstance(space, spaces.Discrete):
+        element = np.int64(number)
+    elif isinstance(space, spaces.Box | spaces.MultiDiscrete):
+        element = np.full(space.shape, number).astype(space.dtype)
+    else:
+        raise TypeError(f"space: expected one of the kinds in vecrollout.testing.SPACES, got {space}")
+    if not space.contains(element):
+        raise ValueError(f"number: expected one that has an element in {space}, got {number}")
+    return element
+
+
+def batch_of(space: Space[Any], numbers: Sequence[int]) -> Any:
+    """The elements that stand for several numbers, one after the other along the first dimension of every leaf.
+
+    Args:
+        space: A space as in `element_of`.
+        numbers: At least one.
+
+    Returns:
+        An array of shape `(len(numbers), *space.shape)`, in the space's dtype; for `Dict` and `Tuple` a dict or tuple
+        of such arrays.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: batch_of(child, numbers) for key, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(batch_of(child, numbers) for child in space.spaces)
+    return np.stack([np.asarray(element_of(space, number)) for number in numbers])
