@@ -1,0 +1,171 @@
+"""When a collection has enough: conditions on the trajectories collected so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, overload
+
+from vecrollout.errors import OptionError
+from vecrollout.trajectory import TrajectoryWithRew
+
+SampleUntil: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
+"""A condition: given the trajectories collected so far, says whether they are enough."""
+
+
+class Collected(Sequence[TrajectoryWithRew]):
+    """The trajectories collected so far.
+
+    It only grows, so the number of their steps is kept up to date instead of being counted at every step of a
+    collection that may run for millions of them.
+    """
+
+    def __init__(self) -> None:
+        self._trajectories: list[TrajectoryWithRew] = []
+        self.steps = 0
+        """Steps of all trajectories together."""
+
+    def extend(self, trajectories: Iterable[TrajectoryWithRew]) -> None:
+        """Add trajectories at the end."""
+        for trajectory in trajectories:
+            self._trajectories.append(trajectory)
+            self.steps += len(trajectory)
+
+    def __len__(self) -> int:
+        """Number of trajectories."""
+        return len(self._trajectories)
+
+    @overload
+    def __getitem__(self, key: int) -> TrajectoryWithRew: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[TrajectoryWithRew]: ...
+
+    def __getitem__(self, key: Any) -> Any:
+        """A trajectory, or a list of some."""
+        return self._trajectories[key]
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """The condition that there are at least so many episodes, and at least so many steps in all of them together."""
+
+    episodes: int = 0
+    """How many episodes are asked for; 0: any number."""
+
+    steps: int = 0
+    """How many steps are asked for; 0: any number."""
+
+    def __call__(self, trajectories: Sequence[TrajectoryWithRew]) -> bool:
+        """Whether the trajectories are enough."""
+        if len(trajectories) < self.episodes:
+            return False
+        steps = trajectories.steps if isinstance(trajectories, Collected) else sum(map(len, trajectories))
+        return steps >= self.steps
+
+    def exactly(self, trajectories: Iterable[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
+        """The shortest beginning of the trajectories that is enough; all of them where they are not.
+
+        An episode counts if it was brought to its end. Where only steps are missing, the last trajectory is cut.
+        """
+        kept: list[TrajectoryWithRew] = []
+        episodes = steps = 0
+        for trajectory in trajectories:
+            if episodes >= self.episodes:
+                if steps >= self.steps:
+                    break
+                trajectory = _first_steps(trajectory, self.steps - steps)
+            kept.append(trajectory)
+            episodes += trajectory.terminal
+            steps += len(trajectory)
+        return kept
+
+
+def _first_steps(trajectory: TrajectoryWithRew, steps: int) -> TrajectoryWithRew:
+    """The trajectory, or a fragment with its first steps (views) where it has more."""
+    if len(trajectory) <= steps:
+        return trajectory
+    return replace(
+        trajectory,
+        obs=trajectory.obs[: steps + 1],
+        acts=trajectory.acts[:steps],
+        infos=None if trajectory.infos is None else trajectory.infos[:steps],
+        rews=trajectory.rews[:steps],
+        terminal=False,
+        terminated=False,
+        truncated=False,
+        episode=replace(trajectory.episode, ended_by=None),
+    )
+
+
+def make_min_episodes(n: int) -> AtLeast:
+    """A condition that asks for a number of episodes.
+
+    Args:
+        n: At least so many episodes, 1 or more.
+
+    Returns:
+        The condition, to be called with a sequence of trajectories. A collection may overshoot it: episodes end
+        together, and those that are running are brought to their end.
+
+    Raises:
+        OptionError: If `n` is not positive.
+
+    Source:
+        `imitation.data.rollout.make_min_episodes` (imitation 1.0.1).
+    """
+    return AtLeast(episodes=_positive("min_episodes", n))
+
+
+def make_min_timesteps(n: int) -> AtLeast:
+    """A condition that asks for a number of steps, in all episodes together.
+
+    Args:
+        n: At least so many steps, 1 or more.
+
+    Returns:
+        The condition, to be called with a sequence of trajectories. A collection may overshoot it: its episodes are
+        brought to their end.
+
+    Raises:
+        OptionError: If `n` is not positive.
+
+    Source:
+        `imitation.data.rollout.make_min_timesteps` (imitation 1.0.1).
+    """
+    return AtLeast(steps=_positive("min_timesteps", n))
+
+
+def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None = None) -> AtLeast:
+    """A condition that asks for a number of steps, of episodes, or of both.
+
+    >>> make_sample_until(min_timesteps=1000, min_episodes=5)([])
+    False
+
+    Args:
+        min_timesteps: At least so many steps, 1 or more; None: any number.
+        min_episodes: At least so many episodes, 1 or more; None: any number.
+
+    Returns:
+        The condition, to be called with a sequence of trajectories.
+
+    Raises:
+        OptionError: If both are None, or one is not positive.
+
+    Source:
+        `imitation.data.rollout.make_sample_until` (imitation 1.0.1).
+    """
+    if min_timesteps is None and min_episodes is None:
+        raise OptionError("At least one of min_timesteps and min_episodes must be given, got None for both")
+    return AtLeast(
+        episodes=0 if min_episodes is None else _positive("min_episodes", min_episodes),
+        steps=0 if min_timesteps is None else _positive("min_timesteps", min_timesteps),
+    )
+
+
+def _positive(name: str, n: float) -> int:
+    if not 0 < n < math.inf:
+        raise OptionError(f"{name}: {name} must be positive, got {n}")
+    # 1e6 is a float.
+    return math.ceil(n)

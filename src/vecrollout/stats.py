@@ -1,0 +1,87 @@
+"""Returns and lengths of trajectories, and sums over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.errors import ShapeError
+from vecrollout.trajectory import TrajectoryWithRew
+
+_STATISTICS: dict[str, Callable[..., Any]] = {"min": np.min, "mean": np.mean, "std": np.std, "max": np.max}
+
+
+def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, float]:
+    """Summary of the trajectories' returns and lengths.
+
+    Args:
+        trajectories: At least one. A fragment counts with the steps that it has.
+
+    Returns:
+        `n_traj`, the number of trajectories; `return_{min,mean,std,max}`, of the undiscounted sums of rewards;
+        `len_{min,mean,std,max}`, of the numbers of steps. Where SB3's `Monitor` left its record in a trajectory's last
+        info, also `monitor_return_{min,mean,std,max}`, of the returns that it saw, below the wrappers outside of it,
+        and `monitor_return_len`, the number of trajectories with such a record. Standard deviations are the
+        population's. Sums have the dtype of the rewards and are formed in the order of the steps.
+
+    Raises:
+        ShapeError: If there is no trajectory.
+
+    Source:
+        `imitation.data.rollout.rollout_stats` (imitation 1.0.1): same names, same order, same values.
+    """
+    if not trajectories:
+        raise ShapeError("trajectories: expected at least one, got none")
+    summary: dict[str, float] = {"n_traj": len(trajectories)}
+    samples: dict[str, list[Any]] = {
+        # np.sum would add in another order, and so to other last bits.
+        "return": [np.cumsum(each.rews)[-1] for each in trajectories],
+        "len": [len(each) for each in trajectories],
+    }
+    monitored = [seen for each in trajectories if (seen := _monitored_return(each)) is not None]
+    if monitored:
+        samples["monitor_return"] = monitored
+        summary["monitor_return_len"] = len(monitored)
+    for name, values in samples.items():
+        for statistic, compute in _STATISTICS.items():
+            summary[f"{name}_{statistic}"] = compute(np.asarray(values)).item()
+    return summary
+
+
+def _monitored_return(trajectory: TrajectoryWithRew) -> Any:
+    """Return of the episode as SB3's `Monitor` saw it; None where it was not there."""
+    if trajectory.infos is None:
+        return None
+    return trajectory.infos[-1].get("episode", {}).get("r")
+
+
+def discounted_sum(arr: npt.ArrayLike, gamma: float) -> Any:
+    """Sum over time of `gamma ** t * arr[t]`: of rewards, the return, counted from the first step.
+
+    >>> discounted_sum([1.0, 1.0, 1.0], 0.5).item()
+    1.75
+
+    Args:
+        arr: What to sum, shape `(T,)` or `(T, N)`, any numeric dtype. The first axis is time.
+        gamma: Discount per step, usually in `[0, 1]`; the first step is not discounted.
+
+    Returns:
+        The sum: a scalar for shape `(T,)`, an array of shape `(N,)` for `(T, N)`; 0 when T is 0.
+
+    Raises:
+        ShapeError: If `arr` has neither one nor two dimensions.
+
+    Source:
+        `imitation.data.rollout.discounted_sum` (imitation 1.0.1), whose documentation has time last in a
+        two-dimensional array, while its code, and ours, has it first. Sutton & Barto (2018), eq. 3.8.
+    """
+    array = np.asarray(arr)
+    if array.ndim not in (1, 2):
+        raise ShapeError(f"arr: expected shape (T,) or (T, N), got {array.shape}")
+    if gamma == 1 or len(array) == 0:
+        return array.sum(axis=0)
+    # The sum is the polynomial with the coefficients `arr`, evaluated at gamma.
+    return np.polynomial.polynomial.polyval(gamma, array)
