@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from benchmarks.workloads import Obs, Script, ScriptedVecEnv
+from benchmarks.workloads import Obs, Script, ScriptedVecEnv, item_shape
 
 OURS = "vecrollout"
 IMITATION = "imitation"
@@ -96,7 +96,7 @@ class Sb3(Bare):
 
         super().__init__(script)
         workload = script.workload
-        make = DictReplayBuffer if isinstance(workload.observation_space, spaces.Dict) else ReplayBuffer
+        make: Any = DictReplayBuffer if isinstance(workload.observation_space, spaces.Dict) else ReplayBuffer
         self.buffer = make(
             script.transitions,
             workload.observation_space,
@@ -171,11 +171,11 @@ class RowWrites(Bare):
         rows = (len(script.steps), workload.num_envs)
         obs_space = workload.observation_space
         self.obs = (
-            {key: np.empty(rows + part.shape, part.dtype) for key, part in obs_space.items()}
+            {key: np.empty(rows + item_shape(part), part.dtype) for key, part in obs_space.items()}
             if isinstance(obs_space, spaces.Dict)
-            else np.empty(rows + obs_space.shape, obs_space.dtype)
+            else np.empty(rows + item_shape(obs_space), obs_space.dtype)
         )
-        self.acts = np.empty(rows + workload.action_space.shape, workload.action_space.dtype)
+        self.acts = np.empty(rows + item_shape(workload.action_space), workload.action_space.dtype)
         self.rews = np.empty(rows, np.float32)
         self.dones = np.empty(rows, np.bool_)
 
@@ -196,7 +196,7 @@ class RowWrites(Bare):
 
 
 def _column(space: spaces.Space[Any]) -> dict[str, Any]:
-    return {"shape": space.shape or 1, "dtype": space.dtype}
+    return {"shape": item_shape(space) or 1, "dtype": space.dtype}
 
 
 _ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites)

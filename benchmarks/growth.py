@@ -64,10 +64,10 @@ def _recording(kind: type[Any], script: Script, decades: tuple[int, ...]) -> Cal
         actions = cycle(script.actions)
         phases = {}
         for label, transitions in _spans(decades).items():
-            start = time.perf_counter()
+            start = time.process_time()
             for step_actions in islice(actions, transitions // num_envs):
                 step(step_actions)
-            phases[label] = time.perf_counter() - start
+            phases[label] = time.process_time() - start
         return phases
 
     return once

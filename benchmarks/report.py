@@ -75,9 +75,7 @@ def _processor() -> str:
 
 
 def _memory_gib() -> float:
-    import psutil
-
-    return float(psutil.virtual_memory().total) / 2**30
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def _version(package: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -81,8 +81,7 @@ class Script:
     def raw_bytes(self) -> int:
         """Bytes of all observations, actions and rewards: what a recording cannot do without."""
         obs, rews, _, _ = self.steps[0]
-        columns = [*(obs.values() if isinstance(obs, dict) else [obs]), self.actions[0], rews]
-        return sum(column.nbytes for column in columns) * len(self.steps)
+        return (_size_bytes(obs) + self.actions[0].nbytes + rews.nbytes) * len(self.steps)
 
 
 _POOL_BYTES = 64 << 20
@@ -104,10 +103,8 @@ def write_script(workload: Workload, steps: int | None = None, seed: int = 0) ->
     count = workload.steps if steps is None else steps
     num_envs = workload.num_envs
     first_obs = _batch(workload.observation_space, num_envs, rng)
-    obs_bytes = sum(part.nbytes for part in first_obs.values()) if isinstance(first_obs, dict) else first_obs.nbytes
-    pool = [
-        _batch(workload.observation_space, num_envs, rng) for _ in range(min(count, max(8, _POOL_BYTES // obs_bytes)))
-    ]
+    pool_size = min(count, max(8, _POOL_BYTES // _size_bytes(first_obs)))
+    pool = [_batch(workload.observation_space, num_envs, rng) for _ in range(pool_size)]
     offsets = np.arange(num_envs) * workload.episode_length // num_envs
     return Script(
         workload=workload,
@@ -131,12 +128,22 @@ def _step(workload: Workload, obs: Obs, episode_steps: np.ndarray, rng: np.rando
     return obs, rng.random(workload.num_envs, np.float32), dones, infos
 
 
+def _size_bytes(obs: Obs) -> int:
+    parts: Iterable[np.ndarray] = obs.values() if isinstance(obs, dict) else [obs]
+    return sum(part.nbytes for part in parts)
+
+
+def item_shape(space: spaces.Space[Any]) -> tuple[int, ...]:
+    """Shape of one observation or action; `()` for an integer."""
+    return tuple(space.shape or ())
+
+
 def _batch(space: spaces.Space[Any], num_envs: int, rng: np.random.Generator) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _batch(part, num_envs, rng) for key, part in space.items()}
     if isinstance(space, spaces.Discrete):
         return rng.integers(space.n, size=num_envs)
-    shape, dtype = (num_envs, *(space.shape or ())), np.dtype(space.dtype)
+    shape, dtype = (num_envs, *item_shape(space)), np.dtype(space.dtype or np.float64)
     if dtype.kind == "f":
         return rng.random(shape).astype(dtype)
     return rng.integers(256, size=shape, dtype=dtype)
@@ -148,11 +155,11 @@ def _one(space: spaces.Space[Any], rng: np.random.Generator) -> Any:
 
 
 class ScriptedVecEnv(VecEnv):
-    """Plays a script, over and over: a step costs one copy of the observation.
+    """Plays a script, over and over: a step costs a copy of the observation and one of the list of infos.
 
-    The copy is what `DummyVecEnv` makes too, and it matters. One array again and again would be read from the
-    processor's cache and written by no one; arrays made ahead would give a recorder that keeps references its memory
-    for nothing.
+    `DummyVecEnv` makes these copies too, and they matter. One array again and again would be read from the processor's
+    cache; arrays made ahead would give a recorder that keeps references its memory for nothing; info dicts that no one
+    has touched for long are slow to refer to, which real ones, just made, are not.
     """
 
     def __init__(self, script: Script) -> None:
@@ -174,7 +181,7 @@ class ScriptedVecEnv(VecEnv):
         """Return the script's next step."""
         obs, rews, dones, infos = next(self._steps)
         fresh = {key: part.copy() for key, part in obs.items()} if self._is_dict else obs.copy()
-        return fresh, rews, dones, infos
+        return fresh, rews, dones, infos.copy()
 
     def close(self) -> None:
         pass
