@@ -4,15 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from vecrollout import errors
-from vecrollout.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew, stitch
-from vecrollout.transitions import (
-    Transitions,
-    TransitionsMinimal,
-    TransitionsWithRew,
-    collate_transitions,
-    flatten_trajectories,
-    flatten_trajectories_with_rew,
-)
+from vecrollout.collation import collate_transitions
+from vecrollout.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.stitching import stitch
+from vecrollout.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
+from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
 from vecrollout.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:

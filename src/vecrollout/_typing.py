@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+"""A NumPy array of any dtype."""
+
 Info: TypeAlias = dict[str, Any]
 """What an environment says about a step or a reset beside observation and reward."""
 

@@ -7,11 +7,13 @@
     ├── FlagError                        (ValueError)    `terminal` or `dones` contradicts `terminated` and `truncated`
     ├── StitchError                      (ValueError)    fragments that do not join into one episode
     ├── OptionError                      (ValueError)    an argument outside what it may be
+    ├── ArgumentTypeError                (TypeError)     an argument of a kind that cannot be used: no array, no index
     ├── PolicyError                      (TypeError)     something that cannot act as a policy
     ├── SpaceMismatchError               (ValueError)    a policy made for other spaces than the environment's
     ├── StateError                       (ValueError)    a state dict that cannot be made or does not fit
     ├── MissingTerminalObservationError  (LookupError)   an episode ended and its last observation was not given
     ├── MissingDependencyError           (ImportError)   an extra that is not installed
+    ├── LengthError                      (RuntimeError)  arrays without a common first dimension have no length
     ├── ProtocolError                    (RuntimeError)  `step` before `reset`, two `step_async` in a row, ...
     ├── PrematureResetError              (RuntimeError)  `reset` while recorded data waits to be popped
     ├── EmptyBufferError                 (RuntimeError)  nothing to pop
@@ -49,6 +51,10 @@ class OptionError(VecrolloutError, ValueError):
     """An argument outside what it may be."""
 
 
+class ArgumentTypeError(VecrolloutError, TypeError):
+    """An argument of a kind that cannot be used: no array where one is needed, no index, no trajectory with rewards."""
+
+
 class PolicyError(VecrolloutError, TypeError):
     """Something that cannot act as a policy."""
 
@@ -67,6 +73,10 @@ class MissingTerminalObservationError(VecrolloutError, LookupError):
 
 class MissingDependencyError(VecrolloutError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class LengthError(VecrolloutError, RuntimeError):
+    """A dict or tuple of arrays has no length: it is empty, or its arrays differ in their first dimension."""
 
 
 class ProtocolError(VecrolloutError, RuntimeError):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.errors import DtypeError, FlagError, MissingDependencyError, ShapeError
-from vecrollout.trajectory import Trajectory, TrajectoryWithRew, check_rewards, info_array, infos_or_empty, rows, same_payload
-from vecrollout.trees import Array, Observation, concatenate, equal, stack, unwrap, wrap
+from vecrollout._typing import Array
+from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError
+from vecrollout.fields import (
+    as_batch,
+    checked_flags,
+    checked_rewards,
+    copied,
+    info_array,
+    infos_or_empty,
+    read_only,
+    rows,
+    trusted,
+)
+from vecrollout.trees import Observation, equal, unwrap
 
 TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 
@@ -22,8 +32,19 @@ TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     """A batch of B observation-action pairs: a sequence, and a data set that a torch `DataLoader` takes.
 
-    An integer index gives one step as a dict from field name to value; a slice (or an array of indices, or a mask)
-    gives the same class. Arrays handed in are kept as they are: neither copied nor altered.
+    An integer index gives one step as a dict from field name to value, in arrays of its own. A slice gives the same
+    class with read-only views; an array or list of indices, or a mask, gives it with copies. Arrays handed in are kept
+    as they are: neither copied nor altered. Lists become arrays, dicts and tuples of arrays become `DictObs` and
+    `TupleObs`.
+
+    >>> transitions = TransitionsMinimal(obs=np.zeros((4, 2)), acts=np.arange(4), infos=None)
+    >>> transitions[2]["acts"], len(transitions[1:3]), transitions[transitions.acts > 1].acts
+    (np.int64(2), 2, array([2, 3]))
+
+    Raises:
+        ShapeError: If a field has not one row a step.
+        DtypeError: If `infos` is an array of something else than objects.
+        ArgumentTypeError: If a field is something that makes no array.
 
     Source:
         Fields and their meaning as in `imitation.data.types.TransitionsMinimal` (imitation 1.0.1).
@@ -33,10 +54,11 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     """Observations, shape `(B, *obs_shape)`; `obs[i]` was seen before `acts[i]`."""
 
     acts: Array
-    """Actions, shape `(B, *act_shape)`."""
+    """Actions, shape `(B, *act_shape)`; `DictObs` or `TupleObs` for Dict and Tuple action spaces."""
 
     infos: npt.NDArray[np.object_]
-    """Info dicts, shape `(B,)`, dtype object; `infos[i]` came back from the step that took `acts[i]`."""
+    """Info dicts, shape `(B,)`, dtype object; `infos[i]` came back from the step that took `acts[i]`. None becomes
+    empty dicts."""
 
     def __post_init__(self) -> None:
         """Check that every field has one row a step.
@@ -45,14 +67,20 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
             ShapeError: If not.
         """
         settle = object.__setattr__
-        settle(self, "obs", wrap(self.obs))
-        settle(self, "infos", info_array(self.infos))
-        steps = rows("acts", self.acts)
-        if rows("obs", self.obs) != steps:
-            raise ShapeError(f"obs and acts must have same number of timesteps: obs has {len(self.obs)}, acts has {steps}")
-        if rows("infos", self.infos) != steps:
+        settle(self, "obs", as_batch("obs", self.obs))
+        settle(self, "acts", as_batch("acts", self.acts))
+        steps, observations = rows("acts", self.acts), rows("obs", self.obs)
+        if observations != steps:
             raise ShapeError(
-                f"obs and infos must have same number of timesteps: obs has {steps}, infos has {len(self.infos)}"
+                f"obs: obs and acts must have same number of timesteps: expected {steps} rows (acts has {steps} "
+                f"steps), got {observations}"
+            )
+        given: Any = self.infos
+        settle(self, "infos", infos_or_empty(None, steps) if given is None else info_array(given))
+        if self.infos.shape != (steps,):
+            raise ShapeError(
+                f"infos: obs and infos must have same number of timesteps: expected shape ({steps},), "
+                f"got {self.infos.shape}"
             )
 
     def __len__(self) -> int:
@@ -60,41 +88,63 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         return len(self.acts)
 
     @overload
-    def __getitem__(self, key: int | np.integer[Any]) -> dict[str, Any]: ...  # type: ignore[overload-overlap]
+    def __getitem__(self, key: int | np.integer[Any]) -> dict[str, Any]: ...
 
     @overload
     def __getitem__(self: TransitionsT, key: slice | Array | Sequence[int]) -> TransitionsT: ...
 
     def __getitem__(self: TransitionsT, key: Any) -> dict[str, Any] | TransitionsT:
-        """One step as a dict (integer of any type), or several as the same class (slice, integer array, mask).
+        """One step as a dict (integer of any type), or several as the same class (slice, integers, mask).
 
         Raises:
-            IndexError: If an index is out of range.
+            IndexError: If an index is out of range, or a mask has another length.
+            ArgumentTypeError: If the key is none of these.
         """
-        if not isinstance(key, slice) and not (isinstance(key, np.ndarray) and key.ndim) and not isinstance(key, list):
-            key = operator.index(key)
-        item = {each.name: getattr(self, each.name)[key] for each in dataclasses.fields(self)}
-        return item if isinstance(key, int) else dataclasses.replace(self, **item)
+        if isinstance(key, slice):
+            return trusted(type(self), {name: read_only(value[key]) for name, value in self._columns()})
+        index = _integer(key)
+        if index is not None:
+            return {name: copied(value[index]) for name, value in self._columns()}
+        selection = _selection(key)
+        return trusted(type(self), {name: value[selection] for name, value in self._columns()})
+
+    def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
+        """Steps as dicts, with plain dicts and tuples in the place of `DictObs` and `TupleObs`.
+
+        What torch's `DataLoader` asks for when it makes a batch; its own way of making one knows plain dicts only.
+        """
+        batch = self[_selection(keys)]
+        return [{name: unwrap(value[i]) for name, value in batch._columns()} for i in range(len(batch))]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One dict a step."""
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        """Whether class and all data are equal."""
-        if type(other) is not type(self) or len(self) != len(other):
+        """Whether class and all data are equal; never raises.
+
+        Arrays are compared by shape and values: dtypes may differ, and NaN differs from NaN.
+        """
+        if not isinstance(other, TransitionsMinimal) or type(other) is not type(self):
             return False
-        return all(
-            all(map(same_payload, value, other.infos)) if name == "infos" else equal(value, getattr(other, name))
-            for name, value in vars(self).items()
-        )
+        return all(equal(value, getattr(other, name)) for name, value in self._columns())
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
+
+    def _columns(self) -> list[tuple[str, Any]]:
+        return [(each.name, getattr(self, each.name)) for each in fields(self)]
 
 
 @dataclass(frozen=True, eq=False)
 class Transitions(TransitionsMinimal):
     """A batch of B steps with what followed each.
+
+    Raises:
+        ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
+        DtypeError: If `next_obs` has another dtype than `obs`, a flag is not boolean, or `infos` is an array of
+            something else than objects.
+        ArgumentTypeError: If a field is something that makes no array.
+        FlagError: If `dones` is not `terminated | truncated`.
 
     Source:
         `imitation.data.types.Transitions` (imitation 1.0.1); `terminated` and `truncated` are ours.
@@ -107,12 +157,13 @@ class Transitions(TransitionsMinimal):
     dones: npt.NDArray[np.bool_]
     """Whether the episode ended with step i, for either reason, shape `(B,)`, bool."""
 
-    terminated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[assignment]  # __post_init__
+    terminated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[arg-type]  # __post_init__
     """Whether step i reached a terminal state of the MDP, shape `(B,)`, bool; where not given: `dones`, without what
     was given as `truncated`."""
 
-    truncated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """Whether the episode was cut short at step i, shape `(B,)`, bool; where not given: `dones` without `terminated`."""
+    truncated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[arg-type]
+    """Whether the episode was cut short at step i, shape `(B,)`, bool; where not given: `dones`, without what was given
+    as `terminated`."""
 
     def __post_init__(self) -> None:
         """Check the other fields too.
@@ -124,29 +175,42 @@ class Transitions(TransitionsMinimal):
         """
         super().__post_init__()
         settle = object.__setattr__
-        settle(self, "next_obs", wrap(self.next_obs))
+        settle(self, "next_obs", as_batch("next_obs", self.next_obs))
         if self.obs.shape != self.next_obs.shape:
-            raise ShapeError(f"obs and next_obs must have same shape: {self.obs.shape} and {self.next_obs.shape}")
+            raise ShapeError(
+                f"next_obs: obs and next_obs must have same shape: expected {self.obs.shape}, got {self.next_obs.shape}"
+            )
         if self.obs.dtype != self.next_obs.dtype:
-            raise DtypeError(f"obs and next_obs must have the same dtype: {self.obs.dtype} and {self.next_obs.dtype}")
-        _check_flag("dones", self.dones, len(self))
+            raise DtypeError(
+                f"next_obs: obs and next_obs must have the same dtype: expected {self.obs.dtype}, "
+                f"got {self.next_obs.dtype}"
+            )
+        for name in ("dones", "terminated", "truncated"):
+            if name == "dones" or getattr(self, name) is not None:
+                settle(self, name, checked_flags(name, getattr(self, name), len(self)))
+        # A new array also where it equals `dones`: two fields do not share memory.
         if self.terminated is None:
-            settle(self, "terminated", self.dones if self.truncated is None else self.dones & ~self.truncated)
+            settle(self, "terminated", self.dones.copy() if self.truncated is None else self.dones & ~self.truncated)
         if self.truncated is None:
             settle(self, "truncated", self.dones & ~self.terminated)
-        _check_flag("terminated", self.terminated, len(self))
-        _check_flag("truncated", self.truncated, len(self))
         wrong = np.flatnonzero(self.dones != (self.terminated | self.truncated))
         if len(wrong):
             raise FlagError(
-                f"dones: expected terminated | truncated, which it is not at {len(wrong)} steps, first at {wrong[0]}; "
-                "pass terminated= and truncated= with it, or None to derive them"
+                f"dones: expected terminated | truncated, got something else at {len(wrong)} steps, first at "
+                f"{wrong[0]}; pass terminated= and truncated= with it, or None to derive them"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class TransitionsWithRew(Transitions):
     """`Transitions` with rewards.
+
+    Raises:
+        ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
+        DtypeError: If the rewards are not floats, `next_obs` has another dtype than `obs`, a flag is not boolean, or
+            `infos` is an array of something else than objects.
+        ArgumentTypeError: If a field is something that makes no array.
+        FlagError: If `dones` is not `terminated | truncated`.
 
     Source:
         `imitation.data.types.TransitionsWithRew` (imitation 1.0.1).
@@ -163,96 +227,31 @@ class TransitionsWithRew(Transitions):
             DtypeError: If the rewards are not floats.
         """
         super().__post_init__()
-        check_rewards(self.rews, len(self))
+        object.__setattr__(self, "rews", checked_rewards(self.rews, len(self)))
 
 
-def _check_flag(name: str, flag: Any, steps: int) -> None:
-    if np.shape(flag) != (steps,):
-        raise ShapeError(f"{name}: {name} must be 1D array, one for each step: expected ({steps},), got {np.shape(flag)}")
-    if flag.dtype != bool:
-        raise DtypeError(f"{name}: {name} must be boolean, got {flag.dtype}")
-
-
-def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
-    """The steps of all trajectories, one after another.
-
-    Args:
-        trajectories: At least one; their observations must be alike in structure and shape.
-
-    Returns:
-        Transitions with copies of the data; steps without infos get empty dicts.
-
-    Raises:
-        ShapeError: If there is no trajectory.
-        StructureError: If their observations have different structures.
-
-    Source:
-        `imitation.data.rollout.flatten_trajectories` (imitation 1.0.1).
-    """
-    return Transitions(**_flat_fields(list(trajectories)))
-
-
-def flatten_trajectories_with_rew(trajectories: Iterable[TrajectoryWithRew]) -> TransitionsWithRew:
-    """`flatten_trajectories`, with rewards.
-
-    Args:
-        trajectories: At least one; their observations must be alike in structure and shape.
-
-    Returns:
-        Transitions with copies of the data; steps without infos get empty dicts.
-
-    Raises:
-        ShapeError: If there is no trajectory.
-        StructureError: If their observations have different structures.
-    """
-    listed = list(trajectories)
-    return TransitionsWithRew(**_flat_fields(listed), rews=np.concatenate([each.rews for each in listed]))
-
-
-def _flat_fields(trajectories: list[Any]) -> dict[str, Any]:
-    if not trajectories:
-        raise ShapeError("trajectories: expected at least one, got none")
-    last = np.cumsum([len(each) for each in trajectories]) - 1
-    flags = np.zeros((3, last[-1] + 1), dtype=bool)
-    for flag, name in zip(flags, ("terminal", "terminated", "truncated"), strict=True):
-        flag[last] = [bool(getattr(each, name)) for each in trajectories]
-    return dict(
-        obs=concatenate([each.obs[:-1] for each in trajectories]),
-        next_obs=concatenate([each.obs[1:] for each in trajectories]),
-        acts=np.concatenate([each.acts for each in trajectories]),
-        infos=np.concatenate([infos_or_empty(each.infos, len(each)) for each in trajectories]),
-        dones=flags[0],
-        terminated=flags[1],
-        truncated=flags[2],
-    )
-
-
-def collate_transitions(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Make one batch of tensors out of single steps: a `collate_fn` for torch's `DataLoader`.
-
-    torch's own cannot join `DictObs`, nor infos whose keys differ from step to step.
-
-    Args:
-        batch: B steps, as integer indices into transitions give them.
-
-    Returns:
-        A dict with the same keys: tensors of shape `(B, ...)`, dicts or tuples of tensors for Dict and Tuple
-        observations, and `"infos"` as a list of B dicts.
-
-    Raises:
-        MissingDependencyError: If torch is not installed.
-    """
+def _integer(key: Any) -> int | None:
+    """The key as an integer, if it is one: of Python, NumPy, torch, or an array without dimensions."""
+    if isinstance(key, bool | np.bool_) or np.ndim(key):
+        return None
     try:
-        import torch
-    except ImportError as error:  # pragma: no cover  # SB3 brings torch
-        raise MissingDependencyError("collate_transitions needs torch: pip install torch") from error
+        return operator.index(key)
+    except TypeError:
+        return None
 
-    def to_tensors(tree: Any) -> Any:
-        if isinstance(tree, dict):
-            return {key: to_tensors(value) for key, value in tree.items()}
-        return tuple(map(to_tensors, tree)) if isinstance(tree, tuple) else torch.as_tensor(tree)
 
-    return {
-        key: [step[key] for step in batch] if key == "infos" else to_tensors(unwrap(stack([step[key] for step in batch])))
-        for key in batch[0]
-    }
+def _selection(key: Any) -> Array:
+    """The key as an array of indices or a mask.
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    if not isinstance(key, tuple):
+        array = np.asarray(key)
+        if array.ndim == 1 and not array.size and not isinstance(key, np.ndarray):
+            return array.astype(np.intp)  # an empty list, which NumPy takes for floats
+        if array.ndim == 1 and array.dtype.kind in "iub":
+            return array
+    raise ArgumentTypeError(
+        f"expected an integer, a slice, or a list or 1D array of integers or bools as index, got {key!r}"
+    )

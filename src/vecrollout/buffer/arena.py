@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vecrollout._typing import Array
 from vecrollout.buffer.blocks import Block, Column, ColumnSpec
 from vecrollout.errors import ShapeError
-from vecrollout.trajectory import as_rewards
-from vecrollout.trees import Array, Structure, Tree, flatten, leaf_names, structure_of
+from vecrollout.fields import as_rewards
+from vecrollout.structures import Structure, flatten, leaf_names, structure_of
+from vecrollout.trees import Tree
 
 _FIRST_BLOCK_ROWS = 1024
 _FEWEST_ROWS = 16

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vecrollout._typing import Info
+from vecrollout._typing import Array, Info
 from vecrollout.errors import DtypeError, ShapeError
-from vecrollout.trees import Array
 
 # PyPy has no reference counts: there a block is always taken for shared, and just not recycled.
 _references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: -1)

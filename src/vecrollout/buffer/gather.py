@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.runs import Run
-from vecrollout.trajectory import TrajectoryWithRew, info_array, trusted
+from vecrollout.fields import info_array, trusted
+from vecrollout.structures import unflatten
+from vecrollout.trajectory import TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
-from vecrollout.trees import Array, unflatten
 
 # From this item size on, copying a slice a run is faster than gathering item by item.
 _SLICED_ITEM_BYTES = 1024

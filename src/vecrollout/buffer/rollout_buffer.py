@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.gather import to_trajectory, to_transitions
 from vecrollout.buffer.runs import OpenRun, Run
@@ -23,7 +23,7 @@ from vecrollout.errors import (
 )
 from vecrollout.trajectory import EndedBy, Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
-from vecrollout.trees import Array, Tree
+from vecrollout.trees import Tree
 
 
 class Ending(NamedTuple):

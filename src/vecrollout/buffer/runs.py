@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from vecrollout._typing import Info
 from vecrollout.buffer.blocks import Block, Piece
-from vecrollout.trajectory import EndedBy, Episode, trusted
+from vecrollout.fields import trusted
+from vecrollout.trajectory import EndedBy, Episode
 
 
 class Run(NamedTuple):

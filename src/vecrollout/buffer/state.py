@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vecrollout._typing import Array
 from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
 from vecrollout.buffer.gather import joined
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.errors import StateError
-from vecrollout.trees import Array, DictObs, Structure, TupleObs
+from vecrollout.structures import Structure
+from vecrollout.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
     from vecrollout.buffer.rollout_buffer import RolloutBuffer

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
-from vecrollout.trees import Array, flatten, structure_of, unflatten, unwrap
+from vecrollout.trees import unwrap
 
 
 class BufferingWrapper(VecEnvWrapper):

@@ -11,7 +11,8 @@ import numpy as np
 
 from vecrollout._typing import Info
 from vecrollout.errors import ProtocolError, ShapeError
-from vecrollout.trajectory import TrajectoryWithRew, as_rewards
+from vecrollout.fields import as_rewards
+from vecrollout.trajectory import TrajectoryWithRew
 from vecrollout.trees import stack
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import default_collate
 from vecrollout.errors import ShapeError, StructureError
 from vecrollout.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
-from vecrollout.trees import DictObs, TupleObs
+from vecrollout.trees import DictObs, TupleObs, stack
 
 __all__ = [
     "AnyPath",
@@ -259,7 +259,7 @@ def transitions_collate_fn(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     return {
         key: values
         if key == "infos"
-        else stack_maybe_dictobs(values)
+        else stack(values, key)
         if key in ("obs", "next_obs")
         else default_collate(list(map(np.array, values)))  # copies: torch warns of read-only arrays
         for key, values in gathered.items()

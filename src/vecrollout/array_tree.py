@@ -1,0 +1,212 @@
+"""What dicts and tuples of arrays have in common: the interface of one array, over all of them at once."""
+
+from __future__ import annotations
+
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vecrollout._typing import Array
+from vecrollout.equality import same_arrays
+from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, StructureError
+
+ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")
+
+
+class ArrayTree(ABC):
+    """What `DictObs` and `TupleObs` share: array-like access to the first dimension of all leaves at once.
+
+    The entries are leaves (arrays, or the numbers that an observation of a single step may hold) or trees themselves.
+    """
+
+    @abstractmethod
+    def _children(self) -> dict[Any, Any]:
+        """The entries by key or position, nested ones wrapped."""
+
+    @classmethod
+    @abstractmethod
+    def _from_children(cls: type[ArrayTreeT], children: dict[Any, Any]) -> ArrayTreeT:
+        """A tree of entries that are known to be in the form of `_children`, unchecked."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> Any:
+        """Shape of each entry."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> Any:
+        """Dtype of each entry."""
+
+    @abstractmethod
+    def unwrap(self) -> Any:
+        """A plain dict or tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+
+    def __len__(self) -> int:
+        """Length of the first dimension, which all leaves must share.
+
+        Raises:
+            LengthError: If there is no leaf, the leaves disagree, or one has no dimension.
+        """
+        children = self._children()
+        lengths = {
+            key: len(child) if isinstance(child, ArrayTree) or np.ndim(child) else "none"
+            for key, child in children.items()
+        }
+        distinct = set(lengths.values())
+        length = distinct.pop() if len(distinct) == 1 else "none"
+        if isinstance(length, int):
+            return length
+        if not children:
+            raise LengthError(f"{type(self).__name__} without entries has no length")
+        raise LengthError(
+            f"{type(self).__name__} has no length: expected one first dimension in all entries, got {lengths}"
+        )
+
+    def __getitem__(self: ArrayTreeT, key: Any) -> ArrayTreeT:
+        """Index or slice the first dimension(s) of every leaf; leaves stay arrays, also when indexed to a scalar.
+
+        Raises:
+            IndexError: If a leaf cannot be indexed like this. A string is no index: `get` gives one entry.
+        """
+        if isinstance(key, str):
+            raise IndexError(f"expected an index of steps, got {key!r}; one entry is obs.get({key!r})")
+        # With an ellipsis NumPy gives an array, of the same dtype, also for a single element.
+        keys = key if isinstance(key, tuple) else (key,)
+        full = keys if any(each is Ellipsis for each in keys) else (*keys, Ellipsis)
+        return self._from_children(
+            {
+                name: child[key] if isinstance(child, ArrayTree) else np.asarray(child)[full]
+                for name, child in self._children().items()
+            }
+        )
+
+    def __iter__(self: ArrayTreeT) -> Iterator[ArrayTreeT]:
+        """Iterate over the first dimension."""
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one is of the same kind and has the same keys and equal arrays; the keys' order is free."""
+        if not isinstance(other, type(self)):
+            return False
+        mine, theirs = self._children(), other._children()
+        return mine.keys() == theirs.keys() and all(equal(child, theirs[key]) for key, child in mine.items())
+
+    __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.unwrap()!r})"
+
+    def map_arrays(self: ArrayTreeT, fn: Callable[[Any], Any]) -> ArrayTreeT:
+        """The same tree with `fn` applied to every leaf.
+
+        Raises:
+            ArgumentTypeError: If `fn` returns anything but an array or a number.
+        """
+        return self._from_children(
+            {
+                key: child.map_arrays(fn) if isinstance(child, ArrayTree) else as_leaf(key, fn(child))
+                for key, child in self._children().items()
+            }
+        )
+
+    @classmethod
+    def stack(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
+        """One tree whose leaves are the given trees' leaves, stacked along a new axis.
+
+        Args:
+            trees: At least one, with the same entries in the same shapes.
+            axis: The new axis.
+
+        Raises:
+            StructureError: If there is nothing to stack, or the trees have different entries.
+            ShapeError: If leaves have different shapes.
+        """
+        return cls._combine(trees, partial(np.stack, axis=axis))
+
+    @classmethod
+    def concatenate(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
+        """One tree whose leaves are the given trees' leaves, joined along an existing axis.
+
+        Args:
+            trees: At least one, with the same entries in the same shapes, but for the joined axis.
+            axis: The axis to join along.
+
+        Raises:
+            StructureError: If there is nothing to join, or the trees have different entries.
+            ShapeError: If leaves have different shapes beside the axis.
+        """
+        return cls._combine(trees, partial(np.concatenate, axis=axis))
+
+    @classmethod
+    def _combine(
+        cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], combine_arrays: Callable[[Sequence[Any]], Array]
+    ) -> ArrayTreeT:
+        listed = list(trees)
+        if listed and not isinstance(listed[0], cls):
+            raise StructureError(f"item 0: expected a {cls.__name__}, got a {type(listed[0]).__name__}")
+        combined: ArrayTreeT = combine(listed, combine_arrays, cls.__name__)
+        return combined
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two observations have the same structure and equal arrays (NaN differs from NaN, dtypes may differ)."""
+    if isinstance(a, ArrayTree) or isinstance(b, ArrayTree):
+        return bool(a == b)
+    return same_arrays(a, b)
+
+
+def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Array], where: str) -> Any:
+    """One tree (or array), each leaf of which is `combine_arrays` of the given trees' leaves.
+
+    Raises:
+        StructureError: If there is no tree, or they have different structures.
+        ShapeError: If leaves have shapes that cannot be combined.
+        ValueError: If `combine_arrays` raises it for leaves of one and the same shape.
+    """
+    if not trees:
+        raise StructureError(f"{where}: expected at least one, got none")
+    first = trees[0]
+    if not isinstance(first, ArrayTree):
+        for i, tree in enumerate(trees):
+            if isinstance(tree, ArrayTree):
+                raise StructureError(f"{where}: expected an array in item {i}, as in item 0, got {type(tree).__name__}")
+        try:
+            return combine_arrays(trees)
+        except ValueError as error:
+            shapes = list(dict.fromkeys(map(np.shape, trees)))
+            if len(shapes) == 1:
+                raise
+            raise ShapeError(f"{where}: expected one shape in all {len(trees)} items, got {shapes[:4]}") from error
+    children = []
+    for i, tree in enumerate(trees):
+        if not isinstance(tree, type(first)):
+            raise StructureError(
+                f"{where}: expected a {type(first).__name__} in item {i} as in item 0, got a {type(tree).__name__}"
+            )
+        children.append(tree._children())
+        if children[i].keys() != children[0].keys():
+            raise StructureError(
+                f"{where}: expected the entries {list(children[0])} in item {i} as in item 0, got {list(children[i])}"
+            )
+    return first._from_children(
+        {key: combine([child[key] for child in children], combine_arrays, f"{where}[{key!r}]") for key in children[0]}
+    )
+
+
+def as_leaf(key: object, value: Any) -> Any:
+    """A value that can be a leaf: an array, or a number.
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    if isinstance(value, np.ndarray | np.generic | numbers.Number):
+        return value
+    # A TypeError is what imitation's users catch here.
+    raise ArgumentTypeError(
+        f"entry {key!r}: expected a NumPy array, or a dict or tuple of arrays, got {type(value).__name__}"
+    )

@@ -1,0 +1,157 @@
+"""What the fields of trajectories and transitions may hold: how it gets into that form, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.array_tree import ArrayTree
+from vecrollout.errors import ArgumentTypeError, DtypeError, LengthError, ShapeError
+from vecrollout.trees import map_leaves, stack, wrap
+
+T = TypeVar("T")
+
+
+def trusted(cls: type[T], fields: dict[str, Any]) -> T:
+    """An instance of a dataclass from fields that are known to fit: all of them, in final form, unchecked.
+
+    A recorder has checked its data on entry; checking again would cost more than the views that it hands out.
+    """
+    instance = object.__new__(cls)
+    vars(instance).update(fields)
+    return instance
+
+
+def as_batch(name: str, value: Any) -> Any:
+    """A field with one row a step: an array, or a `DictObs` or `TupleObs`.
+
+    Args:
+        name: Name of the field, for errors.
+        value: An array, which comes back as it is; a dict or tuple of arrays, which is wrapped; or something that
+            makes an array, such as a list of numbers or of arrays. A list of dicts, one a step, is stacked.
+
+    Raises:
+        ArgumentTypeError: If the value makes no array.
+        ShapeError: If it makes none because its rows have different shapes.
+        StructureError: If it is a list of dicts with different keys.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    wrapped = wrap(value)
+    if isinstance(wrapped, ArrayTree):
+        return wrapped
+    if isinstance(value, list) and value and isinstance(value[0], Mapping | ArrayTree):
+        return stack(value, name)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name}: expected rows of one shape, got {type(value).__name__}: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentTypeError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
+
+
+def rows(name: str, value: Any) -> int:
+    """Length of a field's first dimension.
+
+    Raises:
+        ShapeError: If it has none.
+    """
+    try:
+        return len(value)
+    except (TypeError, LengthError) as error:
+        raise ShapeError(f"{name}: expected one row a step, got no rows: {error}") from error
+
+
+def as_rewards(rews: Any) -> npt.NDArray[np.floating[Any]]:
+    """Rewards as an array: floats in their own dtype, integers and bools as float64.
+
+    Raises:
+        DtypeError: If they are no real numbers.
+    """
+    array = np.asarray(rews)
+    if array.dtype.kind == "f":
+        return array
+    try:
+        if array.dtype.kind in "biuO":
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise DtypeError(f"rews: expected real numbers, got dtype {array.dtype}")
+
+
+def checked_rewards(rews: Any, steps: int) -> npt.NDArray[np.floating[Any]]:
+    """Rewards as an array, one float a step.
+
+    Raises:
+        ShapeError: If their shape is not `(steps,)`.
+        DtypeError: If they are not floats.
+    """
+    array = np.asarray(rews)
+    if array.shape != (steps,):
+        raise ShapeError(f"rews: rewards must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
+    if array.dtype.kind != "f":
+        raise DtypeError(f"rews: rewards dtype {array.dtype} not a float; convert with rews.astype(np.float64)")
+    return array
+
+
+def checked_flags(name: str, flags: Any, steps: int) -> npt.NDArray[np.bool_]:
+    """Flags as an array, one bool a step.
+
+    Raises:
+        ShapeError: If their shape is not `(steps,)`.
+        DtypeError: If they are not bools.
+    """
+    array = np.asarray(flags)
+    if array.shape != (steps,):
+        raise ShapeError(f"{name}: {name} must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
+    if array.dtype != bool:
+        if steps or isinstance(flags, np.ndarray):
+            raise DtypeError(f"{name}: {name} must be boolean, got {array.dtype}")
+        array = array.astype(bool)  # an empty list, which NumPy takes for floats
+    return array
+
+
+def info_array(infos: Sequence[Any] | Array) -> npt.NDArray[np.object_]:
+    """Info dicts as an object array of shape `(T,)`; such an array comes back as it is.
+
+    Raises:
+        ArgumentTypeError: If there is one dict for all steps, or nothing that can be iterated.
+        DtypeError: If there is an array of something else than objects.
+    """
+    if isinstance(infos, np.ndarray):
+        if infos.dtype == object:
+            return infos
+        if infos.size:
+            raise DtypeError(f"infos: expected an array of dicts, dtype object, got dtype {infos.dtype}")
+        return infos.astype(object)  # np.array([]) holds floats, as many as dicts
+    if isinstance(infos, Mapping) or not hasattr(infos, "__len__"):
+        raise ArgumentTypeError(f"infos: expected one dict a step, got a {type(infos).__name__}")
+    # np.array would look into the dicts' elements.
+    return np.fromiter(infos, dtype=object, count=len(infos))
+
+
+def infos_or_empty(infos: npt.NDArray[np.object_] | None, steps: int) -> npt.NDArray[np.object_]:
+    """Infos where they were kept, else as many empty dicts as there are steps."""
+    return info_array([{} for _ in range(steps)]) if infos is None else infos
+
+
+def read_only(batch: Any) -> Any:
+    """The same data as views that cannot be written to; what they are views of stays as it was."""
+    return map_leaves(_read_only_view, batch)
+
+
+def copied(batch: Any) -> Any:
+    """The same data in arrays of its own; what is no array stays as it is."""
+    return map_leaves(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
+
+
+def _read_only_view(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    view = leaf.view()
+    view.flags.writeable = False
+    return view
