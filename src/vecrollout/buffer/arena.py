@@ -53,21 +53,22 @@ class Arena:
         self.obs_columns: list[Column] = []
         self.act_columns: list[Column] = []
         self.rew_column: Column | None = None
-        # Row of each environment's current observation. The array stays the same object; callers hold on to it.
-        self.row = np.zeros(num_envs, dtype=np.int64)
-        self._first = self.row.copy()
-        self._one = np.ones(num_envs, dtype=np.int64)
+        # Row of each environment's current observation. The array is never altered, but replaced: a step counts as
+        # recorded from then on.
+        self.row: Array = np.zeros(num_envs, dtype=np.int64)
+        self._first = self.row
+        self.one = np.ones(num_envs, dtype=np.int64)
+        self._rows_before = 0  # rows used in earlier blocks since nothing was held
         self._reserved_bytes = _RESERVED_BYTES_WITH_SINK if leaves_at_once else _RESERVED_BYTES
         self._most_steps = most_steps
         self._spares: list[Block] = []
 
-    def advance(self) -> None:
-        """Go on to each environment's next row."""
-        np.add(self.row, self._one, self.row)
-
     def free_rows(self) -> int:
         """Rows left in the block for every environment."""
-        return self.block.capacity - 1 - int((self.row - self._first).max())
+        return self.block.capacity - 1 - self._used_rows()
+
+    def _used_rows(self) -> int:
+        return int((self.row - self._first).max())
 
     # Which data fits
 
@@ -94,7 +95,7 @@ class Arena:
         if structure != self.layout.obs or specs != self.specs[: self.layout.obs_width]:
             self.adopt(self.layout._replace(obs=structure, obs_width=len(specs), acts=None, act_width=0), specs)
             # A reset goes on to the next row, which is to be the first.
-            self.row -= 1
+            self.row = self.row - 1
         return leaves
 
     def fit_acts(self, acts: Tree, is_fixed: bool) -> list[Array]:
@@ -117,15 +118,15 @@ class Arena:
         Raises:
             ShapeError: If there is not one reward an environment.
         """
-        rews = as_rewards(rews)
-        if rews.shape != (self.num_envs,):
-            raise ShapeError(f"rews: expected shape ({self.num_envs},), one an environment, got {rews.shape}")
-        spec = ColumnSpec.of("rews", rews, self.num_envs)
+        array: Array = as_rewards(rews)
+        if array.shape != (self.num_envs,):
+            raise ShapeError(f"rews: expected shape ({self.num_envs},), one an environment, got {array.shape}")
+        spec = ColumnSpec.of("rews", array, self.num_envs)
         if self.rew_column is not None and is_fixed:
-            self.rew_column.spec.check(rews, self.rew_column.row_shape)
+            self.rew_column.spec.check(array, self.rew_column.row_shape)
         elif self.rew_column is None or self.rew_column.spec != spec:
             self._replace(self.layout.obs_width + self.layout.act_width, [spec])
-        return rews
+        return array
 
     def adopt(self, layout: Layout, specs: list[ColumnSpec]) -> None:
         """Nothing is held: take data of this kind from here on."""
@@ -154,28 +155,21 @@ class Arena:
             needed: Identities of the blocks that hold data.
             grow: Whether the next block should be larger.
         """
+        self._rows_before += self._used_rows()
         self._move(self._free_block(self.block.capacity * (2 if grow else 1), needed))
 
-    def start_over(self, steps: int) -> bool:
-        """Nothing is held: go on in memory that is warm, or in a block of the size that was needed lately.
-
-        Args:
-            steps: Number of steps since nothing was held last.
-
-        Returns:
-            Whether the current observations are in other rows now.
-        """
-        rows = steps * 5 // 4 + _FEWEST_ROWS
+    def start_over(self) -> None:
+        """Nothing is held: go on in memory that is warm, or in a block of the size that was needed lately."""
+        rows = (self._rows_before + self._used_rows()) * 5 // 4 + _FEWEST_ROWS
+        self._rows_before = 0
         for spare in self._spares:
-            spare.infos = []
+            spare.infos.clear()
         if not self.block.is_shared():
             self._move(self.block if rows <= self.block.capacity else self._free_block(rows, ()))
         elif rows * self.num_envs * self.block.row_bytes > _SMALL_PERIOD_BYTES or self.free_rows() < rows:
             self._move(self._free_block(rows, ()))
         else:
-            self.block.infos = []
-            return False
-        return True
+            self.block.infos.clear()
 
     def _move(self, block: Block) -> None:
         """Go on in another block, or anew in this one, with the current observations."""
@@ -189,10 +183,10 @@ class Arena:
 
     def _enter(self, block: Block) -> None:
         """Go on in the first rows of a block that holds nothing."""
-        block.infos = []
+        block.infos.clear()
         self._use(block)
         self._first = np.arange(self.num_envs, dtype=np.int64) * block.capacity
-        self.row[:] = self._first
+        self.row = self._first
 
     def _use(self, block: Block) -> None:
         self.block = block

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from vecrollout._typing import Array, Info
+from vecrollout._typing import Array
+from vecrollout.buffer.infos import InfoColumn
 from vecrollout.errors import DtypeError, ShapeError
 
 # PyPy has no reference counts: there a block is always taken for shared, and just not recycled.
@@ -101,29 +103,25 @@ class Column:
 
 
 class Piece(NamedTuple):
-    """A run of `steps` steps of one environment in one block: `steps + 1` observations, from `row` on."""
+    """A run of `steps` steps in one block: `steps + 1` observations, from `row` on."""
 
     block: Block
-    env: int
     row: int
     steps: int
-    tick: int
-    """Number of the run's first step in the block's infos."""
 
-    def infos(self) -> list[Info]:
-        """The steps' infos."""
-        width = self.block.num_envs
-        return self.block.infos[self.tick * width + self.env : (self.tick + self.steps) * width : width]
+    def infos(self) -> npt.NDArray[np.object_]:
+        """The steps' infos, shape `(steps,)`: a view, to be copied."""
+        return self.block.infos.take(self.row, self.steps)
 
 
 class Block:
-    """Columns of one capacity, and the infos of the steps recorded into them, step after step."""
+    """Columns of one capacity, infos among them."""
 
     def __init__(self, num_envs: int, capacity: int, specs: Sequence[ColumnSpec] = ()) -> None:
         self.num_envs = num_envs
         self.capacity = capacity
         self.columns: list[Column] = []
-        self.infos: list[Info] = []
+        self.infos = InfoColumn(num_envs * capacity)
         self._unshared: list[int] = []  # reference counts of the columns' memory while nobody else holds a view of it
         self.replace(0, specs)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
         {
             "obs": obs[0] if layout.obs is None else unflatten(layout.obs, obs),
             "acts": rest[0] if layout.acts is None else unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(run.pieces, run.steps) if layout.keeps_infos else None,
+            "infos": _infos(run.pieces) if layout.keeps_infos else None,
             "terminal": run.terminal,
             "terminated": run.terminated,
             "truncated": run.truncated,
@@ -68,7 +68,7 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
         {
             "obs": unflatten(layout.obs, obs),
             "acts": unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(pieces, total) if layout.keeps_infos else info_array([{}] * total),
+            "infos": _infos(pieces) if layout.keeps_infos else info_array([{}] * total),
             "next_obs": unflatten(layout.obs, next_obs),
             "dones": flags[0],
             "terminated": flags[1],
@@ -78,11 +78,11 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
     )
 
 
-def joined(pieces: Iterable[Piece], column: int, extra: int) -> Array:
+def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:
     """One column of all pieces; with `extra` 1, the last observation too."""
     slices = [piece.block.columns[column].rows[piece.row : piece.row + piece.steps] for piece in pieces]
     if extra:
-        last = list(pieces)[-1]
+        last = pieces[-1]
         slices.append(last.block.columns[column].rows[last.row + last.steps :][:1])
     return np.concatenate(slices)
 
@@ -112,7 +112,8 @@ def _rows(pieces: Sequence[Piece], shift: int) -> Array:
     starts = np.array([piece.row for piece in pieces])
     steps = np.array([piece.steps for piece in pieces])
     skipped = starts + shift - (np.cumsum(steps) - steps)
-    return np.arange(steps.sum()) + np.repeat(skipped, steps)
+    index: Array = np.arange(steps.sum()) + np.repeat(skipped, steps)
+    return index
 
 
 def _take(source: Column, index: Array, out: Array) -> None:
@@ -122,11 +123,5 @@ def _take(source: Column, index: Array, out: Array) -> None:
     source.lane.take(index, axis=0, out=out, mode="clip")
 
 
-def _infos(pieces: Sequence[Piece], total: int) -> Any:
-    if len(pieces) == 1:
-        return info_array(pieces[0].infos())
-    return np.fromiter(_chained(pieces), dtype=object, count=total)
-
-
-def _chained(pieces: Sequence[Piece]) -> Iterator[dict[str, Any]]:
-    return chain.from_iterable(piece.infos() for piece in pieces)
+def _infos(pieces: Sequence[Piece]) -> Any:
+    return pieces[0].infos().copy() if len(pieces) == 1 else np.concatenate([piece.infos() for piece in pieces])

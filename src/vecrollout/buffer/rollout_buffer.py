@@ -86,11 +86,6 @@ class RolloutBuffer:
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
-        # Steps recorded so far, for all environments alike: an environment's current row is
-        # `piece_row + ticks - piece_tick` of its open run.
-        self._ticks = 0
-        self._block_tick = 0  # the tick at which the current block began
-        self._empty_tick = 0  # the tick at which nothing was held last
         self._open = [OpenRun(env) for env in range(num_envs)]
         self._next_id = 0
         self._finished: deque[Run] = deque()
@@ -99,11 +94,13 @@ class RolloutBuffer:
     @property
     def held(self) -> int:
         """Transitions that can be popped."""
-        return self._finished_steps + sum(self._ticks - run.tick for run in self._open)
+        rows = self._arena.row.tolist()
+        return self._finished_steps + sum(run.steps(row) for run, row in zip(self._open, rows, strict=True))
 
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
-        return self._ticks - self._open[env].episode_tick
+        run = self._open[env]
+        return run.start_step + run.steps(int(self._arena.row[env]))
 
     # What a wrapper tells
 
@@ -133,19 +130,15 @@ class RolloutBuffer:
         """
         self._ready = self._pending = False
         arena = self._arena
-        for run in self._open:
-            self._close(run, "reset_early", self._drops_running)
-        self._drain()
+        self._close_running("reset_early", is_dropped=self._drops_running)
         leaves = arena.fit_obs(obs, is_fixed=self.held > 0)
         if arena.free_rows() < 1:
             self._roll()
-        arena.advance()
+        arena.row = arena.row + 1
         for column, leaf in zip(arena.obs_columns, leaves, strict=True):
             column.write(arena.row, leaf)
-        for run, row in zip(self._open, arena.row.tolist(), strict=True):
-            seed = seeds[run.env] if seeds else None
-            info = dict(infos[run.env]) if infos else None
-            self._begin_episode(run, row, seed, info)
+        for env, row in enumerate(arena.row.tolist()):
+            self._begin_episode(env, row, seeds[env] if seeds else None, dict(infos[env]) if infos else None)
         self._room = 0
         self._ready = True
 
@@ -179,10 +172,6 @@ class RolloutBuffer:
     def abort(self) -> None:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset."""
         self._ready = self._pending = False
-        # The step may have been interrupted half way: the ticks say how far the recording is complete.
-        for run in self._open:
-            self._arena.row[run.env] = run.piece_row + self._ticks - run.piece_tick
-        del self._arena.block.infos[(self._ticks - self._block_tick) * self.num_envs :]
 
     def step(self, obs: Tree, rews: Array, infos: Sequence[Info], endings: Sequence[Ending] = ()) -> None:
         """Record what came of the actions last given to `act`.
@@ -211,28 +200,27 @@ class RolloutBuffer:
         if len(infos) != self.num_envs:
             raise ShapeError(f"infos: expected {self.num_envs} dicts, one an environment, got {len(infos)}")
         leaves = [obs] if type(obs) is np.ndarray and arena.layout.obs is None else arena.obs_leaves(obs)
-        finals = [self._final_leaves(ending) for ending in endings] if endings else ()
-        # Nothing counts before the tick: rows behind the current ones may be written at will.
-        arena.advance()
+        following = np.add(row, arena.one)
         for column, leaf in zip(arena.obs_columns, leaves):  # noqa: B905  # equally many; strict= costs time here
-            if not column.write(row, leaf):
+            if not column.write(following, leaf):
                 arena.check_obs(leaves)
+        if endings:
+            infos = self._splice(endings, following, leaves, infos)
         if self._keeps_infos:
-            arena.block.infos.extend(infos if self._info_keys is None else map(self._select, infos))
-        self._ticks += 1
-        self._room -= 1
+            kept = infos if self._info_keys is None else map(self._select, infos)
+            arena.block.infos.append(row, tuple(kept))
+        # Up to here, rows were written that do not count yet. Now they do.
+        arena.row = following
         self.stepped += self.num_envs
+        self._room -= 1
         self._pending = False
         if endings:
-            self._end_episodes(endings, finals, leaves)
-            self._drain()
+            self._end_episodes(endings, following)
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
-        for run in self._open:
-            self._close(run, "closed")
         self._ready = self._pending = False
-        self._drain()
+        self._close_running("closed")
 
     # What is popped
 
@@ -273,17 +261,17 @@ class RolloutBuffer:
         self._finished.clear()
         self._finished_steps = 0
         self._room = 0
+        rows = self._arena.row.tolist()
         for run in running:
-            self._open[run.env].begin(self._ticks, int(self._arena.row[run.env]))
+            self._open[run.env].begin_fragment(rows[run.env])
         if popped and not self.held:
-            has_moved = self._arena.start_over(self._ticks - self._empty_tick)
-            self._empty_tick = self._block_tick = self._ticks
-            if has_moved:
-                self._begin_pieces()
+            self._arena.start_over()
+            self._begin_pieces()
 
     def running(self) -> list[Run]:
         """The running fragments as they stand, by environment; those without steps are left out."""
-        return [self._run(run) for run in self._open if self._ticks > run.tick]
+        block, rows = self._arena.block, self._arena.row.tolist()
+        return [run.close(row, block, None) for run, row in zip(self._open, rows, strict=True) if run.steps(row)]
 
     # The state as a whole
 
@@ -304,66 +292,60 @@ class RolloutBuffer:
         restore(self, state)
 
     def _adopt(self, finished: list[Run], open_runs: list[OpenRun], next_id: int, ready: bool) -> None:
-        """Hold these runs, which ended or run at tick 0; the arena has the current observations."""
-        self._ticks = self._block_tick = self._empty_tick = self._room = 0
+        """Hold these runs; the arena has the current observations."""
         self._finished = deque(finished)
         self._finished_steps = sum(run.steps for run in finished)
         self._open = open_runs
         self._begin_pieces()
-        self._next_id, self._ready, self._pending = next_id, ready, False
+        self._next_id, self._ready, self._pending, self._room = next_id, ready, False, 0
 
     # Runs
 
-    def _begin_episode(self, run: OpenRun, row: int, seed: int | None, info: Info | None) -> None:
-        run.begin_episode(self._ticks, row, self._next_id, seed, info)
+    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None) -> None:
+        self._open[env].begin_episode(row, self._next_id, seed, info)
         self._next_id += 1
-
-    def _run(
-        self, run: OpenRun, ended_by: EndedBy | None = None, terminated: bool = False, truncated: bool = False
-    ) -> Run:
-        return Run(
-            run.pieces_at(self._ticks, self._arena.block, self._block_tick),
-            self._ticks - run.tick,
-            run.tick - run.episode_tick,
-            run.id,
-            run.env,
-            run.seed,
-            run.reset_info,
-            ended_by,
-            terminated,
-            truncated,
-        )
 
     def _finish(self, run: Run) -> None:
         self._finished.append(run)
         self._finished_steps += run.steps
 
-    def _close(self, run: OpenRun, ended_by: EndedBy, is_dropped: bool = False) -> None:
-        """End a running fragment from outside; one without steps leaves nothing behind."""
-        steps = self._ticks - run.tick
-        if not steps:
-            return
-        if is_dropped:
-            self.dropped += steps
-        else:
-            self._finish(self._run(run, ended_by))
-        run.begin(self._ticks, int(self._arena.row[run.env]))
+    def _close_running(self, ended_by: EndedBy, is_dropped: bool = False) -> None:
+        """End the running fragments from outside; those without steps leave nothing behind."""
+        block = self._arena.block
+        for run, row in zip(self._open, self._arena.row.tolist(), strict=True):
+            steps = run.steps(row)
+            if steps and is_dropped:
+                self.dropped += steps
+            elif steps:
+                self._finish(run.close(row, block, ended_by))
+            run.begin_fragment(row)
+        self._drain()
 
-    def _end_episodes(self, endings: Sequence[Ending], finals: Sequence[list[Array]], leaves: list[Array]) -> None:
+    def _splice(
+        self, endings: Sequence[Ending], following: Array, leaves: Sequence[Array], infos: Sequence[Info]
+    ) -> Sequence[Info]:
+        """Put the true last observations before the next episodes' first ones, which stand in their rows so far."""
         arena = self._arena
+        finals = [self._final_leaves(ending) for ending in endings]
+        infos = list(infos)
         for ending, final in zip(endings, finals, strict=True):
-            env, terminated, truncated, _, info, reset_info = ending
-            row = int(arena.row[env])
-            # The row got the next episode's first observation; it belongs to this episode's last.
+            env = ending.env
+            row = int(following[env])
             for column, last, first in zip(arena.obs_columns, final, leaves, strict=True):
                 column.rows[row] = last
                 column.rows[row + 1] = first[env]
-            arena.row[env] = row + 1
-            if self._keeps_infos:
-                arena.block.infos[env - self.num_envs] = self._select(info)
-            run = self._open[env]
-            self._finish(self._run(run, "terminated" if terminated else "truncated", terminated, truncated))
-            self._begin_episode(run, row + 1, None, reset_info)
+            following[env] = row + 1
+            infos[env] = ending.info
+        return infos
+
+    def _end_episodes(self, endings: Sequence[Ending], following: Array) -> None:
+        block = self._arena.block
+        for env, terminated, truncated, _, _, reset_info in endings:
+            row = int(following[env])
+            ended_by: EndedBy = "terminated" if terminated else "truncated"
+            self._finish(self._open[env].close(row - 1, block, ended_by, terminated, truncated))
+            self._begin_episode(env, row, None, reset_info)
+        self._drain()
 
     def _final_leaves(self, ending: Ending) -> list[Array]:
         """Leaves of an episode's last observation.
@@ -421,17 +403,17 @@ class RolloutBuffer:
 
     def _roll(self) -> None:
         """The block is full: running fragments go on in another."""
+        arena = self._arena
         grow = self._sink is None or any(run.pieces for run in self._open)
-        for run in self._open:
-            run.pieces = run.pieces_at(self._ticks, self._arena.block, self._block_tick)
+        for run, row in zip(self._open, arena.row.tolist(), strict=True):
+            run.end_piece(row, arena.block)
         held = [run.pieces for run in self._finished] + [run.pieces for run in self._open]
-        self._arena.roll({id(piece.block) for pieces in held for piece in pieces}, grow)
-        self._block_tick = self._ticks
+        arena.roll({id(piece.block) for pieces in held for piece in pieces}, grow)
         self._begin_pieces()
 
     def _begin_pieces(self) -> None:
         for run, row in zip(self._open, self._arena.row.tolist(), strict=True):
-            run.begin_piece(self._ticks, row)
+            run.begin_piece(row)
 
     def _out_of_order(self, message: str) -> ProtocolError:
         if self._ready:

@@ -51,40 +51,69 @@ class Run(NamedTuple):
 
 
 class OpenRun:
-    """An environment's running fragment: where it and its episode began.
+    """An environment's running fragment.
 
-    Steps are counted in ticks, which all environments share. The fragment's current piece began at `piece_tick` in row
-    `piece_row` of the current block; `pieces` are its earlier ones, in blocks that are full.
+    Its current piece began in row `piece_row` of the current block; `pieces`, with `piece_steps` steps in all, are its
+    earlier ones, in blocks that are full.
     """
 
-    __slots__ = ("env", "episode_tick", "id", "piece_row", "piece_tick", "pieces", "reset_info", "seed", "tick")
+    __slots__ = ("env", "id", "piece_row", "piece_steps", "pieces", "reset_info", "seed", "start_step")
 
     def __init__(self, env: int) -> None:
         self.env = env
-        self.begin_episode(0, 0, 0, None, None)
+        self.pieces: list[Piece]
+        self.begin_episode(0, 0, None, None)
 
-    def begin_episode(self, tick: int, row: int, id_: int, seed: int | None, reset_info: Info | None) -> None:
-        """An episode begins at this tick; its first observation is in this row."""
+    def begin_episode(self, row: int, id_: int, seed: int | None, reset_info: Info | None) -> None:
+        """An episode begins; its first observation is in this row."""
         self.id = id_
         self.seed = seed
         self.reset_info = reset_info
-        self.episode_tick = tick
-        self.begin(tick, row)
+        self.start_step = 0
+        self._begin(row)
 
-    def begin(self, tick: int, row: int) -> None:
-        """A fragment of the same episode begins."""
-        self.tick = tick
-        self.pieces: list[Piece] = []
-        self.begin_piece(tick, row)
+    def begin_fragment(self, row: int) -> None:
+        """What was recorded so far is handed out; a fragment of the same episode begins in this row."""
+        self.start_step += self.steps(row)
+        self._begin(row)
 
-    def begin_piece(self, tick: int, row: int) -> None:
+    def begin_piece(self, row: int) -> None:
         """The fragment goes on in another block."""
-        self.piece_tick = tick
         self.piece_row = row
 
-    def pieces_at(self, tick: int, block: Block, block_tick: int) -> list[Piece]:
-        """All pieces, if the fragment ends at this tick."""
-        steps = tick - self.piece_tick
-        if not steps:
-            return self.pieces
-        return [*self.pieces, Piece(block, self.env, self.piece_row, steps, self.piece_tick - block_tick)]
+    def steps(self, row: int) -> int:
+        """Steps of the fragment, if the current observation is in this row."""
+        return self.piece_steps + row - self.piece_row
+
+    def end_piece(self, row: int, block: Block) -> None:
+        """The block is full: the fragment has come as far as this row of it."""
+        self.pieces = self.pieces_at(row, block)
+        self.piece_steps = self.steps(row)
+        self.piece_row = row
+
+    def close(
+        self, row: int, block: Block, ended_by: EndedBy | None, terminated: bool = False, truncated: bool = False
+    ) -> Run:
+        """The fragment as it stands, if the current observation is in this row."""
+        return Run(
+            self.pieces_at(row, block),
+            self.steps(row),
+            self.start_step,
+            self.id,
+            self.env,
+            self.seed,
+            self.reset_info,
+            ended_by,
+            terminated,
+            truncated,
+        )
+
+    def pieces_at(self, row: int, block: Block) -> list[Piece]:
+        """All pieces, the one that runs up to this row included."""
+        steps = row - self.piece_row
+        return [*self.pieces, Piece(block, self.piece_row, steps)] if steps else self.pieces
+
+    def _begin(self, row: int) -> None:
+        self.pieces = []
+        self.piece_steps = 0
+        self.piece_row = row

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
 from vecrollout.buffer.gather import joined
 from vecrollout.buffer.runs import OpenRun, Run
@@ -35,8 +36,10 @@ def dump(buffer: RolloutBuffer) -> dict[str, Array]:
         StateError: If an info holds something that is neither plain data nor an array.
     """
     packer = _Packer()
-    runs = [*buffer._finished, *buffer.running()]
     arena = buffer._arena
+    rows = arena.row.tolist()
+    running = [run.close(row, arena.block, None) for run, row in zip(buffer._open, rows, strict=True)]
+    runs = [run for run in [*buffer._finished, *running] if run.steps]
     layout = arena.layout
     meta = {
         "version": _VERSION,
@@ -51,7 +54,7 @@ def dump(buffer: RolloutBuffer) -> dict[str, Array]:
         "act_width": layout.act_width,
         "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in arena.specs],
         "finished": [_pack_run(run, packer) for run in buffer._finished],
-        "running": [_pack_run(buffer._run(run), packer) for run in buffer._open],
+        "running": [_pack_run(run, packer) for run in running],
     }
     state: dict[str, Array] = {}
     for i, spec in enumerate(arena.specs):
@@ -97,14 +100,14 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
             row += run["steps"] + 1
             at += count
     runs: list[Run] = []
+    row = 0
     for packed in meta["finished"] + meta["running"]:
-        row = len(block.infos)
-        pieces = [Piece(block, 0, row, packed["steps"], row)] if packed["steps"] else []
+        pieces = [Piece(block, row, packed["steps"])] if packed["steps"] else []
         infos = unpack(packed["pieces"])
         runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
         if pieces:
-            # Rows and infos go side by side here: the row of a last observation has none.
-            block.infos.extend([*(infos or [{}] * packed["steps"]), {}])
+            block.infos.append(np.arange(row, row + packed["steps"]), tuple(infos or [{}] * packed["steps"]))
+            row += packed["steps"] + 1
     current = [np.asarray(state[f"current/{i}"]) for i in range(meta["obs_width"])]
     current = [
         unpack(json.loads(str(leaf[()]))) if spec.dtype.hasobject else leaf
@@ -115,9 +118,14 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
         setattr(buffer, name, meta["counters"][name])
     arena = buffer._arena
     if specs:
-        structures = {"obs": _structure(meta["obs"]), "acts": _structure(meta["acts"])}
-        widths = {name: meta[name] for name in ("obs_width", "act_width")}
-        arena.adopt(arena.layout._replace(**structures, **widths), specs)
+        layout = Layout(
+            obs=_structure(meta["obs"]),
+            acts=_structure(meta["acts"]),
+            obs_width=meta["obs_width"],
+            act_width=meta["act_width"],
+            keeps_infos=meta["keeps_infos"],
+        )
+        arena.adopt(layout, specs)
         for column, leaf in zip(arena.obs_columns, current, strict=True):
             column.write(arena.row, leaf)
     finished = len(meta["finished"])
@@ -134,11 +142,10 @@ def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
 
 
 def _reopened(run: Run) -> OpenRun:
-    """A running fragment that has come as far as tick 0."""
+    """The running fragment again, as yet without a piece in the current block."""
     reopened = OpenRun(run.env)
-    reopened.begin_episode(-run.episode_steps, 0, run.id, run.seed, run.reset_info)
-    reopened.tick = -run.steps
-    reopened.pieces = run.pieces
+    reopened.begin_episode(0, run.id, run.seed, run.reset_info)
+    reopened.start_step, reopened.pieces, reopened.piece_steps = run.start_step, run.pieces, run.steps
     return reopened
 
 
