@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-import numpy as np
 
 from vecrollout._typing import Info
 from vecrollout.errors import ProtocolError, ShapeError
@@ -87,7 +86,7 @@ class RolloutInfoWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._obs.append(copy.deepcopy(obs))
         self._rews.append(rew)
         if terminated or truncated:
-            record = {"obs": stack(self._obs), "rews": as_rewards(np.stack(self._rews))}
+            record = {"obs": stack(self._obs), "rews": as_rewards(self._rews)}
             info = {**info, "rollout": record, "rollouts": record}
         return obs, rew, terminated, truncated, info
 
