@@ -1,0 +1,156 @@
+"""Anything that can choose actions, as one kind of function."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from vecrollout._typing import Array
+from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, SpaceMismatchError
+from vecrollout.trees import stack, unwrap, wrap
+
+PolicyCallable: TypeAlias = Callable[
+    [Any, tuple[Array, ...] | None, npt.NDArray[np.bool_] | None], tuple[Any, tuple[Array, ...] | None]
+]
+"""`(observations, states, episode_starts) -> (actions, states)`.
+
+Observations are what the environments returned: an array of shape `(E, *obs_shape)`, or a plain dict or tuple of such.
+States are the policy's own memory: None at first, then what it returned last. Episode starts have shape `(E,)`, bool:
+whether an observation is the first of an episode, so that the environment's state is to be forgotten. Actions have
+shape `(E, *act_shape)`.
+"""
+
+AnyPolicy: TypeAlias = BaseAlgorithm | BasePolicy | PolicyCallable | None
+"""An SB3 algorithm or policy, a function, or None for random actions."""
+
+
+def policy_to_callable(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    deterministic_policy: bool = False,
+    rng: np.random.Generator | None = None,
+) -> PolicyCallable:
+    """Make a function from observations to actions out of anything that can act.
+
+    Args:
+        policy: An SB3 algorithm or policy, recurrent ones of sb3-contrib too; a function, which is used as it is; or
+            None for actions sampled from the action space.
+        venv: The environments that it is to act in.
+        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action instead of sampling
+            one. It means nothing to random actions.
+        rng: Source of random actions. They are drawn by a generator spawned from it, from a copy of the action space,
+            so neither this generator's own stream nor the action space's is used. None: from `venv.action_space`
+            itself.
+
+    Returns:
+        The function, `(observations, states, episode_starts) -> (actions, states)`.
+
+    Raises:
+        PolicyError: If `policy` is none of these.
+        OptionError: If `deterministic_policy` is asked of a function.
+        ArgumentTypeError: If `rng` cannot be spawned from.
+        SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
+
+    Source:
+        `imitation.data.rollout.policy_to_callable` (imitation 1.0.1), which samples random actions from
+        `venv.action_space`, and for Dict observations takes the number of keys for the number of environments.
+    """
+    if policy is None:
+        return _random_policy(venv.action_space if rng is None else _own_space(venv.action_space, rng))
+    if isinstance(policy, BaseAlgorithm):
+        _check_spaces(policy, venv)
+    # Before `callable`: SB3's policies are torch modules, and calling one is another thing than asking for an action.
+    if isinstance(policy, BaseAlgorithm | BasePolicy):
+        return _predicting_policy(policy, deterministic_policy)
+    if not callable(policy):
+        raise PolicyError(
+            "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
+            f"(observations, states, episode_starts) -> (actions, states), got {type(policy)} instead"
+        )
+    if deterministic_policy:
+        raise OptionError(
+            "Cannot set deterministic_policy=True when policy is a callable: it decides by itself, and the argument "
+            "is ignored."
+        )
+    return policy
+
+
+def _random_policy(space: gym.Space[Any]) -> PolicyCallable:
+    def act(observations: Any, states: Any, episode_starts: Any) -> tuple[Any, None]:
+        return unwrap(stack([space.sample() for _ in range(len(wrap(observations)))])), None
+
+    return act
+
+
+def _own_space(space: gym.Space[Any], rng: np.random.Generator) -> gym.Space[Any]:
+    """A copy of the space that samples by a generator of its own.
+
+    Raises:
+        ArgumentTypeError: If `rng` cannot be spawned from.
+    """
+    try:
+        (child,) = rng.spawn(1)
+    except (AttributeError, TypeError) as error:
+        raise ArgumentTypeError(
+            f"rng: expected a generator that can be spawned from, as np.random.default_rng(seed) makes it, got {rng!r}"
+        ) from error
+    space = copy.deepcopy(space)
+    space.seed(int(child.integers(2**31)))
+    return space
+
+
+def _predicting_policy(policy: BaseAlgorithm | BasePolicy, deterministic: bool) -> PolicyCallable:
+    def act(
+        observations: Any, states: tuple[Array, ...] | None, episode_starts: npt.NDArray[np.bool_] | None
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        return policy.predict(observations, state=states, episode_start=episode_starts, deterministic=deterministic)
+
+    return act
+
+
+def _check_spaces(algorithm: BaseAlgorithm, venv: VecEnv) -> None:
+    """Check that an algorithm was made for the environments' spaces.
+
+    Raises:
+        SpaceMismatchError: If not.
+    """
+    try:
+        check_for_correct_spaces(venv, algorithm.observation_space, algorithm.action_space)
+    except ValueError as error:
+        transposed = _transposed_images("obs", algorithm.observation_space, venv.observation_space)
+        cure = ""
+        if transposed:
+            cure = (
+                ". The images' channels are in another order:\n"
+                + "".join(f"  {line}\n" for line in transposed)
+                + "SB3 trains in an environment with a wrapper that moves them (VecTransposeImage). Act in that one: "
+                "rollout(expert, expert.get_env(), ...) in the place of rollout(expert, venv, ...)"
+            )
+        raise SpaceMismatchError(f"{error}{cure}") from error
+
+
+def _transposed_images(where: str, policys: gym.Space[Any] | None, venvs: gym.Space[Any]) -> list[str]:
+    """A line for each image whose channels stand first in one of the spaces, and last in the other."""
+    if isinstance(policys, spaces.Dict) and isinstance(venvs, spaces.Dict):
+        common = [key for key in policys if key in venvs.spaces]
+        return [line for key in common for line in _transposed_images(f"{where}[{key!r}]", policys[key], venvs[key])]
+    expected, got = getattr(policys, "shape", None), venvs.shape
+    if expected is None or got is None or len(expected) != 3 or len(got) != 3 or expected == got:
+        return []
+    if expected == (got[2], *got[:2]):
+        orders = "channels-first", "channels-last"
+    elif got == (expected[2], *expected[:2]):
+        orders = "channels-last", "channels-first"
+    else:
+        return []
+    return [f"{where}: the policy expects {orders[0]} {expected}, the environments return {orders[1]} {got}"]

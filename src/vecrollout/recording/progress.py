@@ -1,0 +1,91 @@
+"""A progress bar on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Literal, TypeAlias
+
+from vecrollout.errors import MissingDependencyError, OptionError
+
+Progress: TypeAlias = bool | Literal["tqdm", "rich"]
+"""Whether to show a progress bar, and whose; True is tqdm's."""
+
+Show: TypeAlias = Callable[[int, str], None]
+"""Moves the bar: to how many of the unit, and with which note beside it."""
+
+
+def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractContextManager[Show]:
+    """A bar on standard error; nothing at all where that is not a terminal.
+
+    Args:
+        progress: Whose bar, or False for none.
+        unit: What is counted.
+        total: How many there will be; None: unknown. What goes beyond it does not show.
+
+    Returns:
+        A context manager: the bar is there within, and what it gives moves it.
+
+    Raises:
+        OptionError: If `progress` is none of these.
+        MissingDependencyError: If the bar's package is not installed.
+    """
+    if progress is False:
+        return nullcontext(_show_nothing)
+    bars = {True: _tqdm_bar, "tqdm": _tqdm_bar, "rich": _rich_bar}
+    if progress not in bars:
+        raise OptionError(f'progress: expected True, False, "tqdm" or "rich", got {progress!r}')
+    _require("rich" if progress == "rich" else "tqdm")
+    # Not so where Python runs without a console.
+    if sys.stderr is None or not sys.stderr.isatty():
+        return nullcontext(_show_nothing)
+    return bars[progress](unit, total)
+
+
+def _show_nothing(done: int, note: str) -> None:
+    """No bar."""
+
+
+def _require(package: Literal["tqdm", "rich"]) -> None:
+    """Say how to get a bar's package, also where the bar would not be shown.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+    """
+    try:
+        __import__(package)
+    except ImportError as error:
+        extra = {"tqdm": "progress", "rich": "rich"}[package]
+        raise MissingDependencyError(
+            f'progress: a bar of {package} needs that package: pip install "vecrollout[{extra}]"'
+        ) from error
+
+
+@contextmanager
+def _tqdm_bar(unit: str, total: int | None) -> Iterator[Show]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=f" {unit}", file=sys.stderr) as bar:
+
+        def show(done: int, note: str) -> None:
+            bar.set_postfix_str(note, refresh=False)
+            bar.update((done if total is None else min(done, total)) - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _rich_bar(unit: str, total: int | None) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    note = TextColumn("{task.fields[note]}")
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(), note)
+    with Progress(*columns, console=Console(file=sys.stderr)) as bar:
+        task = bar.add_task("", total=total, note="")
+
+        def show(done: int, note: str) -> None:
+            bar.update(task, completed=done if total is None else min(done, total), note=note)
+
+        yield show

@@ -1,0 +1,343 @@
+"""Lets a policy act in environments until there is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from vecrollout._typing import RecordInfos
+from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, ShapeError
+from vecrollout.flattening import flatten_trajectories_with_rew
+from vecrollout.recording.policy import AnyPolicy, PolicyCallable, policy_to_callable
+from vecrollout.recording.progress import Progress, progress_bar
+from vecrollout.recording.sb3 import BufferingWrapper
+from vecrollout.recording.single import unwrap_traj
+from vecrollout.recording.stop import AtLeast, Collected, SampleUntil, make_min_timesteps
+from vecrollout.stats import rollout_stats
+from vecrollout.structures import flatten, leaf_names, structure_of
+from vecrollout.trajectory import TrajectoryWithRew
+from vecrollout.transitions import TransitionsWithRew
+
+_log = logging.getLogger(__name__)
+
+
+def generate_trajectories(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    sample_until: SampleUntil,
+    rng: np.random.Generator,
+    *,
+    deterministic_policy: bool = False,
+    exact: bool = False,
+    max_steps: int | None = None,
+    unfinished: Literal["keep", "drop"] = "keep",
+    record_infos: RecordInfos = "all",
+    progress: Progress = False,
+) -> list[TrajectoryWithRew]:
+    """Let a policy act in environments until the episodes that it finished are enough.
+
+    The environments are reset first. When `sample_until` says that it is enough, each environment still brings the
+    episode that it is in to its end, and none that begins later counts: stopping at once would favour short episodes,
+    for the long ones are the ones still running.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
+        venv: The environments to act in. They are left as they are after the last step, neither reset nor closed.
+        sample_until: Says whether the trajectories collected so far are enough: `make_min_episodes(n)`,
+            `make_min_timesteps(n)`, `make_sample_until(...)`, or a function of your own. It is asked after every step.
+        rng: Shuffles the trajectories; where `policy` is None, random actions come from a generator spawned from it.
+        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action.
+        exact: Whether to return no more than `sample_until`, one of the conditions above, asks for: of the trajectories
+            as they were collected and shuffled, only the first. Of `make_min_episodes(n)`, n; of
+            `make_min_timesteps(n)`, those with the first n steps, the last of them cut to a fragment (not `terminal`)
+            where it has more; where both were asked for, whichever reaches further.
+        max_steps: After how many steps of all environments together (E transitions each), 1 or more, to stop in any
+            case, for episodes that may never end; None: no limit. What was collected until then is returned, enough or
+            not, with a warning that says what is missing.
+        unfinished: What to do with the episodes that are still running after `max_steps`: keep them, as fragments
+            (not `terminal`) that follow on the finished trajectories by environment index, or drop them.
+        record_infos: Which entries of the infos to keep.
+        progress: Whether to show a progress bar, and whose: `"tqdm"` (as True) or `"rich"`. It counts what
+            `sample_until` counts, in finished episodes, and is silent where standard error is not a terminal.
+
+    Returns:
+        The trajectories, in random order, for the ones that end first are short. Their arrays are read-only views.
+
+    Raises:
+        PolicyError: If `policy` cannot act as one, or returns something else than actions and states.
+        SpaceMismatchError: If it was made for other spaces than those of `venv`.
+        ArgumentTypeError: If `venv` is no `VecEnv`, or `sample_until` no function.
+        OptionError: If another argument is not as described.
+        ShapeError: If observations or actions do not have the shape that the environments' spaces say.
+        StructureError: If they have other keys than the spaces.
+        MissingDependencyError: If the progress bar's package is not installed.
+
+    Source:
+        `imitation.data.rollout.generate_trajectories` (imitation 1.0.1): the same episodes in the same order. Ours
+        tells the policy that the first observations begin episodes (`episode_starts`), and goes on to tell it about
+        those of environments that no longer count; it takes Tuple observations too.
+    """
+    _check_arguments(venv, sample_until, exact, max_steps, unfinished)
+    act = policy_to_callable(policy, venv, deterministic_policy, rng)
+    recorder = BufferingWrapper(venv, record_infos=record_infos)
+    with _bar(progress, sample_until) as show:
+        collection = _collect(recorder, act, sample_until, max_steps, show)
+    trajectories = list(collection.finished)
+    rng.shuffle(trajectories)
+    if not collection.complete:
+        _warn_of_stop(collection, venv.num_envs, max_steps, unfinished)
+        if unfinished == "keep":
+            trajectories += collection.running
+    return _demand(sample_until).exactly(trajectories) if exact else trajectories
+
+
+def generate_transitions(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    n_timesteps: int,
+    rng: np.random.Generator,
+    *,
+    truncate: bool = True,
+    **kwargs: Any,
+) -> TransitionsWithRew:
+    """Let a policy act in environments until it made enough steps.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
+        venv: The environments to act in.
+        n_timesteps: How many transitions to collect, 1 or more.
+        rng: Shuffles the trajectories that the transitions are taken from; see `generate_trajectories`.
+        truncate: Whether to return exactly `n_timesteps` transitions, instead of whole episodes with at least so many.
+        **kwargs: Further options of `generate_trajectories`. Where `max_steps` ends the collection, there can be fewer
+            transitions than asked for.
+
+    Returns:
+        The transitions, trajectory after trajectory.
+
+    Raises:
+        ShapeError: If `max_steps` ended the collection before there was a single transition to return.
+
+    Source:
+        `imitation.data.rollout.generate_transitions` (imitation 1.0.1). The errors of `generate_trajectories` apply.
+    """
+    enough = make_min_timesteps(n_timesteps)
+    return flatten_trajectories_with_rew(generate_trajectories(policy, venv, enough, rng, exact=truncate, **kwargs))
+
+
+def rollout(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    sample_until: SampleUntil,
+    rng: np.random.Generator,
+    *,
+    unwrap: bool = True,
+    exclude_infos: bool = True,
+    verbose: bool = True,
+    exact: bool = False,
+    **kwargs: Any,
+) -> list[TrajectoryWithRew]:
+    """`generate_trajectories`, with the observations and rewards from below the wrappers, and without infos.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
+        venv: The environments to act in; for `unwrap` each needs a `RolloutInfoWrapper`.
+        sample_until: Says whether the trajectories collected so far are enough; see `generate_trajectories`.
+        rng: Shuffles the trajectories; see `generate_trajectories`.
+        unwrap: Whether to put in the observations and rewards that `RolloutInfoWrapper` recorded, by `unwrap_traj`. It
+            records whole episodes only, so those that `max_steps` leaves unfinished are then dropped.
+        exclude_infos: Whether to leave out the infos. Only a `sample_until` of your own gets to see them then.
+        verbose: Whether to log `rollout_stats` of the trajectories, at level INFO.
+        exact: Whether to return no more than `sample_until` asks for; see `generate_trajectories`.
+        **kwargs: Further options of `generate_trajectories`.
+
+    Returns:
+        The trajectories, in random order.
+
+    Raises:
+        OptionError: If an argument is not as described, or unfinished episodes are to be both kept and unwrapped.
+        ShapeError: If `unwrap` finds no record of `RolloutInfoWrapper`.
+
+    Source:
+        `imitation.data.rollout.rollout` (imitation 1.0.1). The errors of `generate_trajectories` apply.
+    """
+    if unwrap and kwargs.setdefault("unfinished", "drop") == "keep":
+        raise OptionError('unfinished: expected "drop", for unwrap=True can only unwrap whole episodes, got "keep"')
+    if exclude_infos and isinstance(sample_until, AtLeast):
+        # Any other condition may look at the infos.
+        kwargs.setdefault("record_infos", ["rollout"] if unwrap else "none")
+    demand = _demand(sample_until) if exact else None
+    trajectories = generate_trajectories(policy, venv, sample_until, rng, **kwargs)
+    if unwrap:
+        trajectories = [unwrap_traj(each) for each in trajectories]
+    if exclude_infos:
+        trajectories = [dataclasses.replace(each, infos=None) for each in trajectories]
+    if demand is not None:
+        # Not before: a cut trajectory has lost its last info, and the record in it.
+        trajectories = demand.exactly(trajectories)
+    if verbose and trajectories:
+        _log.info("Rollout stats: %s", rollout_stats(trajectories))
+    return trajectories
+
+
+class _Collection(NamedTuple):
+    """What a collection ended with."""
+
+    finished: Collected
+    running: list[TrajectoryWithRew]
+    """Fragments of the episodes that would have counted, had they ended, by environment index."""
+    enough: bool
+    complete: bool
+    """Whether there is enough and nothing that would have counted is running."""
+
+
+def _collect(
+    recorder: BufferingWrapper,
+    act: PolicyCallable,
+    sample_until: SampleUntil,
+    max_steps: int | None,
+    show: Callable[[Collected], None],
+) -> _Collection:
+    finished = Collected()
+    enough = False
+    # Environments whose current episode counts.
+    active = np.ones(recorder.num_envs, dtype=bool)
+    starts, states = active, None
+    obs = recorder.reset()
+    _check_fit("obs", obs, recorder.observation_space, recorder.num_envs)
+    for step in itertools.count() if max_steps is None else range(max_steps):
+        acts, states = _decision(act(obs, states, starts))
+        if step == 0:
+            # The recorder sees to it that later ones are like the first.
+            _check_fit("acts", acts, recorder.action_space, recorder.num_envs)
+        obs, _, dones, _ = recorder.step(acts)
+        starts = np.asarray(dones, dtype=bool)
+        if starts.any():
+            finished.extend(_of(active, recorder.pop_finished_trajectories()[0]))
+            show(finished)
+        enough = sample_until(finished)
+        if enough:
+            active = active & ~starts
+            if not active.any():
+                return _Collection(finished, [], enough=True, complete=True)
+    return _Collection(finished, _of(active, recorder.pop_trajectories()[0]), enough, complete=False)
+
+
+def _of(active: npt.NDArray[np.bool_], trajectories: Iterable[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
+    """The trajectories of the active environments."""
+    return [each for each in trajectories if active[each.episode.env_index]]
+
+
+def _decision(decided: object) -> tuple[Any, Any]:
+    """What a policy returned, if it is actions and states.
+
+    Raises:
+        PolicyError: If not. Unpacking would split the actions of two environments.
+    """
+    if isinstance(decided, tuple) and len(decided) == 2:
+        return decided
+    raise PolicyError(f"policy: expected it to return a tuple (actions, states), got {type(decided).__name__}")
+
+
+def _check_fit(name: str, rows: Any, space: gym.Space[Any], num_envs: int) -> None:
+    """Check that there is one row an environment, of the structure and shapes that a space says.
+
+    Raises:
+        ShapeError: If a shape is another.
+        StructureError: If there are other keys.
+    """
+    leaf_spaces = _tree_of(space)
+    structure = structure_of(leaf_spaces)
+    columns = leaf_names(structure, name), flatten(rows, structure, name), flatten(leaf_spaces, structure)
+    for where, leaf, leaf_space in zip(*columns, strict=True):
+        # A Text or Sequence space has no shape.
+        if leaf_space.shape is not None and np.shape(leaf) != (num_envs, *leaf_space.shape):
+            raise ShapeError(
+                f"{where}: expected shape {(num_envs, *leaf_space.shape)}, {num_envs} environments with the space "
+                f"{leaf_space}, got {np.shape(leaf)}"
+            )
+
+
+def _tree_of(space: gym.Space[Any]) -> Any:
+    """Dict and Tuple spaces as dicts and tuples of spaces."""
+    if isinstance(space, spaces.Dict):
+        return {key: _tree_of(child) for key, child in space.spaces.items()}
+    return tuple(map(_tree_of, space.spaces)) if isinstance(space, spaces.Tuple) else space
+
+
+@contextmanager
+def _bar(progress: Progress, sample_until: SampleUntil) -> Iterator[Callable[[Collected], None]]:
+    """A progress bar that counts what `sample_until` asks for; where that is not known, episodes."""
+    episodes, steps = (sample_until.episodes, sample_until.steps) if isinstance(sample_until, AtLeast) else (None, None)
+    unit, total = ("steps", steps) if steps else ("episodes", episodes)
+    with progress_bar(progress, unit, total) as show:
+
+        def show_collected(finished: Collected) -> None:
+            note = f"{len(finished)} episodes, {finished.steps} steps"
+            show(finished.steps if steps else len(finished), note)
+
+        yield show_collected
+
+
+def _warn_of_stop(collection: _Collection, num_envs: int, max_steps: int | None, unfinished: str) -> None:
+    message = f"stopped after max_steps={max_steps}"
+    if not collection.enough:
+        message += ", before sample_until had enough"
+    if collection.running:
+        message += (
+            f": the episodes of {len(collection.running)} of {num_envs} environments were left unfinished, and their "
+            f"{sum(map(len, collection.running))} transitions are "
+        )
+        message += "returned as fragments" if unfinished == "keep" else "dropped"
+    # To whoever called generate_trajectories.
+    warnings.warn(message, stacklevel=3)
+
+
+def _check_arguments(
+    venv: VecEnv, sample_until: SampleUntil, exact: bool, max_steps: int | None, unfinished: str
+) -> None:
+    """Check what would otherwise show late, or not at all.
+
+    Raises:
+        ArgumentTypeError: If `venv` is no `VecEnv`, or `sample_until` no function.
+        OptionError: If another argument is not what it may be.
+    """
+    if not isinstance(venv, VecEnv):
+        raise ArgumentTypeError(
+            f"venv: expected a VecEnv of Stable-Baselines3, got {type(venv).__name__}; a single environment becomes "
+            "one by DummyVecEnv([lambda: env])"
+        )
+    if not callable(sample_until):
+        raise ArgumentTypeError(
+            f"sample_until: expected a condition such as make_min_episodes(10), or a function, got {sample_until!r}"
+        )
+    if exact:
+        _demand(sample_until)
+    if max_steps is not None and max_steps < 1:
+        raise OptionError(f"max_steps: expected 1 or more, or None, got {max_steps}")
+    if unfinished not in ("keep", "drop"):
+        raise OptionError(f'unfinished: expected "keep" or "drop", got {unfinished!r}')
+
+
+def _demand(sample_until: SampleUntil) -> AtLeast:
+    """The condition, as one that can be met exactly.
+
+    Raises:
+        OptionError: If it cannot.
+    """
+    if isinstance(sample_until, AtLeast):
+        return sample_until
+    raise OptionError(
+        "exact: expected a condition made by make_min_episodes, make_min_timesteps or make_sample_until with it, as it "
+        f"is not known how many a {type(sample_until).__name__} asks for"
+    )
