@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.blocks import Block, Column, ColumnSpec
-from vecrollout.errors import ShapeError
+from vecrollout.errors import ShapeError, StructureError
 from vecrollout.fields import as_rewards
 from vecrollout.structures import Structure, flatten, leaf_names, structure_of
 from vecrollout.trees import Tree
@@ -76,54 +76,57 @@ class Arena:
         """Leaves of observations of the known kind."""
         return [np.asarray(leaf) for leaf in flatten(obs, self.layout.obs, where)]
 
-    def act_leaves(self, acts: Tree) -> list[Array]:
-        """Leaves of actions of the known kind."""
-        return [np.asarray(leaf) for leaf in flatten(acts, self.layout.acts, "acts")]
+    def known_acts(self, acts: Tree) -> list[Array] | None:
+        """Leaves of actions, if they have the known structure."""
+        if type(acts) is np.ndarray and self.layout.acts is None:
+            return [acts]
+        try:
+            return [np.asarray(leaf) for leaf in flatten(acts, self.layout.acts, "acts")]
+        except StructureError:
+            return None
 
-    def check_obs(self, leaves: Sequence[Array]) -> None:
-        """Check a row of observations; raises `ShapeError` or `DtypeError` if it does not fit."""
-        for column, leaf in zip(self.obs_columns, leaves, strict=True):
-            column.spec.check(leaf, column.row_shape)
+    def check(self, columns: Sequence[Column], leaves: Sequence[Array], rows: Array) -> None:
+        """Check arrays of shape `(len(rows), ...)`; raises `ShapeError` or `DtypeError` if one does not fit."""
+        for column, leaf in zip(columns, leaves, strict=True):
+            column.spec.check(leaf, (len(rows), *column.spec.shape))
 
     def fit_obs(self, obs: Tree, is_fixed: bool) -> list[Array]:
         """Leaves of first observations; unless the kind of data is fixed, another one is taken on."""
         if is_fixed:
             leaves = self.obs_leaves(obs)
-            self.check_obs(leaves)
+            self.check(self.obs_columns, leaves, self.row)
             return leaves
-        structure, leaves, specs = self._kind_of("obs", obs)
+        structure, leaves, specs = self._kind_of("obs", obs, self.num_envs)
         if structure != self.layout.obs or specs != self.specs[: self.layout.obs_width]:
             self.adopt(self.layout._replace(obs=structure, obs_width=len(specs), acts=None, act_width=0), specs)
             # A reset goes on to the next row, which is to be the first.
             self.row = self.row - 1
         return leaves
 
-    def fit_acts(self, acts: Tree, is_fixed: bool) -> list[Array]:
-        """Leaves of actions; unless the kind of data is fixed, another one is taken on."""
+    def fit_acts(self, acts: Tree, rows: Array, is_fixed: bool) -> list[Array]:
+        """Leaves of actions for these rows; unless the kind of data is fixed, another one is taken on."""
         if is_fixed:
-            leaves = self.act_leaves(acts)
-            for column, leaf in zip(self.act_columns, leaves, strict=True):
-                column.spec.check(leaf, column.row_shape)
+            leaves = [np.asarray(leaf) for leaf in flatten(acts, self.layout.acts, "acts")]
+            self.check(self.act_columns, leaves, rows)
             return leaves
-        structure, leaves, specs = self._kind_of("acts", acts)
-        if structure == self.layout.acts and specs == [column.spec for column in self.act_columns]:
-            return leaves
-        self.layout = self.layout._replace(acts=structure, act_width=len(specs))
-        self._replace(self.layout.obs_width, specs)
+        structure, leaves, specs = self._kind_of("acts", acts, len(rows))
+        if structure != self.layout.acts or specs != [column.spec for column in self.act_columns]:
+            self.layout = self.layout._replace(acts=structure, act_width=len(specs))
+            self._replace(self.layout.obs_width, specs)
         return leaves
 
-    def fit_rews(self, rews: Any, is_fixed: bool) -> Array:
-        """Rewards; integers become floats. Unless the kind of data is fixed, another one is taken on.
+    def fit_rews(self, rews: Any, rows: Array, is_fixed: bool) -> Array:
+        """Rewards for these rows; integers become floats. Unless the kind of data is fixed, another one is taken on.
 
         Raises:
             ShapeError: If there is not one reward an environment.
         """
         array: Array = as_rewards(rews)
-        if array.shape != (self.num_envs,):
-            raise ShapeError(f"rews: expected shape ({self.num_envs},), one an environment, got {array.shape}")
-        spec = ColumnSpec.of("rews", array, self.num_envs)
+        if array.shape != (len(rows),):
+            raise ShapeError(f"rews: expected shape ({len(rows)},), one an environment, got {array.shape}")
+        spec = ColumnSpec("rews", (), array.dtype)
         if self.rew_column is not None and is_fixed:
-            self.rew_column.spec.check(array, self.rew_column.row_shape)
+            self.rew_column.spec.check(array, array.shape)
         elif self.rew_column is None or self.rew_column.spec != spec:
             self._replace(self.layout.obs_width + self.layout.act_width, [spec])
         return array
@@ -134,11 +137,11 @@ class Arena:
         self._spares.clear()
         self._enter(self._new_block(self._first_capacity()))
 
-    def _kind_of(self, name: str, tree: Tree) -> tuple[Structure, list[Array], list[ColumnSpec]]:
+    def _kind_of(self, name: str, tree: Tree, rows: int) -> tuple[Structure, list[Array], list[ColumnSpec]]:
         structure = structure_of(tree)
         leaves = [np.asarray(leaf) for leaf in flatten(tree, structure)]
         names = leaf_names(structure, name)
-        specs = [ColumnSpec.of(each, leaf, self.num_envs) for each, leaf in zip(names, leaves, strict=True)]
+        specs = [ColumnSpec.of(each, leaf, rows) for each, leaf in zip(names, leaves, strict=True)]
         return structure, leaves, specs
 
     def _replace(self, position: int, specs: list[ColumnSpec]) -> None:

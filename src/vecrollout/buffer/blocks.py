@@ -33,14 +33,14 @@ class ColumnSpec:
     dtype: np.dtype[Any]
 
     @classmethod
-    def of(cls, name: str, array: Array, num_envs: int) -> ColumnSpec:
+    def of(cls, name: str, array: Array, rows: int) -> ColumnSpec:
         """The spec of a column for arrays like this one, which has one row an environment.
 
         Raises:
             ShapeError: If it has not.
         """
-        if array.ndim == 0 or len(array) != num_envs:
-            raise ShapeError(f"{name}: expected {num_envs} rows, one an environment, got shape {array.shape}")
+        if array.ndim == 0 or len(array) != rows:
+            raise ShapeError(f"{name}: expected {rows} rows, one an environment, got shape {array.shape}")
         return cls(name, array.shape[1:], array.dtype)
 
     @property
@@ -91,8 +91,10 @@ class Column:
             self.lane = self.base.reshape(-1).view(self.lane_dtype)
 
     def write(self, rows: Array, array: Array) -> bool:
-        """Copy an array, shape `(E, *item)`, into these rows, one an environment; False if it does not fit."""
-        if array.shape != self.row_shape or (array.dtype is not self.dtype and array.dtype != self.dtype):
+        """Copy an array, shape `(len(rows), *item)`, into these rows; False, and nothing done, if it does not fit."""
+        if array.shape != self.row_shape and array.shape != (len(rows), *self.spec.shape):
+            return False
+        if array.dtype is not self.dtype and array.dtype != self.dtype:
             return False
         self.lane[rows] = array if self.lane_dtype is None else array.ravel().view(self.lane_dtype)
         return True

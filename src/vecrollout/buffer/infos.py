@@ -2,12 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array, Info
+
+
+class BatchedInfos:
+    """A step's infos as Gymnasium's vector environments give them: an array a key, and a mask that says who has it.
+
+    They are copied at once, and split into a dict an environment only when they are asked for.
+
+    Args:
+        batch: The infos: for each key an array of shape `(E, ...)`, or a dict of such; beside it `"_" + key`, a mask of
+            shape `(E,)`. A key without a mask is everybody's. What is no array is everybody's too.
+        num_envs: Number of environments, E.
+        keys: Which keys to keep; None: all.
+
+    Source:
+        `VectorEnv._add_info` (Gymnasium 0.29 to 1.4), which fills in zeros for environments that lack a key.
+    """
+
+    __slots__ = ("_batch", "_num_envs", "_replaced")
+
+    def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
+        if keys is not None:
+            batch = {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
+        self._batch = _copied(batch) if batch else {}
+        self._num_envs = num_envs
+        self._replaced: dict[int, Info] = {}
+
+    def __len__(self) -> int:
+        return self._num_envs
+
+    def __iter__(self) -> Iterator[Info]:
+        return (self[env] for env in range(self._num_envs))
+
+    def __getitem__(self, env: int) -> Info:
+        """One environment's info."""
+        return self._replaced[env] if env in self._replaced else _info_of(self._batch, env, self._num_envs)
+
+    def __setitem__(self, env: int, info: Info) -> None:
+        self._replaced[env] = info
+
+
+def _copied(batch: Info) -> Info:
+    return {
+        key: value.copy() if isinstance(value, np.ndarray) else _copied(value) if isinstance(value, dict) else value
+        for key, value in batch.items()
+    }
+
+
+def _info_of(batch: Info, env: int, num_envs: int) -> Info:
+    info: dict[str, Any] = {}
+    for key, value in batch.items():
+        if _is_mask(key, batch):
+            continue
+        mask = batch.get(f"_{key}")
+        if isinstance(mask, np.ndarray) and not mask[env]:
+            continue
+        if isinstance(value, dict):
+            info[key] = _info_of(value, env, num_envs)
+        elif isinstance(value, np.ndarray) and value.ndim and len(value) == num_envs:
+            info[key] = value[env]
+        else:
+            info[key] = value
+    return info
+
+
+def _is_mask(key: str, batch: Info) -> bool:
+    return key.startswith("_") and key[1:] in batch
 
 
 class InfoColumn:
@@ -22,9 +90,9 @@ class InfoColumn:
     def __init__(self, size: int) -> None:
         self._size = size
         self._rows: npt.NDArray[np.object_] | None = None
-        self._recent: list[tuple[Array, tuple[Info, ...]]] = []
+        self._recent: list[tuple[Array, tuple[Info, ...] | BatchedInfos]] = []
 
-    def append(self, rows: Array, infos: tuple[Info, ...]) -> None:
+    def append(self, rows: Array, infos: tuple[Info, ...] | BatchedInfos) -> None:
         """Keep a step's infos, one for each of these rows; neither may be altered afterwards."""
         self._recent.append((rows, infos))
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer.arena import Arena
+from vecrollout.buffer.blocks import Column
 from vecrollout.buffer.gather import to_trajectory, to_transitions
+from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.buffer.state import dump, restore
 from vecrollout.errors import (
@@ -27,17 +29,27 @@ from vecrollout.trees import Tree
 
 
 class Ending(NamedTuple):
-    """An episode that ended with a step, in an environment that has begun the next one already."""
+    """An episode that ended with a step."""
 
-    env: int
+    at: int
+    """Where in the step's arrays the environment stands: its index, unless the step was one of some environments."""
     terminated: bool
     truncated: bool
-    final_obs: Tree
-    """The episode's last observation; the step's own observation of this environment begins the next episode."""
+    final_obs: Tree | None
+    """The episode's last observation, where the step's own observation of the environment begins the next episode
+    already. None: the step's own is the last one, and the environment waits to be reset."""
     info: Info
     """The step's info, ours to keep."""
+    reset_info: Info | None = None
+    """Info of the reset that began the next episode, if one did."""
+
+
+class Restart(NamedTuple):
+    """An environment that was reset in the place of being stepped: its observation begins an episode."""
+
+    at: int
+    """Where in the step's arrays the environment stands."""
     reset_info: Info | None
-    """Info of the reset that began the next episode."""
 
 
 class RolloutBuffer:
@@ -73,7 +85,7 @@ class RolloutBuffer:
         _check_options(num_envs, record_infos, max_transitions, on_full, early_reset)
         self.num_envs = num_envs
         self.stepped = self.popped = self.sunk = self.dropped = 0
-        self._info_keys = None if isinstance(record_infos, str) else tuple(record_infos)
+        self.info_keys = None if isinstance(record_infos, str) else tuple(record_infos)
         self._keeps_infos = record_infos != "none"
         self._sink = sink
         self._max_transitions = max_transitions
@@ -104,12 +116,18 @@ class RolloutBuffer:
 
     # What a wrapper tells
 
-    def check_reset(self) -> None:
-        """Refuse a reset while transitions are held.
+    def check_reset(self, mask: Array | None = None) -> None:
+        """Refuse a reset in the middle of an episode while transitions are held.
+
+        Args:
+            mask: Which environments are to be reset, shape `(E,)`, bool; None: all. Resetting none but environments
+                whose episodes have ended is never refused.
 
         Raises:
-            PrematureResetError: If any are.
+            PrematureResetError: If any transitions are held.
         """
+        if mask is not None and all(self._open[env].is_over for env in np.flatnonzero(mask)):
+            return
         held = self.held
         if held:
             raise PrematureResetError(
@@ -117,52 +135,64 @@ class RolloutBuffer:
                 "error_on_premature_reset=False"
             )
 
-    def reset(self, obs: Tree, seeds: Sequence[int | None] = (), infos: Sequence[Info] = ()) -> None:
-        """Begin an episode in every environment; running ones are closed or dropped.
+    def reset(
+        self,
+        obs: Tree,
+        seeds: Sequence[int | None] = (),
+        infos: Sequence[Info] | BatchedInfos = (),
+        mask: Array | None = None,
+    ) -> None:
+        """Begin an episode in every environment, or in some; running ones are closed or dropped.
 
         Args:
-            obs: First observations, `(E, *obs_shape)`.
+            obs: First observations, `(E, *obs_shape)`; those of environments that are not reset are not looked at.
             seeds: Seed given to each environment's reset; empty: not known.
             infos: Info returned by each environment's reset; empty: not known.
+            mask: Which environments were reset, shape `(E,)`, bool; None: all.
 
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
-        self._ready = self._pending = False
+        was_ready, self._ready, self._pending = self._ready, False, False
         arena = self._arena
-        self._close_running("reset_early", is_dropped=self._drops_running)
-        leaves = arena.fit_obs(obs, is_fixed=self.held > 0)
+        envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        self._close_running(envs, "reset_early", is_dropped=self._drops_running)
+        leaves = arena.fit_obs(obs, is_fixed=self.held > 0 or mask is not None)
         if arena.free_rows() < 1:
             self._roll()
-        arena.row = arena.row + 1
+        following = arena.row.copy()
+        following[envs] += 1
         for column, leaf in zip(arena.obs_columns, leaves, strict=True):
-            column.write(arena.row, leaf)
-        for env, row in enumerate(arena.row.tolist()):
-            self._begin_episode(env, row, seeds[env] if seeds else None, dict(infos[env]) if infos else None)
+            column.write(following[envs], leaf[envs])
+        arena.row = following
+        for env in envs.tolist():
+            info = dict(infos[env]) if len(infos) else None
+            self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
         self._room = 0
-        self._ready = True
+        self._ready = mask is None or was_ready
 
-    def act(self, acts: Tree) -> None:
+    def act(self, acts: Tree, envs: Array | None = None) -> None:
         """Keep the actions that are about to be taken.
 
         Args:
-            acts: Actions, `(E, *act_shape)`.
+            acts: Actions, `(E, *act_shape)`, or one for each of `envs`.
+            envs: Which environments take them, shape `(n,)`, int; None: all, which then step together.
 
         Raises:
             ProtocolError: If there was no reset, or the last actions wait for their step.
             BufferFullError: If the next step would hold more than `max_transitions`.
             ShapeError, DtypeError, StructureError: If the actions are not like those held.
         """
-        if self._pending or not self._ready:
+        if (self._pending and envs is None) or not self._ready:
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
         if self._room < 1:
             self._make_room()
         arena = self._arena
-        columns = arena.act_columns
-        if type(acts) is not np.ndarray or len(columns) != 1 or not columns[0].write(arena.row, acts):
-            leaves = arena.fit_acts(acts, is_fixed=self.held > 0)
-            for column, leaf in zip(arena.act_columns, leaves, strict=True):
-                column.write(arena.row, leaf)
+        rows = arena.row if envs is None else arena.row[envs]
+        leaves = arena.known_acts(acts)
+        if leaves is None or not _write(arena.act_columns, rows, leaves):
+            leaves = arena.fit_acts(acts, rows, is_fixed=self.held > 0)
+            _write(arena.act_columns, rows, leaves)
         self._pending = True
 
     def withdraw(self) -> None:
@@ -173,14 +203,24 @@ class RolloutBuffer:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset."""
         self._ready = self._pending = False
 
-    def step(self, obs: Tree, rews: Array, infos: Sequence[Info], endings: Sequence[Ending] = ()) -> None:
+    def step(
+        self,
+        obs: Tree,
+        rews: Array,
+        infos: Sequence[Info] | BatchedInfos,
+        endings: Sequence[Ending] = (),
+        restarts: Sequence[Restart] = (),
+        envs: Array | None = None,
+    ) -> None:
         """Record what came of the actions last given to `act`.
 
         Args:
-            obs: Observations, `(E, *obs_shape)`; of environments whose episode ended, the next episode's first.
-            rews: Rewards, `(E,)`.
-            infos: Info dicts, one an environment; kept by reference but for those of `endings`.
-            endings: The episodes that ended, by environment index.
+            obs: Observations, `(E, *obs_shape)`, or one for each of `envs`.
+            rews: Rewards, `(E,)`, or one for each of `envs`.
+            infos: Infos, likewise; dicts are kept by reference but for those of `endings`.
+            endings: The episodes that ended, in order.
+            restarts: The environments that were reset in the place of being stepped; theirs are no transitions.
+            envs: Which environments stepped, shape `(n,)`, int, each at most once; None: all.
 
         Raises:
             ProtocolError: If no actions wait for a step.
@@ -192,35 +232,39 @@ class RolloutBuffer:
         if not self._pending:
             raise self._out_of_order("expected step_async() first: no actions wait for a step")
         arena = self._arena
-        row = arena.row
+        rows = arena.row if envs is None else arena.row[envs]
         column = arena.rew_column
-        if type(rews) is not np.ndarray or column is None or not column.write(row, rews):
-            rews = arena.fit_rews(rews, is_fixed=self.held > 0)
-            arena.rew_column.write(row, rews)  # type: ignore[union-attr]  # there is one now
-        if len(infos) != self.num_envs:
-            raise ShapeError(f"infos: expected {self.num_envs} dicts, one an environment, got {len(infos)}")
+        if type(rews) is not np.ndarray or column is None or not column.write(rows, rews):
+            rews = arena.fit_rews(rews, rows, is_fixed=self.held > 0)
+            arena.rew_column.write(rows, rews)  # type: ignore[union-attr]  # there is one now
+        if len(infos) != len(rows):
+            raise ShapeError(f"infos: expected {len(rows)} dicts, one an environment, got {len(infos)}")
         leaves = [obs] if type(obs) is np.ndarray and arena.layout.obs is None else arena.obs_leaves(obs)
-        following = np.add(row, arena.one)
-        for column, leaf in zip(arena.obs_columns, leaves):  # noqa: B905  # equally many; strict= costs time here
-            if not column.write(following, leaf):
-                arena.check_obs(leaves)
+        following = np.add(rows, arena.one if envs is None else 1)
+        if not _write(arena.obs_columns, following, leaves):
+            arena.check(arena.obs_columns, leaves, rows)
         if endings:
             infos = self._splice(endings, following, leaves, infos)
         if self._keeps_infos:
-            kept = infos if self._info_keys is None else map(self._select, infos)
-            arena.block.infos.append(row, tuple(kept))
+            arena.block.infos.append(rows, self._selected(infos))
         # Up to here, rows were written that do not count yet. Now they do.
-        arena.row = following
-        self.stepped += self.num_envs
+        if envs is None:
+            arena.row = following
+        else:
+            arena.row = arena.row.copy()
+            arena.row[envs] = following
+        self.stepped += len(rows) - len(restarts)
         self._room -= 1
-        self._pending = False
+        self._pending = envs is not None
+        for at, reset_info in restarts:
+            self._begin_episode(at if envs is None else int(envs[at]), int(following[at]), None, reset_info)
         if endings:
-            self._end_episodes(endings, following)
+            self._end_episodes(endings, following, envs)
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
         self._ready = self._pending = False
-        self._close_running("closed")
+        self._close_running(np.arange(self.num_envs), "closed")
 
     # What is popped
 
@@ -309,42 +353,54 @@ class RolloutBuffer:
         self._finished.append(run)
         self._finished_steps += run.steps
 
-    def _close_running(self, ended_by: EndedBy, is_dropped: bool = False) -> None:
-        """End the running fragments from outside; those without steps leave nothing behind."""
-        block = self._arena.block
-        for run, row in zip(self._open, self._arena.row.tolist(), strict=True):
+    def _close_running(self, envs: Array, ended_by: EndedBy, is_dropped: bool = False) -> None:
+        """End running fragments from outside; those without steps leave nothing behind."""
+        arena = self._arena
+        for env in envs.tolist():
+            run, row = self._open[env], int(arena.row[env])
             steps = run.steps(row)
             if steps and is_dropped:
                 self.dropped += steps
             elif steps:
-                self._finish(run.close(row, block, ended_by))
+                self._finish(run.close(row, arena.block, ended_by))
             run.begin_fragment(row)
         self._drain()
 
     def _splice(
-        self, endings: Sequence[Ending], following: Array, leaves: Sequence[Array], infos: Sequence[Info]
-    ) -> Sequence[Info]:
-        """Put the true last observations before the next episodes' first ones, which stand in their rows so far."""
+        self,
+        endings: Sequence[Ending],
+        following: Array,
+        leaves: Sequence[Array],
+        infos: Sequence[Info] | BatchedInfos,
+    ) -> Sequence[Info] | BatchedInfos:
+        """Put true last observations before the next episodes' first ones, which stand in their rows so far."""
         arena = self._arena
-        finals = [self._final_leaves(ending) for ending in endings]
-        infos = list(infos)
+        finals = [None if ending.final_obs is None else self._final_leaves(ending) for ending in endings]
+        replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
         for ending, final in zip(endings, finals, strict=True):
-            env = ending.env
-            row = int(following[env])
+            at = ending.at
+            replaced[at] = ending.info
+            if final is None:
+                continue
+            row = int(following[at])
             for column, last, first in zip(arena.obs_columns, final, leaves, strict=True):
                 column.rows[row] = last
-                column.rows[row + 1] = first[env]
-            following[env] = row + 1
-            infos[env] = ending.info
-        return infos
+                column.rows[row + 1] = first[at]
+            following[at] = row + 1
+        return replaced
 
-    def _end_episodes(self, endings: Sequence[Ending], following: Array) -> None:
+    def _end_episodes(self, endings: Sequence[Ending], following: Array, envs: Array | None) -> None:
         block = self._arena.block
-        for env, terminated, truncated, _, _, reset_info in endings:
-            row = int(following[env])
+        for at, terminated, truncated, final_obs, _, reset_info in endings:
+            env = at if envs is None else int(envs[at])
+            run, row = self._open[env], int(following[at])
+            last_row = row if final_obs is None else row - 1
             ended_by: EndedBy = "terminated" if terminated else "truncated"
-            self._finish(self._open[env].close(row - 1, block, ended_by, terminated, truncated))
-            self._begin_episode(env, row, None, reset_info)
+            self._finish(run.close(last_row, block, ended_by, terminated, truncated))
+            if final_obs is None:
+                run.wait(row)
+            else:
+                self._begin_episode(env, row, None, reset_info)
         self._drain()
 
     def _final_leaves(self, ending: Ending) -> list[Array]:
@@ -357,15 +413,18 @@ class RolloutBuffer:
         final = ending.final_obs
         if type(final) is np.ndarray and arena.layout.obs is None and arena.obs_columns[0].takes_item(final):
             return [final]
-        where = f"last observation of environment {ending.env}"
+        where = f"last observation of environment {ending.at}"
         pairs = list(zip(arena.obs_columns, arena.obs_leaves(final, where), strict=True))
         finals = [leaf.astype(column.dtype, copy=False) for column, leaf in pairs]
         for (column, _), leaf in zip(pairs, finals, strict=True):
             column.spec.check(leaf, column.spec.shape, f" ({where})")
         return finals
 
-    def _select(self, info: Info) -> Info:
-        return info if self._info_keys is None else {key: info[key] for key in self._info_keys if key in info}
+    def _selected(self, infos: Sequence[Info] | BatchedInfos) -> tuple[Info, ...] | BatchedInfos:
+        if isinstance(infos, BatchedInfos):
+            return infos
+        keys = self.info_keys
+        return tuple(infos) if keys is None else tuple({key: i[key] for key in keys if key in i} for i in infos)
 
     def _drain(self) -> None:
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
@@ -419,6 +478,17 @@ class RolloutBuffer:
         if self._ready:
             return ProtocolError(message)
         return ProtocolError("expected reset() first: nothing was reset yet, or the last step failed")
+
+
+def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> bool:
+    """Copy arrays into columns; False if they do not fit, in which case some may have been copied."""
+    if len(columns) != len(leaves):
+        return False
+    # A plain loop: all() with a generator, and strict=, cost time at every step.
+    for column, leaf in zip(columns, leaves):  # noqa: B905, SIM110
+        if not column.write(rows, leaf):
+            return False
+    return True
 
 
 def _check_options(
