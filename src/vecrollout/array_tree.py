@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -17,34 +16,36 @@ from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, Struct
 ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")
 
 
-class ArrayTree(ABC):
+class ArrayTree:
     """What `DictObs` and `TupleObs` share: array-like access to the first dimension of all leaves at once.
 
     The entries are leaves (arrays, or the numbers that an observation of a single step may hold) or trees themselves.
     """
 
-    @abstractmethod
+    # Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
+
     def _children(self) -> dict[Any, Any]:
         """The entries by key or position, nested ones wrapped."""
+        raise NotImplementedError
 
     @classmethod
-    @abstractmethod
     def _from_children(cls: type[ArrayTreeT], children: dict[Any, Any]) -> ArrayTreeT:
         """A tree of entries that are known to be in the form of `_children`, unchecked."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def shape(self) -> Any:
         """Shape of each entry."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def dtype(self) -> Any:
         """Dtype of each entry."""
+        raise NotImplementedError
 
-    @abstractmethod
     def unwrap(self) -> Any:
         """A plain dict or tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         """Length of the first dimension, which all leaves must share.
@@ -204,7 +205,7 @@ def as_leaf(key: object, value: Any) -> Any:
     Raises:
         ArgumentTypeError: If it is neither.
     """
-    if isinstance(value, np.ndarray | np.generic | numbers.Number):
+    if isinstance(value, (np.ndarray, np.generic, numbers.Number)):
         return value
     # A TypeError is what imitation's users catch here.
     raise ArgumentTypeError(

@@ -146,7 +146,11 @@ def read_only(batch: Any) -> Any:
 
 def copied(batch: Any) -> Any:
     """The same data in arrays of its own; what is no array stays as it is."""
-    return map_leaves(lambda leaf: leaf.copy() if isinstance(leaf, np.ndarray) else leaf, batch)
+    return map_leaves(_copy, batch)
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _read_only_view(leaf: Any) -> Any:

@@ -43,7 +43,8 @@ def flatten(tree: Tree, structure: Structure, where: str = "obs") -> list[Any]:
         StructureError: If the tree has other entries than `structure`.
     """
     leaves: list[Any] = []
-    _collect(leaves, tree, structure, where, ())
+    if not _collect(leaves, tree, structure):
+        raise StructureError(_mismatch(tree, structure, where))
     return leaves
 
 
@@ -101,25 +102,36 @@ def _opened(tree: Tree) -> tuple[str | None, Any]:
     return None, {}
 
 
-def _collect(leaves: list[Any], tree: Tree, structure: Structure, where: str, path: tuple[Any, ...]) -> None:
+def _collect(leaves: list[Any], tree: Tree, structure: Structure) -> bool:
+    """Append the leaves; False, after some of them, where the tree has other entries than the structure."""
     kind, entries = _opened(tree)
     if structure is None:
-        if kind is not None:
-            raise StructureError(f"{_name(where, path)}: expected an array, got a {kind} with {list(entries)}")
         leaves.append(tree)
-        return
-    expected_kind, expected = structure
-    if kind != expected_kind or len(entries) != len(expected) or any(key not in entries for key, _ in expected):
-        got = f"an array ({type(tree).__name__})" if kind is None else f"a {kind} with {list(entries)}"
-        raise StructureError(
-            f"{_name(where, path)}: expected a {expected_kind} with {[key for key, _ in expected]}, got {got}"
-        )
-    for key, child in expected:
-        _collect(leaves, entries[key], child, where, (*path, key))
+        return kind is None
+    if kind != structure[0] or len(entries) != len(structure[1]):
+        return False
+    for key, child in structure[1]:
+        if key not in entries:
+            return False
+        entry = entries[key]
+        if child is None and type(entry) is np.ndarray:
+            leaves.append(entry)
+        elif not _collect(leaves, entry, child):
+            return False
+    return True
 
 
-def _name(where: str, path: tuple[Any, ...]) -> str:
-    return where + "".join(f"[{key!r}]" for key in path)
+def _mismatch(tree: Tree, structure: Structure, where: str) -> str:
+    """What the first difference is; empty where there is none."""
+    kind, entries = _opened(tree)
+    got = f"a {kind} with {list(entries)}" if kind else f"an array ({type(tree).__name__})"
+    if structure is None:
+        return f"{where}: expected an array, got {got}" if kind else ""
+    keys = [key for key, _ in structure[1]]
+    if kind != structure[0] or entries.keys() != set(keys):
+        return f"{where}: expected a {structure[0]} with {keys}, got {got}"
+    differences = (_mismatch(entries[key], child, f"{where}[{key!r}]") for key, child in structure[1])
+    return next(filter(None, differences), "")
 
 
 def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:

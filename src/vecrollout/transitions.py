@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -101,20 +101,20 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
             ArgumentTypeError: If the key is none of these.
         """
         if isinstance(key, slice):
-            return trusted(type(self), {name: read_only(value[key]) for name, value in self._columns()})
+            return trusted(type(self), {name: read_only(value[key]) for name, value in vars(self).items()})
         index = _integer(key)
         if index is not None:
-            return {name: copied(value[index]) for name, value in self._columns()}
+            return {name: copied(value[index]) for name, value in vars(self).items()}
         selection = _selection(key)
-        return trusted(type(self), {name: value[selection] for name, value in self._columns()})
+        return trusted(type(self), {name: value[selection] for name, value in vars(self).items()})
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
         """Steps as dicts, with plain dicts and tuples in the place of `DictObs` and `TupleObs`.
 
         What torch's `DataLoader` asks for when it makes a batch; its own way of making one knows plain dicts only.
         """
-        batch = self[_selection(keys)]
-        return [{name: unwrap(value[i]) for name, value in batch._columns()} for i in range(len(batch))]
+        columns = vars(self[_selection(keys)])
+        return [dict(zip(columns, map(unwrap, step), strict=True)) for step in zip(*columns.values(), strict=True)]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One dict a step."""
@@ -127,12 +127,9 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         """
         if not isinstance(other, TransitionsMinimal) or type(other) is not type(self):
             return False
-        return all(equal(value, getattr(other, name)) for name, value in self._columns())
+        return all(equal(value, getattr(other, name)) for name, value in vars(self).items())
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
-
-    def _columns(self) -> list[tuple[str, Any]]:
-        return [(each.name, getattr(self, each.name)) for each in fields(self)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +229,11 @@ class TransitionsWithRew(Transitions):
 
 def _integer(key: Any) -> int | None:
     """The key as an integer, if it is one: of Python, NumPy, torch, or an array without dimensions."""
-    if isinstance(key, bool | np.bool_) or np.ndim(key):
+    if type(key) is int:
+        return key
+    # As an index, True would be step 1: a mask's element, or a condition, where a number was meant.
+    dimensions: int = getattr(key, "ndim", 0)
+    if dimensions or isinstance(key, (bool, np.bool_)):
         return None
     try:
         return operator.index(key)

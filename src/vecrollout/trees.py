@@ -226,11 +226,11 @@ def wrap(tree: Tree) -> Any:
     Raises:
         ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of such.
     """
+    if isinstance(tree, (np.ndarray, ArrayTree)):
+        return tree
     if isinstance(tree, Mapping):
         return DictObs(dict(tree))
-    if isinstance(tree, tuple):
-        return TupleObs(tree)
-    return tree
+    return TupleObs(tree) if isinstance(tree, tuple) else tree
 
 
 def unwrap(tree: Tree) -> Any:
@@ -279,7 +279,7 @@ def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
 
 def _as_child(key: object, value: Any) -> Any:
     """A value of a tree in its wrapped form."""
-    if isinstance(value, np.ndarray | ArrayTree):
+    if isinstance(value, (np.ndarray, ArrayTree)):
         return value
     return wrap(value) if isinstance(value, Mapping | tuple) else as_leaf(key, value)
 
