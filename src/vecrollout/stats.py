@@ -25,7 +25,7 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
         `len_{min,mean,std,max}`, of the numbers of steps. Where SB3's `Monitor` left its record in a trajectory's last
         info, also `monitor_return_{min,mean,std,max}`, of the returns that it saw, below the wrappers outside of it,
         and `monitor_return_len`, the number of trajectories with such a record. Standard deviations are the
-        population's. Sums have the dtype of the rewards and are formed in the order of the steps.
+        population's. Sums are formed in the order of the steps, as Python's `sum` does it.
 
     Raises:
         ShapeError: If there is no trajectory.
@@ -37,8 +37,9 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
         raise ShapeError("trajectories: expected at least one, got none")
     summary: dict[str, float] = {"n_traj": len(trajectories)}
     samples: dict[str, list[Any]] = {
-        # np.sum would add in another order, and so to other last bits.
-        "return": [np.cumsum(each.rews)[-1] for each in trajectories],
+        # np.sum would add in another order, and so to other last bits; and np.cumsum stays with float32 under NumPy 1,
+        # where Python's sum becomes float64.
+        "return": [sum(each.rews) for each in trajectories],
         "len": [len(each) for each in trajectories],
     }
     monitored = [seen for each in trajectories if (seen := _monitored_return(each)) is not None]

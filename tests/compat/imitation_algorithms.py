@@ -173,8 +173,8 @@ def run_density(world: World) -> list[Any]:
     )
     trainer.train()
     trainer.train_policy(256)
-    stats = trainer.test_policy(n_trajectories=2)
-    return [agent.policy, np.array([stats[key] for key in sorted(stats)])]
+    fitted = [np.asarray(model.tree_.data) for model in trainer._density_models.values()]
+    return [agent.policy, *fitted]
 
 
 def run_preference_comparisons(world: World) -> list[Any]:

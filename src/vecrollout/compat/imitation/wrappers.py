@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
@@ -34,7 +35,7 @@ class BufferingWrapper(sb3.BufferingWrapper):
     @property
     def n_transitions(self) -> int:
         """Number of transitions recorded since the last pop."""
-        return super().n_transitions - self._left_behind
+        return self.held - self._left_behind
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset the environments, and drop what is running.
@@ -54,7 +55,7 @@ class BufferingWrapper(sb3.BufferingWrapper):
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
         """Finished trajectories in the order of their ends, and the whole lengths of the episodes completed."""
         popped = super().pop_finished_trajectories()
-        self._left_behind = super().n_transitions
+        self._left_behind = self.held
         return popped
 
     def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
@@ -72,3 +73,12 @@ class BufferingWrapper(sb3.BufferingWrapper):
         popped = super().pop_transitions()
         self._left_behind = 0
         return popped
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put a state from `state_dict` in the place of everything held and counted.
+
+        Raises:
+            StateError: If the state does not fit this recorder, which then stays as it is.
+        """
+        super().load_state_dict(state)
+        self._left_behind = 0

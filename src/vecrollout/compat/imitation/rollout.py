@@ -1,0 +1,229 @@
+"""`imitation.data.rollout` (imitation 1.0.1): collecting trajectories, and what can be computed from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from vecrollout.compat.imitation.types import stack_maybe_dictobs
+from vecrollout.errors import MissingTerminalObservationError, ProtocolError
+from vecrollout.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.recording import rollout as collection
+from vecrollout.recording.policy import AnyPolicy, PolicyCallable, policy_to_callable
+from vecrollout.recording.single import unwrap_traj
+from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
+from vecrollout.stats import discounted_sum, rollout_stats
+from vecrollout.trajectory import TrajectoryWithRew
+from vecrollout.transitions import TransitionsWithRew
+from vecrollout.trees import DictObs, TupleObs, wrap
+
+__all__ = [
+    "AnyPolicy",
+    "GenTrajTerminationFn",
+    "PolicyCallable",
+    "TrajectoryAccumulator",
+    "discounted_sum",
+    "flatten_trajectories",
+    "flatten_trajectories_with_rew",
+    "generate_trajectories",
+    "generate_transitions",
+    "make_min_episodes",
+    "make_min_timesteps",
+    "make_sample_until",
+    "policy_to_callable",
+    "rollout",
+    "rollout_stats",
+    "unwrap_traj",
+]
+
+GenTrajTerminationFn: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
+"""A condition: given the trajectories collected so far, says whether they are enough."""
+
+
+class TrajectoryAccumulator:
+    """Puts trajectories together from single steps, any number of them at a time, told apart by a key.
+
+    The first step of a trajectory has only `obs`, every further one the fields of a `TrajectoryWithRew`, with the
+    observation that followed the action. Arrays are copied on entry. `BufferingWrapper` does the same for all
+    environments at once, and much faster.
+    """
+
+    def __init__(self) -> None:
+        self.partial_trajectories: defaultdict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
+        """The steps so far of each unfinished trajectory."""
+
+    def add_step(self, step_dict: Mapping[str, Any], key: Hashable = None) -> None:
+        """Add a step to a trajectory, which begins with it if there is none of that key.
+
+        Args:
+            step_dict: Value by field name (`obs`, `acts`, `rews`, `infos`), without a dimension for steps.
+            key: Which trajectory.
+        """
+        self.partial_trajectories[key].append({name: _copied(value) for name, value in step_dict.items()})
+
+    def finish_trajectory(self, key: Hashable, terminal: bool) -> TrajectoryWithRew:
+        """Take out a trajectory; the next step of that key begins another.
+
+        Args:
+            key: Which trajectory.
+            terminal: Whether its episode ended with its last step. Where that step's info says that the time limit
+                was it (`"TimeLimit.truncated"`), the trajectory is `truncated`.
+
+        Returns:
+            The trajectory.
+
+        Raises:
+            ProtocolError: If there is none of that key.
+        """
+        if key not in self.partial_trajectories:
+            raise ProtocolError(f"expected a trajectory begun by add_step(..., key={key!r}), there is none")
+        steps = self.partial_trajectories.pop(key)
+        fields: dict[str, list[Any]] = defaultdict(list)
+        for step in steps:
+            for name, value in step.items():
+                fields[name].append(value)
+        truncated = terminal and bool(steps[-1].get("infos", {}).get("TimeLimit.truncated", False))
+        stacked: dict[str, Any] = {name: stack_maybe_dictobs(values) for name, values in fields.items()}
+        return TrajectoryWithRew(**stacked, terminal=terminal, truncated=truncated)
+
+    def add_steps_and_auto_finish(
+        self, acts: Any, obs: Any, rews: Any, dones: Any, infos: Sequence[dict[str, Any]]
+    ) -> list[TrajectoryWithRew]:
+        """Add a step of a vector environment: to each trajectory whose key is an environment's index.
+
+        Args:
+            acts: Actions, shape `(E, *act_shape)`.
+            obs: Observations that the step returned, shape `(E, *obs_shape)`, an array, `DictObs` or plain dict; of
+                environments whose episode ended, the next episode's first.
+            rews: Rewards, shape `(E,)`.
+            dones: Whether the episodes ended, shape `(E,)`, bool.
+            infos: E info dicts, with `"terminal_observation"` where an episode ended.
+
+        Returns:
+            The trajectories that are finished by it, by environment index; their environments' next ones are begun.
+
+        Raises:
+            ProtocolError: If an environment's trajectory was not begun with `add_step({"obs": obs}, key=index)`.
+            MissingTerminalObservationError: If an episode ended and its last observation is not there.
+        """
+        observations = wrap(obs)
+        for env in range(len(observations)):
+            steps = self.partial_trajectories.get(env)
+            if not steps or set(steps[0]) != {"obs"}:
+                raise ProtocolError(f'environment {env}: expected add_step({{"obs": first_obs}}, key={env}) first')
+            if dones[env] and "terminal_observation" not in infos[env]:
+                raise MissingTerminalObservationError(
+                    f"environment {env}: expected the episode's last observation in "
+                    f'infos[{env}]["terminal_observation"], got none'
+                )
+        finished = []
+        for env, (act, ob, rew, done, info) in enumerate(zip(acts, observations, rews, dones, infos, strict=True)):
+            last = wrap(info["terminal_observation"]) if done else ob
+            self.add_step({"acts": act, "rews": rew, "obs": last, "infos": info}, env)
+            if done:
+                finished.append(self.finish_trajectory(env, terminal=True))
+                self.add_step({"obs": ob}, env)
+        return finished
+
+
+def generate_trajectories(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    sample_until: GenTrajTerminationFn,
+    rng: np.random.Generator,
+    *,
+    deterministic_policy: bool = False,
+    **kwargs: Any,
+) -> list[TrajectoryWithRew]:
+    """`vecrollout.generate_trajectories`, but that random actions come from `venv.action_space` instead of `rng`.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function, or None for random actions.
+        venv: The environments to act in.
+        sample_until: Says whether the trajectories collected so far are enough.
+        rng: Shuffles the trajectories.
+        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action.
+        **kwargs: Further options of `vecrollout.generate_trajectories`.
+
+    Returns:
+        The trajectories, in random order.
+    """
+    kwargs["deterministic_policy"] = deterministic_policy
+    return collection.generate_trajectories(_acting(policy, venv, kwargs), venv, sample_until, rng, **kwargs)
+
+
+def generate_transitions(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    n_timesteps: int,
+    rng: np.random.Generator,
+    *,
+    truncate: bool = True,
+    **kwargs: Any,
+) -> TransitionsWithRew:
+    """`vecrollout.generate_transitions`, but that random actions come from `venv.action_space` instead of `rng`.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function, or None for random actions.
+        venv: The environments to act in.
+        n_timesteps: How many transitions to collect, 1 or more.
+        rng: Shuffles the trajectories that the transitions are taken from.
+        truncate: Whether to return exactly `n_timesteps` transitions, instead of whole episodes with at least so many.
+        **kwargs: Further options of `vecrollout.generate_trajectories`.
+
+    Returns:
+        The transitions, trajectory after trajectory.
+    """
+    acting = _acting(policy, venv, kwargs)
+    return collection.generate_transitions(acting, venv, n_timesteps, rng, truncate=truncate, **kwargs)
+
+
+def rollout(
+    policy: AnyPolicy,
+    venv: VecEnv,
+    sample_until: GenTrajTerminationFn,
+    rng: np.random.Generator,
+    *,
+    unwrap: bool = True,
+    exclude_infos: bool = True,
+    verbose: bool = True,
+    **kwargs: Any,
+) -> list[TrajectoryWithRew]:
+    """`vecrollout.rollout`, but that random actions come from `venv.action_space` instead of `rng`.
+
+    Args:
+        policy: An SB3 algorithm or policy, a function, or None for random actions.
+        venv: The environments to act in; for `unwrap` each needs a `RolloutInfoWrapper`.
+        sample_until: Says whether the trajectories collected so far are enough.
+        rng: Shuffles the trajectories.
+        unwrap: Whether to put in the observations and rewards that `RolloutInfoWrapper` recorded.
+        exclude_infos: Whether to leave out the infos.
+        verbose: Whether to log `rollout_stats` of the trajectories.
+        **kwargs: Further options of `vecrollout.rollout`.
+
+    Returns:
+        The trajectories, in random order.
+    """
+    acting = _acting(policy, venv, kwargs)
+    return collection.rollout(
+        acting, venv, sample_until, rng, unwrap=unwrap, exclude_infos=exclude_infos, verbose=verbose, **kwargs
+    )
+
+
+def _acting(policy: AnyPolicy, venv: VecEnv, options: dict[str, Any]) -> AnyPolicy:
+    """The policy; in the place of None, a function that samples from the action space."""
+    if policy is not None:
+        return policy
+    # Asked of a function, it would be an error; of random actions, imitation ignores it.
+    options.pop("deterministic_policy", None)
+    return policy_to_callable(None, venv)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, DictObs | TupleObs):
+        return value.map_arrays(np.array)
+    return value.copy() if isinstance(value, np.ndarray | dict) else value
