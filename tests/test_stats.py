@@ -56,8 +56,8 @@ class TestRolloutStats:
         assert not [name for name in rollout_stats([trajectory([1.0], [{}])]) if "monitor" in name]
 
     def test_a_return_is_summed_in_the_order_of_the_steps(self) -> None:
-        # In float32, 2 ** 24 + 1 is 2 ** 24: each of the ones is lost where the large number comes first. Whether Python
-        # adds in float32 or in float64 depends on the version of NumPy.
+        # In float32, 2 ** 24 + 1 is 2 ** 24: each of the ones is lost where the large number comes first. Whether
+        # Python adds in float32 or in float64 depends on the version of NumPy.
         ones = [1.0] * 100
         large_first = np.array([2.0**24, *ones], dtype=np.float32)
         assert rollout_stats([trajectory(large_first, dtype=np.float32)])["return_max"] == sum(large_first)
