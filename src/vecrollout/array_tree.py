@@ -22,6 +22,9 @@ class ArrayTree:
     The entries are leaves (arrays, or the numbers that an observation of a single step may hold) or trees themselves.
     """
 
+    # So that `array == obs` asks us, instead of answering element by element.
+    __array_ufunc__ = None
+
     # Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
 
     def _children(self) -> dict[Any, Any]:
@@ -156,9 +159,9 @@ class ArrayTree:
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two observations have the same structure and equal arrays (NaN differs from NaN, dtypes may differ)."""
-    if isinstance(a, ArrayTree) or isinstance(b, ArrayTree):
+    if isinstance(a, ArrayTree):
         return bool(a == b)
-    return same_arrays(a, b)
+    return not isinstance(b, ArrayTree) and same_arrays(a, b)
 
 
 def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Array], where: str) -> Any:

@@ -77,6 +77,9 @@ class Trajectory:
         of the constructor is ours.
     """
 
+    # So that `array == trajectory` asks us, instead of answering element by element.
+    __array_ufunc__ = None
+
     obs: Observation
     """Observations, shape `(T + 1, *obs_shape)`; `obs[t]` was seen before `acts[t]`, `obs[T]` after the last action."""
 

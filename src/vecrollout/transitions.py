@@ -50,6 +50,9 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         Fields and their meaning as in `imitation.data.types.TransitionsMinimal` (imitation 1.0.1).
     """
 
+    # So that `array == transitions` asks us, instead of answering element by element.
+    __array_ufunc__ = None
+
     obs: Observation
     """Observations, shape `(B, *obs_shape)`; `obs[i]` was seen before `acts[i]`."""
 
