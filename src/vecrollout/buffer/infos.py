@@ -27,12 +27,13 @@ class BatchedInfos:
         `VectorEnv._add_info` (Gymnasium 0.29 to 1.4), which fills in zeros for environments that lack a key.
     """
 
-    __slots__ = ("_batch", "_num_envs", "_replaced")
+    __slots__ = ("_batch", "_keys", "_num_envs", "_replaced")
 
     def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
         if keys is not None:
             batch = {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
         self._batch = _copied(batch) if batch else {}
+        self._keys = keys
         self._num_envs = num_envs
         self._replaced: dict[int, Info] = {}
 
@@ -47,7 +48,8 @@ class BatchedInfos:
         return self._replaced[env] if env in self._replaced else _info_of(self._batch, env, self._num_envs)
 
     def __setitem__(self, env: int, info: Info) -> None:
-        self._replaced[env] = info
+        """Put one environment's info, of which the same keys are kept, in the place of what the batch says."""
+        self._replaced[env] = info if self._keys is None else {key: info[key] for key in self._keys if key in info}
 
 
 def _copied(batch: Info) -> Info:

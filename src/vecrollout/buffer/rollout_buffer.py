@@ -23,6 +23,7 @@ from vecrollout.errors import (
     ProtocolError,
     ShapeError,
 )
+from vecrollout.structures import unflatten
 from vecrollout.trajectory import EndedBy, Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
 from vecrollout.trees import Tree
@@ -38,10 +39,12 @@ class Ending(NamedTuple):
     final_obs: Tree | None
     """The episode's last observation, where the step's own observation of the environment begins the next episode
     already. None: the step's own is the last one, and the environment waits to be reset."""
-    info: Info
-    """The step's info, ours to keep."""
+    info: Info | None = None
+    """The step's info, ours to keep. None: it is among the step's infos as those of the other environments."""
     reset_info: Info | None = None
     """Info of the reset that began the next episode, if one did."""
+    drops_last: bool = False
+    """Whether the last observation is lost: the step's own begins the next episode, and the transition is dropped."""
 
 
 class Restart(NamedTuple):
@@ -99,9 +102,15 @@ class RolloutBuffer:
         most_steps = None if max_transitions is None else max_transitions // num_envs
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
         self._open = [OpenRun(env) for env in range(num_envs)]
+        self.waiting: set[int] = set()  # environments whose episode has ended and no other begun
         self._next_id = 0
         self._finished: deque[Run] = deque()
         self._finished_steps = 0  # sum of their steps
+
+    @property
+    def keeps_infos(self) -> bool:
+        """Whether infos are kept at all."""
+        return self._keeps_infos
 
     @property
     def held(self) -> int:
@@ -113,6 +122,12 @@ class RolloutBuffer:
         """Steps of an environment's running episode so far, popped ones included."""
         run = self._open[env]
         return run.start_step + run.steps(int(self._arena.row[env]))
+
+    def current_obs(self, env: int) -> Any:
+        """An environment's current observation, as a copy."""
+        arena = self._arena
+        row = int(arena.row[env])
+        return unflatten(arena.layout.obs, [column.rows[row].copy() for column in arena.obs_columns])
 
     # What a wrapper tells
 
@@ -126,7 +141,7 @@ class RolloutBuffer:
         Raises:
             PrematureResetError: If any transitions are held.
         """
-        if mask is not None and all(self._open[env].is_over for env in np.flatnonzero(mask)):
+        if mask is not None and self.waiting.issuperset(np.flatnonzero(mask).tolist()):
             return
         held = self.held
         if held:
@@ -219,7 +234,8 @@ class RolloutBuffer:
             rews: Rewards, `(E,)`, or one for each of `envs`.
             infos: Infos, likewise; dicts are kept by reference but for those of `endings`.
             endings: The episodes that ended, in order.
-            restarts: The environments that were reset in the place of being stepped; theirs are no transitions.
+            restarts: The waiting environments that were reset in the place of being stepped. What the others that wait
+                return means nothing.
             envs: Which environments stepped, shape `(n,)`, int, each at most once; None: all.
 
         Raises:
@@ -253,11 +269,11 @@ class RolloutBuffer:
         else:
             arena.row = arena.row.copy()
             arena.row[envs] = following
-        self.stepped += len(rows) - len(restarts)
+        self.stepped += len(rows)
         self._room -= 1
         self._pending = envs is not None
-        for at, reset_info in restarts:
-            self._begin_episode(at if envs is None else int(envs[at]), int(following[at]), None, reset_info)
+        if self.waiting:
+            self._skip_waiting(restarts, following, envs)
         if endings:
             self._end_episodes(endings, following, envs)
 
@@ -335,11 +351,13 @@ class RolloutBuffer:
         """
         restore(self, state)
 
-    def _adopt(self, finished: list[Run], open_runs: list[OpenRun], next_id: int, ready: bool) -> None:
+    def _adopt(
+        self, finished: list[Run], open_runs: list[OpenRun], waiting: set[int], next_id: int, ready: bool
+    ) -> None:
         """Hold these runs; the arena has the current observations."""
         self._finished = deque(finished)
         self._finished_steps = sum(run.steps for run in finished)
-        self._open = open_runs
+        self._open, self.waiting = open_runs, waiting
         self._begin_pieces()
         self._next_id, self._ready, self._pending, self._room = next_id, ready, False, 0
 
@@ -347,6 +365,7 @@ class RolloutBuffer:
 
     def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None) -> None:
         self._open[env].begin_episode(row, self._next_id, seed, info)
+        self.waiting.discard(env)
         self._next_id += 1
 
     def _finish(self, run: Run) -> None:
@@ -379,7 +398,8 @@ class RolloutBuffer:
         replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
         for ending, final in zip(endings, finals, strict=True):
             at = ending.at
-            replaced[at] = ending.info
+            if ending.info is not None:
+                replaced[at] = ending.info
             if final is None:
                 continue
             row = int(following[at])
@@ -389,16 +409,35 @@ class RolloutBuffer:
             following[at] = row + 1
         return replaced
 
+    def _skip_waiting(self, restarts: Sequence[Restart], following: Array, envs: Array | None) -> None:
+        """Rows of environments whose episode was over are no transitions; where it was reset, one begins."""
+        stepped = range(self.num_envs) if envs is None else envs.tolist()
+        begun = {restart.at: restart.reset_info for restart in restarts}
+        for at, env in enumerate(stepped):
+            if env in self.waiting:
+                self.stepped -= 1
+                row = int(following[at])
+                if at in begun:
+                    self._begin_episode(env, row, None, begun[at])
+                else:
+                    self._open[env].wait(row)
+
     def _end_episodes(self, endings: Sequence[Ending], following: Array, envs: Array | None) -> None:
         block = self._arena.block
-        for at, terminated, truncated, final_obs, _, reset_info in endings:
+        for at, terminated, truncated, final_obs, _, reset_info, drops_last in endings:
             env = at if envs is None else int(envs[at])
             run, row = self._open[env], int(following[at])
-            last_row = row if final_obs is None else row - 1
-            ended_by: EndedBy = "terminated" if terminated else "truncated"
-            self._finish(run.close(last_row, block, ended_by, terminated, truncated))
-            if final_obs is None:
+            if drops_last:
+                self.dropped += 1
+                if run.steps(row - 1):
+                    self._finish(run.close(row - 1, block, None))
+            else:
+                last_row = row if final_obs is None else row - 1
+                ended_by: EndedBy = "terminated" if terminated else "truncated"
+                self._finish(run.close(last_row, block, ended_by, terminated, truncated))
+            if final_obs is None and not drops_last:
                 run.wait(row)
+                self.waiting.add(env)
             else:
                 self._begin_episode(env, row, None, reset_info)
         self._drain()

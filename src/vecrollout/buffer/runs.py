@@ -57,7 +57,7 @@ class OpenRun:
     earlier ones, in blocks that are full.
     """
 
-    __slots__ = ("env", "id", "is_over", "piece_row", "piece_steps", "pieces", "reset_info", "seed", "start_step")
+    __slots__ = ("env", "id", "piece_row", "piece_steps", "pieces", "reset_info", "seed", "start_step")
 
     def __init__(self, env: int) -> None:
         self.env = env
@@ -70,12 +70,10 @@ class OpenRun:
         self.seed = seed
         self.reset_info = reset_info
         self.start_step = 0
-        self.is_over = False
         self._begin(row)
 
     def wait(self, row: int) -> None:
-        """The episode has ended, and the environment waits to be reset; its last observation is in this row."""
-        self.is_over = True
+        """The episode has ended and no other begun; what is in this row begins no transition."""
         self._begin(row)
 
     def begin_fragment(self, row: int) -> None:

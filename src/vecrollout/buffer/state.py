@@ -55,7 +55,7 @@ def dump(buffer: RolloutBuffer) -> dict[str, Array]:
         "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in arena.specs],
         "finished": [_pack_run(run, packer) for run in buffer._finished],
         "running": [_pack_run(run, packer) for run in running],
-        "is_over": [run.is_over for run in buffer._open],
+        "waiting": sorted(buffer.waiting),
     }
     state: dict[str, Array] = {}
     for i, spec in enumerate(arena.specs):
@@ -130,8 +130,8 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
         for column, leaf in zip(arena.obs_columns, current, strict=True):
             column.write(arena.row, leaf)
     finished = len(meta["finished"])
-    open_runs = [_reopened(run, over) for run, over in zip(runs[finished:], meta["is_over"], strict=True)]
-    buffer._adopt(runs[:finished], open_runs, meta["next_id"], meta["ready"])
+    open_runs = [_reopened(run) for run in runs[finished:]]
+    buffer._adopt(runs[:finished], open_runs, set(meta["waiting"]), meta["next_id"], meta["ready"])
 
 
 def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
@@ -143,11 +143,10 @@ def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
     }
 
 
-def _reopened(run: Run, is_over: bool) -> OpenRun:
+def _reopened(run: Run) -> OpenRun:
     """The running fragment again, as yet without a piece in the current block."""
     reopened = OpenRun(run.env)
     reopened.begin_episode(0, run.id, run.seed, run.reset_info)
-    reopened.is_over = is_over
     reopened.start_step, reopened.pieces, reopened.piece_steps = run.start_step, run.pieces, run.steps
     return reopened
 

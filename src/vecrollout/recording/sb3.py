@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.recording.recorder import Recorder
 from vecrollout.structures import flatten, structure_of, unflatten
-from vecrollout.trajectory import Sink, TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
+from vecrollout.trajectory import Sink
 from vecrollout.trees import unwrap
 
 
-class BufferingWrapper(VecEnvWrapper):
+class BufferingWrapper(Recorder, VecEnvWrapper):
     """Records every step of a Stable-Baselines3 `VecEnv` until it is popped.
 
     What `reset`, `step_async` and `step_wait` pass on is the wrapped environment's own, unchanged; what is recorded is
@@ -157,85 +157,6 @@ class BufferingWrapper(VecEnvWrapper):
         self._buffer.close()
         self.venv.close()
 
-    def pop_transitions(self) -> TransitionsWithRew:
-        """Pop all transitions: those of finished trajectories, then those of running fragments.
-
-        Returns:
-            The transitions in the order of `pop_trajectories`, as copies.
-
-        Raises:
-            EmptyBufferError: If nothing is held.
-        """
-        return self._buffer.pop_transitions()
-
-    def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
-        """Pop all trajectories, fragments of running episodes included.
-
-        Returns:
-            Finished trajectories in the order of their ends (within a step, by environment), then running fragments by
-            environment, as read-only views where they lie in one piece; and the whole lengths, in steps, of the
-            episodes completed, also where earlier fragments of them were popped before. `([], [])` if nothing is held.
-        """
-        return self._buffer.pop_trajectories()
-
-    def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
-        """Pop finished trajectories; running fragments stay held.
-
-        Returns:
-            As `pop_trajectories`, without the running fragments.
-        """
-        return self._buffer.pop_finished_trajectories()
-
-    def state_dict(self) -> dict[str, Array]:
-        """Everything held and counted, running fragments included, as a flat dict of arrays that need no pickle.
-
-        `np.savez(file, **venv.state_dict())` stores it. The environments' own state is not part of it.
-
-        Raises:
-            StateError: If an info holds something that is neither plain data nor an array.
-        """
-        return self._buffer.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put a state from `state_dict`, or from the file it went to, in the place of everything held and counted.
-
-        Running episodes go on where the environments were brought to the same state; otherwise `reset` them.
-
-        Raises:
-            StateError: If the state does not fit this recorder, which then stays as it is.
-        """
-        self._buffer.load_state_dict(state)
-
-    @property
-    def n_transitions(self) -> int:
-        """Transitions held: the same as `held`, under the name that imitation gives it."""
-        return self._buffer.held
-
-    @property
-    def held(self) -> int:
-        """Transitions that can be popped."""
-        return self._buffer.held
-
-    @property
-    def stepped(self) -> int:
-        """Transitions recorded so far: E a step."""
-        return self._buffer.stepped
-
-    @property
-    def popped(self) -> int:
-        """Transitions popped so far."""
-        return self._buffer.popped
-
-    @property
-    def sunk(self) -> int:
-        """Transitions that the sink took so far."""
-        return self._buffer.sunk
-
-    @property
-    def dropped(self) -> int:
-        """Transitions dropped so far, by `on_full="drop_oldest"` or `early_reset="drop"`."""
-        return self._buffer.dropped
-
     def _reset_infos(self) -> Sequence[Info]:
         return getattr(self._base, "reset_infos", None) or ()
 
@@ -255,7 +176,7 @@ class BufferingWrapper(VecEnvWrapper):
             info = {**infos[env], "terminal_observation": _copied(final_obs)}
             # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
             truncated = bool(info.get("TimeLimit.truncated", False))
-            reset_info = reset_infos[env] if reset_infos else None
+            reset_info = dict(reset_infos[env]) if reset_infos else None
             endings.append(Ending(env, not truncated, truncated, final_obs, info, reset_info))
             self._reuse.look(env, obs, final_obs)
         return endings

@@ -1,0 +1,74 @@
+"""Where same-step vector environments keep the last observations and infos of episodes that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from vecrollout._typing import Info
+from vecrollout.buffer import BatchedInfos
+from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.structures import flatten, structure_of, unflatten
+from vecrollout.trees import unwrap
+
+MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
+
+_OBS_KEYS = ("final_obs", "final_observation")  # Gymnasium 1.1 and later; 0.29
+_INFO_KEY = "final_info"
+_ALL_KEYS = frozenset(prefix + key for key in (*_OBS_KEYS, _INFO_KEY) for prefix in ("", "_"))
+# `RecordEpisodeStatistics` puts this about the episode that ended among the infos of the reset that followed.
+_EPISODE_KEY = "episode"
+
+
+def without_finals(infos: Info) -> Info:
+    """The infos without what they say about the last steps of episodes."""
+    return {key: value for key, value in infos.items() if key not in _ALL_KEYS}
+
+
+def final_obs_of(infos: Info, env: int, final_obs_fn: Callable[[Info], Any] | None) -> Any | None:
+    """The last observation of an environment's episode; None if it is not there.
+
+    Args:
+        infos: Infos of the step.
+        env: Index of the environment.
+        final_obs_fn: Takes the infos, returns the last observations of all environments; None: they are where
+            Gymnasium keeps them, one an environment in an array of objects, or in arrays with a row an environment.
+    """
+    if final_obs_fn is not None:
+        return _row(final_obs_fn(infos), env)
+    for key in _OBS_KEYS:
+        mask = infos.get(f"_{key}")
+        if key in infos and (mask is None or mask[env]):
+            return _row(infos[key], env)
+    return None
+
+
+def final_info_of(infos: Info, env: int, num_envs: int) -> Info:
+    """The info of an environment's last step, whatever the reset that followed put in its place."""
+    finals = infos.get(_INFO_KEY)
+    own = BatchedInfos(without_finals(infos), num_envs)[env]
+    if isinstance(finals, dict):
+        info = BatchedInfos(finals, num_envs)[env]
+    elif finals is not None and finals[env] is not None:
+        info = dict(finals[env])
+    else:
+        return own
+    return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _EPISODE_KEY in own else info
+
+
+def missing_final_obs(env: int, step: int) -> MissingTerminalObservationError:
+    """The error that says what is missing and what can be done."""
+    return MissingTerminalObservationError(
+        f"environment {env}, step {step} of its episode: expected the episode's last observation in "
+        'infos["final_obs"], got none. If the environment keeps it elsewhere, pass final_obs_fn=; if it does not keep '
+        'it, pass missing_final_obs="drop" or "mark"; if it does not reset in the same step, pass autoreset_mode='
+    )
+
+
+def _row(batch: Any, env: int) -> Any:
+    if isinstance(batch, np.ndarray):
+        return batch[env]
+    structure = structure_of(batch)
+    return unwrap(unflatten(structure, [leaf[env] for leaf in flatten(batch, structure)]))

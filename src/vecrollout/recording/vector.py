@@ -1,0 +1,193 @@
+"""Recording from Gymnasium vector environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
+from vecrollout.errors import OptionError
+from vecrollout.recording.autoreset import Autoreset, autoreset_of
+from vecrollout.recording.batching import Batching
+from vecrollout.recording.final_obs import (
+    MissingFinalObs,
+    final_info_of,
+    final_obs_of,
+    missing_final_obs,
+    without_finals,
+)
+from vecrollout.recording.recorder import Recorder
+from vecrollout.trajectory import Sink
+
+# Gymnasium 0.29 has another base class of wrappers.
+_VectorWrapper: Any = getattr(gym.vector, "VectorWrapper", None) or gym.vector.VectorEnvWrapper  # type: ignore[attr-defined]
+
+
+class VectorBufferingWrapper(Recorder, _VectorWrapper):
+    """Records every step of a Gymnasium `VectorEnv` until it is popped.
+
+    What `reset` and `step` return is the wrapped environment's own, unchanged; what is recorded is a copy. Each autoreset
+    rule is followed: with next-step autoreset, the step in which an environment is reset is no transition; with
+    same-step autoreset, the true last observation is taken from the infos; without autoreset, an episode is over until
+    `reset` is called, with `options={"reset_mask": mask}` for some of the environments.
+
+    Args:
+        env: The environment to wrap, E environments in all.
+        error_on_premature_reset: Whether `reset` in the middle of an episode is refused while transitions are held.
+        autoreset_mode: The rule by which the environment resets its sub-environments: `"next_step"`, `"same_step"` or
+            `"disabled"`, or Gymnasium's `AutoresetMode`. None: as `env.metadata["autoreset_mode"]` says; for Gymnasium's
+            own `SyncVectorEnv` and `AsyncVectorEnv` of versions that do not say it, the rule of that version.
+        missing_final_obs: What to do where a same-step environment does not give an episode's last observation:
+            `"raise"`; `"drop"` the last transition, and count it as dropped; or `"mark"` it by
+            `info["final_obs_missing"]` and repeat the observation before it.
+        final_obs_fn: Where a same-step environment keeps last observations elsewhere: takes the infos of a step,
+            returns the last observations of all environments (those of running ones are not looked at).
+        record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
+        sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
+        max_transitions: The most transitions to hold, at least E; None: no limit.
+        on_full: What to do when the next step would hold more: `"refuse"` it, or `"drop_oldest"` finished trajectories.
+        early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished
+            trajectories of them (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
+
+    Raises:
+        OptionError: If an option is not one of these, or the autoreset rule is not known.
+
+    Example:
+        >>> env = VectorBufferingWrapper(gym.make_vec("CartPole-v1", num_envs=2))
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, rews, terminated, truncated, info = env.step(np.array([0, 1]))
+        >>> trajectories, lengths = env.pop_trajectories()
+        >>> [trajectory.episode.seed for trajectory in trajectories]
+        [0, 1]
+
+    Source:
+        `gymnasium.vector` (Gymnasium 0.29 to 1.4): `AutoresetMode`, `SyncVectorEnv.step`, `VectorEnv._add_info`.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        error_on_premature_reset: bool = True,
+        *,
+        autoreset_mode: str | Any | None = None,
+        missing_final_obs: MissingFinalObs = "raise",
+        final_obs_fn: Callable[[Info], Any] | None = None,
+        record_infos: RecordInfos = "all",
+        sink: Sink | None = None,
+        max_transitions: int | None = None,
+        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        early_reset: Literal["close", "drop"] = "close",
+    ) -> None:
+        super().__init__(env)
+        if missing_final_obs not in ("raise", "drop", "mark"):
+            raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {missing_final_obs!r}')
+        self.error_on_premature_reset = error_on_premature_reset
+        self.autoreset = autoreset_of(env, autoreset_mode)
+        self._missing_final_obs = missing_final_obs
+        self._final_obs_fn = final_obs_fn
+        self._observations = Batching(env.single_observation_space)
+        self._actions = Batching(env.single_action_space)
+        self._buffer = RolloutBuffer(
+            env.num_envs,
+            record_infos=record_infos,
+            sink=sink,
+            max_transitions=max_transitions,
+            on_full=on_full,
+            early_reset=early_reset,
+        )
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, Info]:
+        """Reset all environments, or those of `options["reset_mask"]`.
+
+        Args:
+            seed: None, a seed s (environment i gets s + i), or a seed an environment.
+            options: Options for the environments; `"reset_mask"` is a mask of shape `(E,)`, bool.
+
+        Returns:
+            The wrapped environment's observations and infos.
+
+        Raises:
+            PrematureResetError: If transitions are held, `error_on_premature_reset` is True, and the reset is not one of
+                finished environments by a mask. Nothing was reset.
+            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+        """
+        # The environment takes the mask out of the caller's dict.
+        mask = None if options is None or "reset_mask" not in options else np.array(options["reset_mask"], dtype=bool)
+        if self.error_on_premature_reset:
+            self._buffer.check_reset(mask)
+        obs, infos = self.env.reset(seed=seed, options=options)
+        num_envs = self._buffer.num_envs
+        seeds = [seed + env for env in range(num_envs)] if isinstance(seed, int) else list(seed or ())
+        self._buffer.reset(self._observations.leaves(obs), seeds, BatchedInfos(infos, num_envs), mask)
+        return obs, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
+        """Step all environments, and record it.
+
+        A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
+
+        Args:
+            actions: Actions, as the wrapped environment takes them.
+
+        Returns:
+            The wrapped environment's observations, rewards, terminations, truncations and infos.
+
+        Raises:
+            ProtocolError: If there was no `reset`, or a step failed since.
+            BufferFullError: If the step would hold more than `max_transitions`. The environments were not stepped.
+            MissingTerminalObservationError: If a same-step environment does not say an episode's last observation, and
+                `missing_final_obs` is `"raise"`.
+            ShapeError, DtypeError, StructureError: If something is not like what was recorded before.
+        """
+        self._buffer.act(self._actions.leaves(actions))
+        try:
+            returned = self.env.step(actions)
+            self._record(*returned)
+        except BaseException:
+            self._buffer.abort()
+            raise
+        return returned  # type: ignore[no-any-return]
+
+    def close(self, **kwargs: Any) -> None:
+        """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
+        self._buffer.close()
+        self.env.close(**kwargs)
+
+    def _record(self, obs: Any, rews: Any, terminated: Any, truncated: Any, infos: Info) -> None:
+        buffer, mode = self._buffer, self.autoreset
+        num_envs = buffer.num_envs
+        own = without_finals(infos) if mode is Autoreset.SAME_STEP else infos
+        kept = BatchedInfos(own if buffer.keeps_infos else {}, num_envs, buffer.info_keys)
+        restarts: Sequence[Restart] = ()
+        if buffer.waiting and mode is Autoreset.NEXT_STEP:
+            whole = BatchedInfos(own, num_envs)
+            restarts = [Restart(env, whole[env]) for env in sorted(buffer.waiting)]
+        endings: Sequence[Ending] = ()
+        dones = np.logical_or(terminated, truncated)
+        # A search in bytes costs a fraction of `dones.any()`.
+        if 1 in dones.tobytes():
+            ended = [env for env in np.flatnonzero(dones).tolist() if env not in buffer.waiting]
+            endings = [self._ending(env, bool(terminated[env]), bool(truncated[env]), infos, own) for env in ended]
+        buffer.step(self._observations.leaves(obs), rews, kept, endings, restarts)
+
+    def _ending(self, env: int, terminated: bool, truncated: bool, infos: Info, own: Info) -> Ending:
+        if self.autoreset is not Autoreset.SAME_STEP:
+            return Ending(env, terminated, truncated, None)
+        buffer = self._buffer
+        info = final_info_of(infos, env, buffer.num_envs)
+        reset_info = BatchedInfos(own, buffer.num_envs)[env]
+        final_obs = final_obs_of(infos, env, self._final_obs_fn)
+        if final_obs is not None:
+            final_obs = self._observations.item(final_obs)
+        elif self._missing_final_obs == "raise":
+            raise missing_final_obs(env, buffer.episode_steps(env))
+        elif self._missing_final_obs == "mark":
+            final_obs = buffer.current_obs(env)
+            info["final_obs_missing"] = True
+        return Ending(env, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
