@@ -76,3 +76,12 @@ def test_the_check_itself_finds(code: str) -> None:
 @pytest.mark.parametrize("code", ["re.compile('x')", "np.load(p, allow_pickle=False)", "import picklefield"])
 def test_the_check_itself_passes(code: str) -> None:
     assert list(code_execution(ast.parse(code))) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name)
+def test_doctests_are_in_a_section(source: Path) -> None:
+    """Anywhere else the reference would show them as running text, not as code."""
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            docstring = ast.get_docstring(node) or ""
+            assert re.findall(r"^>>>|^Example:$", docstring, re.MULTILINE) == []

@@ -21,10 +21,11 @@ def same(a: Any, b: Any) -> bool:
     Returns:
         A plain bool.
 
-    >>> same({"lives": 3, "map": np.zeros((2, 2))}, {"lives": 3, "map": np.zeros((2, 2))})
-    True
-    >>> same(np.zeros(3), "text")
-    False
+    Examples:
+        >>> same({"lives": 3, "map": np.zeros((2, 2))}, {"lives": 3, "map": np.zeros((2, 2))})
+        True
+        >>> same(np.zeros(3), "text")
+        False
     """
     try:
         return _same(a, b)

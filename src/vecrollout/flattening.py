@@ -17,9 +17,10 @@ from vecrollout.trees import concatenate
 def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
     """The steps of all trajectories, one after another.
 
-    >>> trajectory = Trajectory(obs=np.arange(4.0), acts=np.arange(3), infos=None, terminal=True)
-    >>> flatten_trajectories([trajectory, trajectory]).dones
-    array([False, False,  True, False, False,  True])
+    Examples:
+        >>> trajectory = Trajectory(obs=np.arange(4.0), acts=np.arange(3), infos=None, terminal=True)
+        >>> flatten_trajectories([trajectory, trajectory]).dones
+        array([False, False,  True, False, False,  True])
 
     Args:
         trajectories: At least one; their observations and actions must be alike in structure and shape.

@@ -62,8 +62,9 @@ def _monitored_return(trajectory: TrajectoryWithRew) -> Any:
 def discounted_sum(arr: npt.ArrayLike, gamma: float) -> Any:
     """Sum over time of `gamma ** t * arr[t]`: of rewards, the return, counted from the first step.
 
-    >>> discounted_sum([1.0, 1.0, 1.0], 0.5).item()
-    1.75
+    Examples:
+        >>> discounted_sum([1.0, 1.0, 1.0], 0.5).item()
+        1.75
 
     Args:
         arr: What to sum, shape `(T,)` or `(T, N)`, any numeric dtype. The first axis is time.

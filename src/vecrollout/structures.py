@@ -19,8 +19,9 @@ Structure: TypeAlias = tuple[str, tuple[tuple[Any, "Structure"], ...]] | None
 def structure_of(tree: Tree) -> Structure:
     """The tree's structure, keys in the tree's own order.
 
-    >>> structure_of({"camera": np.zeros((5, 2, 2)), "arm": (np.zeros(5), np.zeros(5))})
-    ('dict', (('camera', None), ('arm', ('tuple', ((0, None), (1, None))))))
+    Examples:
+        >>> structure_of({"camera": np.zeros((5, 2, 2)), "arm": (np.zeros(5), np.zeros(5))})
+        ('dict', (('camera', None), ('arm', ('tuple', ((0, None), (1, None))))))
     """
     kind, entries = _opened(tree)
     if kind is None:

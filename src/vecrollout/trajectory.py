@@ -62,9 +62,10 @@ class Trajectory:
     `len(trajectory)` is T, the number of steps. Arrays handed in are kept as they are: neither copied nor altered.
     Lists become arrays, dicts and tuples of arrays become `DictObs` and `TupleObs`.
 
-    >>> trajectory = Trajectory(obs=np.zeros((3, 4)), acts=np.array([0, 1]), infos=None, terminal=True)
-    >>> len(trajectory), trajectory.terminated, trajectory.truncated
-    (2, True, False)
+    Examples:
+        >>> trajectory = Trajectory(obs=np.zeros((3, 4)), acts=np.array([0, 1]), infos=None, terminal=True)
+        >>> len(trajectory), trajectory.terminated, trajectory.truncated
+        (2, True, False)
 
     Raises:
         ShapeError: If a field has not one row a step (`obs`: one more), or there is no step.
@@ -213,9 +214,10 @@ class Trajectory:
     ) -> Trajectory:
         """A trajectory from a demonstration's own arrays.
 
-        >>> obs, acts = [[0.0], [0.1], [0.3]], [1, 1]
-        >>> len(Trajectory.from_arrays(obs, acts, rews=[0, 1], terminated=True))
-        2
+        Examples:
+            >>> obs, acts = [[0.0], [0.1], [0.3]], [1, 1]
+            >>> len(Trajectory.from_arrays(obs, acts, rews=[0, 1], terminated=True))
+            2
 
         Args:
             obs: Observations, shape `(T + 1, *obs_shape)`: an array, a list, a dict or tuple of arrays, or a list of
@@ -261,10 +263,11 @@ class Trajectory:
     ) -> list[TrajectoryWithRew]:
         """Trajectories from the flat arrays of an offline data set, one row a step, episode after episode.
 
-        >>> obs, acts, rews = np.arange(5.0), np.zeros(5), np.ones(5)
-        >>> terminals, timeouts = [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]
-        >>> [len(each) for each in Trajectory.from_flat(obs, acts, rews, terminals, timeouts, next_obs=obs + 1)]
-        [2, 3]
+        Examples:
+            >>> obs, acts, rews = np.arange(5.0), np.zeros(5), np.ones(5)
+            >>> terminals, timeouts = [0, 1, 0, 0, 0], [0, 0, 0, 0, 1]
+            >>> [len(each) for each in Trajectory.from_flat(obs, acts, rews, terminals, timeouts, next_obs=obs + 1)]
+            [2, 3]
 
         Args:
             obs: Observations, shape `(N, *obs_shape)`; `obs[i]` was seen before `acts[i]`.

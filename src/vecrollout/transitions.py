@@ -37,9 +37,10 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     as they are: neither copied nor altered. Lists become arrays, dicts and tuples of arrays become `DictObs` and
     `TupleObs`.
 
-    >>> transitions = TransitionsMinimal(obs=np.zeros((4, 2)), acts=np.arange(4), infos=None)
-    >>> transitions[2]["acts"], len(transitions[1:3]), transitions[transitions.acts > 1].acts
-    (np.int64(2), 2, array([2, 3]))
+    Examples:
+        >>> transitions = TransitionsMinimal(obs=np.zeros((4, 2)), acts=np.arange(4), infos=None)
+        >>> len(transitions[1:3]), transitions[2]["acts"].item(), transitions[transitions.acts > 1].acts
+        (2, 2, array([2, 3]))
 
     Raises:
         ShapeError: If a field has not one row a step.

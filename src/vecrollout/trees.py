@@ -33,9 +33,10 @@ class DictObs(ArrayTree):
     all leaves; `obs.get("key")` gives one entry. Entries may be dicts and tuples of arrays themselves. Arrays are kept
     as they are: neither copied nor altered.
 
-    >>> obs = DictObs({"position": np.zeros((5, 2)), "time": np.arange(5)})
-    >>> len(obs), obs[1:3].shape
-    (5, {'position': (2, 2), 'time': (2,)})
+    Examples:
+        >>> obs = DictObs({"position": np.zeros((5, 2)), "time": np.arange(5)})
+        >>> len(obs), obs[1:3].shape
+        (5, {'position': (2, 2), 'time': (2,)})
 
     Raises:
         ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
@@ -130,9 +131,10 @@ class DictObs(ArrayTree):
 class TupleObs(ArrayTree):
     """Observations of a Tuple space: `DictObs` with positions in the place of keys.
 
-    >>> obs = TupleObs((np.zeros((5, 2)), np.arange(5)))
-    >>> len(obs), obs[0].shape, obs.get(1).tolist()
-    (5, ((2,), ()), [0, 1, 2, 3, 4])
+    Examples:
+        >>> obs = TupleObs((np.zeros((5, 2)), np.arange(5)))
+        >>> len(obs), obs[0].shape, obs.get(1).tolist()
+        (5, ((2,), ()), [0, 1, 2, 3, 4])
 
     Raises:
         ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.

@@ -44,7 +44,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
     Raises:
         OptionError: If an option is not one of these.
 
-    Example:
+    Examples:
         >>> from stable_baselines3.common.env_util import make_vec_env
         >>> venv = BufferingWrapper(make_vec_env("CartPole-v1", n_envs=2, seed=0))
         >>> obs = venv.reset()

@@ -140,8 +140,9 @@ def make_min_timesteps(n: int) -> AtLeast:
 def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None = None) -> AtLeast:
     """A condition that asks for a number of steps, of episodes, or of both.
 
-    >>> make_sample_until(min_timesteps=1000, min_episodes=5)([])
-    False
+    Examples:
+        >>> make_sample_until(min_timesteps=1000, min_episodes=5)([])
+        False
 
     Args:
         min_timesteps: At least so many steps, 1 or more; None: any number.

@@ -56,7 +56,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
     Raises:
         OptionError: If an option is not one of these, or the autoreset rule is not known.
 
-    Example:
+    Examples:
         >>> env = VectorBufferingWrapper(gym.make_vec("CartPole-v1", num_envs=2))
         >>> obs, info = env.reset(seed=0)
         >>> obs, rews, terminated, truncated, info = env.step(np.array([0, 1]))
