@@ -251,12 +251,14 @@ def _selection(key: Any) -> Array:
     Raises:
         ArgumentTypeError: If it is neither.
     """
-    if not isinstance(key, tuple):
-        array = np.asarray(key)
-        if array.ndim == 1 and not array.size and not isinstance(key, np.ndarray):
-            return array.astype(np.intp)  # an empty list, which NumPy takes for floats
-        if array.ndim == 1 and array.dtype.kind in "iub":
-            return array
+    try:
+        array = np.asarray(None if isinstance(key, tuple) else key)
+    except ValueError:
+        array = np.asarray(None)
+    if array.ndim == 1 and array.dtype.kind in "iub":
+        return array
+    if array.shape == (0,) and not isinstance(key, np.ndarray):
+        return array.astype(np.intp)  # an empty list, which NumPy takes for floats
     raise ArgumentTypeError(
         f"expected an integer, a slice, or a list or 1D array of integers or bools as index, got {key!r}"
     )
