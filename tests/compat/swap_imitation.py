@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import hypothesis
 import pytest
 
 MODULES = ("types", "rollout", "wrappers")
@@ -40,8 +43,8 @@ def originals_loaded() -> list[str]:
     originals = {str(folder / f"{name}.py") for name in MODULES}
 
     def original(value: object) -> bool:
-        # vars, for a lazily loaded module would be loaded by getattr.
-        return isinstance(value, ModuleType) and vars(value).get("__file__") in originals
+        # type and vars: isinstance and getattr would load what is loaded lazily, and set off warnings of deprecation.
+        return issubclass(type(value), ModuleType) and vars(value).get("__file__") in originals
 
     return sorted(
         name
@@ -59,6 +62,19 @@ def in_use() -> list[str]:
 def pytest_load_initial_conftests() -> None:
     # imitation's conftest imports its data modules, so this is the last moment before them.
     swap()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Imports imitation's tests without their time limits an example, which a busy machine does not keep."""
+    original = hypothesis.settings
+
+    def without_deadline(*args: Any, **kwargs: Any) -> hypothesis.settings:
+        return original(*args, **{**kwargs, "deadline": None})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hypothesis, "settings", without_deadline)
+        return (yield)
 
 
 def pytest_report_header() -> list[str]:
