@@ -303,7 +303,7 @@ class TestMaxSteps:
             )
         assert lengths(trajectories) == [3, 3]
 
-    @pytest.mark.parametrize("max_steps", [3, 4])
+    @pytest.mark.parametrize("max_steps", [3, 4, 1e3])
     def test_silent_where_it_is_not_in_the_way(self, max_steps) -> None:
         scenario = Scenario(episodes=[[EpisodeScript(3)]] * 2)
         trajectories = generate_trajectories(
@@ -503,6 +503,24 @@ class TestWhatDoesNotFit:
     def test_a_single_environment(self) -> None:
         with pytest.raises(errors.ArgumentTypeError, match=r"venv: .*CountingEnv.*DummyVecEnv\(\[lambda: env\]\)"):
             self.collect(venv=CountingEnv())
+
+    @pytest.mark.parametrize("rng", [0, None])
+    def test_a_seed_for_a_generator(self, rng) -> None:
+        """Before the collection, whose result would else be lost."""
+        with pytest.raises(errors.ArgumentTypeError, match="rng"):
+            generate_trajectories(lambda *_: pytest.fail("acted"), venv_of(Scenario()), lambda _: True, rng)
+
+    def test_a_policy_that_changes_what_it_is_given(self) -> None:
+        scenario = Scenario()
+
+        def policy(observations, states, episode_starts):
+            observations *= 0
+            episode_starts[:] = False
+            return np.zeros(3, int), None
+
+        trajectories = generate_trajectories(policy, venv_of(scenario), make_min_episodes(6), seeded())
+        expected = shuffled(unbiased(scenario, make_min_episodes(6)), seeded())
+        assert_same([each.obs for each in trajectories], [each.obs for each in expected])
 
     def test_a_number_for_a_condition(self) -> None:
         with pytest.raises(errors.ArgumentTypeError, match=r"make_min_episodes.*got 10"):

@@ -1,31 +1,27 @@
-"""Lets a policy act in environments until there is enough."""
+"""What a policy does in environments, until there is enough of it, as trajectories or transitions."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
-from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import RecordInfos
-from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, ShapeError
+from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.flattening import flatten_trajectories_with_rew
-from vecrollout.recording.policy import AnyPolicy, PolicyCallable, policy_to_callable
+from vecrollout.recording.collection import Collection, collect
+from vecrollout.recording.policy import AnyPolicy, policy_to_callable
 from vecrollout.recording.progress import Progress, progress_bar
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.single import unwrap_traj
-from vecrollout.recording.stop import AtLeast, Collected, SampleUntil, make_min_timesteps
+from vecrollout.recording.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.stats import rollout_stats
-from vecrollout.structures import flatten, leaf_names, structure_of
 from vecrollout.trajectory import TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
 
@@ -77,7 +73,7 @@ def generate_trajectories(
     Raises:
         PolicyError: If `policy` cannot act as one, or returns something else than actions and states.
         SpaceMismatchError: If it was made for other spaces than those of `venv`.
-        ArgumentTypeError: If `venv` is no `VecEnv`, or `sample_until` no function.
+        ArgumentTypeError: If `venv` is no `VecEnv`, `sample_until` no function, or `rng` no generator.
         OptionError: If another argument is not as described.
         ShapeError: If observations or actions do not have the shape that the environments' spaces say.
         StructureError: If they have other keys than the spaces.
@@ -88,11 +84,12 @@ def generate_trajectories(
         tells the policy that the first observations begin episodes (`episode_starts`), and goes on to tell it about
         those of environments that no longer count; it takes Tuple observations too.
     """
-    _check_arguments(venv, sample_until, exact, max_steps, unfinished)
+    _check_arguments(venv, sample_until, rng, exact, unfinished)
+    max_steps = None if max_steps is None else positive("max_steps", max_steps)
     act = policy_to_callable(policy, venv, deterministic_policy, rng)
     recorder = BufferingWrapper(venv, record_infos=record_infos)
     with _bar(progress, sample_until) as show:
-        collection = _collect(recorder, act, sample_until, max_steps, show)
+        collection = collect(recorder, act, sample_until, max_steps, show)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:
@@ -190,91 +187,6 @@ def rollout(
     return trajectories
 
 
-class _Collection(NamedTuple):
-    """What a collection ended with."""
-
-    finished: Collected
-    running: list[TrajectoryWithRew]
-    """Fragments of the episodes that would have counted, had they ended, by environment index."""
-    enough: bool
-    complete: bool
-    """Whether there is enough and nothing that would have counted is running."""
-
-
-def _collect(
-    recorder: BufferingWrapper,
-    act: PolicyCallable,
-    sample_until: SampleUntil,
-    max_steps: int | None,
-    show: Callable[[Collected], None],
-) -> _Collection:
-    finished = Collected()
-    enough = False
-    # Environments whose current episode counts.
-    active = np.ones(recorder.num_envs, dtype=bool)
-    starts, states = active, None
-    obs = recorder.reset()
-    _check_fit("obs", obs, recorder.observation_space, recorder.num_envs)
-    for step in itertools.count() if max_steps is None else range(max_steps):
-        acts, states = _decision(act(obs, states, starts))
-        if step == 0:
-            # The recorder sees to it that later ones are like the first.
-            _check_fit("acts", acts, recorder.action_space, recorder.num_envs)
-        obs, _, dones, _ = recorder.step(acts)
-        starts = np.asarray(dones, dtype=bool)
-        if starts.any():
-            finished.extend(_of(active, recorder.pop_finished_trajectories()[0]))
-            show(finished)
-        enough = sample_until(finished)
-        if enough:
-            active = active & ~starts
-            if not active.any():
-                return _Collection(finished, [], enough=True, complete=True)
-    return _Collection(finished, _of(active, recorder.pop_trajectories()[0]), enough, complete=False)
-
-
-def _of(active: npt.NDArray[np.bool_], trajectories: Iterable[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
-    """The trajectories of the active environments."""
-    return [each for each in trajectories if active[each.episode.env_index]]
-
-
-def _decision(decided: object) -> tuple[Any, Any]:
-    """What a policy returned, if it is actions and states.
-
-    Raises:
-        PolicyError: If not. Unpacking would split the actions of two environments.
-    """
-    if isinstance(decided, tuple) and len(decided) == 2:
-        return decided
-    raise PolicyError(f"policy: expected it to return a tuple (actions, states), got {type(decided).__name__}")
-
-
-def _check_fit(name: str, rows: Any, space: gym.Space[Any], num_envs: int) -> None:
-    """Check that there is one row an environment, of the structure and shapes that a space says.
-
-    Raises:
-        ShapeError: If a shape is another.
-        StructureError: If there are other keys.
-    """
-    leaf_spaces = _tree_of(space)
-    structure = structure_of(leaf_spaces)
-    columns = leaf_names(structure, name), flatten(rows, structure, name), flatten(leaf_spaces, structure)
-    for where, leaf, leaf_space in zip(*columns, strict=True):
-        # A Text or Sequence space has no shape.
-        if leaf_space.shape is not None and np.shape(leaf) != (num_envs, *leaf_space.shape):
-            raise ShapeError(
-                f"{where}: expected shape {(num_envs, *leaf_space.shape)}, {num_envs} environments with the space "
-                f"{leaf_space}, got {np.shape(leaf)}"
-            )
-
-
-def _tree_of(space: gym.Space[Any]) -> Any:
-    """Dict and Tuple spaces as dicts and tuples of spaces."""
-    if isinstance(space, spaces.Dict):
-        return {key: _tree_of(child) for key, child in space.spaces.items()}
-    return tuple(map(_tree_of, space.spaces)) if isinstance(space, spaces.Tuple) else space
-
-
 @contextmanager
 def _bar(progress: Progress, sample_until: SampleUntil) -> Iterator[Callable[[Collected], None]]:
     """A progress bar that counts what `sample_until` asks for; where that is not known, episodes."""
@@ -289,7 +201,7 @@ def _bar(progress: Progress, sample_until: SampleUntil) -> Iterator[Callable[[Co
         yield show_collected
 
 
-def _warn_of_stop(collection: _Collection, num_envs: int, max_steps: int | None, unfinished: str) -> None:
+def _warn_of_stop(collection: Collection, num_envs: int, max_steps: int | None, unfinished: str) -> None:
     message = f"stopped after max_steps={max_steps}"
     if not collection.enough:
         message += ", before sample_until had enough"
@@ -304,12 +216,12 @@ def _warn_of_stop(collection: _Collection, num_envs: int, max_steps: int | None,
 
 
 def _check_arguments(
-    venv: VecEnv, sample_until: SampleUntil, exact: bool, max_steps: int | None, unfinished: str
+    venv: VecEnv, sample_until: SampleUntil, rng: np.random.Generator, exact: bool, unfinished: str
 ) -> None:
     """Check what would otherwise show late, or not at all.
 
     Raises:
-        ArgumentTypeError: If `venv` is no `VecEnv`, or `sample_until` no function.
+        ArgumentTypeError: If `venv` is no `VecEnv`, `sample_until` no function, or `rng` cannot shuffle.
         OptionError: If another argument is not what it may be.
     """
     if not isinstance(venv, VecEnv):
@@ -321,10 +233,10 @@ def _check_arguments(
         raise ArgumentTypeError(
             f"sample_until: expected a condition such as make_min_episodes(10), or a function, got {sample_until!r}"
         )
+    if not hasattr(rng, "shuffle"):
+        raise ArgumentTypeError(f"rng: expected a generator such as np.random.default_rng(0), got {rng!r}")
     if exact:
         _demand(sample_until)
-    if max_steps is not None and max_steps < 1:
-        raise OptionError(f"max_steps: expected 1 or more, or None, got {max_steps}")
     if unfinished not in ("keep", "drop"):
         raise OptionError(f'unfinished: expected "keep" or "drop", got {unfinished!r}')
 

@@ -115,7 +115,7 @@ def make_min_episodes(n: int) -> AtLeast:
     Source:
         `imitation.data.rollout.make_min_episodes` (imitation 1.0.1).
     """
-    return AtLeast(episodes=_positive("min_episodes", n))
+    return AtLeast(episodes=positive("min_episodes", n))
 
 
 def make_min_timesteps(n: int) -> AtLeast:
@@ -134,7 +134,7 @@ def make_min_timesteps(n: int) -> AtLeast:
     Source:
         `imitation.data.rollout.make_min_timesteps` (imitation 1.0.1).
     """
-    return AtLeast(steps=_positive("min_timesteps", n))
+    return AtLeast(steps=positive("min_timesteps", n))
 
 
 def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None = None) -> AtLeast:
@@ -160,13 +160,17 @@ def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None
     if min_timesteps is None and min_episodes is None:
         raise OptionError("At least one of min_timesteps and min_episodes must be given, got None for both")
     return AtLeast(
-        episodes=0 if min_episodes is None else _positive("min_episodes", min_episodes),
-        steps=0 if min_timesteps is None else _positive("min_timesteps", min_timesteps),
+        episodes=0 if min_episodes is None else positive("min_episodes", min_episodes),
+        steps=0 if min_timesteps is None else positive("min_timesteps", min_timesteps),
     )
 
 
-def _positive(name: str, n: float) -> int:
+def positive(name: str, n: float) -> int:
+    """A number of episodes or steps; a float is rounded up, for 1e6 is one.
+
+    Raises:
+        OptionError: If it is not positive, or not finite.
+    """
     if not 0 < n < math.inf:
-        raise OptionError(f"{name}: {name} must be positive, got {n}")
-    # 1e6 is a float.
+        raise OptionError(f"{name}: expected a positive number, got {n}")
     return math.ceil(n)
