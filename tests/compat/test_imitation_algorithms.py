@@ -34,6 +34,7 @@ def test_learned_parameters_are_equal(tmp_path: Path) -> None:
     ours = learn(tmp_path / "ours", "--swap")
     assert "compat" not in theirs["types"]
     assert ours["types"].endswith(os.path.join("vecrollout", "compat", "imitation", "types.py"))
+    assert "imitation.data.types" in theirs["originals"]
     assert ours["originals"] == []
     assert {"bc", "dagger", "gail", "airl", "density", "preference_comparisons"} <= ours["digests"].keys()
     assert ours["digests"] == theirs["digests"]
