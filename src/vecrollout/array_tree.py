@@ -16,6 +16,7 @@ from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, Struct
 ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")
 
 
+# Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
 class ArrayTree:
     """What `DictObs` and `TupleObs` share: array-like access to the first dimension of all leaves at once.
 
@@ -24,8 +25,6 @@ class ArrayTree:
 
     # So that `array == obs` asks us, instead of answering element by element.
     __array_ufunc__ = None
-
-    # Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
 
     def _children(self) -> dict[Any, Any]:
         """The entries by key or position, nested ones wrapped."""

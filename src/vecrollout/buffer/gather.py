@@ -12,7 +12,7 @@ from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.runs import Run
-from vecrollout.fields import info_array, trusted
+from vecrollout.fields import infos_or_empty, trusted
 from vecrollout.structures import unflatten
 from vecrollout.trajectory import TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
@@ -68,7 +68,7 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
         {
             "obs": unflatten(layout.obs, obs),
             "acts": unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(pieces) if layout.keeps_infos else info_array([{}] * total),
+            "infos": _infos(pieces) if layout.keeps_infos else infos_or_empty(None, total),
             "next_obs": unflatten(layout.obs, next_obs),
             "dones": flags[0],
             "terminated": flags[1],
