@@ -175,13 +175,13 @@ class Arena:
             self.block.infos.clear()
 
     def _move(self, block: Block) -> None:
-        """Go on in another block, or anew in this one, with the current observations."""
-        current = [column.rows[self.row] for column in self.obs_columns]
+        """Go on in another block, or anew in this one, with the current observations, and actions that wait."""
+        current = [column.rows[self.row] for column in self.obs_columns + self.act_columns]
         if block is not self.block:
             self._spares.append(self.block)
             del self._spares[:-_MOST_SPARES]
         self._enter(block)
-        for column, leaf in zip(self.obs_columns, current, strict=True):
+        for column, leaf in zip(self.obs_columns + self.act_columns, current, strict=True):
             column.write(self.row, leaf)
 
     def _enter(self, block: Block) -> None:

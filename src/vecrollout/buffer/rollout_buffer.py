@@ -150,6 +150,15 @@ class RolloutBuffer:
                 "error_on_premature_reset=False"
             )
 
+    def check_step(self) -> None:
+        """Refuse a step whose actions are not known.
+
+        Raises:
+            ProtocolError: If no actions wait for a step.
+        """
+        if not self._pending:
+            raise self._out_of_order("expected step_async() first: no actions wait for a step")
+
     def reset(
         self,
         obs: Tree,
@@ -245,8 +254,7 @@ class RolloutBuffer:
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
-        if not self._pending:
-            raise self._out_of_order("expected step_async() first: no actions wait for a step")
+        self.check_step()
         arena = self._arena
         rows = arena.row if envs is None else arena.row[envs]
         column = arena.rew_column

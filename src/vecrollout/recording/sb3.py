@@ -141,6 +141,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
             ShapeError, DtypeError, StructureError: If an observation or reward is not like those recorded before.
         """
+        self._buffer.check_step()
         try:
             returned = self.venv.step_wait()
             obs, rews, dones, infos = returned
@@ -154,8 +155,10 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
 
     def close(self) -> None:
         """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
-        self._buffer.close()
-        self.venv.close()
+        try:
+            self._buffer.close()
+        finally:
+            self.venv.close()
 
     def _reset_infos(self) -> Sequence[Info]:
         return getattr(self._base, "reset_infos", None) or ()

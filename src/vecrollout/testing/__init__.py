@@ -8,6 +8,7 @@
 Everything here may assert, and nothing in the package imports it.
 """
 
+from vecrollout.testing.comparison import assert_same, leaves_of
 from vecrollout.testing.counting import CountingEnv, EpisodeScript, ScriptedError
 from vecrollout.testing.scenario import Recorded, Scenario
 from vecrollout.testing.spaces import SPACES, VEC_ENV_SPACES, batch_of, element_of
@@ -20,6 +21,8 @@ __all__ = [
     "Recorded",
     "Scenario",
     "ScriptedError",
+    "assert_same",
     "batch_of",
     "element_of",
+    "leaves_of",
 ]

@@ -49,5 +49,13 @@ def _assert_same_array(actual: Any, expected: Any, where: str) -> None:
         assert actual.tobytes() == expected.tobytes(), f"{where}: expected\n{expected}\ngot\n{actual}"
 
 
+def leaves_of(tree: Any) -> list[Any]:
+    """The leaves of a tree of dicts and tuples (`DictObs` and `TupleObs` among them), a dict's by sorted keys."""
+    tree = _plain(tree)
+    if isinstance(tree, Mapping):
+        return [leaf for key in sorted(tree) for leaf in leaves_of(tree[key])]
+    return [leaf for child in tree for leaf in leaves_of(child)] if isinstance(tree, tuple) else [tree]
+
+
 def _plain(value: Any) -> Any:
     return value.unwrap() if hasattr(value, "unwrap") else value

@@ -1,0 +1,157 @@
+"""Hypothesis strategies for spaces, trajectories, scenarios, and what is done to a recorder."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces as kinds
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from vecrollout.testing.counting import EpisodeScript
+from vecrollout.testing.scenario import Scenario
+from vecrollout.testing.spaces import VEC_ENV_SPACES
+from vecrollout.trajectory import Episode, TrajectoryWithRew
+
+_DTYPES: tuple[type[np.generic], ...] = (np.float32, np.float64, np.float16, np.uint8, np.int16, np.int64)
+_KEYS = ("a", "b", "camera", "with space", "ünïcode")
+
+Action: TypeAlias = Literal["step", "pop_transitions", "pop_trajectories", "pop_finished_trajectories", "reset"]
+
+
+class Operation(NamedTuple):
+    """Something that is done to a recorder."""
+
+    action: Action
+    times: int
+    """How often; more than once for steps only."""
+
+
+def shapes() -> st.SearchStrategy[tuple[int, ...]]:
+    """Shapes of arrays: without dimensions, with empty ones, and small ones."""
+    return npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+
+
+def leaf_spaces() -> st.SearchStrategy[gym.Space[Any]]:
+    """Spaces whose elements are arrays or numbers: Box, Discrete, MultiDiscrete and MultiBinary."""
+    boxes = st.builds(_box, shapes(), st.sampled_from(_DTYPES))
+    discrete = st.builds(lambda n, start: kinds.Discrete(n, start=start), st.integers(1, 99), st.integers(-9, 9))
+    multi_discrete = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(kinds.MultiDiscrete)
+    multi_binary = st.integers(1, 9).map(kinds.MultiBinary)
+    return st.one_of(boxes, discrete, multi_discrete, multi_binary)
+
+
+def flat_spaces() -> st.SearchStrategy[gym.Space[Any]]:
+    """Spaces that a Stable-Baselines3 `VecEnv` can have: `leaf_spaces`, and a Dict or a Tuple of them."""
+    return st.one_of(leaf_spaces(), _dicts(leaf_spaces()), _tuples(leaf_spaces()))
+
+
+def nested_spaces() -> st.SearchStrategy[gym.Space[Any]]:
+    """Spaces of which Dict and Tuple nest at will."""
+    return st.recursive(leaf_spaces(), lambda inner: _dicts(inner) | _tuples(inner), max_leaves=6)
+
+
+def batches(space: gym.Space[Any], rows: int) -> st.SearchStrategy[Any]:
+    """So many elements of a space along the first dimension of every leaf, in the space's dtypes.
+
+    Values are any that the dtype has, NaN, infinities and negative zeros among them, also such as the space excludes.
+    """
+    if isinstance(space, kinds.Dict):
+        return st.fixed_dictionaries({key: batches(child, rows) for key, child in space.spaces.items()})
+    if isinstance(space, kinds.Tuple):
+        return st.tuples(*(batches(child, rows) for child in space.spaces))
+    assert space.shape is not None
+    assert space.dtype is not None
+    return npst.arrays(space.dtype, (rows, *space.shape))
+
+
+def infos() -> st.SearchStrategy[dict[str, Any]]:
+    """Info dicts of plain data and small arrays."""
+    numbers: st.SearchStrategy[Any] = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False))
+    arrays: st.SearchStrategy[Any] = npst.arrays(np.float32, npst.array_shapes(min_dims=0, max_dims=2, max_side=3))
+    values = st.one_of(st.none(), numbers, st.text(max_size=5), arrays)
+    return st.dictionaries(st.text(max_size=5), values, max_size=3)
+
+
+@st.composite
+def trajectories(
+    draw: st.DrawFn,
+    obs_space: gym.Space[Any] | None = None,
+    act_space: gym.Space[Any] | None = None,
+    *,
+    min_steps: int = 1,
+    max_steps: int = 6,
+) -> TrajectoryWithRew:
+    """Trajectories with any data; of any `nested_spaces` and `leaf_spaces` where none are given."""
+    obs_space = draw(nested_spaces()) if obs_space is None else obs_space
+    act_space = draw(leaf_spaces()) if act_space is None else act_space
+    steps = draw(st.integers(min_steps, max_steps))
+    terminated, truncated = draw(st.booleans()), draw(st.booleans())
+    ended_by: Any = "terminated" if terminated else "truncated" if truncated else None
+    rews: npt.NDArray[np.floating[Any]] = draw(npst.arrays(draw(st.sampled_from((np.float32, np.float64))), steps))
+    return TrajectoryWithRew(
+        obs=draw(batches(obs_space, steps + 1)),
+        acts=draw(batches(act_space, steps)),
+        infos=draw(st.none() | st.lists(infos(), min_size=steps, max_size=steps)),  # type: ignore[arg-type]  # a list will do
+        terminal=terminated or truncated,
+        terminated=terminated,
+        truncated=truncated,
+        episode=Episode(
+            id=draw(st.integers(0, 99)),
+            env_index=draw(st.integers(0, 9)),
+            start_step=draw(st.integers(0, 99)),
+            seed=draw(st.none() | st.integers(0, 2**32 - 1)),
+            reset_info=draw(st.none() | infos()),
+            ended_by=ended_by or draw(st.sampled_from(("reset_early", "closed", None))),
+        ),
+        rews=rews,
+    )
+
+
+def episode_scripts(max_steps: int = 6) -> st.SearchStrategy[EpisodeScript]:
+    """Lengths and ends of episodes."""
+    endings: tuple[Literal["terminated", "truncated", "both"], ...] = ("terminated", "truncated", "both")
+    return st.builds(EpisodeScript, st.integers(1, max_steps), st.sampled_from(endings))
+
+
+def scenarios(
+    spaces: tuple[str, ...] = VEC_ENV_SPACES,
+    *,
+    action_spaces: tuple[str, ...] = ("box", "discrete", "multi_discrete"),
+    max_envs: int = 4,
+    max_steps: int = 6,
+) -> st.SearchStrategy[Scenario]:
+    """Vectors of counting environments with any episodes."""
+    episodes = st.lists(episode_scripts(max_steps), min_size=1, max_size=3)
+    return st.builds(
+        Scenario,
+        st.sampled_from(spaces),
+        st.sampled_from(action_spaces),
+        st.lists(episodes, min_size=1, max_size=max_envs),
+    )
+
+
+def operations(max_steps: int = 8, max_size: int = 20) -> st.SearchStrategy[list[Operation]]:
+    """What is done to a recorder, one after the other."""
+    actions: tuple[Action, ...] = ("pop_transitions", "pop_trajectories", "pop_finished_trajectories", "reset")
+    steps = st.builds(Operation, st.just("step"), st.integers(1, max_steps))
+    others = st.builds(Operation, st.sampled_from(actions), st.just(1))
+    return st.lists(st.one_of(steps, others), max_size=max_size)
+
+
+def _box(shape: tuple[int, ...], dtype: Any) -> gym.Space[Any]:
+    if issubclass(dtype, np.floating):
+        return kinds.Box(-np.inf, np.inf, shape, dtype)
+    limits = np.iinfo(dtype)
+    return kinds.Box(limits.min, limits.max, shape, dtype)
+
+
+def _dicts(inner: st.SearchStrategy[gym.Space[Any]]) -> st.SearchStrategy[gym.Space[Any]]:
+    return st.dictionaries(st.sampled_from(_KEYS), inner, min_size=1, max_size=3).map(kinds.Dict)
+
+
+def _tuples(inner: st.SearchStrategy[gym.Space[Any]]) -> st.SearchStrategy[gym.Space[Any]]:
+    return st.lists(inner, min_size=1, max_size=3).map(kinds.Tuple)
