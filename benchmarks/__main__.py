@@ -13,37 +13,42 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.cartpole import cartpole_table
+from benchmarks.copies import copy_table
 from benchmarks.growth import growth_table
 from benchmarks.imports import import_table
 from benchmarks.memory import memory_table
-from benchmarks.recording import pop_table, step_table
+from benchmarks.recording import recording_tables, step_table
 from benchmarks.report import Table, machine
-from benchmarks.timing import touch_memory
+from benchmarks.timing import keep_memory
 from benchmarks.workloads import WORKLOADS
 
 _README = Path(__file__).with_name("README.md")
 _BEGIN, _END = "<!-- figures: python -m benchmarks --write -->", "<!-- end of figures -->"
-_TOUCHED_BYTES = 6 << 30
+_KEPT_BYTES = 6 << 30
 
-_PARTS: dict[str, Callable[[argparse.Namespace], Table]] = {
-    "step": lambda options: step_table(options.workloads, options.runs),
-    "pop": lambda options: pop_table(options.workloads, options.runs),
-    "cartpole": lambda options: cartpole_table(4 * options.runs),
-    "growth": lambda options: growth_table(max(1, options.runs // 2)),
-    "memory": lambda options: memory_table(),
-    "imports": lambda options: import_table(options.runs),
+_PARTS: dict[str, Callable[[argparse.Namespace], list[Table]]] = {
+    "recording": lambda options: recording_tables(options.workloads, options.runs),
+    "step": lambda options: [step_table(options.workloads, options.runs)],
+    "copies": lambda options: [copy_table(options.runs)],
+    "cartpole": lambda options: [cartpole_table(4 * options.runs)],
+    "growth": lambda options: [growth_table(max(1, options.runs // 2))],
+    "memory": lambda options: [memory_table()],
+    "imports": lambda options: [import_table(options.runs)],
 }
+_WITHIN_ANOTHER = {"step"}
+"""Parts that a whole run leaves out, since another part measures the same and more."""
 
 
 def main() -> None:
     options = _options()
     print(machine(), flush=True)
-    touch_memory(_TOUCHED_BYTES)
+    keep_memory(_KEPT_BYTES)
     start = time.perf_counter()
     report = [f"Measured on {time.strftime('%Y-%m-%d')}, minimum of {options.runs} interleaved runs.\n\n{machine()}"]
-    for part in options.parts or _PARTS:
-        report.append(_PARTS[part](options).markdown())
-        print(f"\n{report[-1]}", flush=True)
+    for part in options.parts or [part for part in _PARTS if part not in _WITHIN_ANOTHER]:
+        for table in _PARTS[part](options):
+            report.append(table.markdown())
+            print(f"\n{report[-1]}", flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s", flush=True)
     if options.write:
         _write("\n\n".join(report))

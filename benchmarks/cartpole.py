@@ -47,7 +47,7 @@ def cartpole_table(runs: int) -> Table:
         share = "" if name == BARE else at_most(percent, _AIM_PERCENT if name == OURS else None)
         rows.append((name, share, number(total / _STEPS * 1e6)))
     note = (
-        f"A real `DummyVecEnv` of {_NUM_ENVS} `CartPole-v1`, random actions, {_STEPS} steps: wall time the wrapper "
+        f"A real `DummyVecEnv` of {_NUM_ENVS} `CartPole-v1`, random actions, {_STEPS} steps: time the wrapper "
         "adds (the aim in brackets), and microseconds a step of all environments."
     )
     return Table("CartPole", ("", "added, percent", "us a step"), rows, note)

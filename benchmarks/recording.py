@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import numpy as np
-
-from benchmarks.contenders import BARE, CPPRB, FLOOR, IMITATION, OURS, SB3, Bare, recorders, wrappers
+from benchmarks.contenders import BARE, CPPRB, FLOOR, IMITATION, OURS, SB3, Bare, Wrapper, recorders
 from benchmarks.report import Table, at_least, at_most, number
 from benchmarks.timing import Phases, Stopwatch, fastest, ignored_by_gc
-from benchmarks.workloads import WORKLOADS, Script, write_script
-
-_RECORD = "record"
-_TRANSITIONS = "pop_transitions"
-_TRAJECTORIES = "pop_trajectories"
-_COPY = "copy"
+from benchmarks.workloads import WORKLOADS, write_script
 
 _STEP_AIMS = {"cp8": 25, "cp64": 85, "cp1024": 120, "mj64": 11, "at8": 4.5, "at64": 5}
 """Times faster than imitation, a recorded step."""
@@ -23,9 +15,11 @@ _STEP_AND_POP_AIMS = {"cp8": 15, "cp64": 30, "cp1024": 45, "mj64": 7, "at8": 2.4
 """Times faster than imitation, a recorded step and its share of `pop_transitions`."""
 _TRAJECTORY_AIM_NS = 100
 """Most nanoseconds a transition for `pop_trajectories`, whatever the size of the observations."""
-_COPY_AIM = 1.4
-"""Most times the cost of a plain copy of what `pop_transitions` returns; large observations only."""
-_LARGE_OBS = ("mj64", "at8", "at64")
+
+_RECORD, _TRANSITIONS, _TRAJECTORIES = "record", "pop_transitions", "pop_trajectories"
+
+Figures = dict[str, dict[str, float]]
+"""Nanoseconds a transition: for each phase those of each contender."""
 
 
 def step_table(names: list[str], runs: int) -> Table:
@@ -38,142 +32,106 @@ def step_table(names: list[str], runs: int) -> Table:
     Returns:
         Ratios to the other recorders, then the nanoseconds.
     """
-    rows = []
-    for name in names:
-        script = write_script(WORKLOADS[name])
-        with ignored_by_gc():
-            best = fastest(_each(recorders(), script, _record), runs)
-        added = _added_ns(best, script)
-        rows.append(
-            (
-                name,
-                at_least(_ratio(added, IMITATION), _STEP_AIMS.get(name)),
-                at_least(_ratio(added, SB3), 1),
-                at_least(_ratio(added, CPPRB), 1),
-                number(_ratio(added, FLOOR)),
-                *(number(added.get(contender)) for contender in (OURS, IMITATION, SB3, CPPRB, FLOOR)),
-                number(best[BARE][_RECORD] / script.transitions * 1e9),
-            )
-        )
-    columns = ("", *(f"{other} / {OURS}" for other in (IMITATION, SB3, CPPRB, FLOOR)))
-    nanoseconds = (f"{name} ns" for name in (OURS, IMITATION, SB3, CPPRB, FLOOR, BARE))
-    note = (
-        "Added cost of a recorded step: how many times cheaper than each of the others (the aim in brackets), then "
-        "nanoseconds a transition. The cost of the bare environment is subtracted."
-    )
-    return Table("Step", (*columns, *nanoseconds), rows, note)
+    return _step_table({name: _measured(name, runs, _record) for name in names})
 
 
-def pop_table(names: list[str], runs: int) -> Table:
-    """Measure recording together with taking the data out, and taking it out alone.
+def recording_tables(names: list[str], runs: int) -> list[Table]:
+    """Measure what recording adds to a step, and what it costs to take the data out.
 
     Args:
         names: Workloads to run.
         runs: Rounds that count.
 
     Returns:
-        Ratios first, then the nanoseconds.
+        What `step_table` returns, and likewise a table of popping.
     """
+    measured = {name: _measured(name, runs, _record_and_pop) for name in names}
+    return [_step_table(measured), _pop_table(measured)]
+
+
+def _step_table(measured: Mapping[str, Figures]) -> Table:
+    others = (IMITATION, SB3, CPPRB, FLOOR)
     rows = []
-    for name in names:
-        script = write_script(WORKLOADS[name])
-        with ignored_by_gc():
-            transitions = fastest(_each(wrappers(), script, _record_and_pop_transitions), runs)
-            trajectories = fastest(_each(_without_bare(), script, _record_and_pop_trajectories), runs)
-        added = _added_ns(transitions, script)
-        per_transition = 1e9 / script.transitions
-        popped = {who: transitions[who][_TRANSITIONS] * per_transition for who in transitions if who != BARE}
-        copied = {who: transitions[who][_COPY] * per_transition for who in popped}
-        views = {who: trajectories[who][_TRAJECTORIES] * per_transition for who in trajectories}
-        both = {who: added[who] + popped[who] for who in popped}
-        copies = popped[OURS] / copied[OURS] if OURS in popped else None
+    for name, figures in measured.items():
+        added = _added(figures)
+        aims = {IMITATION: _STEP_AIMS.get(name), SB3: 1, CPPRB: 1}
+        ratios = (at_least(_ratio(added, other), aims.get(other)) for other in others)
+        rows.append(
+            (name, *ratios, *(number(added.get(who)) for who in (OURS, *others)), number(figures[_RECORD][BARE]))
+        )
+    columns = ("", *(f"{other} / {OURS}" for other in others), *(f"{who} ns" for who in (OURS, *others, BARE)))
+    note = (
+        "What recording adds to a step: how many times as much the others cost (the aim in brackets), then "
+        "nanoseconds a transition. The cost of the bare environment is subtracted."
+    )
+    return Table("Step", columns, rows, note)
+
+
+def _pop_table(measured: Mapping[str, Figures]) -> Table:
+    who = (OURS, IMITATION)
+    rows = []
+    for name, figures in measured.items():
+        added, popped, views = _added(figures), figures[_TRANSITIONS], figures[_TRAJECTORIES]
+        both = {contender: added[contender] + popped[contender] for contender in popped}
         rows.append(
             (
                 name,
                 at_least(_ratio(both, IMITATION), _STEP_AND_POP_AIMS.get(name)),
-                at_most(copies, _COPY_AIM if name in _LARGE_OBS else None),
                 at_most(views.get(OURS), _TRAJECTORY_AIM_NS),
                 number(views.get(IMITATION)),
-                *(number(figures.get(who)) for figures in (both, popped) for who in (OURS, IMITATION)),
-                number(copied.get(OURS)),
+                *(number(each.get(contender)) for each in (both, popped) for contender in who),
             )
         )
+    methods = (_TRAJECTORIES, f"step + {_TRANSITIONS}", _TRANSITIONS)
     columns = (
         "",
         f"step + pop_transitions, {IMITATION} / {OURS}",
-        "pop_transitions / plain copy",
-        f"pop_trajectories {OURS} ns",
-        f"{IMITATION} ns",
-        f"step + pop_transitions {OURS} ns",
-        f"{IMITATION} ns",
-        f"pop_transitions {OURS} ns",
-        f"{IMITATION} ns",
-        "plain copy ns",
+        *(f"{method}, {contender} ns" for method in methods for contender in who),
     )
-    note = (
-        "Everything that was recorded taken out at once (the aim in brackets), nanoseconds a transition. The plain "
-        "copy is `np.copyto` of the popped `obs` and `next_obs` into new memory."
-    )
+    note = "All that was recorded, taken out at once (the aim in brackets); nanoseconds a transition."
     return Table("Getting the data out", columns, rows, note)
 
 
-Run = Callable[[Bare], Phases]
+def _measured(name: str, runs: int, run: Callable[[Bare], Phases]) -> Figures:
+    script = write_script(WORKLOADS[name])
 
+    def once(kind: type[Bare]) -> Callable[[], Phases]:
+        return lambda: run(kind(script))
 
-def _each(kinds: Mapping[str, type[Bare]], script: Script, run: Run) -> dict[str, Callable[[], Phases]]:
-    def opened(kind: type[Bare]) -> Callable[[], Phases]:
-        def once() -> Phases:
-            contender = kind(script)
-            contender.reset()
-            return run(contender)
-
-        return once
-
-    return {name: opened(kind) for name, kind in kinds.items()}
-
-
-def _without_bare() -> dict[str, type[Bare]]:
-    return {name: kind for name, kind in wrappers().items() if name != BARE}
+    with ignored_by_gc():
+        best = fastest({contender: once(kind) for contender, kind in recorders().items()}, runs)
+    phases = {phase for seconds in best.values() for phase in seconds}
+    return {
+        phase: {who: seconds[phase] / script.transitions * 1e9 for who, seconds in best.items() if phase in seconds}
+        for phase in phases
+    }
 
 
 def _record(contender: Bare) -> Phases:
     watch = Stopwatch()
+    contender.reset()
     with watch.phase(_RECORD):
         contender.record()
     return watch.phases
 
 
-def _record_and_pop_transitions(contender: Any) -> Phases:
+def _record_and_pop(contender: Bare) -> Phases:
     watch = Stopwatch()
+    contender.reset()
     with watch.phase(_RECORD):
         contender.record()
-    if contender.name == BARE:
+    if not isinstance(contender, Wrapper):
         return watch.phases
     with watch.phase(_TRANSITIONS):
         transitions = contender.pop_transitions()
-    with watch.phase(_COPY):
-        copies = [_copy(obs) for obs in (transitions.obs, transitions.next_obs)]
     _check_length(contender, len(transitions))
-    del copies
-    return watch.phases
-
-
-def _record_and_pop_trajectories(contender: Any) -> Phases:
-    watch = Stopwatch()
-    with watch.phase(_RECORD):
-        contender.record()
+    del transitions
+    contender.record()
     with watch.phase(_TRAJECTORIES):
         trajectories, _ = contender.pop_trajectories()
     _check_length(contender, sum(map(len, trajectories)))
+    del trajectories
     return watch.phases
-
-
-def _copy(obs: Any) -> Any:
-    if not isinstance(obs, np.ndarray):
-        return {key: _copy(part) for key, part in obs.items()}
-    destination = np.empty(obs.shape, obs.dtype)
-    np.copyto(destination, obs)
-    return destination
 
 
 def _check_length(contender: Bare, length: int) -> None:
@@ -182,9 +140,9 @@ def _check_length(contender: Bare, length: int) -> None:
         raise RuntimeError(f"{contender.name}: expected {expected} transitions, got {length}")
 
 
-def _added_ns(best: Mapping[str, Phases], script: Script) -> dict[str, float]:
-    bare = best[BARE][_RECORD]
-    return {name: (phases[_RECORD] - bare) / script.transitions * 1e9 for name, phases in best.items() if name != BARE}
+def _added(figures: Figures) -> dict[str, float]:
+    bare = figures[_RECORD][BARE]
+    return {who: figure - bare for who, figure in figures[_RECORD].items() if who != BARE}
 
 
 def _ratio(figures: Mapping[str, float], other: str) -> float | None:

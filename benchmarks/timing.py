@@ -6,7 +6,9 @@ anything, so on a quiet machine this is the wall time; on a busy one it leaves o
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +38,7 @@ def fastest(contenders: Mapping[str, Callable[[], Phases]], runs: int) -> dict[s
     """Run the contenders in turns.
 
     Each round starts with another contender, so that no one always comes after the same other. One round ahead is not
-    counted: it touches memory and loads modules.
+    counted: it loads modules.
 
     Args:
         contenders: For each name a function that does one run and returns the seconds of its phases.
@@ -60,12 +62,30 @@ def fastest(contenders: Mapping[str, Callable[[], Phases]], runs: int) -> dict[s
     return {name: best[name] for name in names}
 
 
-def touch_memory(size_bytes: int) -> None:
-    """Make the machine back this much memory with pages.
+def keep_memory(size_bytes: int) -> None:
+    """Take memory from the system now, and give none back.
 
-    A virtual machine's memory costs far more on its very first use than ever after, and whoever came first would pay.
+    The system clears memory page by page on first use, which costs more than the copy that follows, and a virtual
+    machine's host costs much more again. Whether a contender pays for that would depend on who ran before it.
+
+    Args:
+        size_bytes: Memory to take; what is needed beyond that is kept, too.
     """
+    if platform.libc_ver()[0] == "glibc":
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_M_MMAP_MAX, 0)
+        allocator.mallopt(_M_TRIM_THRESHOLD, -1)
+    touch_memory(size_bytes)
+
+
+def touch_memory(size_bytes: int) -> None:
+    """Have a virtual machine's host back this much memory; it takes that back when it has not been used for a while."""
     np.ones(size_bytes, np.uint8)
+
+
+# From malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
 
 
 @contextmanager

@@ -48,10 +48,10 @@ _TORQUES = spaces.Box(-1.0, 1.0, (17,), np.float32)
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("cp8", 8, _CARTPOLE, spaces.Discrete(2), 200, 10_000),
-        Workload("cp64", 64, _CARTPOLE, spaces.Discrete(2), 200, 1_600),
-        Workload("cp1024", 1024, _CARTPOLE, spaces.Discrete(2), 200, 400),
-        Workload("mj64", 64, _MUJOCO, _TORQUES, 1000, 2_000),
+        Workload("cp8", 8, _CARTPOLE, spaces.Discrete(2), 200, 5_000),
+        Workload("cp64", 64, _CARTPOLE, spaces.Discrete(2), 200, 1_000),
+        Workload("cp1024", 1024, _CARTPOLE, spaces.Discrete(2), 200, 300),
+        Workload("mj64", 64, _MUJOCO, _TORQUES, 1000, 1_000),
         Workload("at8", 8, _ATARI, spaces.Discrete(6), 500, 1_000),
         Workload("at64", 64, _ATARI, spaces.Discrete(6), 500, 500),
         Workload("dict8", 8, _CAMERA, _TORQUES, 500, 1_000),
