@@ -474,6 +474,12 @@ class TestFromArrays:
         with pytest.raises(error, match=message):
             Trajectory.from_arrays(**{"obs": np.zeros((5, 2)), "acts": np.zeros(4), **changes})
 
+    @pytest.mark.parametrize("flag", [True, np.True_, 1])
+    def test_flags_become_plain_ones(self, flag: Any) -> None:
+        made = Trajectory.from_arrays(np.zeros(3), np.zeros(2), truncated=flag)
+        assert (made.terminal, made.terminated, made.truncated) == (True, False, True)
+        assert {type(made.terminal), type(made.terminated), type(made.truncated)} == {bool}
+
     def test_nothing_to_drop(self) -> None:
         """One setting does for data of which only a part lacks the last observations."""
         made = Trajectory.from_arrays(np.zeros(3), np.zeros(2), terminated=True, drop_last=True)

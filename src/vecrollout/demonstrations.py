@@ -50,7 +50,8 @@ def one_episode(
             raise ShapeError(f"acts: expected at least 2 steps, as drop_last=True leaves one out, got {steps}")
         fields = {name: batch if name == "obs" or batch is None else batch[:-1] for name, batch in fields.items()}
         terminated = truncated = False
-    ending = {"terminal": terminated or truncated, "terminated": terminated, "truncated": truncated}
+    terminal = bool(terminated) or bool(truncated)
+    ending = {"terminal": terminal, "terminated": terminated, "truncated": truncated}
     return {**{name: None if batch is None else read_only(batch) for name, batch in fields.items()}, **ending}
 
 
