@@ -90,17 +90,15 @@ class Arena:
         for column, leaf in zip(columns, leaves, strict=True):
             column.spec.check(leaf, (len(rows), *column.spec.shape))
 
-    def fit_obs(self, obs: Tree, is_fixed: bool) -> list[Array]:
-        """Leaves of first observations; unless the kind of data is fixed, another one is taken on."""
+    def fit_obs(self, obs: Tree, rows: Array, is_fixed: bool) -> list[Array]:
+        """Leaves of first observations for these rows; unless the kind of data is fixed, another one is taken on."""
         if is_fixed:
             leaves = self.obs_leaves(obs)
-            self.check(self.obs_columns, leaves, self.row)
+            self.check(self.obs_columns, leaves, rows)
             return leaves
-        structure, leaves, specs = self._kind_of("obs", obs, self.num_envs)
+        structure, leaves, specs = self._kind_of("obs", obs, len(rows))
         if structure != self.layout.obs or specs != self.specs[: self.layout.obs_width]:
             self.adopt(self.layout._replace(obs=structure, obs_width=len(specs), acts=None, act_width=0), specs)
-            # A reset goes on to the next row, which is to be the first.
-            self.row = self.row - 1
         return leaves
 
     def fit_acts(self, acts: Tree, rows: Array, is_fixed: bool) -> list[Array]:

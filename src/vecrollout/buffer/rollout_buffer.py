@@ -14,7 +14,7 @@ from vecrollout.buffer.blocks import Column
 from vecrollout.buffer.gather import to_trajectory, to_transitions
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
-from vecrollout.buffer.state import dump, restore
+from vecrollout.buffer.state import Snapshot, dump, restore
 from vecrollout.errors import (
     BufferFullError,
     EmptyBufferError,
@@ -96,13 +96,14 @@ class RolloutBuffer:
         self._drops_running = early_reset == "drop"
 
         self._ready = False  # whether a step may follow: reset, and no failure since
+        self._failed = False  # whether a step failed since all environments were reset last
         self._pending = False  # whether actions were taken that no step has answered yet
         self._room = 0  # steps that surely fit before `_make_room` has to look again
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
         self._open = [OpenRun(env) for env in range(num_envs)]
-        self.waiting: set[int] = set()  # environments whose episode has ended and no other begun
+        self.waiting = set(range(num_envs))  # environments whose episode has ended, or that have not begun any
         self._next_id = 0
         self._finished: deque[Run] = deque()
         self._finished_steps = 0  # sum of their steps
@@ -177,11 +178,12 @@ class RolloutBuffer:
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
-        was_ready, self._ready, self._pending = self._ready, False, False
+        self._ready = False
+        self._pending = self._pending and mask is not None
         arena = self._arena
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._close_running(envs, "reset_early", is_dropped=self._drops_running)
-        leaves = arena.fit_obs(obs, is_fixed=self.held > 0 or mask is not None)
+        leaves = self._fit_obs(obs, arena.row)
         if arena.free_rows() < 1:
             self._roll()
         following = arena.row.copy()
@@ -193,7 +195,15 @@ class RolloutBuffer:
             info = dict(infos[env]) if len(infos) else None
             self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
         self._room = 0
-        self._ready = mask is None or was_ready
+        self._failed = self._failed and mask is not None
+        self._ready = not self._failed
+
+    def await_episodes(self) -> None:
+        """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
+        self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
+        self.waiting = set(range(self.num_envs))
+        self._failed = False
+        self._ready = self._pending = True
 
     def act(self, acts: Tree, envs: Array | None = None) -> None:
         """Keep the actions that are about to be taken.
@@ -224,7 +234,8 @@ class RolloutBuffer:
         self._pending = False
 
     def abort(self) -> None:
-        """The step failed: forget it. What was recorded before stays; stepping goes on after a reset."""
+        """The step failed: forget it. What was recorded before stays; stepping goes on after a reset of all."""
+        self._failed = self._failed or self._ready
         self._ready = self._pending = False
 
     def step(
@@ -256,6 +267,8 @@ class RolloutBuffer:
         """
         self.check_step()
         arena = self._arena
+        if not arena.obs_columns:
+            self._fit_obs(obs, arena.row if envs is None else arena.row[envs])
         rows = arena.row if envs is None else arena.row[envs]
         column = arena.rew_column
         if type(rews) is not np.ndarray or column is None or not column.write(rows, rews):
@@ -349,7 +362,7 @@ class RolloutBuffer:
         Raises:
             StateError: If an info holds something that is neither plain data nor an array.
         """
-        return dump(self)
+        return dump(self._snapshot())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in the place of everything held and counted.
@@ -357,17 +370,36 @@ class RolloutBuffer:
         Raises:
             StateError: If the state does not fit this buffer, which then stays as it is.
         """
-        restore(self, state)
-
-    def _adopt(
-        self, finished: list[Run], open_runs: list[OpenRun], waiting: set[int], next_id: int, ready: bool
-    ) -> None:
-        """Hold these runs; the arena has the current observations."""
-        self._finished = deque(finished)
-        self._finished_steps = sum(run.steps for run in finished)
-        self._open, self.waiting = open_runs, waiting
+        snapshot = restore(state, self.num_envs, self._keeps_infos)
+        arena = self._arena
+        if snapshot.specs:
+            arena.adopt(snapshot.layout, snapshot.specs)
+            for column, leaf in zip(arena.obs_columns, snapshot.current, strict=True):
+                column.write(arena.row, leaf)
+        for name, count in snapshot.counters.items():
+            setattr(self, name, count)
+        self._finished = deque(snapshot.finished)
+        self._finished_steps = sum(run.steps for run in snapshot.finished)
+        self._open = [OpenRun.of(run) for run in snapshot.running]
+        self.waiting = set(snapshot.waiting)
         self._begin_pieces()
-        self._next_id, self._ready, self._pending, self._room = next_id, ready, False, 0
+        self._next_id = snapshot.next_id
+        self._ready, self._failed, self._pending, self._room = snapshot.is_ready, False, False, 0
+
+    def _snapshot(self) -> Snapshot:
+        arena = self._arena
+        rows = arena.row.tolist()
+        return Snapshot(
+            counters={name: getattr(self, name) for name in ("stepped", "popped", "sunk", "dropped")},
+            next_id=self._next_id,
+            is_ready=self._ready,
+            waiting=sorted(self.waiting),
+            layout=arena.layout,
+            specs=arena.specs,
+            finished=list(self._finished),
+            running=[run.close(row, arena.block, None) for run, row in zip(self._open, rows, strict=True)],
+            current=[column.rows[arena.row] for column in arena.obs_columns],
+        )
 
     # Runs
 
@@ -449,6 +481,15 @@ class RolloutBuffer:
             else:
                 self._begin_episode(env, row, None, reset_info)
         self._drain()
+
+    def _fit_obs(self, obs: Tree, rows: Array) -> list[Array]:
+        """Leaves of first observations, in a block that takes them."""
+        arena = self._arena
+        block = arena.block
+        leaves = arena.fit_obs(obs, rows, is_fixed=self.held > 0)
+        if arena.block is not block:
+            self._begin_pieces()
+        return leaves
 
     def _final_leaves(self, ending: Ending) -> list[Array]:
         """Leaves of an episode's last observation.

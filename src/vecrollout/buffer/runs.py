@@ -64,6 +64,14 @@ class OpenRun:
         self.pieces: list[Piece]
         self.begin_episode(0, 0, None, None)
 
+    @classmethod
+    def of(cls, run: Run) -> OpenRun:
+        """A run that goes on, as yet without a piece in the current block."""
+        reopened = cls(run.env)
+        reopened.begin_episode(0, run.id, run.seed, run.reset_info)
+        reopened.start_step, reopened.pieces, reopened.piece_steps = run.start_step, run.pieces, run.steps
+        return reopened
+
     def begin_episode(self, row: int, id_: int, seed: int | None, reset_info: Info | None) -> None:
         """An episode begins; its first observation is in this row."""
         self.id = id_

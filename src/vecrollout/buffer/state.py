@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,60 +18,72 @@ from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
 from vecrollout.buffer.gather import joined
-from vecrollout.buffer.runs import OpenRun, Run
+from vecrollout.buffer.runs import Run
 from vecrollout.errors import StateError
 from vecrollout.structures import Structure
 from vecrollout.trees import DictObs, TupleObs
 
-if TYPE_CHECKING:
-    from vecrollout.buffer.rollout_buffer import RolloutBuffer
-
 _VERSION = 1
-_COUNTERS = ("stepped", "popped", "sunk", "dropped")
 
 
-def dump(buffer: RolloutBuffer) -> dict[str, Array]:
-    """Everything that the buffer holds and counts; the buffer stays as it is.
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that a buffer holds and counts."""
+
+    counters: dict[str, int]
+    next_id: int
+    is_ready: bool
+    waiting: list[int]
+    """Environments whose episode is over."""
+    layout: Layout
+    specs: list[ColumnSpec]
+    finished: list[Run]
+    running: list[Run]
+    """One an environment, some without steps."""
+    current: list[Array]
+    """Leaves of the current observations, shape `(E, *item)` each."""
+
+
+def dump(snapshot: Snapshot) -> dict[str, Array]:
+    """A snapshot as a flat dict of arrays.
 
     Raises:
         StateError: If an info holds something that is neither plain data nor an array.
     """
     packer = _Packer()
-    arena = buffer._arena
-    rows = arena.row.tolist()
-    running = [run.close(row, arena.block, None) for run, row in zip(buffer._open, rows, strict=True)]
-    runs = [run for run in [*buffer._finished, *running] if run.steps]
-    layout = arena.layout
+    specs, layout = snapshot.specs, snapshot.layout
+    runs = [run for run in [*snapshot.finished, *snapshot.running] if run.steps]
     meta = {
         "version": _VERSION,
-        "num_envs": buffer.num_envs,
-        "counters": {name: getattr(buffer, name) for name in _COUNTERS},
-        "next_id": buffer._next_id,
-        "ready": buffer._ready,
-        "keeps_infos": layout.keeps_infos,
-        "obs": layout.obs,
-        "acts": layout.acts,
-        "obs_width": layout.obs_width,
-        "act_width": layout.act_width,
-        "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in arena.specs],
-        "finished": [_pack_run(run, packer) for run in buffer._finished],
-        "running": [_pack_run(run, packer) for run in running],
-        "waiting": sorted(buffer.waiting),
+        "num_envs": len(snapshot.running),
+        "counters": snapshot.counters,
+        "next_id": snapshot.next_id,
+        "is_ready": snapshot.is_ready,
+        "waiting": snapshot.waiting,
+        "layout": layout,
+        "specs": [[spec.name, spec.shape, spec.dtype.str] for spec in specs],
+        "finished": [_pack_run(run, packer) for run in snapshot.finished],
+        "running": [_pack_run(run, packer) for run in snapshot.running],
     }
     state: dict[str, Array] = {}
-    for i, spec in enumerate(arena.specs):
+    for i, spec in enumerate(specs):
         extra = int(i < layout.obs_width)
         parts = [joined(run.pieces, i, extra) for run in runs] or [np.empty((0, *spec.shape), spec.dtype)]
         state[f"columns/{i}"] = packer.storable(np.concatenate(parts), spec.name)
-    for i, column in enumerate(arena.obs_columns):
-        state[f"current/{i}"] = packer.storable(column.rows[arena.row], column.spec.name)
+    for i, leaf in enumerate(snapshot.current):
+        state[f"current/{i}"] = packer.storable(leaf, specs[i].name)
     state["meta"] = np.array(json.dumps(meta))
     state.update({f"payload/{i}": array for i, array in enumerate(packer.arrays)})
     return state
 
 
-def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
-    """Put a state from `dump` in the place of what the buffer holds and counts.
+def restore(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snapshot:
+    """The snapshot that `dump` made the state from.
+
+    Args:
+        state: The state.
+        num_envs: Number of environments of the buffer that takes it.
+        keeps_infos: Whether that buffer keeps infos.
 
     Raises:
         StateError: If the state is none, of another version, or of a recorder with other environments or infos.
@@ -78,60 +91,44 @@ def restore(buffer: RolloutBuffer, state: Mapping[str, Any]) -> None:
     if "meta" not in state:
         raise StateError("state: expected what state_dict() returned, with an entry 'meta', got none")
     meta = json.loads(str(np.asarray(state["meta"])[()]))
-    expected = {"version": _VERSION, "num_envs": buffer.num_envs, "keeps_infos": buffer._arena.layout.keeps_infos}
-    for name, value in expected.items():
-        if meta.get(name) != value:
-            raise StateError(f"state: expected {name} {value} as this recorder has, got {meta.get(name)}")
+    if meta.get("version") != _VERSION:
+        raise StateError(f"state: expected version {_VERSION}, got {meta.get('version')}")
+    obs, acts, obs_width, act_width, kept_infos = meta["layout"]
+    for name, expected, got in (("num_envs", num_envs, meta["num_envs"]), ("keeps_infos", keeps_infos, kept_infos)):
+        if got != expected:
+            raise StateError(f"state: expected {name} {expected} as this recorder has, got {got}")
+    specs = [ColumnSpec(name, tuple(shape), np.dtype(dtype)) for name, shape, dtype in meta["specs"]]
 
     def unpack(packed: Any) -> Any:
         return _unpack(packed, lambda i: np.asarray(state[f"payload/{i}"]))
 
-    specs = [ColumnSpec(name, tuple(shape), np.dtype(dtype)) for name, shape, dtype in meta["specs"]]
-    packed_runs = [*meta["finished"], *(run for run in meta["running"] if run["steps"])]
+    def stored(key: str, spec: ColumnSpec) -> Array:
+        array = np.asarray(state[key])
+        return cast("Array", unpack(json.loads(str(array[()])))) if spec.dtype.hasobject else array
+
+    packed_runs = [*meta["finished"], *meta["running"]]
     # All runs come to lie in one block of one row of environments, each with its last observation behind it.
-    block = Block(1, sum(run["steps"] + 1 for run in packed_runs), specs)
+    block = Block(1, sum(run["steps"] + 1 for run in packed_runs if run["steps"]), specs)
     for i, column in enumerate(block.columns):
-        stored = np.asarray(state[f"columns/{i}"])
-        rows = unpack(json.loads(str(stored[()]))) if column.dtype.hasobject else stored
-        extra = int(i < meta["obs_width"])
+        values = stored(f"columns/{i}", column.spec)
         row = at = 0
         for run in packed_runs:
-            count = run["steps"] + extra
-            column.rows[row : row + count] = rows[at : at + count]
-            row += run["steps"] + 1
-            at += count
-    runs: list[Run] = []
-    row = 0
-    for packed in meta["finished"] + meta["running"]:
-        pieces = [Piece(block, row, packed["steps"])] if packed["steps"] else []
-        infos = unpack(packed["pieces"])
-        runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
-        if pieces:
-            block.infos.append(np.arange(row, row + packed["steps"]), tuple(infos or [{}] * packed["steps"]))
-            row += packed["steps"] + 1
-    current = [np.asarray(state[f"current/{i}"]) for i in range(meta["obs_width"])]
-    current = [
-        unpack(json.loads(str(leaf[()]))) if spec.dtype.hasobject else leaf
-        for spec, leaf in zip(specs, current, strict=False)
-    ]
-
-    for name in _COUNTERS:
-        setattr(buffer, name, meta["counters"][name])
-    arena = buffer._arena
-    if specs:
-        layout = Layout(
-            obs=_structure(meta["obs"]),
-            acts=_structure(meta["acts"]),
-            obs_width=meta["obs_width"],
-            act_width=meta["act_width"],
-            keeps_infos=meta["keeps_infos"],
-        )
-        arena.adopt(layout, specs)
-        for column, leaf in zip(arena.obs_columns, current, strict=True):
-            column.write(arena.row, leaf)
-    finished = len(meta["finished"])
-    open_runs = [_reopened(run) for run in runs[finished:]]
-    buffer._adopt(runs[:finished], open_runs, set(meta["waiting"]), meta["next_id"], meta["ready"])
+            if run["steps"]:
+                count = run["steps"] + int(i < obs_width)
+                column.rows[row : row + count] = values[at : at + count]
+                row, at = row + run["steps"] + 1, at + count
+    runs = _unpack_runs(packed_runs, block, unpack)
+    return Snapshot(
+        counters=meta["counters"],
+        next_id=meta["next_id"],
+        is_ready=meta["is_ready"],
+        waiting=meta["waiting"],
+        layout=Layout(_structure(obs), _structure(acts), obs_width, act_width, kept_infos),
+        specs=specs,
+        finished=runs[: len(meta["finished"])],
+        running=runs[len(meta["finished"]) :],
+        current=[stored(f"current/{i}", spec) for i, spec in enumerate(specs[:obs_width])],
+    )
 
 
 def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
@@ -143,12 +140,18 @@ def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
     }
 
 
-def _reopened(run: Run) -> OpenRun:
-    """The running fragment again, as yet without a piece in the current block."""
-    reopened = OpenRun(run.env)
-    reopened.begin_episode(0, run.id, run.seed, run.reset_info)
-    reopened.start_step, reopened.pieces, reopened.piece_steps = run.start_step, run.pieces, run.steps
-    return reopened
+def _unpack_runs(packed_runs: list[dict[str, Any]], block: Block, unpack: Callable[[Any], Any]) -> list[Run]:
+    runs: list[Run] = []
+    row = 0
+    for packed in packed_runs:
+        steps = packed["steps"]
+        pieces = [Piece(block, row, steps)] if steps else []
+        infos = unpack(packed["pieces"])
+        if steps:
+            block.infos.append(np.arange(row, row + steps), tuple(infos or [{}] * steps))
+            row += steps + 1
+        runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
+    return runs
 
 
 def _structure(packed: Any) -> Structure:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
 from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
@@ -23,24 +23,27 @@ from vecrollout.recording.final_obs import (
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink
 
-# Gymnasium 0.29 has another base class of wrappers.
-_VectorWrapper: Any = getattr(gym.vector, "VectorWrapper", None) or gym.vector.VectorEnvWrapper  # type: ignore[attr-defined]
+if TYPE_CHECKING or hasattr(gym.vector, "VectorWrapper"):
+    _VectorWrapper = gym.vector.VectorWrapper
+else:  # Gymnasium 0.29
+    _VectorWrapper = gym.vector.VectorEnvWrapper
 
 
 class VectorBufferingWrapper(Recorder, _VectorWrapper):
     """Records every step of a Gymnasium `VectorEnv` until it is popped.
 
-    What `reset` and `step` return is the wrapped environment's own, unchanged; what is recorded is a copy. Each autoreset
-    rule is followed: with next-step autoreset, the step in which an environment is reset is no transition; with
-    same-step autoreset, the true last observation is taken from the infos; without autoreset, an episode is over until
-    `reset` is called, with `options={"reset_mask": mask}` for some of the environments.
+    What `reset` and `step` return is the wrapped environment's own, unchanged; what is recorded is a copy. Each
+    autoreset rule is followed: with next-step autoreset, the step in which an environment is reset is no transition;
+    with same-step autoreset, the true last observation is taken from the infos; without autoreset, an episode is over
+    until `reset` is called, with `options={"reset_mask": mask}` for some of the environments. An asynchronous EnvPool,
+    which steps some of its environments at a time, is recorded through `async_reset`, `send` and `recv`.
 
     Args:
         env: The environment to wrap, E environments in all.
         error_on_premature_reset: Whether `reset` in the middle of an episode is refused while transitions are held.
         autoreset_mode: The rule by which the environment resets its sub-environments: `"next_step"`, `"same_step"` or
-            `"disabled"`, or Gymnasium's `AutoresetMode`. None: as `env.metadata["autoreset_mode"]` says; for Gymnasium's
-            own `SyncVectorEnv` and `AsyncVectorEnv` of versions that do not say it, the rule of that version.
+            `"disabled"`, or Gymnasium's `AutoresetMode`. None: as `env.metadata["autoreset_mode"]` says; for
+            Gymnasium's own `SyncVectorEnv` and `AsyncVectorEnv` of versions that do not say it, that version's rule.
         missing_final_obs: What to do where a same-step environment does not give an episode's last observation:
             `"raise"`; `"drop"` the last transition, and count it as dropped; or `"mark"` it by
             `info["final_obs_missing"]` and repeat the observation before it.
@@ -83,6 +86,8 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
         super().__init__(env)
+        self.env: Any
+        _forward_attributes(self, env)
         if missing_final_obs not in ("raise", "drop", "mark"):
             raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {missing_final_obs!r}')
         self.error_on_premature_reset = error_on_premature_reset
@@ -113,8 +118,8 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             The wrapped environment's observations and infos.
 
         Raises:
-            PrematureResetError: If transitions are held, `error_on_premature_reset` is True, and the reset is not one of
-                finished environments by a mask. Nothing was reset.
+            PrematureResetError: If transitions are held, `error_on_premature_reset` is True, and the reset is not one
+                of finished environments by a mask. Nothing was reset.
             ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
         """
         # The environment takes the mask out of the caller's dict.
@@ -146,48 +151,122 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             ShapeError, DtypeError, StructureError: If something is not like what was recorded before.
         """
         self._buffer.act(self._actions.leaves(actions))
+        return self._recorded(lambda: self.env.step(actions))
+
+    def step_async(self, actions: Any) -> None:
+        """The first half of `step`, for environments that have it (Gymnasium 0.29, `AsyncVectorEnv`)."""
+        self._buffer.act(self._actions.leaves(actions))
         try:
-            returned = self.env.step(actions)
-            self._record(*returned)
+            self.env.step_async(actions)
         except BaseException:
-            self._buffer.abort()
+            self._buffer.withdraw()
             raise
-        return returned  # type: ignore[no-any-return]
+
+    def step_wait(self, **kwargs: Any) -> tuple[Any, Any, Any, Any, Info]:
+        """The second half of `step`; the errors of `step` apply."""
+        return self._recorded(lambda: self.env.step_wait(**kwargs))
+
+    def async_reset(self) -> None:
+        """Begin to reset all environments of an EnvPool; `recv` brings their first observations.
+
+        Raises:
+            PrematureResetError: If transitions are held and `error_on_premature_reset` is True. Nothing was reset.
+
+        Source:
+            EnvPool 1.2: `async_reset`, `send`, `recv`, and `info["env_id"]`.
+        """
+        if self.error_on_premature_reset:
+            self._buffer.check_reset()
+        self.env.async_reset()
+        self._buffer.await_episodes()
+
+    def send(self, actions: Any, env_id: Array) -> None:
+        """Let some environments of an EnvPool take actions.
+
+        Args:
+            actions: Actions, one for each of `env_id`.
+            env_id: Which environments, shape `(n,)`, int: those that the last `recv` brought.
+
+        Raises:
+            ProtocolError: If there was no `async_reset`, or a step failed since.
+            BufferFullError: If a step would hold more than `max_transitions`. The environments were not stepped.
+            ShapeError, DtypeError, StructureError: If the actions are not like those held.
+        """
+        self._buffer.act(self._actions.leaves(actions), np.asarray(env_id))
+        self.env.send(actions, env_id)
+
+    def recv(self) -> tuple[Any, Any, Any, Any, Info]:
+        """Wait for some environments of an EnvPool, and record what they did.
+
+        Returns:
+            The wrapped environment's observations, rewards, terminations, truncations and infos of those environments;
+            `infos["env_id"]`, shape `(n,)`, says which.
+
+        Raises:
+            ProtocolError: If nothing was sent.
+            ShapeError, DtypeError, StructureError: If something is not like what was recorded before.
+        """
+        return self._recorded(self.env.recv, are_some=True)
 
     def close(self, **kwargs: Any) -> None:
         """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
         self._buffer.close()
         self.env.close(**kwargs)
 
-    def _record(self, obs: Any, rews: Any, terminated: Any, truncated: Any, infos: Info) -> None:
+    def _recorded(self, step: Callable[[], Any], are_some: bool = False) -> tuple[Any, Any, Any, Any, Info]:
+        try:
+            returned = step()
+            self._record(*returned, np.asarray(returned[-1]["env_id"]) if are_some else None)
+        except BaseException:
+            self._buffer.abort()
+            raise
+        return returned  # type: ignore[no-any-return]
+
+    def _record(self, obs: Any, rews: Any, terminated: Any, truncated: Any, infos: Info, envs: Array | None) -> None:
         buffer, mode = self._buffer, self.autoreset
-        num_envs = buffer.num_envs
         own = without_finals(infos) if mode is Autoreset.SAME_STEP else infos
-        kept = BatchedInfos(own if buffer.keeps_infos else {}, num_envs, buffer.info_keys)
+        kept = BatchedInfos(own if buffer.keeps_infos else {}, len(rews), buffer.info_keys)
         restarts: Sequence[Restart] = ()
         if buffer.waiting and mode is Autoreset.NEXT_STEP:
-            whole = BatchedInfos(own, num_envs)
-            restarts = [Restart(env, whole[env]) for env in sorted(buffer.waiting)]
+            whole = BatchedInfos(own, len(rews))
+            restarts = [Restart(at, whole[at]) for at in self._waiting_at(envs)]
         endings: Sequence[Ending] = ()
         dones = np.logical_or(terminated, truncated)
         # A search in bytes costs a fraction of `dones.any()`.
         if 1 in dones.tobytes():
-            ended = [env for env in np.flatnonzero(dones).tolist() if env not in buffer.waiting]
-            endings = [self._ending(env, bool(terminated[env]), bool(truncated[env]), infos, own) for env in ended]
-        buffer.step(self._observations.leaves(obs), rews, kept, endings, restarts)
+            skipped = set(self._waiting_at(envs))
+            ended = [at for at in np.flatnonzero(dones).tolist() if at not in skipped]
+            endings = [self._ending(at, bool(terminated[at]), bool(truncated[at]), infos, own, envs) for at in ended]
+        buffer.step(self._observations.leaves(obs), rews, kept, endings, restarts, envs)
 
-    def _ending(self, env: int, terminated: bool, truncated: bool, infos: Info, own: Info) -> Ending:
+    def _waiting_at(self, envs: Array | None) -> list[int]:
+        """Where in the step's arrays environments stand whose episode is over."""
+        waiting = self._buffer.waiting
+        if envs is None or not waiting:
+            return sorted(waiting)
+        return [at for at, env in enumerate(envs.tolist()) if env in waiting]
+
+    def _ending(self, at: int, terminated: bool, truncated: bool, infos: Info, own: Info, envs: Array | None) -> Ending:
         if self.autoreset is not Autoreset.SAME_STEP:
-            return Ending(env, terminated, truncated, None)
-        buffer = self._buffer
-        info = final_info_of(infos, env, buffer.num_envs)
-        reset_info = BatchedInfos(own, buffer.num_envs)[env]
-        final_obs = final_obs_of(infos, env, self._final_obs_fn)
+            return Ending(at, terminated, truncated, None)
+        count = self._buffer.num_envs if envs is None else len(envs)
+        env = at if envs is None else int(envs[at])
+        info = final_info_of(infos, at, count)
+        reset_info = BatchedInfos(own, count)[at]
+        final_obs = final_obs_of(infos, at, self._final_obs_fn)
         if final_obs is not None:
             final_obs = self._observations.item(final_obs)
         elif self._missing_final_obs == "raise":
-            raise missing_final_obs(env, buffer.episode_steps(env))
+            raise missing_final_obs(env, self._buffer.episode_steps(env))
         elif self._missing_final_obs == "mark":
-            final_obs = buffer.current_obs(env)
+            final_obs = self._buffer.current_obs(env)
             info["final_obs_missing"] = True
-        return Ending(env, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+        return Ending(at, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+
+
+def _forward_attributes(wrapper: Any, env: Any) -> None:
+    """Gymnasium 0.29's base class asks the wrapped environment for every attribute, with a warning each time."""
+    if not hasattr(gym.vector, "VectorWrapper"):
+        names = ("num_envs", "observation_space", "action_space", "single_observation_space", "single_action_space")
+        for name in names:
+            setattr(wrapper, name, getattr(env, name))
