@@ -17,6 +17,8 @@ from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink
 from vecrollout.trees import unwrap
 
+_BOOL = np.dtype(bool)
+
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
     """Records every step of a Stable-Baselines3 `VecEnv` until it is popped.
@@ -145,12 +147,16 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         try:
             returned = self.venv.step_wait()
             obs, rews, dones, infos = returned
+            if type(dones) is not np.ndarray or dones.dtype is not _BOOL:
+                dones = np.asarray(dones).astype(_BOOL)
             # A search in bytes costs a fraction of `dones.any()`.
             endings = self._endings(obs, dones, infos) if 1 in dones.tobytes() else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
             self._buffer.abort()
             raise
+        for ending in endings:
+            self._reuse.look(ending.at, obs, ending.final_obs)
         return returned
 
     def close(self) -> None:
@@ -181,7 +187,6 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             truncated = bool(info.get("TimeLimit.truncated", False))
             reset_info = dict(reset_infos[env]) if reset_infos else None
             endings.append(Ending(env, not truncated, truncated, final_obs, info, reset_info))
-            self._reuse.look(env, obs, final_obs)
         return endings
 
 
@@ -215,7 +220,7 @@ class _ReuseDetector:
                 f"environment {env}: the last observation of its episode is the next episode's first one, in the same "
                 "memory: the environment reuses its observation array, and the reset overwrote the true last "
                 "observation. Wrap it in vecrollout.CopyingWrapper inside the vector environment",
-                stacklevel=5,
+                stacklevel=4,
             )
         if not self._looks_left:
             self._kept.clear()

@@ -33,7 +33,7 @@ class CopyingWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Reset the environment; observation and info are copies."""
-        return copy.deepcopy(self.env.reset(seed=seed, options=options))
+        return copy.deepcopy(self.env.reset(seed=seed, **_given(options)))
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, Info]:
         """Step the environment; observation and info are copies."""
@@ -65,9 +65,7 @@ class RolloutInfoWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Reset the environment; the record of an episode that did not end is dropped."""
-        # Old environments take no options; those that are not given are not passed on.
-        given = {} if options is None else {"options": options}
-        obs, info = self.env.reset(seed=seed, **given)
+        obs, info = self.env.reset(seed=seed, **_given(options))
         self._obs = [] if self._is_outer else [copy.deepcopy(obs)]
         self._rews = []
         return obs, info
@@ -116,6 +114,11 @@ def unwrap_traj(traj: TrajectoryWithRew) -> TrajectoryWithRew:
             "RolloutInfoWrapper, and unwrap whole episodes only"
         )
     return dataclasses.replace(traj, obs=record["obs"], rews=record["rews"])
+
+
+def _given(options: dict[str, Any] | None) -> dict[str, Any]:
+    # Not every environment takes options; those that are not given are not passed on.
+    return {} if options is None else {"options": options}
 
 
 def _wraps(env: gym.Env[Any, Any], kind: type[gym.Wrapper[Any, Any, Any, Any]]) -> bool:
