@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from vecrollout.recording.policy import policy_to_callable
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.recording.sb3 import BufferingWrapper
-    from vecrollout.recording.single import CopyingWrapper, RolloutInfoWrapper, unwrap_traj
+    from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
     from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
+    from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.stats import discounted_sum, rollout_stats
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BufferingEnvWrapper",
     "BufferingWrapper",
     "CopyingWrapper",
     "DictObs",
@@ -34,6 +36,7 @@ __all__ = [
     "TransitionsMinimal",
     "TransitionsWithRew",
     "TupleObs",
+    "VectorBufferingWrapper",
     "collate_transitions",
     "discounted_sum",
     "errors",
@@ -53,9 +56,11 @@ __all__ = [
 
 # Names whose modules load Stable-Baselines3 (and with it torch) or Gymnasium: loaded when they are first asked for.
 _LATE = {
+    "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.single",
     "RolloutInfoWrapper": "vecrollout.recording.single",
+    "VectorBufferingWrapper": "vecrollout.recording.vector",
     "discounted_sum": "vecrollout.stats",
     "generate_trajectories": "vecrollout.recording.rollout",
     "generate_transitions": "vecrollout.recording.rollout",

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from vecrollout.structures import flatten, structure_of, unflatten
+from vecrollout.trees import unwrap
+
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
@@ -35,6 +38,12 @@ class Batching:
     def item(self, value: Any) -> Any:
         """One environment's value with arrays at all leaves."""
         return value if self._is_plain else _item_with_arrays(self._space, value)
+
+    def of_one(self, value: Any) -> Any:
+        """One environment's value as a batch of one."""
+        value = self.item(value)
+        structure = structure_of(value)
+        return unwrap(unflatten(structure, [np.asarray(leaf)[None] for leaf in flatten(value, structure)]))
 
 
 def _is_plain(space: spaces.Space[Any]) -> bool:

@@ -4,15 +4,120 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 import gymnasium as gym
+import numpy as np
 
-from vecrollout._typing import Info
+from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
-from vecrollout.trajectory import TrajectoryWithRew
+from vecrollout.recording.batching import Batching
+from vecrollout.recording.recorder import Recorder
+from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.trees import stack
+
+
+class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
+    """Records every step of a single `gymnasium.Env` until it is popped: a vector environment of one.
+
+    What `reset` and `step` return is the environment's own, unchanged; what is recorded is a copy. A `reset` after an
+    episode's end is the normal way, and never refused.
+
+    Args:
+        env: The environment to wrap.
+        error_on_premature_reset: Whether `reset` in the middle of an episode is refused while transitions are held.
+        record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
+        sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
+        max_transitions: The most transitions to hold, at least 1; None: no limit.
+        on_full: What to do when the next step would hold more: `"refuse"` it, or `"drop_oldest"` finished trajectories.
+        early_reset: What becomes of the running fragment when a reset is not refused: `"close"` makes a finished
+            trajectory of it (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts it.
+
+    Raises:
+        OptionError: If an option is not one of these.
+
+    Example:
+        >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
+        >>> obs, info = env.reset(seed=0)
+        >>> obs, rew, terminated, truncated, info = env.step(1)
+        >>> env.pop_transitions().next_obs.shape
+        (1, 4)
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        error_on_premature_reset: bool = True,
+        *,
+        record_infos: RecordInfos = "all",
+        sink: Sink | None = None,
+        max_transitions: int | None = None,
+        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        early_reset: Literal["close", "drop"] = "close",
+    ) -> None:
+        super().__init__(env)
+        self.error_on_premature_reset = error_on_premature_reset
+        self._observations = Batching(env.observation_space)
+        self._actions = Batching(env.action_space)
+        self._buffer = RolloutBuffer(
+            1,
+            record_infos=record_infos,
+            sink=sink,
+            max_transitions=max_transitions,
+            on_full=on_full,
+            early_reset=early_reset,
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
+        """Reset the environment.
+
+        Returns:
+            The environment's own observation and info.
+
+        Raises:
+            PrematureResetError: If transitions are held, `error_on_premature_reset` is True, and the episode has not
+                ended. Nothing was reset.
+            ShapeError, DtypeError, StructureError: If the observation is not like those held. These can be popped.
+        """
+        all_of_one = np.ones(1, dtype=bool)
+        if self.error_on_premature_reset:
+            self._buffer.check_reset(all_of_one)
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._buffer.reset(self._observations.of_one(obs), [seed], [info])
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, Info]:
+        """Step the environment, and record it.
+
+        A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
+
+        Returns:
+            The environment's own observation, reward, terminated, truncated and info.
+
+        Raises:
+            ProtocolError: If there was no `reset`, or a step failed since.
+            BufferFullError: If the step would hold more than `max_transitions`. The environment was not stepped.
+            ShapeError, DtypeError, StructureError: If something is not like what was recorded before.
+        """
+        self._buffer.act(self._actions.of_one(action))
+        try:
+            obs, rew, terminated, truncated, info = returned = self.env.step(action)
+            endings = (
+                [Ending(0, bool(terminated), bool(truncated), None, dict(info))] if terminated or truncated else ()
+            )
+            # A reward may be an array of shape (1,); any other size is no reward.
+            self._buffer.step(self._observations.of_one(obs), np.reshape(rew, 1), [dict(info)], endings)
+        except BaseException:
+            self._buffer.abort()
+            raise
+        return returned
+
+    def close(self) -> None:
+        """Close the environment and the running episode, which can then be popped, or goes to the sink (`"closed"`)."""
+        self._buffer.close()
+        self.env.close()
 
 
 class CopyingWrapper(gym.Wrapper[Any, Any, Any, Any]):

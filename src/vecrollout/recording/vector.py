@@ -215,8 +215,9 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
 
     def _recorded(self, step: Callable[[], Any], are_some: bool = False) -> tuple[Any, Any, Any, Any, Info]:
         try:
-            returned = step()
-            self._record(*returned, np.asarray(returned[-1]["env_id"]) if are_some else None)
+            obs, rews, terminated, truncated, infos = returned = step()
+            envs = np.asarray(infos["env_id"]) if are_some else None
+            self._record(obs, rews, terminated, truncated, infos, envs)
         except BaseException:
             self._buffer.abort()
             raise
