@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout.errors import ProtocolError
-from vecrollout.testing.spaces import NUMBERS, SPACES, element_of
+from vecrollout.testing.spaces import NUMBERS, element_of, space_of
 
 
 class EpisodeScript(NamedTuple):
@@ -67,8 +67,8 @@ class CountingEnv(gym.Env[Any, Any]):
         reuse_obs: bool = False,
         reuse_info: bool = False,
     ) -> None:
-        self.observation_space = SPACES[space] if isinstance(space, str) else space
-        self.action_space = SPACES[action_space] if isinstance(action_space, str) else action_space
+        self.observation_space = space_of(space)
+        self.action_space = space_of(action_space)
         self.episodes = tuple(EpisodeScript(*script) for script in episodes)
         self.first = first
         self.stride = stride

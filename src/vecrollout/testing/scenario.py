@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import Space
 
 from vecrollout.testing.comparison import assert_same
 from vecrollout.testing.counting import CountingEnv, EpisodeScript
-from vecrollout.testing.spaces import NUMBERS, SPACES, batch_of
+from vecrollout.testing.spaces import NUMBERS, batch_of, space_of
 from vecrollout.trajectory import EndedBy, TrajectoryWithRew
 
 DEFAULT_EPISODES = (
@@ -105,8 +106,8 @@ class Scenario:
     All of them are reset once and then stepped together, by *calls* that count from 0.
 
     Args:
-        space: Name of the observation space in `SPACES`.
-        action_space: Name of the action space in `SPACES`.
+        space: Observation space, or its name in `SPACES`.
+        action_space: Action space, or its name in `SPACES`.
         episodes: Each environment's episodes.
         resets: Calls before which all environments are reset once more.
         has_dead_calls: Whether the call after an episode's end resets the environment instead of stepping it
@@ -115,8 +116,8 @@ class Scenario:
         reuse_info: As for `CountingEnv`.
     """
 
-    space: str = "box"
-    action_space: str = "discrete"
+    space: str | Space[Any] = "box"
+    action_space: str | Space[Any] = "discrete"
     episodes: Sequence[Sequence[EpisodeScript]] = DEFAULT_EPISODES
     resets: Sequence[int] = ()
     has_dead_calls: bool = False
@@ -146,7 +147,7 @@ class Scenario:
 
     def actions(self, call: int) -> Any:
         """The actions of a call, `(E, *act_shape)`: all different, and different from those of calls nearby."""
-        return batch_of(SPACES[self.action_space], [self._action(call, env) for env in range(self.num_envs)])
+        return batch_of(space_of(self.action_space), [self._action(call, env) for env in range(self.num_envs)])
 
     def recorded(self, start: int, stop: int, *, closed: bool = False) -> list[Recorded]:
         """What has to be held after the calls `[start, stop)`, if all before them was popped.
@@ -218,8 +219,8 @@ class Scenario:
         zero = _FIRST * env + _STRIDE * episode
         numbers = np.arange(zero + start, zero + stop + 1)
         return Recorded(
-            obs=batch_of(SPACES[self.space], (numbers % NUMBERS).tolist()),
-            acts=batch_of(SPACES[self.action_space], [self._action(step.call, env) for step in run]),
+            obs=batch_of(space_of(self.space), (numbers % NUMBERS).tolist()),
+            acts=batch_of(space_of(self.action_space), [self._action(step.call, env) for step in run]),
             rews=numbers[1:].astype(np.float64) + 0.5,
             env_index=env,
             episode=episode,

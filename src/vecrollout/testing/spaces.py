@@ -15,7 +15,7 @@ SPACES: dict[str, Space[Any]] = {
     "box": spaces.Box(-np.inf, np.inf, (3,), np.float32),
     "box_scalar": spaces.Box(-np.inf, np.inf, (), np.float32),
     "box_float64": spaces.Box(-np.inf, np.inf, (2, 2), np.float64),
-    "image": spaces.Box(0, 255, (6, 5, 3), np.uint8),
+    "image": spaces.Box(0, 255, (8, 7, 3), np.uint8),
     "discrete": spaces.Discrete(NUMBERS),
     "discrete_from": spaces.Discrete(NUMBERS + 5, start=-5),
     "multi_discrete": spaces.MultiDiscrete([NUMBERS, NUMBERS]),
@@ -40,6 +40,11 @@ SPACES: dict[str, Space[Any]] = {
 
 VEC_ENV_SPACES = tuple(name for name in SPACES if name not in ("nested", "text"))
 """Names of the spaces that a Stable-Baselines3 `VecEnv` can have as its observation space."""
+
+
+def space_of(space: str | Space[Any]) -> Space[Any]:
+    """The space of that name in the table, or the space itself."""
+    return SPACES[space] if isinstance(space, str) else space
 
 
 def element_of(space: Space[Any], number: int) -> Any:
