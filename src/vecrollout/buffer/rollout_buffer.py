@@ -128,7 +128,7 @@ class RolloutBuffer:
         """An environment's current observation, as a copy."""
         arena = self._arena
         row = int(arena.row[env])
-        return unflatten(arena.layout.obs, [column.rows[row].copy() for column in arena.obs_columns])
+        return unflatten(arena.layout.obs, [column.rows[row, ...].copy() for column in arena.obs_columns])
 
     # What a wrapper tells
 
@@ -183,7 +183,8 @@ class RolloutBuffer:
         arena = self._arena
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._close_running(envs, "reset_early", is_dropped=self._drops_running)
-        leaves = self._fit_obs(obs, arena.row)
+        # Environments that are not reset keep their current observation, so its kind must stay.
+        leaves = self._fit_obs(obs, arena.row, is_fixed=self.held > 0 or len(envs) < self.num_envs)
         if arena.free_rows() < 1:
             self._roll()
         following = arena.row.copy()
@@ -268,7 +269,7 @@ class RolloutBuffer:
         self.check_step()
         arena = self._arena
         if not arena.obs_columns:
-            self._fit_obs(obs, arena.row if envs is None else arena.row[envs])
+            self._fit_obs(obs, arena.row if envs is None else arena.row[envs], is_fixed=False)
         rows = arena.row if envs is None else arena.row[envs]
         column = arena.rew_column
         if type(rews) is not np.ndarray or column is None or not column.write(rows, rews):
@@ -444,7 +445,8 @@ class RolloutBuffer:
                 continue
             row = int(following[at])
             for column, last, first in zip(arena.obs_columns, final, leaves, strict=True):
-                column.rows[row] = last
+                # The dots: an object without dimensions would else go in as an array.
+                column.rows[row, ...] = last
                 column.rows[row + 1] = first[at]
             following[at] = row + 1
         return replaced
@@ -482,11 +484,11 @@ class RolloutBuffer:
                 self._begin_episode(env, row, None, reset_info)
         self._drain()
 
-    def _fit_obs(self, obs: Tree, rows: Array) -> list[Array]:
+    def _fit_obs(self, obs: Tree, rows: Array, is_fixed: bool) -> list[Array]:
         """Leaves of first observations, in a block that takes them."""
         arena = self._arena
         block = arena.block
-        leaves = arena.fit_obs(obs, rows, is_fixed=self.held > 0)
+        leaves = arena.fit_obs(obs, rows, is_fixed and bool(arena.obs_columns))
         if arena.block is not block:
             self._begin_pieces()
         return leaves
