@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -86,11 +86,27 @@ def restore(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snaps
         keeps_infos: Whether that buffer keeps infos.
 
     Raises:
-        StateError: If the state is none, of another version, or of a recorder with other environments or infos.
+        StateError: If the state is none, damaged, or of another version, or if the recorder it is of had other
+            environments or infos.
     """
-    if "meta" not in state:
-        raise StateError("state: expected what state_dict() returned, with an entry 'meta', got none")
-    meta = json.loads(str(np.asarray(state["meta"])[()]))
+    try:
+        return _restored(state, num_envs, keeps_infos)
+    except StateError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # Whatever trips over it: the JSON in `meta`, or what it says, is not what `dump` wrote.
+        raise StateError(
+            f"state: expected what state_dict() returned, got a 'meta' that is damaged: {error!r}"
+        ) from error
+
+
+def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snapshot:
+    def entry(key: str) -> Array:
+        if key not in state:
+            raise StateError(f"state: expected what state_dict() returned, with an entry {key!r}, got none")
+        return np.asarray(state[key])
+
+    meta = json.loads(str(entry("meta")[()]))
     if meta.get("version") != _VERSION:
         raise StateError(f"state: expected version {_VERSION}, got {meta.get('version')}")
     obs, acts, obs_width, act_width, kept_infos = meta["layout"]
@@ -100,21 +116,30 @@ def restore(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snaps
     specs = [ColumnSpec(name, tuple(shape), np.dtype(dtype)) for name, shape, dtype in meta["specs"]]
 
     def unpack(packed: Any) -> Any:
-        return _unpack(packed, lambda i: np.asarray(state[f"payload/{i}"]))
+        return _unpack(packed, lambda i: entry(f"payload/{i}"))
 
-    def stored(key: str, spec: ColumnSpec) -> Array:
-        array = np.asarray(state[key])
-        return cast("Array", unpack(json.loads(str(array[()])))) if spec.dtype.hasobject else array
+    def stored(key: str, spec: ColumnSpec, rows: int) -> Array:
+        array = entry(key)
+        if spec.dtype.hasobject:
+            array = unpack(json.loads(str(array[()])))
+        if array.dtype != spec.dtype or array.shape != (rows, *spec.shape):
+            raise StateError(
+                f"state: expected {key!r} with dtype {spec.dtype} and shape {(rows, *spec.shape)}, got {array.dtype} "
+                f"and {array.shape}"
+            )
+        return array
 
     packed_runs = [*meta["finished"], *meta["running"]]
     # All runs come to lie in one block of one row of environments, each with its last observation behind it.
     block = Block(1, sum(run["steps"] + 1 for run in packed_runs if run["steps"]), specs)
     for i, column in enumerate(block.columns):
-        values = stored(f"columns/{i}", column.spec)
+        extra = int(i < obs_width)
+        total = sum(run["steps"] + extra for run in packed_runs if run["steps"])
+        values = stored(f"columns/{i}", column.spec, total)
         row = at = 0
         for run in packed_runs:
             if run["steps"]:
-                count = run["steps"] + int(i < obs_width)
+                count = run["steps"] + extra
                 column.rows[row : row + count] = values[at : at + count]
                 row, at = row + run["steps"] + 1, at + count
     runs = _unpack_runs(packed_runs, block, unpack)
@@ -127,7 +152,7 @@ def restore(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snaps
         specs=specs,
         finished=runs[: len(meta["finished"])],
         running=runs[len(meta["finished"]) :],
-        current=[stored(f"current/{i}", spec) for i, spec in enumerate(specs[:obs_width])],
+        current=[stored(f"current/{i}", spec, num_envs) for i, spec in enumerate(specs[:obs_width])],
     )
 
 
@@ -183,7 +208,7 @@ class _Packer:
         if isinstance(value, DictObs | TupleObs):
             return {type(value).__name__: self.pack(value.unwrap(), where)}
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
-            return {"objects": self.pack(value.tolist(), where)}
+            return {"objects": [list(value.shape), [self.pack(item, where) for item in value.ravel()]]}
         if isinstance(value, np.ndarray):
             return {"array": self._number(value)}
         if isinstance(value, np.generic):
@@ -220,7 +245,11 @@ def _unpack(packed: Any, array: Callable[[int], Array]) -> Any:
         case "TupleObs":
             return TupleObs(_unpack(value, array))
         case "objects":
-            return np.array(_unpack(value, array), dtype=object)
+            shape, items = value
+            objects = np.empty(len(items), dtype=object)
+            for i, item in enumerate(items):  # one by one: NumPy would look into lists
+                objects[i] = _unpack(item, array)
+            return objects.reshape(shape)
         case "array":
             return array(value)
         case "scalar":

@@ -1,0 +1,174 @@
+"""Sinks, bounded memory, chosen infos: at the limits, and when something goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from checks import assert_recorded, run
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from vecrollout import BufferingWrapper, TrajectoryWithRew
+from vecrollout.errors import BufferFullError, OptionError
+from vecrollout.testing import EpisodeScript, Scenario
+
+SCENARIO = Scenario()
+CALLS = 13
+
+
+def recorder(scenario=SCENARIO, **options):
+    venv = BufferingWrapper(DummyVecEnv(scenario.env_fns()), **options)
+    venv.reset()
+    return venv
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"record_infos": "some"}, "record_infos"),
+        ({"max_transitions": 2}, "max_transitions"),
+        ({"max_transitions": 0}, "max_transitions"),
+        ({"max_transitions": -5}, "max_transitions"),
+        ({"on_full": "drop"}, "on_full"),
+        ({"early_reset": "refuse"}, "early_reset"),
+    ],
+)
+def test_options_that_there_are_not(options, name):
+    with pytest.raises(OptionError, match=f"{name}: expected .*, got"):
+        BufferingWrapper(DummyVecEnv(SCENARIO.env_fns()), **options)
+
+
+# Sinks
+
+
+class Moody:
+    """A sink that can be told to refuse."""
+
+    def __init__(self) -> None:
+        self.taken: list[TrajectoryWithRew] = []
+        self.refuses = False
+
+    def append(self, trajectory: TrajectoryWithRew) -> None:
+        if self.refuses:
+            raise OSError("disk full")
+        self.taken.append(trajectory)
+
+
+def test_a_sink_gets_what_it_refused_when_it_takes_again():
+    """In order, and nothing twice; what was popped meanwhile it does not get."""
+    scenario = Scenario(episodes=[[EpisodeScript(2)], [EpisodeScript(3)]])
+    sink = Moody()
+    venv = recorder(scenario, sink=sink, error_on_premature_reset=False)
+    run(venv, scenario, 0, 1)
+    sink.refuses = True
+    with pytest.raises(OSError, match="disk full"):
+        venv.step(scenario.actions(1))
+    assert (venv.held, venv.sunk) == (4, 0)
+    with pytest.raises(OSError, match="disk full"):
+        venv.reset()
+    sink.refuses = False
+    venv.reset()
+    assert [(len(each), each.episode.ended_by) for each in sink.taken] == [(2, "terminated"), (2, "reset_early")]
+    assert (venv.held, venv.sunk, venv.stepped) == (0, 4, 4)
+
+
+def test_a_long_trajectory_for_a_sink():
+    """Longer than a block is at first."""
+    scenario = Scenario(episodes=[[EpisodeScript(5000)], [EpisodeScript(3), EpisodeScript(7)]])
+    sink: list[TrajectoryWithRew] = []
+    venv = recorder(scenario, sink=sink)
+    run(venv, scenario, 0, 5010)
+    assert_recorded(sink, [each for each in scenario.recorded(0, 5010) if each.terminal])
+
+
+def test_a_sink_and_pops():
+    """What is popped of a running episode does not come to the sink; the rest of it does."""
+    sink: list[TrajectoryWithRew] = []
+    venv = recorder(sink=sink)
+    run(venv, SCENARIO, 0, 4)
+    assert venv.pop_finished_trajectories() == ([], [])
+    popped, lengths = venv.pop_trajectories()
+    assert_recorded(popped, [each for each in SCENARIO.recorded(0, 4) if not each.terminal])
+    assert lengths == []
+    sunk = len(sink)
+    run(venv, SCENARIO, 4, CALLS)
+    assert_recorded(sink[sunk:], [each for each in SCENARIO.recorded(4, CALLS) if each.terminal])
+
+
+# Bounded memory
+
+
+@pytest.mark.parametrize("most", range(3, 11))
+def test_steps_that_fit(most):
+    """As many whole steps of all environments as there is room for, and not one more or less."""
+    venv = recorder(max_transitions=most)
+    run(venv, SCENARIO, 0, most // 3)
+    for _ in range(2):
+        with pytest.raises(BufferFullError, match=rf"{most // 3 * 3} transitions are held.*max_transitions={most}"):
+            venv.step(SCENARIO.actions(0))
+    assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, most // 3))
+    run(venv, SCENARIO, most // 3, 2 * (most // 3))
+    assert venv.held == most // 3 * 3
+
+
+def test_finished_trajectories_make_room_when_they_are_popped():
+    scenario = Scenario(episodes=[[EpisodeScript(2)], [EpisodeScript(8)]])
+    venv = recorder(scenario, max_transitions=8)
+    run(venv, scenario, 0, 4)
+    with pytest.raises(BufferFullError):
+        venv.step(scenario.actions(4))
+    assert sum(map(len, venv.pop_finished_trajectories()[0])) == 4
+    run(venv, scenario, 4, 6)
+    with pytest.raises(BufferFullError):
+        venv.step(scenario.actions(6))
+    assert venv.held == 8
+
+
+def test_running_fragments_are_never_dropped():
+    """Where they alone fill the memory, a step is refused."""
+    scenario = Scenario(episodes=[[EpisodeScript(2)], [EpisodeScript(9)]])
+    venv = recorder(scenario, max_transitions=8, on_full="drop_oldest")
+    run(venv, scenario, 0, 7)
+    with pytest.raises(BufferFullError, match="raise max_transitions"):
+        venv.step(scenario.actions(7))
+    assert (venv.stepped, venv.held, venv.dropped) == (14, 8, 6)
+    trajectories = venv.pop_trajectories()[0]
+    assert [(each.episode.env_index, each.episode.start_step, len(each)) for each in trajectories] == [
+        (0, 0, 1),
+        (1, 0, 7),
+    ]
+
+
+def test_no_more_is_dropped_than_makes_room():
+    scenario = Scenario(episodes=[[EpisodeScript(1)]])
+    venv = recorder(scenario, max_transitions=5, on_full="drop_oldest")
+    for call in range(20):
+        run(venv, scenario, call, call + 1)
+        assert venv.held == min(call + 1, 5)
+    assert_recorded(venv.pop_trajectories()[0], scenario.recorded(15, 20))
+
+
+def test_a_sink_keeps_memory_free():
+    venv = recorder(Scenario(), max_transitions=9 * 3, sink=[])
+    run(venv, SCENARIO, 0, 500)
+    assert venv.sunk + venv.held == venv.stepped == 1500
+
+
+# Infos
+
+
+def test_no_keys_are_no_entries():
+    venv = recorder(record_infos=[])
+    run(venv, SCENARIO, 0, 4)
+    assert [list(each.infos) for each in venv.pop_trajectories()[0]] == [
+        [{}] * len(each) for each in SCENARIO.recorded(0, 4)
+    ]
+
+
+def test_keys_of_the_last_info():
+    venv = recorder(record_infos=("terminal_observation",))
+    run(venv, SCENARIO, 0, CALLS)
+    for trajectory, expected in zip(venv.pop_trajectories()[0], SCENARIO.recorded(0, CALLS), strict=True):
+        *others, last = trajectory.infos
+        assert others == [{}] * (len(expected) - 1)
+        assert list(last) == (["terminal_observation"] if expected.terminal else [])
+        np.testing.assert_array_equal(last.get("terminal_observation", trajectory.obs[-1]), expected.obs[-1])

@@ -1,0 +1,238 @@
+"""Saving and restoring all that a recorder holds and counts."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from checks import assert_recorded, run
+from custom_venv import CustomVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from vecrollout import BufferingWrapper, DictObs, RolloutInfoWrapper, TupleObs
+from vecrollout.errors import EmptyBufferError, ProtocolError, StateError
+from vecrollout.testing import SPACES, CountingEnv, EpisodeScript, Scenario, assert_same
+
+SCENARIO = Scenario()
+CALLS = 13
+
+
+def recorder(scenario=SCENARIO, base=DummyVecEnv, **options):
+    venv = BufferingWrapper(base(scenario.env_fns()), **options)
+    venv.reset()
+    return venv
+
+
+def through_a_file(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    file = io.BytesIO()
+    np.savez(file, **state)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as loaded:
+        return dict(loaded)
+
+
+def counts(venv):
+    return {name: getattr(venv, name) for name in ("stepped", "held", "popped", "sunk", "dropped")}
+
+
+@pytest.mark.parametrize("space", [name for name in SPACES if name != "text"])
+def test_every_space_goes_through_a_file(space):
+    scenario = Scenario(space=space, action_space="multi_discrete")
+    saved, loaded = (recorder(scenario, CustomVecEnv) for _ in range(2))
+    run(saved, scenario, 0, 9)
+    run(loaded, scenario, 0, 9)
+    loaded.pop_trajectories()
+    loaded.load_state_dict(through_a_file(saved.state_dict()))
+    assert counts(loaded) == counts(saved) == {"stepped": 27, "held": 27, "popped": 0, "sunk": 0, "dropped": 0}
+    for venv in (saved, loaded):
+        run(venv, scenario, 9, CALLS)
+        assert_recorded(venv.pop_trajectories()[0], scenario.recorded(0, CALLS))
+
+
+def test_saving_changes_nothing_and_loading_can_be_repeated():
+    venv = recorder()
+    run(venv, SCENARIO, 0, 4)
+    state = venv.state_dict()
+    before = copy.deepcopy(state)
+    run(venv, SCENARIO, 4, CALLS)
+    assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, CALLS))
+    assert_same(state, before)
+    for _ in range(2):
+        venv.load_state_dict(state)
+        trajectories = venv.pop_trajectories()[0]
+        assert_recorded(trajectories, SCENARIO.recorded(0, 4))
+    assert_same(state, before)
+    for array in state.values():
+        array[...] = np.zeros((), array.dtype)
+    assert_recorded(trajectories, SCENARIO.recorded(0, 4))
+
+
+def test_ids_go_on_where_they_were():
+    saved, loaded = recorder(), recorder()
+    run(saved, SCENARIO, 0, 6)
+    run(loaded, SCENARIO, 0, 6)
+    loaded.load_state_dict(saved.state_dict())
+    ids = []
+    for venv in (saved, loaded):
+        run(venv, SCENARIO, 6, CALLS)
+        ids.append([each.episode for each in venv.pop_trajectories()[0]])
+    assert ids[0] == ids[1]
+    assert len({each.id for each in ids[0]}) == len(ids[0])
+
+
+def test_a_state_before_the_first_reset():
+    state = BufferingWrapper(DummyVecEnv(SCENARIO.env_fns())).state_dict()
+    venv = recorder()
+    run(venv, SCENARIO, 0, CALLS)
+    venv.load_state_dict(through_a_file(state))
+    assert counts(venv) == {"stepped": 0, "held": 0, "popped": 0, "sunk": 0, "dropped": 0}
+    with pytest.raises(EmptyBufferError):
+        venv.pop_transitions()
+    with pytest.raises(ProtocolError, match="reset"):
+        venv.step(SCENARIO.actions(0))
+    venv.reset()
+    venv.step(SCENARIO.actions(0))
+    assert [info["t"] for info in venv.pop_transitions().infos] == [1, 1, 1]
+
+
+def test_a_state_without_infos():
+    saved, loaded = (recorder(record_infos="none") for _ in range(2))
+    for _ in range(2):
+        run(saved, SCENARIO, 0, 3)
+        loaded.load_state_dict(through_a_file(saved.state_dict()))
+    assert counts(loaded)["held"] == 18
+    mine, others = saved.pop_trajectories()[0], loaded.pop_trajectories()[0]
+    assert mine == others
+    assert all(each.infos is None for each in others)
+
+
+def object_array(items: list[Any]) -> np.ndarray:
+    array = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array
+
+
+def with_info(value: Any) -> Any:
+    class Informed(CountingEnv):
+        def step(self, action):
+            *others, info = super().step(action)
+            return *others, {**info, "value": value}
+
+        def reset(self, *, seed=None, options=None):
+            obs, info = super().reset(seed=seed, options=options)
+            return obs, {**info, "value": value}
+
+    return BufferingWrapper(CustomVecEnv([lambda: Informed("box", [EpisodeScript(3)])] * 2))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        -7,
+        2**70,
+        0.1,
+        float("inf"),
+        "ünïcode \x00 \ud800".encode("utf-8", "replace").decode(),
+        [1, [2, "x"], None],
+        (1, (2.5, "x"), ()),
+        {"a": {"b": np.arange(3)}, "tuple": (1,)},
+        {1: "one", None: 2, (1, 2): 3},
+        {},
+        np.float32(1.5),
+        np.int8(-3),
+        np.bool_(True),
+        np.array(["text", "more"]),
+        np.zeros((2, 0, 3), np.float16),
+        np.array("2020-01-01", "datetime64[D]"),
+        np.array([{"a": 1}, None], dtype=object),
+        np.array([[[1, 2]], [[3, "x"]]], dtype=object),
+        object_array([(1, 2), [3, 4]]),
+    ],
+    ids=repr,
+)
+def test_infos_of_every_kind_come_back_as_they_were(value):
+    venv = with_info(value)
+    venv.reset()
+    for _ in range(4):
+        venv.step(np.zeros(2, np.int64))
+    state = through_a_file(venv.state_dict())
+    loaded = with_info(value)
+    loaded.load_state_dict(state)
+    for trajectory in loaded.pop_trajectories()[0]:
+        assert_same(trajectory.episode.reset_info["value"], value)
+        for info in trajectory.infos:
+            assert_same(info["value"], value)
+
+
+@pytest.mark.parametrize("nan", [float("nan"), np.float64("nan"), np.array([np.nan, -0.0])])
+def test_nan_comes_back(nan):
+    venv = with_info(nan)
+    venv.reset()
+    venv.step(np.zeros(2, np.int64))
+    loaded = with_info(nan)
+    loaded.load_state_dict(through_a_file(venv.state_dict()))
+    assert_same(loaded.pop_transitions().infos[0]["value"], nan)
+
+
+@pytest.mark.parametrize(("space", "kind"), [("box", np.ndarray), ("dict", DictObs), ("tuple", TupleObs)])
+def test_records_of_rollout_info_wrapper(space, kind):
+    scenario = Scenario(space=space)
+
+    def make():
+        return BufferingWrapper(DummyVecEnv([lambda e=e: RolloutInfoWrapper(e()) for e in scenario.env_fns()]))
+
+    saved, loaded = make(), make()
+    saved.reset()
+    run(saved, scenario, 0, 5)
+    loaded.load_state_dict(through_a_file(saved.state_dict()))
+    mine, others = saved.pop_finished_trajectories()[0], loaded.pop_finished_trajectories()[0]
+    assert len(others) == 5
+    for left, right in zip(mine, others, strict=True):
+        assert type(right.infos[-1]["rollout"]["obs"]) is kind
+        assert_same(list(right.infos), list(left.infos))
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, lambda: None, [object()], {"a": (object(),)}])
+def test_an_info_that_cannot_be_stored(value):
+    """It says where; nothing is lost."""
+    venv = with_info(value)
+    venv.reset()
+    venv.step(np.zeros(2, np.int64))
+    with pytest.raises(StateError, match=r"info.*'value'.*record_infos"):
+        venv.state_dict()
+    assert len(venv.pop_transitions()) == 2
+
+
+def test_states_that_do_not_fit():
+    """The recorder stays as it is."""
+    venv = recorder()
+    run(venv, SCENARIO, 0, 5)
+    good = recorder()
+    run(good, SCENARIO, 0, 3)
+    state = good.state_dict()
+    bad = {
+        "'meta', got none": {},
+        "num_envs 3": recorder(Scenario(episodes=[[EpisodeScript(2)]] * 2)).state_dict(),
+        "keeps_infos": recorder(record_infos="none").state_dict(),
+        "version": {**state, "meta": np.array(json.dumps({**json.loads(str(state["meta"])), "version": 99}))},
+        "meta": {**state, "meta": np.array("no JSON")},
+        "current/0": {key: value for key, value in state.items() if key != "current/0"},
+        "columns/1": {key: value for key, value in state.items() if key != "columns/1"},
+        "payload": {key: value for key, value in state.items() if not key.startswith("payload")},
+        "columns/0": {**state, "columns/0": state["columns/0"][:-1]},
+        "columns/2": {**state, "columns/2": state["columns/2"].astype(np.float64)},
+        "current": {**state, "current/0": state["current/0"][:2]},
+    }
+    for message, each in bad.items():
+        with pytest.raises(StateError, match=message):
+            venv.load_state_dict(each)
+        assert counts(venv) == {"stepped": 15, "held": 15, "popped": 0, "sunk": 0, "dropped": 0}
+    run(venv, SCENARIO, 5, CALLS)
+    assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, CALLS))
