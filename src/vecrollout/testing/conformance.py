@@ -15,7 +15,7 @@ import pytest
 from vecrollout.errors import BufferFullError, EmptyBufferError, PrematureResetError, ProtocolError
 from vecrollout.recording.single import CopyingWrapper
 from vecrollout.stitching import stitch
-from vecrollout.testing.comparison import assert_same
+from vecrollout.testing.comparison import assert_same, leaves_of
 from vecrollout.testing.scenario import Recorded, Scenario
 from vecrollout.testing.spaces import VEC_ENV_SPACES
 from vecrollout.trajectory import TrajectoryWithRew
@@ -239,9 +239,9 @@ class RecorderConformance:
         recorder = recorder_of(scenario)
         actions = scenario.actions(0)
         for call in range(_CALLS):
-            actions[...] = scenario.actions(call)
+            _fill(actions, scenario.actions(call))
             self.step(recorder, actions)
-        actions[...] = scenario.actions(_CALLS)
+        _fill(actions, scenario.actions(_CALLS))
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS))
 
     def test_what_was_popped_never_changes(self, recorder_of: Any) -> None:
@@ -446,6 +446,11 @@ class _Refusing:
 
 def _wrapped(wrap: Callable[[Any], Any], env_fn: EnvFn) -> Any:
     return wrap(env_fn())
+
+
+def _fill(target: Any, source: Any) -> None:
+    for old, new in zip(leaves_of(target), leaves_of(source), strict=True):
+        old[...] = new
 
 
 def _rows(tree: Any, rows: slice) -> Any:

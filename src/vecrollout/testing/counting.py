@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -50,7 +51,7 @@ class CountingEnv(gym.Env[Any, Any]):
         action_space: Action space, or its name in `SPACES`.
         first: Number of the first episode's first observation.
         stride: How much later each episode starts to count than the one before.
-        reuse_obs: Return the same arrays (and dict) at every step, filled anew.
+        reuse_obs: Return the same arrays (and dict) at every step, filled anew; texts cannot be.
         reuse_info: Return the same info dict at every step and reset; entries that others put there stay.
     """
 
@@ -104,7 +105,7 @@ class CountingEnv(gym.Env[Any, Any]):
         if self._t is None or self._t == script.steps:
             raise ProtocolError("CountingEnv: expected reset() before this step()")
         self._t += 1
-        self.actions.append(np.array(action))
+        self.actions.append(copy.deepcopy(action))
         ends = self._t == script.steps
         reward = self._number + 0.5
         info = self._informed({"t": self._t})
@@ -116,7 +117,7 @@ class CountingEnv(gym.Env[Any, Any]):
 
     def _observation(self) -> Any:
         element = element_of(self.observation_space, self._number % NUMBERS)
-        if self._obs is None:
+        if self._obs is None or isinstance(element, str):
             return element
         _fill(self._obs, element)
         return self._obs

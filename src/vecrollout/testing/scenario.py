@@ -147,7 +147,8 @@ class Scenario:
 
     def actions(self, call: int) -> Any:
         """The actions of a call, `(E, *act_shape)`: all different, and different from those of calls nearby."""
-        return batch_of(space_of(self.action_space), [self._action(call, env) for env in range(self.num_envs)])
+        batch = batch_of(space_of(self.action_space), [self._action(call, env) for env in range(self.num_envs)])
+        return _recorded(batch)
 
     def recorded(self, start: int, stop: int, *, closed: bool = False) -> list[Recorded]:
         """What has to be held after the calls `[start, stop)`, if all before them was popped.
@@ -219,8 +220,8 @@ class Scenario:
         zero = _FIRST * env + _STRIDE * episode
         numbers = np.arange(zero + start, zero + stop + 1)
         return Recorded(
-            obs=batch_of(space_of(self.space), (numbers % NUMBERS).tolist()),
-            acts=batch_of(space_of(self.action_space), [self._action(step.call, env) for step in run]),
+            obs=_recorded(batch_of(space_of(self.space), (numbers % NUMBERS).tolist())),
+            acts=_recorded(batch_of(space_of(self.action_space), [self._action(step.call, env) for step in run])),
             rews=numbers[1:].astype(np.float64) + 0.5,
             env_index=env,
             episode=episode,
@@ -229,3 +230,12 @@ class Scenario:
             truncated=stop == script.steps and script.truncated,
             ended_by=run[-1].ends,
         )
+
+
+def _recorded(tree: Any) -> Any:
+    """Texts have no common length while they are recorded: they are kept as objects."""
+    if isinstance(tree, dict):
+        return {key: _recorded(child) for key, child in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(map(_recorded, tree))
+    return tree.astype(object) if tree.dtype.kind == "U" else tree
