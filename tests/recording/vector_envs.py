@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 RULES = ("next_step", "same_step", "disabled")
 
 HAS_MODES = hasattr(gym.vector, "AutoresetMode")
-"""From 1.1 on a vector environment is given its rule; before there was one only: same-step in 0.29, next-step in 1.0."""
+"""From 1.1 on an environment is given its rule; before there was one only: same-step in 0.29, next-step in 1.0."""
 
 IS_VERSION_0 = gym.__version__.startswith("0.")
 
