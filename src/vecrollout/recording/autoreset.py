@@ -33,13 +33,16 @@ def autoreset_of(env: Any, named: Any = None) -> Autoreset:
         named: The rule that the caller named, one of ours or of Gymnasium's, or its name; None: none.
 
     Returns:
-        The rule that was named; else what `env.metadata["autoreset_mode"]` says; else, for Gymnasium's own vector
-        environments, the one rule that the installed version has.
+        The rule that was named; else the one that was named to a recorder there; else what
+        `env.metadata["autoreset_mode"]` says; else, for Gymnasium's own vector environments, the one rule that the
+        installed version has.
 
     Raises:
         OptionError: If the named rule is none, or the environment is another one and does not say its rule.
     """
-    said = named if named is not None else (getattr(env, "metadata", None) or {}).get("autoreset_mode")
+    said = named if named is not None else getattr(env, "__dict__", {}).get("autoreset")
+    if said is None:
+        said = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
     if said is None:
         base = getattr(env, "unwrapped", env)
         if type(base).__module__.startswith("gymnasium.vector."):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecrollout.structures import flatten, structure_of, unflatten
-from vecrollout.trees import unwrap
+from vecrollout.trees import stack, unwrap
 
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -45,6 +48,29 @@ class Batching:
         structure = structure_of(value)
         return unwrap(unflatten(structure, [np.asarray(leaf)[None] for leaf in flatten(value, structure)]))
 
+    def only(self, batch: Any) -> Any:
+        """The value in a batch of one."""
+        batch = self.leaves(batch)
+        structure = structure_of(batch)
+        return unwrap(unflatten(structure, [leaf[0] for leaf in flatten(batch, structure)]))
+
+    def of(self, values: Sequence[Any]) -> Any:
+        """Values of the space, one an environment, as a batch such as vector environments take."""
+        if self._is_plain:
+            return unwrap(stack(values))
+        # Gymnasium's own annotations leave out None, which it makes for spaces without arrays.
+        empty: Any = create_empty_array(self._space, len(values), fn=np.empty)
+        return concatenate(self._space, values, empty)
+
+    def size(self, batch: Any) -> int:
+        """How many environments' values a batch holds."""
+        batch = self.leaves(batch)
+        return len(flatten(batch, structure_of(batch))[0])
+
+    def merged(self, mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
+        """One batch's values where the mask, shape `(E,)`, is True, and the other's elsewhere."""
+        return _merged(self._space, mask, batch, other)
+
 
 def _is_plain(space: spaces.Space[Any]) -> bool:
     if isinstance(space, spaces.Dict):
@@ -76,3 +102,14 @@ def _item_with_arrays(space: spaces.Space[Any], value: Any) -> Any:
     array = np.empty((), dtype=object)
     array[()] = value
     return array
+
+
+def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _merged(each, mask, batch[key], other[key]) for key, each in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        parts = zip(space.spaces, batch, other, strict=True)
+        return tuple(_merged(each, mask, part, other_part) for each, part, other_part in parts)
+    if isinstance(space, _ARRAYS):
+        return np.where(mask.reshape(-1, *[1] * (np.ndim(batch) - 1)), batch, other)
+    return tuple(one if chosen else another for chosen, one, another in zip(mask, batch, other, strict=True))

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from vecrollout.errors import PolicyError, ShapeError
+from vecrollout.recording.batching import Batching
+from vecrollout.recording.collectable import Collectable
 from vecrollout.recording.policy import PolicyCallable
-from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.stop import Collected, SampleUntil
 from vecrollout.structures import flatten, leaf_names, structure_of
 from vecrollout.trajectory import TrajectoryWithRew
@@ -33,7 +34,8 @@ class Collection(NamedTuple):
 
 
 def collect(
-    recorder: BufferingWrapper,
+    envs: Collectable,
+    single_spaces: tuple[gym.Space[Any], gym.Space[Any]],
     act: PolicyCallable,
     sample_until: SampleUntil,
     max_steps: int | None,
@@ -42,7 +44,8 @@ def collect(
     """Let a policy act until each environment brought the episode to its end in which there was enough.
 
     Args:
-        recorder: The environments; nothing was recorded yet.
+        envs: The environments; nothing was recorded yet.
+        single_spaces: Observation and action space of each single one of them.
         act: The policy.
         sample_until: Says whether the finished trajectories are enough.
         max_steps: After how many steps of all environments to stop in any case; None: no limit.
@@ -53,26 +56,27 @@ def collect(
         ShapeError: If observations or actions do not have the shape that the environments' spaces say.
         StructureError: If they have other keys than the spaces.
     """
+    observation_space, action_space = single_spaces
+    recorder = envs.recorder
     finished = Collected()
     enough = False
     # Environments whose current episode counts.
-    active = np.ones(recorder.num_envs, dtype=bool)
-    starts, states = np.ones(recorder.num_envs, dtype=bool), None
-    obs = recorder.reset()
-    _check_fit("obs", obs, recorder.observation_space, recorder.num_envs)
+    active = np.ones(envs.num_envs, dtype=bool)
+    starts, states = np.ones(envs.num_envs, dtype=bool), None
+    obs = envs.reset()
+    _check_fit("obs", obs, observation_space, envs.num_envs)
     for step in itertools.count() if max_steps is None else range(max_steps):
         acts, states = _decision(act(obs, states, starts))
         if step == 0:
             # The recorder sees to it that later ones are like the first.
-            _check_fit("acts", acts, recorder.action_space, recorder.num_envs)
-        obs, _, dones, _ = recorder.step(acts)
-        starts = np.asarray(dones, dtype=bool)
-        if starts.any():
+            _check_fit("acts", acts, action_space, envs.num_envs)
+        obs, ended, starts = envs.step(acts)
+        if ended.any():
             finished.extend(_of(active, recorder.pop_finished_trajectories()[0]))
             show(finished)
         enough = sample_until(finished)
         if enough:
-            active = active & ~starts
+            active = active & ~ended
             if not active.any():
                 return Collection(finished, [], enough=True, complete=True)
     return Collection(finished, _of(active, recorder.pop_trajectories()[0]), enough, complete=False)
@@ -101,6 +105,7 @@ def _check_fit(name: str, rows: Any, space: gym.Space[Any], num_envs: int) -> No
         ShapeError: If a shape is another.
         StructureError: If there are other keys.
     """
+    rows = Batching(space).leaves(rows)
     leaf_spaces = _tree_of(space)
     structure = structure_of(leaf_spaces)
     columns = leaf_names(structure, name), flatten(rows, structure, name), flatten(leaf_spaces, structure)

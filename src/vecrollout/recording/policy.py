@@ -12,12 +12,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import check_for_correct_spaces
-from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Array
 from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, SpaceMismatchError
-from vecrollout.trees import stack, unwrap, wrap
+from vecrollout.recording.batching import Batching
+from vecrollout.recording.environments import AnyEnv, spaces_of
 
 PolicyCallable: TypeAlias = Callable[
     [Any, tuple[Array, ...] | None, npt.NDArray[np.bool_] | None], tuple[Any, tuple[Array, ...] | None]
@@ -36,7 +35,7 @@ AnyPolicy: TypeAlias = BaseAlgorithm | BasePolicy | PolicyCallable | None
 
 def policy_to_callable(
     policy: AnyPolicy,
-    venv: VecEnv,
+    venv: AnyEnv,
     deterministic_policy: bool = False,
     rng: np.random.Generator | None = None,
 ) -> PolicyCallable:
@@ -45,12 +44,13 @@ def policy_to_callable(
     Args:
         policy: An SB3 algorithm or policy, recurrent ones of sb3-contrib too; a function, which is used as it is; or
             None for actions sampled from the action space.
-        venv: The environments that it is to act in.
+        venv: The environments that it is to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment,
+            which is treated as a vector of one.
         deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action instead of sampling
             one. It means nothing to random actions.
         rng: Source of random actions. They are drawn by a generator spawned from it, from a copy of the action space,
             so neither this generator's own stream nor the action space's is used. None: from `venv.action_space`
-            itself.
+            itself (of a `VectorEnv`, `single_action_space`).
 
     Returns:
         The function, `(observations, states, episode_starts) -> (actions, states)`.
@@ -65,10 +65,11 @@ def policy_to_callable(
         `imitation.data.rollout.policy_to_callable` (imitation 1.0.1), which samples random actions from
         `venv.action_space`, and for Dict observations takes the number of keys for the number of environments.
     """
+    observations, actions = spaces_of(venv)
     if policy is None:
-        return _random_policy(venv.action_space if rng is None else _own_space(venv.action_space, rng))
+        return _random_policy(observations, actions if rng is None else _own_space(actions, rng))
     if isinstance(policy, BaseAlgorithm):
-        _check_spaces(policy, venv)
+        _check_spaces(policy, observations, actions)
     # Before `callable`: SB3's policies are torch modules, and calling one is another thing than asking for an action.
     if isinstance(policy, BaseAlgorithm | BasePolicy):
         return _predicting_policy(policy, deterministic_policy)
@@ -85,9 +86,11 @@ def policy_to_callable(
     return policy
 
 
-def _random_policy(space: gym.Space[Any]) -> PolicyCallable:
+def _random_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PolicyCallable:
+    batches, actions = Batching(observation_space), Batching(action_space)
+
     def act(observations: Any, states: Any, episode_starts: Any) -> tuple[Any, None]:
-        return unwrap(stack([space.sample() for _ in range(len(wrap(observations)))])), None
+        return actions.of([action_space.sample() for _ in range(batches.size(observations))]), None
 
     return act
 
@@ -118,16 +121,14 @@ def _predicting_policy(policy: BaseAlgorithm | BasePolicy, deterministic: bool) 
     return act
 
 
-def _check_spaces(algorithm: BaseAlgorithm, venv: VecEnv) -> None:
+def _check_spaces(algorithm: BaseAlgorithm, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
     """Check that an algorithm was made for the environments' spaces.
 
     Raises:
         SpaceMismatchError: If not.
     """
-    try:
-        check_for_correct_spaces(venv, algorithm.observation_space, algorithm.action_space)
-    except ValueError as error:
-        transposed = _transposed_images("obs", algorithm.observation_space, venv.observation_space)
+    if algorithm.observation_space != observation_space:
+        transposed = _transposed_images("obs", algorithm.observation_space, observation_space)
         cure = ""
         if transposed:
             cure = (
@@ -136,7 +137,11 @@ def _check_spaces(algorithm: BaseAlgorithm, venv: VecEnv) -> None:
                 + "SB3 trains in an environment with a wrapper that moves them (VecTransposeImage). Act in that one: "
                 "rollout(expert, expert.get_env(), ...) in the place of rollout(expert, venv, ...)"
             )
-        raise SpaceMismatchError(f"{error}{cure}") from error
+        raise SpaceMismatchError(
+            f"Observation spaces do not match: {algorithm.observation_space} != {observation_space}{cure}"
+        )
+    if algorithm.action_space != action_space:
+        raise SpaceMismatchError(f"Action spaces do not match: {algorithm.action_space} != {action_space}")
 
 
 def _transposed_images(where: str, policys: gym.Space[Any] | None, venvs: gym.Space[Any]) -> list[str]:

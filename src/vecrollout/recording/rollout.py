@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
 
-from vecrollout._typing import RecordInfos
+from vecrollout._typing import Info, RecordInfos
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.flattening import flatten_trajectories_with_rew
+from vecrollout.recording.collectable import collectable
 from vecrollout.recording.collection import Collection, collect
+from vecrollout.recording.environments import AnyEnv, is_vector_env, spaces_of
+from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.policy import AnyPolicy, policy_to_callable
 from vecrollout.recording.progress import Progress, progress_bar
-from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.single import unwrap_traj
 from vecrollout.recording.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.stats import rollout_stats
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def generate_trajectories(
     policy: AnyPolicy,
-    venv: VecEnv,
+    venv: AnyEnv,
     sample_until: SampleUntil,
     rng: np.random.Generator,
     *,
@@ -40,6 +41,9 @@ def generate_trajectories(
     unfinished: Literal["keep", "drop"] = "keep",
     record_infos: RecordInfos = "all",
     progress: Progress = False,
+    autoreset_mode: str | Any | None = None,
+    missing_final_obs: MissingFinalObs | None = None,
+    final_obs_fn: Callable[[Info], Any] | None = None,
 ) -> list[TrajectoryWithRew]:
     """Let a policy act in environments until the episodes that it finished are enough.
 
@@ -49,7 +53,10 @@ def generate_trajectories(
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in. They are left as they are after the last step, neither reset nor closed.
+        venv: The environments to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv` under any autoreset rule, or a single
+            `gymnasium.Env`. Where an episode's end leaves it to the caller to reset (a single environment, and a
+            `VectorEnv` whose autoreset is disabled), they are reset at once. After the last step they are left as they
+            are, not closed.
         sample_until: Says whether the trajectories collected so far are enough: `make_min_episodes(n)`,
             `make_min_timesteps(n)`, `make_sample_until(...)`, or a function of your own. It is asked after every step.
         rng: Shuffles the trajectories; where `policy` is None, random actions come from a generator spawned from it.
@@ -58,14 +65,18 @@ def generate_trajectories(
             as they were collected and shuffled, only the first. Of `make_min_episodes(n)`, n; of
             `make_min_timesteps(n)`, those with the first n steps, the last of them cut to a fragment (not `terminal`)
             where it has more; where both were asked for, whichever reaches further.
-        max_steps: After how many steps of all environments together (E transitions each), 1 or more, to stop in any
-            case, for episodes that may never end; None: no limit. What was collected until then is returned, enough or
-            not, with a warning that says what is missing.
+        max_steps: After how many steps of all environments together (E transitions each, or fewer where a step resets
+            an environment), 1 or more, to stop in any case, for episodes that may never end; None: no limit. What was
+            collected until then is returned, enough or not, with a warning that says what is missing.
         unfinished: What to do with the episodes that are still running after `max_steps`: keep them, as fragments
             (not `terminal`) that follow on the finished trajectories by environment index, or drop them.
         record_infos: Which entries of the infos to keep.
         progress: Whether to show a progress bar, and whose: `"tqdm"` (as True) or `"rich"`. It counts what
             `sample_until` counts, in finished episodes, and is silent where standard error is not a terminal.
+        autoreset_mode: For a `VectorEnv` that does not say its autoreset rule; see `VectorBufferingWrapper`, whose
+            defaults the Nones of this and the following options stand for.
+        missing_final_obs: What to do where a `VectorEnv` does not give an episode's last observation, likewise.
+        final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere, likewise.
 
     Returns:
         The trajectories, in random order, for the ones that end first are short. Their arrays are read-only views.
@@ -73,8 +84,8 @@ def generate_trajectories(
     Raises:
         PolicyError: If `policy` cannot act as one, or returns something else than actions and states.
         SpaceMismatchError: If it was made for other spaces than those of `venv`.
-        ArgumentTypeError: If `venv` is no `VecEnv`, `sample_until` no function, or `rng` no generator.
-        OptionError: If another argument is not as described.
+        ArgumentTypeError: If `venv` is no environment, `sample_until` no function, or `rng` no generator.
+        OptionError: If another argument is not as described, or the autoreset rule of a `VectorEnv` is not known.
         ShapeError: If observations or actions do not have the shape that the environments' spaces say.
         StructureError: If they have other keys than the spaces.
         MissingDependencyError: If the progress bar's package is not installed.
@@ -84,16 +95,21 @@ def generate_trajectories(
         tells the policy that the first observations begin episodes (`episode_starts`), and goes on to tell it about
         those of environments that no longer count; it takes Tuple observations too.
     """
-    _check_arguments(venv, sample_until, rng, exact, unfinished)
+    _check_arguments(sample_until, rng, exact, unfinished)
     max_steps = None if max_steps is None else positive("max_steps", max_steps)
+    vector_options = {
+        "autoreset_mode": autoreset_mode,
+        "missing_final_obs": missing_final_obs,
+        "final_obs_fn": final_obs_fn,
+    }
+    envs = collectable(venv, record_infos, vector_options)
     act = policy_to_callable(policy, venv, deterministic_policy, rng)
-    recorder = BufferingWrapper(venv, record_infos=record_infos)
     with _bar(progress, sample_until) as show:
-        collection = collect(recorder, act, sample_until, max_steps, show)
+        collection = collect(envs, spaces_of(venv), act, sample_until, max_steps, show)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:
-        _warn_of_stop(collection, venv.num_envs, max_steps, unfinished)
+        _warn_of_stop(collection, envs.num_envs, max_steps, unfinished)
         if unfinished == "keep":
             trajectories += collection.running
     return _demand(sample_until).exactly(trajectories) if exact else trajectories
@@ -101,7 +117,7 @@ def generate_trajectories(
 
 def generate_transitions(
     policy: AnyPolicy,
-    venv: VecEnv,
+    venv: AnyEnv,
     n_timesteps: int,
     rng: np.random.Generator,
     *,
@@ -112,7 +128,7 @@ def generate_transitions(
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in.
+        venv: The environments to act in, of any kind that `generate_trajectories` takes.
         n_timesteps: How many transitions to collect, 1 or more.
         rng: Shuffles the trajectories that the transitions are taken from; see `generate_trajectories`.
         truncate: Whether to return exactly `n_timesteps` transitions, instead of whole episodes with at least so many.
@@ -134,7 +150,7 @@ def generate_transitions(
 
 def rollout(
     policy: AnyPolicy,
-    venv: VecEnv,
+    venv: AnyEnv,
     sample_until: SampleUntil,
     rng: np.random.Generator,
     *,
@@ -148,11 +164,13 @@ def rollout(
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in; for `unwrap` each needs a `RolloutInfoWrapper`.
+        venv: The environments to act in, of any kind that `generate_trajectories` takes; for `unwrap` each needs a
+            `RolloutInfoWrapper`.
         sample_until: Says whether the trajectories collected so far are enough; see `generate_trajectories`.
         rng: Shuffles the trajectories; see `generate_trajectories`.
         unwrap: Whether to put in the observations and rewards that `RolloutInfoWrapper` recorded, by `unwrap_traj`. It
-            records whole episodes only, so those that `max_steps` leaves unfinished are then dropped.
+            records whole episodes only, so those that `max_steps` leaves unfinished are then dropped. Not for a
+            Gymnasium `VectorEnv`, which cannot batch such records of different lengths.
         exclude_infos: Whether to leave out the infos. Only a `sample_until` of your own gets to see them then.
         verbose: Whether to log `rollout_stats` of the trajectories, at level INFO.
         exact: Whether to return no more than `sample_until` asks for; see `generate_trajectories`.
@@ -162,12 +180,18 @@ def rollout(
         The trajectories, in random order.
 
     Raises:
-        OptionError: If an argument is not as described, or unfinished episodes are to be both kept and unwrapped.
+        OptionError: If an argument is not as described, unfinished episodes are to be both kept and unwrapped, or
+            `unwrap` is asked of a Gymnasium `VectorEnv`.
         ShapeError: If `unwrap` finds no record of `RolloutInfoWrapper`.
 
     Source:
         `imitation.data.rollout.rollout` (imitation 1.0.1). The errors of `generate_trajectories` apply.
     """
+    if unwrap and is_vector_env(venv):
+        raise OptionError(
+            "unwrap: expected False with a Gymnasium VectorEnv, which cannot batch the records of RolloutInfoWrapper. "
+            "For raw observations and rewards, collect from the VectorEnv below the wrappers that change them"
+        )
     if unwrap and kwargs.setdefault("unfinished", "drop") == "keep":
         raise OptionError('unfinished: expected "drop", for unwrap=True can only unwrap whole episodes, got "keep"')
     if exclude_infos and isinstance(sample_until, AtLeast):
@@ -215,20 +239,13 @@ def _warn_of_stop(collection: Collection, num_envs: int, max_steps: int | None, 
     warnings.warn(message, stacklevel=3)
 
 
-def _check_arguments(
-    venv: VecEnv, sample_until: SampleUntil, rng: np.random.Generator, exact: bool, unfinished: str
-) -> None:
+def _check_arguments(sample_until: SampleUntil, rng: np.random.Generator, exact: bool, unfinished: str) -> None:
     """Check what would otherwise show late, or not at all.
 
     Raises:
-        ArgumentTypeError: If `venv` is no `VecEnv`, `sample_until` no function, or `rng` cannot shuffle.
+        ArgumentTypeError: If `sample_until` is no function, or `rng` cannot shuffle.
         OptionError: If another argument is not what it may be.
     """
-    if not isinstance(venv, VecEnv):
-        raise ArgumentTypeError(
-            f"venv: expected a VecEnv of Stable-Baselines3, got {type(venv).__name__}; a single environment becomes "
-            "one by DummyVecEnv([lambda: env])"
-        )
     if not callable(sample_until):
         raise ArgumentTypeError(
             f"sample_until: expected a condition such as make_min_episodes(10), or a function, got {sample_until!r}"

@@ -1,0 +1,26 @@
+"""Environments of every kind, as those that have to do with all of them see them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import VecEnv
+
+AnyEnv: TypeAlias = "VecEnv | gym.vector.VectorEnv[Any, Any, Any] | gym.Env[Any, Any]"
+"""A Stable-Baselines3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment."""
+
+
+def is_vector_env(env: Any) -> bool:
+    """Whether an environment is one of Gymnasium's vector environments, or speaks as they do."""
+    # By what it has: EnvPool's are no subclasses of VectorEnv, and in Gymnasium 0.29 a VectorEnv is an Env.
+    base = getattr(env, "unwrapped", env)
+    return not isinstance(env, VecEnv) and hasattr(base, "single_observation_space") and hasattr(base, "num_envs")
+
+
+def spaces_of(env: AnyEnv) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Observation and action space of each single one of the environments."""
+    names = ("observation_space", "action_space")
+    prefix = "single_" if is_vector_env(env) else ""
+    observations, actions = (getattr(env, f"{prefix}{name}") for name in names)
+    return observations, actions
