@@ -96,7 +96,7 @@ class RolloutBuffer:
         self._drops_running = early_reset == "drop"
 
         self._ready = False  # whether a step may follow: reset, and no failure since
-        self._failed = False  # whether a step failed since all environments were reset last
+        self._failed = False  # whether something failed, or all was closed, since all environments were reset last
         self._pending = False  # whether actions were taken that no step has answered yet
         self._room = 0  # steps that surely fit before `_make_room` has to look again
 
@@ -178,13 +178,16 @@ class RolloutBuffer:
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
-        self._ready = False
-        self._pending = self._pending and mask is not None
-        arena = self._arena
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        is_whole = len(envs) == self.num_envs
+        self._pending = self._pending and not is_whole
+        failed_before = self._failed and not is_whole
+        # Until the new episodes have begun: a reset of other environments does not mend one that broke off here.
+        self._failed, self._ready = True, False
+        arena = self._arena
         self._close_running(envs, "reset_early", is_dropped=self._drops_running)
         # Environments that are not reset keep their current observation, so its kind must stay.
-        leaves = self._fit_obs(obs, arena.row, is_fixed=self.held > 0 or len(envs) < self.num_envs)
+        leaves = self._fit_obs(obs, arena.row, is_fixed=self.held > 0 or not is_whole)
         if arena.free_rows() < 1:
             self._roll()
         following = arena.row.copy()
@@ -196,8 +199,8 @@ class RolloutBuffer:
             info = dict(infos[env]) if len(infos) else None
             self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
         self._room = 0
-        self._failed = self._failed and mask is not None
-        self._ready = not self._failed
+        self._failed = failed_before
+        self._ready = not failed_before
 
     def await_episodes(self) -> None:
         """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
@@ -301,6 +304,7 @@ class RolloutBuffer:
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
+        self._failed = True
         self._ready = self._pending = False
         self._close_running(np.arange(self.num_envs), "closed")
 
@@ -385,7 +389,7 @@ class RolloutBuffer:
         self.waiting = set(snapshot.waiting)
         self._begin_pieces()
         self._next_id = snapshot.next_id
-        self._ready, self._failed, self._pending, self._room = snapshot.is_ready, False, False, 0
+        self._ready, self._failed, self._pending, self._room = snapshot.is_ready, not snapshot.is_ready, False, 0
 
     def _snapshot(self) -> Snapshot:
         arena = self._arena

@@ -106,12 +106,14 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         )
 
     def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int | None] | Array | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, Info]:
         """Reset all environments, or those of `options["reset_mask"]`.
 
+        After a reset that failed in the wrapped environment, all have to be reset before the next step.
+
         Args:
-            seed: None, a seed s (environment i gets s + i), or a seed an environment.
+            seed: None, a seed s (environment i gets s + i), or a seed for each environment (that is reset).
             options: Options for the environments; `"reset_mask"` is a mask of shape `(E,)`, bool.
 
         Returns:
@@ -126,9 +128,14 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         mask = None if options is None or "reset_mask" not in options else np.array(options["reset_mask"], dtype=bool)
         if self.error_on_premature_reset:
             self._buffer.check_reset(mask)
-        obs, infos = self.env.reset(seed=seed, options=options)
+        try:
+            obs, infos = self.env.reset(seed=seed, options=options)
+        except BaseException:
+            # Nobody knows which environments it reset before it failed.
+            self._buffer.abort()
+            raise
         num_envs = self._buffer.num_envs
-        seeds = [seed + env for env in range(num_envs)] if isinstance(seed, int) else list(seed or ())
+        seeds = _seeds_of(seed, num_envs, mask)
         self._buffer.reset(self._observations.leaves(obs), seeds, BatchedInfos(infos, num_envs), mask)
         return obs, infos
 
@@ -210,8 +217,10 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
 
     def close(self, **kwargs: Any) -> None:
         """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
-        self._buffer.close()
-        self.env.close(**kwargs)
+        try:
+            self._buffer.close()
+        finally:
+            self.env.close(**kwargs)
 
     def _recorded(self, step: Callable[[], Any], are_some: bool = False) -> tuple[Any, Any, Any, Any, Info]:
         try:
@@ -263,6 +272,20 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             final_obs = self._buffer.current_obs(env)
             info["final_obs_missing"] = True
         return Ending(at, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+
+
+def _seeds_of(seed: int | Sequence[int | None] | Array | None, num_envs: int, mask: Array | None) -> list[int | None]:
+    """The seed that each environment gets; empty: not known."""
+    if seed is None:
+        return []
+    if isinstance(seed, int):
+        return [seed + env for env in range(num_envs)]
+    seeds: list[int | None] = [None if each is None else int(each) for each in seed]
+    if mask is None or len(seeds) == num_envs:
+        return seeds
+    # ALE's AtariVectorEnv takes a seed for each environment of the mask.
+    given = iter(seeds)
+    return [next(given, None) if is_reset else None for is_reset in mask.tolist()]
 
 
 def _forward_attributes(wrapper: Any, env: Any) -> None:
