@@ -18,6 +18,10 @@ class MisfitError(Exception):
     """Actions unlike those held."""
 
 
+class WaitingError(Exception):
+    """A step of an environment whose episode is over."""
+
+
 class RefusedError(Exception):
     """The sink takes nothing at the moment."""
 
@@ -62,6 +66,10 @@ class Fragment:
         )
 
 
+def nothing(env: int) -> Fragment:
+    return Fragment(env, -1, None, 0, [None])
+
+
 def stacked(elements: list[Any]) -> Any:
     first = elements[0]
     if isinstance(first, dict):
@@ -73,7 +81,11 @@ def stacked(elements: list[Any]) -> Any:
 
 @dataclass
 class PlainRecorder:
-    """Counting environments that are stepped one by one, and lists of what they did."""
+    """Counting environments that are stepped one by one, and lists of what they did.
+
+    An environment whose episode ended is reset by the same step, by the next one, which takes no action there, or by a
+    reset of some environments only (`rule`: `"same_step"`, `"next_step"`, `"disabled"`).
+    """
 
     scenario: Scenario
     error_on_premature_reset: bool
@@ -81,10 +93,12 @@ class PlainRecorder:
     on_full: str
     max_transitions: int | None
     has_sink: bool
+    rule: str = "same_step"
 
     def __post_init__(self) -> None:
         self.envs = [env_fn() for env_fn in self.scenario.env_fns()]
-        self.running: list[Fragment] = []
+        self.waiting: set[int] = set()  # whose episode is over; what runs there is empty
+        self.running: list[Fragment] = [nothing(i) for i in range(len(self.envs))]
         self.finished: list[Fragment] = []
         self.sunk: list[Fragment] = []
         self.counts: Counter[str] = Counter()
@@ -104,19 +118,31 @@ class PlainRecorder:
         self.ready, self.pending = False, None
         begun = [env.reset(seed=seed) for env, seed in zip(self.envs, self.seeds, strict=True)]
         seeds, self.seeds = self.seeds, [None] * len(self.envs)
-        for fragment in self.running:
+        self.begin(dict(enumerate(zip(begun, seeds, strict=True))))
+        self.ready = True
+
+    def reset_some(self, mask: list[bool], seed: int | None) -> None:
+        chosen = [i for i, is_chosen in enumerate(mask) if is_chosen]
+        if self.error_on_premature_reset and self.held and not self.waiting.issuperset(chosen):
+            raise PrematureResetError
+        is_ready = self.ready or len(chosen) == len(self.envs)
+        self.ready = False
+        seeds = {i: None if seed is None else seed + i for i in chosen}
+        self.begin({i: (self.envs[i].reset(seed=seeds[i]), seeds[i]) for i in chosen})
+        self.ready = is_ready
+
+    def begin(self, begun: dict[int, Any]) -> None:
+        for i in begun:
+            fragment, self.running[i] = self.running[i], nothing(i)
             if self.early_reset == "drop":
                 self.counts["dropped"] += len(fragment)
             elif len(fragment):
                 fragment.ended_by = "reset_early"
                 self.finished.append(fragment)
-        self.running = []
         self.drain()
-        self.running = [
-            Fragment(i, info["episode"], seed, 0, [obs])
-            for i, ((obs, info), seed) in enumerate(zip(begun, seeds, strict=True))
-        ]
-        self.ready = True
+        for i, ((obs, info), seed) in begun.items():
+            self.running[i] = Fragment(i, info["episode"], seed, 0, [obs])
+        self.waiting -= begun.keys()
 
     def step_async(self, actions: np.ndarray) -> None:
         if not self.ready or self.pending is not None:
@@ -140,22 +166,32 @@ class PlainRecorder:
             raise ProtocolError
         actions, self.pending = self.pending, None
         self.ready = False
-        taken = []
-        for env, action in zip(self.envs, actions, strict=True):
+        taken, begun = {}, {}
+        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+            if i in self.waiting and self.rule == "disabled":
+                raise WaitingError
+            if i in self.waiting:
+                begun[i] = env.reset()
+                continue
             obs, rew, terminated, truncated, _ = env.step(action)
-            begun = env.reset() if terminated or truncated else None
-            taken.append((action, obs, rew, terminated, truncated, begun))
-        for i, (action, obs, rew, terminated, truncated, begun) in enumerate(taken):
+            taken[i] = action, obs, rew, terminated, truncated
+            if (terminated or truncated) and self.rule == "same_step":
+                begun[i] = env.reset()
+        for i, (action, obs, rew, terminated, truncated) in taken.items():
             fragment = self.running[i]
             fragment.obs.append(obs)
             fragment.acts.append(action)
             fragment.rews.append(rew)
-            if begun is not None:
+            if terminated or truncated:
                 fragment.terminated, fragment.truncated = terminated, truncated
                 fragment.ended_by = "terminated" if terminated else "truncated"
                 self.finished.append(fragment)
-                self.running[i] = Fragment(i, begun[1]["episode"], None, 0, [begun[0]])
-        self.counts["stepped"] += len(self.envs)
+                self.running[i] = nothing(i)
+                self.waiting.add(i)
+        for i, (obs, info) in begun.items():
+            self.running[i] = Fragment(i, info["episode"], None, 0, [obs])
+        self.waiting -= begun.keys()
+        self.counts["stepped"] += len(taken)
         self.drain()
         self.ready = True
 
@@ -171,7 +207,8 @@ class PlainRecorder:
             if len(fragment):
                 fragment.ended_by = "closed"
                 self.finished.append(fragment)
-        self.running, self.ready, self.pending = [], False, None
+        self.running = [nothing(i) for i in range(len(self.envs))]
+        self.ready, self.pending = False, None
         self.drain()
 
     def pop_finished(self) -> list[Fragment]:

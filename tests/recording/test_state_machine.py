@@ -16,7 +16,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from plain_recorder import Fragment, MisfitError, PlainRecorder, RefusedError
+from plain_recorder import Fragment, MisfitError, PlainRecorder, RefusedError, WaitingError
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper
@@ -29,7 +29,7 @@ from vecrollout.errors import (
     ProtocolError,
     ShapeError,
 )
-from vecrollout.testing import ScriptedError, assert_same, leaves_of
+from vecrollout.testing import Scenario, ScriptedError, assert_same, leaves_of
 from vecrollout.testing.strategies import scenarios
 
 # The model's error, and what the wrapper raises in its place.
@@ -41,6 +41,7 @@ ERRORS = {
     ProtocolError: ProtocolError,
     RefusedError: RefusedError,
     ScriptedError: ScriptedError,
+    WaitingError: AssertionError,
 }
 
 
@@ -91,6 +92,16 @@ class Sink:
 
 
 class BufferingMachine(RuleBasedStateMachine):
+    autoreset = "same_step"
+    reward_dtype: Any = np.float32
+    sees_both = False
+
+    def environments(self, scenario: Scenario) -> Any:
+        return DummyVecEnv(scenario.env_fns())
+
+    def recorder(self) -> Any:
+        return BufferingWrapper(self.base, **self.options)
+
     @initialize(
         scenario=scenarios(),
         options=st.fixed_dictionaries(
@@ -122,12 +133,12 @@ class BufferingMachine(RuleBasedStateMachine):
             self.patch.setattr(arena, name, value)
         self.patch.setattr(gather, "_SLICED_ITEM_BYTES", sliced)
         most = None if most_steps is None else most_steps * scenario.num_envs
-        self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, **options)
+        self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, rule=self.autoreset, **options)
         self.sink = Sink(self.model) if has_sink else None
         self.options = {**options, "record_infos": record_infos, "max_transitions": most, "sink": self.sink}
         self.record_infos = record_infos
-        self.base = DummyVecEnv(scenario.env_fns())
-        self.venv = BufferingWrapper(self.base, **self.options)
+        self.base = self.environments(scenario)
+        self.venv = self.recorder()
         self.calls = 0
         self.kept: list[tuple[Any, np.ndarray]] = []
         self.seen = 0  # of the sink
@@ -265,11 +276,13 @@ class BufferingMachine(RuleBasedStateMachine):
             for actual, expected in zip(leaves_of(getattr(transitions, name)), leaves, strict=True):
                 assert_same(actual, np.concatenate([leaf[span] for leaf in expected]), name)
         assert_same(transitions.acts, np.concatenate([each.acts for each in wholes]), "acts")
-        assert_same(transitions.rews, np.concatenate([each.rews for each in wholes]).astype(np.float32), "rews")
+        assert_same(transitions.rews, np.concatenate([each.rews for each in wholes]).astype(self.reward_dtype), "rews")
         flags = {"dones": "terminal", "terminated": "terminated", "truncated": "truncated"}
         for name, attribute in flags.items():
             expected = [
-                t == each.stop_step - 1 and getattr(each, attribute) and not (name == "truncated" and each.terminated)
+                t == each.stop_step - 1
+                and getattr(each, attribute)
+                and (self.sees_both or name != "truncated" or not each.terminated)
                 for each in wholes
                 for t in range(each.start_step, each.stop_step)
             ]
@@ -298,7 +311,7 @@ class BufferingMachine(RuleBasedStateMachine):
                 trajectory = dataclasses.replace(trajectory, infos=[{"t": t} for t in steps])
             elif self.record_infos != "all":
                 assert all(info.keys() == {"t"} for info in trajectory.infos)
-            fragment.recorded().assert_recorded_as(trajectory, reward_dtype=np.float32, sees_both=False)
+            fragment.recorded().assert_recorded_as(trajectory, reward_dtype=self.reward_dtype, sees_both=self.sees_both)
             assert trajectory.episode.seed == fragment.seed
 
     @precondition(lambda self: self.kept)
@@ -314,7 +327,7 @@ class BufferingMachine(RuleBasedStateMachine):
         file = io.BytesIO()
         np.savez(file, **self.venv.state_dict())
         file.seek(0)
-        self.venv = BufferingWrapper(self.base, **self.options)
+        self.venv = self.recorder()
         with np.load(file, allow_pickle=False) as state:
             self.venv.load_state_dict(state)
 
