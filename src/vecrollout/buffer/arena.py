@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -39,6 +39,14 @@ class Layout(NamedTuple):
     keeps_infos: bool
 
 
+# Lane, its dtype (None: the column's own), shape of a row and dtype of the column; for a step, lane, shape and dtype of
+# rewards behind them.
+PlainActs: TypeAlias = tuple[Array, "np.dtype[Any] | None", tuple[int, ...], np.dtype[Any]]
+PlainStep: TypeAlias = tuple[
+    Array, "np.dtype[Any] | None", tuple[int, ...], np.dtype[Any], Array, tuple[int, ...], np.dtype[Any]
+]
+
+
 class Arena:
     """Rows of E environments: what kind of data they take, and where the next ones go.
 
@@ -53,6 +61,10 @@ class Arena:
         self.obs_columns: list[Column] = []
         self.act_columns: list[Column] = []
         self.rew_column: Column | None = None
+        # Where plain arrays go, for steps that need nothing looked up: the columns' lanes with the shapes and dtypes
+        # that fit. None where there is no one column of the kind.
+        self.plain_acts: PlainActs | None = None
+        self.plain_step: PlainStep | None = None
         # Row of each environment's current observation. The array is never altered, but replaced: a step counts as
         # recorded from then on.
         self.row: Array = np.zeros(num_envs, dtype=np.int64)
@@ -196,6 +208,16 @@ class Arena:
         self.act_columns = block.columns[obs_width : obs_width + act_width]
         behind = block.columns[obs_width + act_width :]
         self.rew_column = behind[0] if behind else None
+        self.plain_acts = self.plain_step = None
+        if self.layout.acts is None and act_width == 1:
+            column = self.act_columns[0]
+            self.plain_acts = (column.lane, column.lane_dtype, column.row_shape, column.dtype)
+        if self.layout.obs is None and obs_width == 1 and self.rew_column is not None:
+            column, rews = self.obs_columns[0], self.rew_column
+            self.plain_step = (
+                *(column.lane, column.lane_dtype, column.row_shape, column.dtype),
+                *(rews.lane, rews.row_shape, rews.dtype),
+            )
 
     def _first_capacity(self) -> int:
         row_bytes = sum(spec.item_bytes for spec in self.specs)

@@ -45,7 +45,7 @@ class BatchedInfos:
 
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
-        return self._replaced[env] if env in self._replaced else _info_of(self._batch, env, self._num_envs)
+        return self._replaced[env] if env in self._replaced else info_of(self._batch, env, self._num_envs)
 
     def __setitem__(self, env: int, info: Info) -> None:
         """Put one environment's info, of which the same keys are kept, in the place of what the batch says."""
@@ -59,7 +59,14 @@ def _copied(batch: Info) -> Info:
     }
 
 
-def _info_of(batch: Info, env: int, num_envs: int) -> Info:
+def info_of(batch: Info, env: int, num_envs: int) -> Info:
+    """One environment's info out of a batch of them, with copies of the arrays in it.
+
+    Args:
+        batch: As for `BatchedInfos`.
+        env: Where in the batch's arrays the environment stands.
+        num_envs: How many environments the arrays are of.
+    """
     info: dict[str, Any] = {}
     for key, value in batch.items():
         if _is_mask(key, batch):
@@ -68,9 +75,10 @@ def _info_of(batch: Info, env: int, num_envs: int) -> Info:
         if isinstance(mask, np.ndarray) and not mask[env]:
             continue
         if isinstance(value, dict):
-            info[key] = _info_of(value, env, num_envs)
-        elif isinstance(value, np.ndarray) and value.ndim and len(value) == num_envs:
-            info[key] = value[env]
+            info[key] = info_of(value, env, num_envs)
+        elif isinstance(value, np.ndarray):
+            item = value[env] if value.ndim and len(value) == num_envs else value
+            info[key] = item.copy() if isinstance(item, np.ndarray) else item
         else:
             info[key] = value
     return info
@@ -83,36 +91,40 @@ def _is_mask(key: str, batch: Info) -> bool:
 class InfoColumn:
     """Infos by row, as the other columns of a block.
 
-    A step's infos are just appended to a list, as a tuple, which the garbage collector lets go of once it has seen that
-    there are only plain dicts in it. They are put into rows when they are asked for.
+    A step's infos are just appended to lists (`recent`, and the rows they are for to `recent_rows`), as a tuple, which
+    the garbage collector lets go of once it has seen that there are only plain dicts in it. They are put into rows when
+    they are asked for.
     """
 
-    __slots__ = ("_recent", "_rows", "_size")
+    __slots__ = ("_rows", "_size", "recent", "recent_rows")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._rows: npt.NDArray[np.object_] | None = None
-        self._recent: list[tuple[Array, tuple[Info, ...] | BatchedInfos]] = []
+        self.recent: list[tuple[Info, ...] | BatchedInfos] = []
+        self.recent_rows: list[Array] = []
 
-    def append(self, rows: Array, infos: tuple[Info, ...] | BatchedInfos) -> None:
-        """Keep a step's infos, one for each of these rows; neither may be altered afterwards."""
-        self._recent.append((rows, infos))
+    def settle(self) -> None:
+        """Forget what a step appended that was interrupted half way."""
+        del self.recent[len(self.recent_rows) :]
+        del self.recent_rows[len(self.recent) :]
 
     def _store(self) -> None:
         """Put what was appended into its rows."""
-        if not self._recent:
+        if not self.recent:
             return
         if self._rows is None:
             self._rows = np.empty(self._size, dtype=object)
-        rows = np.concatenate([rows for rows, _ in self._recent])
-        infos = chain.from_iterable([infos for _, infos in self._recent])
-        self._rows[rows] = np.fromiter(infos, dtype=object, count=len(rows))
-        self._recent.clear()
+        rows = np.concatenate(self.recent_rows)
+        self._rows[rows] = np.fromiter(chain.from_iterable(self.recent), dtype=object, count=len(rows))
+        self.recent.clear()
+        self.recent_rows.clear()
 
     def clear(self) -> None:
         """Let go of all infos."""
         self._rows = None
-        self._recent.clear()
+        self.recent.clear()
+        self.recent_rows.clear()
 
     def take(self, row: int, steps: int) -> npt.NDArray[np.object_]:
         """Infos of the steps that began in these rows, shape `(steps,)`: a view, to be copied."""

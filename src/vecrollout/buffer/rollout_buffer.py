@@ -97,7 +97,7 @@ class RolloutBuffer:
 
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._failed = False  # whether something failed, or all was closed, since all environments were reset last
-        self._pending = False  # whether actions were taken that no step has answered yet
+        self.is_pending = False  # whether actions were taken that no step has answered yet
         self._room = 0  # steps that surely fit before `_make_room` has to look again
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
@@ -157,7 +157,7 @@ class RolloutBuffer:
         Raises:
             ProtocolError: If no actions wait for a step.
         """
-        if not self._pending:
+        if not self.is_pending:
             raise self._out_of_order("expected step_async() first: no actions wait for a step")
 
     def reset(
@@ -180,7 +180,7 @@ class RolloutBuffer:
         """
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         is_whole = len(envs) == self.num_envs
-        self._pending = self._pending and not is_whole
+        self.is_pending = self.is_pending and not is_whole
         failed_before = self._failed and not is_whole
         # Until the new episodes have begun: a reset of other environments does not mend one that broke off here.
         self._failed, self._ready = True, False
@@ -207,7 +207,7 @@ class RolloutBuffer:
         self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
         self.waiting = set(range(self.num_envs))
         self._failed = False
-        self._ready = self._pending = True
+        self._ready = self.is_pending = True
 
     def act(self, acts: Tree, envs: Array | None = None) -> None:
         """Keep the actions that are about to be taken.
@@ -221,7 +221,15 @@ class RolloutBuffer:
             BufferFullError: If the next step would hold more than `max_transitions`.
             ShapeError, DtypeError, StructureError: If the actions are not like those held.
         """
-        if (self._pending and envs is None) or not self._ready:
+        plain = self._arena.plain_acts
+        if envs is None and self._room > 0 and self._ready and not self.is_pending and plain is not None:
+            # Most steps come this way.
+            lane, lane_dtype, shape, dtype = plain
+            if type(acts) is np.ndarray and acts.dtype is dtype and acts.shape == shape:
+                lane[self._arena.row] = acts if lane_dtype is None else acts.ravel().view(lane_dtype)
+                self.is_pending = True
+                return
+        if (self.is_pending and envs is None) or not self._ready:
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
         if self._room < 1:
             self._make_room()
@@ -231,16 +239,17 @@ class RolloutBuffer:
         if leaves is None or not _write(arena.act_columns, rows, leaves):
             leaves = arena.fit_acts(acts, rows, is_fixed=self.held > 0)
             _write(arena.act_columns, rows, leaves)
-        self._pending = True
+        self.is_pending = True
 
     def withdraw(self) -> None:
         """Forget the actions last given to `act`: the environment refused them."""
-        self._pending = False
+        self.is_pending = False
 
     def abort(self) -> None:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset of all."""
         self._failed = self._failed or self._ready
-        self._ready = self._pending = False
+        self._ready = self.is_pending = False
+        self._arena.block.infos.settle()
 
     def step(
         self,
@@ -269,6 +278,14 @@ class RolloutBuffer:
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
+        if (
+            envs is None
+            and not endings
+            and self.is_pending
+            and not self.waiting
+            and self._step_plainly(obs, rews, infos)
+        ):
+            return
         self.check_step()
         arena = self._arena
         if not arena.obs_columns:
@@ -287,7 +304,8 @@ class RolloutBuffer:
         if endings:
             infos = self._splice(endings, following, leaves, infos)
         if self._keeps_infos:
-            arena.block.infos.append(rows, self._selected(infos))
+            arena.block.infos.recent.append(self._selected(infos))
+            arena.block.infos.recent_rows.append(rows)
         # Up to here, rows were written that do not count yet. Now they do.
         if envs is None:
             arena.row = following
@@ -296,16 +314,44 @@ class RolloutBuffer:
             arena.row[envs] = following
         self.stepped += len(rows)
         self._room -= 1
-        self._pending = envs is not None
+        self.is_pending = envs is not None
         if self.waiting:
             self._skip_waiting(restarts, following, envs)
         if endings:
             self._end_episodes(endings, following, envs)
 
+    def _step_plainly(self, obs: Tree, rews: Array, infos: Sequence[Info] | BatchedInfos) -> bool:
+        """What `step` does, for most steps: plain arrays of the known kind, and no episode begins or ends.
+
+        False, and nothing recorded, if it is not so.
+        """
+        arena = self._arena
+        if arena.plain_step is None or type(obs) is not np.ndarray or type(rews) is not np.ndarray:
+            return False
+        lane, lane_dtype, shape, dtype, rew_lane, rew_shape, rew_dtype = arena.plain_step
+        if obs.dtype is not dtype or obs.shape != shape or rews.dtype is not rew_dtype or rews.shape != rew_shape:
+            return False
+        if len(infos) != self.num_envs:
+            return False
+        row = arena.row
+        rew_lane[row] = rews
+        following = np.add(row, arena.one)
+        lane[following] = obs if lane_dtype is None else obs.ravel().view(lane_dtype)
+        if self._keeps_infos:
+            column = arena.block.infos
+            takes_all = type(infos) is list and self.info_keys is None
+            column.recent.append(tuple(infos) if takes_all else self._selected(infos))
+            column.recent_rows.append(row)
+        arena.row = following
+        self.stepped += self.num_envs
+        self._room -= 1
+        self.is_pending = False
+        return True
+
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
         self._failed = True
-        self._ready = self._pending = False
+        self._ready = self.is_pending = False
         self._close_running(np.arange(self.num_envs), "closed")
 
     # What is popped
@@ -389,7 +435,7 @@ class RolloutBuffer:
         self.waiting = set(snapshot.waiting)
         self._begin_pieces()
         self._next_id = snapshot.next_id
-        self._ready, self._failed, self._pending, self._room = snapshot.is_ready, not snapshot.is_ready, False, 0
+        self._ready, self._failed, self.is_pending, self._room = snapshot.is_ready, not snapshot.is_ready, False, 0
 
     def _snapshot(self) -> Snapshot:
         arena = self._arena
@@ -457,16 +503,18 @@ class RolloutBuffer:
 
     def _skip_waiting(self, restarts: Sequence[Restart], following: Array, envs: Array | None) -> None:
         """Rows of environments whose episode was over are no transitions; where it was reset, one begins."""
-        stepped = range(self.num_envs) if envs is None else envs.tolist()
+        if envs is None:
+            skipped = [(env, env) for env in sorted(self.waiting)]
+        else:
+            skipped = [(at, env) for at, env in enumerate(envs.tolist()) if env in self.waiting]
         begun = {restart.at: restart.reset_info for restart in restarts}
-        for at, env in enumerate(stepped):
-            if env in self.waiting:
-                self.stepped -= 1
-                row = int(following[at])
-                if at in begun:
-                    self._begin_episode(env, row, None, begun[at])
-                else:
-                    self._open[env].wait(row)
+        self.stepped -= len(skipped)
+        for at, env in skipped:
+            row = int(following[at])
+            if at in begun:
+                self._begin_episode(env, row, None, begun[at])
+            else:
+                self._open[env].wait(row)
 
     def _end_episodes(self, endings: Sequence[Ending], following: Array, envs: Array | None) -> None:
         block = self._arena.block

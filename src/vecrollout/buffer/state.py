@@ -173,7 +173,8 @@ def _unpack_runs(packed_runs: list[dict[str, Any]], block: Block, unpack: Callab
         pieces = [Piece(block, row, steps)] if steps else []
         infos = unpack(packed["pieces"])
         if steps:
-            block.infos.append(np.arange(row, row + steps), tuple(infos or [{}] * steps))
+            block.infos.recent.append(tuple(infos or [{}] * steps))
+            block.infos.recent_rows.append(np.arange(row, row + steps))
             row += steps + 1
         runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
     return runs

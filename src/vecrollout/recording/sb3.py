@@ -143,7 +143,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
             ShapeError, DtypeError, StructureError: If an observation or reward is not like those recorded before.
         """
-        self._buffer.check_step()
+        if not self._buffer.is_pending:
+            self._buffer.check_step()
         try:
             returned = self.venv.step_wait()
             obs, rews, dones, infos = returned
