@@ -85,7 +85,7 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
 
 
 def _is_mask(key: str, batch: Info) -> bool:
-    return key.startswith("_") and key[1:] in batch
+    return key[:1] == "_" and key[1:] in batch
 
 
 class InfoColumn:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vecrollout._typing import Info
-from vecrollout.buffer import BatchedInfos
+from vecrollout.buffer import info_of
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trees import unwrap
@@ -48,9 +48,9 @@ def final_obs_of(infos: Info, env: int, final_obs_fn: Callable[[Info], Any] | No
 def final_info_of(infos: Info, env: int, num_envs: int) -> Info:
     """The info of an environment's last step, whatever the reset that followed put in its place."""
     finals = infos.get(_INFO_KEY)
-    own = BatchedInfos(without_finals(infos), num_envs)[env]
+    own = info_of(without_finals(infos), env, num_envs)
     if isinstance(finals, dict):
-        info = BatchedInfos(finals, num_envs)[env]
+        info = info_of(finals, env, num_envs)
     elif finals is not None and finals[env] is not None:
         info = dict(finals[env])
     else:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Array, Info, RecordInfos
-from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
+from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer, info_of
 from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
 from vecrollout.recording.batching import Batching
@@ -222,6 +222,11 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         finally:
             self.env.close(**kwargs)
 
+    def __del__(self) -> None:
+        # In older versions of Gymnasium (1.1 is one) a wrapper that goes closes its environment, which somebody may go
+        # on to use. The environment itself still closes when nobody refers to it.
+        pass
+
     def _recorded(self, step: Callable[[], Any], are_some: bool = False) -> tuple[Any, Any, Any, Any, Info]:
         try:
             obs, rews, terminated, truncated, infos = returned = step()
@@ -238,8 +243,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         kept = BatchedInfos(own if buffer.keeps_infos else {}, len(rews), buffer.info_keys)
         restarts: Sequence[Restart] = ()
         if buffer.waiting and mode is Autoreset.NEXT_STEP:
-            whole = BatchedInfos(own, len(rews))
-            restarts = [Restart(at, whole[at]) for at in self._waiting_at(envs)]
+            restarts = [Restart(at, info_of(own, at, len(rews))) for at in self._waiting_at(envs)]
         endings: Sequence[Ending] = ()
         dones = np.logical_or(terminated, truncated)
         # A search in bytes costs a fraction of `dones.any()`.
@@ -262,7 +266,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         count = self._buffer.num_envs if envs is None else len(envs)
         env = at if envs is None else int(envs[at])
         info = final_info_of(infos, at, count)
-        reset_info = BatchedInfos(own, count)[at]
+        reset_info = info_of(own, at, count)
         final_obs = final_obs_of(infos, at, self._final_obs_fn)
         if final_obs is not None:
             final_obs = self._observations.item(final_obs)
