@@ -20,6 +20,7 @@ from benchmarks.memory import memory_table
 from benchmarks.recording import recording_tables, step_table
 from benchmarks.report import Table, machine
 from benchmarks.timing import keep_memory
+from benchmarks.vector import vector_table
 from benchmarks.workloads import WORKLOADS
 
 _README = Path(__file__).with_name("README.md")
@@ -30,6 +31,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace], list[Table]]] = {
     "recording": lambda options: recording_tables(options.workloads, options.runs),
     "step": lambda options: [step_table(options.workloads, options.runs)],
     "copies": lambda options: [copy_table(options.runs)],
+    "vector": lambda options: [vector_table(options.runs)],
     "cartpole": lambda options: [cartpole_table(4 * options.runs)],
     "growth": lambda options: [growth_table(max(1, options.runs // 2))],
     "memory": lambda options: [memory_table()],
