@@ -78,9 +78,9 @@ def vector_table(runs: int) -> Table:
     )
     note = (
         "What recording adds to a step of a Gymnasium vector environment: how many times the cost of the same data "
-        "from an SB3 `VecEnv` (the aim in brackets), and of the returns and lengths that Gymnasium's own wrapper keeps; "
-        "then nanoseconds an environment. The cost of the bare environments is subtracted. Infos are copied from the "
-        "arrays that they come in; those of a `VecEnv` are dicts already, and are kept as they are."
+        "from an SB3 `VecEnv` (the aim in brackets), and of the returns and lengths that Gymnasium's own wrapper "
+        "keeps; then nanoseconds an environment. The cost of the bare environments is subtracted. Infos are copied "
+        "from the arrays that they come in; those of a `VecEnv` are dicts already, and are kept as they are."
     )
     return Table("Vector environments", columns, rows, note)
 
