@@ -55,7 +55,21 @@ def final_info_of(infos: Info, env: int, num_envs: int) -> Info:
         info = dict(finals[env])
     else:
         return own
-    return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _EPISODE_KEY in own else info
+    return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _has_statistics(own) else info
+
+
+def reset_info_of(infos: Info, env: int, num_envs: int) -> Info:
+    """The info of the reset that followed an environment's last step, without what is said about that step."""
+    info = info_of(without_finals(infos), env, num_envs)
+    if _has_statistics(info):
+        del info[_EPISODE_KEY]
+    return info
+
+
+def _has_statistics(info: Info) -> bool:
+    # A reset's own info may have such a key, too.
+    value = info.get(_EPISODE_KEY)
+    return isinstance(value, dict) and {"r", "l"} <= value.keys()
 
 
 def missing_final_obs(env: int, step: int) -> MissingTerminalObservationError:

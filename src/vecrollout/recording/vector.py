@@ -18,6 +18,7 @@ from vecrollout.recording.final_obs import (
     final_info_of,
     final_obs_of,
     missing_final_obs,
+    reset_info_of,
     without_finals,
 )
 from vecrollout.recording.recorder import Recorder
@@ -266,7 +267,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         count = self._buffer.num_envs if envs is None else len(envs)
         env = at if envs is None else int(envs[at])
         info = final_info_of(infos, at, count)
-        reset_info = info_of(own, at, count)
+        reset_info = reset_info_of(own, at, count)
         final_obs = final_obs_of(infos, at, self._final_obs_fn)
         if final_obs is not None:
             final_obs = self._observations.item(final_obs)
