@@ -46,7 +46,7 @@ class CustomVectorEnv(gym.vector.VectorEnv):
         begun = [env.reset(seed=None if seed is None else seed + i) for i, env in enumerate(self.envs)]
         self.over[:] = False
         self.observed = [obs for obs, _ in begun]
-        return self.own([stacked(self.observed)])[0], {}
+        return self.own([batched(self.observed)])[0], {}
 
     def step(self, actions: Any) -> Any:
         self.actions = actions
@@ -63,7 +63,7 @@ class CustomVectorEnv(gym.vector.VectorEnv):
                 self.observed[i], _ = env.reset()
         if self.rule == "next_step":
             self.over = terminated | truncated
-        arrays = self.own([stacked(self.observed), rews, terminated, truncated])
+        arrays = self.own([batched(self.observed), rews, terminated, truncated])
         return self.alter([*arrays, {"last": last}])
 
     def own(self, arrays: list[Any]) -> list[Any]:
@@ -77,6 +77,11 @@ class CustomVectorEnv(gym.vector.VectorEnv):
 
     def close(self, **kwargs: Any) -> None:
         self.closed = True
+
+
+def batched(observed: list[Any]) -> Any:
+    """As Gymnasium has it: texts are a tuple of texts."""
+    return tuple(observed) if isinstance(observed[0], str) else stacked(observed)
 
 
 def with_final_obs(key: str = "final_obs") -> Callable[[list[Any]], Any]:
