@@ -54,11 +54,11 @@ def _peak_over_raw(contender_name: str, workload_name: str, pop: str) -> float:
     script = write_script(WORKLOADS[workload_name], _EPISODE_STEPS[workload_name])
     repeats = _STEPS[workload_name] // _EPISODE_STEPS[workload_name]
     _warm_up(contender_name, workload_name)
-    contender: Any = wrappers()[contender_name](script)
-    contender.reset()
     gc.collect()
     _forget_peak()
     before = _resident_bytes("VmRSS")
+    contender: Any = wrappers()[contender_name](script)
+    contender.reset()
     for _ in range(repeats):
         contender.record()
     popped = None if pop == _NOTHING else getattr(contender, pop)()
