@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import warnings
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
 
 import vecrollout
 
@@ -15,14 +18,20 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
-# A fence may be indented: inside a list, an admonition or a tab.
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.DOTALL | re.M)
+# A fence may be indented: inside a list, an admonition or a tab. A comment before it, which is not rendered, names what
+# its code needs beside this package, as `<!-- needs: gymnasium>=1.1 envpool -->`.
+FENCE = re.compile(
+    r"(?:^ *<!-- needs: (?P<needs>.*?) -->\n)?"
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 class Block(NamedTuple):
     language: str
     line: int
     code: str
+    needs: list[Requirement]
 
 
 def blocks(page: Path) -> list[Block]:
@@ -30,8 +39,18 @@ def blocks(page: Path) -> list[Block]:
     found = []
     for match in FENCE.finditer(text):
         code = re.sub(f"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
-        found.append(Block(match["language"], text.count("\n", 0, match.start("code")) + 1, code))
+        line = text.count("\n", 0, match.start("code")) + 1
+        found.append(
+            Block(match["language"], line, code, [Requirement(each) for each in (match["needs"] or "").split()])
+        )
     return found
+
+
+def is_installed(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
 
 
 def name(page: Path) -> str:
@@ -40,19 +59,33 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page's blocks run in sequence in one namespace, as a reader would paste them one after the other."""
+    """A page's blocks run in sequence in one namespace, as a reader would paste them one after the other.
+
+    Those that need what is not installed are left out.
+    """
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page):
-        if block.language == "python":
-            # The empty lines make a traceback name the page's own line.
-            exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), namespace)
+        if block.language == "python" and all(map(is_installed, block.needs)):
+            with warnings.catch_warnings():
+                if block.needs:
+                    # Another project's warnings are its own.
+                    warnings.simplefilter("ignore")
+                # The empty lines make a traceback name the page's own line.
+                exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_python_is_fenced_as_python(page: Path) -> None:
     """Under any other name a block would go untested."""
     assert not {"", "py", "python3", "pycon"} & {block.language for block in blocks(page)}
+
+
+def test_needs_stand_before_a_fence() -> None:
+    """Elsewhere a comment would have no effect."""
+    for page in PAGES:
+        comments = len(re.findall(r"<!-- needs:", page.read_text(encoding="utf-8")))
+        assert comments == sum(bool(block.needs) for block in blocks(page)), page
 
 
 def test_every_public_name_is_in_the_reference() -> None:
