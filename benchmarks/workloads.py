@@ -155,11 +155,11 @@ def _one(space: spaces.Space[Any], rng: np.random.Generator) -> Any:
 
 
 class ScriptedVecEnv(VecEnv):
-    """Plays a script, over and over: a step costs a copy of the observation and one of the list of infos.
+    """Plays a script, over and over: a step costs a look at the actions, and a copy of all that it returns.
 
     `DummyVecEnv` makes these copies too, and they matter. One array again and again would be read from the processor's
-    cache; arrays made ahead would give a recorder that keeps references its memory for nothing; info dicts that no one
-    has touched for long are slow to refer to, which real ones, just made, are not.
+    cache; arrays made ahead would give a recorder that keeps references its memory for nothing; and what no one has
+    touched for long is slow to read, which real data, just made, is not.
     """
 
     def __init__(self, script: Script) -> None:
@@ -175,13 +175,14 @@ class ScriptedVecEnv(VecEnv):
         return self._script.first_obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        pass
+        """Read the actions, as an environment does."""
+        actions.copy()
 
     def step_wait(self) -> Step:
         """Return the script's next step."""
         obs, rews, dones, infos = next(self._steps)
         fresh = {key: part.copy() for key, part in obs.items()} if self._is_dict else obs.copy()
-        return fresh, rews, dones, infos.copy()
+        return fresh, rews.copy(), dones.copy(), infos.copy()
 
     def close(self) -> None:
         pass
