@@ -99,6 +99,7 @@ class RolloutBuffer:
         self._failed = False  # whether something failed, or all was closed, since all environments were reset last
         self.is_pending = False  # whether actions were taken that no step has answered yet
         self._room = 0  # steps that surely fit before `_make_room` has to look again
+        self._starts_over = False  # whether everything was popped since `_make_room` looked last
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
@@ -396,9 +397,7 @@ class RolloutBuffer:
         rows = self._arena.row.tolist()
         for run in running:
             self._open[run.env].begin_fragment(rows[run.env])
-        if popped and not self.held:
-            self._arena.start_over()
-            self._begin_pieces()
+        self._starts_over = popped > 0 and not self.held
 
     def running(self) -> list[Run]:
         """The running fragments as they stand, by environment; those without steps are left out."""
@@ -485,12 +484,12 @@ class RolloutBuffer:
     ) -> Sequence[Info] | BatchedInfos:
         """Put true last observations before the next episodes' first ones, which stand in their rows so far."""
         arena = self._arena
+        # All of them, before anything is written: one that does not fit raises.
         finals = [None if ending.final_obs is None else self._final_leaves(ending) for ending in endings]
         replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
-        for ending, final in zip(endings, finals, strict=True):
-            at = ending.at
-            if ending.info is not None:
-                replaced[at] = ending.info
+        for (at, _, _, _, info, _, _), final in zip(endings, finals, strict=True):
+            if info is not None:
+                replaced[at] = info
             if final is None:
                 continue
             row = int(following[at])
@@ -584,6 +583,12 @@ class RolloutBuffer:
     # Room for the next step
 
     def _make_room(self) -> None:
+        if self._starts_over:
+            # Not before: until the next step, what was popped last may have been let go of, and its memory be free.
+            self._starts_over = False
+            if not self.held:
+                self._arena.start_over()
+                self._begin_pieces()
         # A step takes one row, and one more where an episode ends.
         if self._arena.free_rows() < 2:
             self._roll()

@@ -156,8 +156,9 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         except BaseException:
             self._buffer.abort()
             raise
-        for ending in endings:
-            self._reuse.look(ending.at, obs, ending.final_obs)
+        if endings and self._reuse.is_looking:
+            for ending in endings:
+                self._reuse.look(ending.at, obs, ending.final_obs)
         return returned
 
     def close(self) -> None:
@@ -175,15 +176,16 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         reset_infos = self._reset_infos()
         endings = []
         for env in np.flatnonzero(dones).tolist():
-            if "terminal_observation" not in infos[env]:
+            # A copy: wrappers above replace entries of the dict, and an environment may reuse it.
+            info = dict(infos[env])
+            if "terminal_observation" not in info:
                 raise MissingTerminalObservationError(
                     f"environment {env}, step {self._buffer.episode_steps(env)} of its episode: expected the episode's "
                     f'last observation in infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its '
                     "environments by itself has to keep it there; add it in the VecEnv or in a wrapper below this one"
                 )
-            # Wrappers above replace entries of the dict, and an environment may reuse it.
-            final_obs = infos[env]["terminal_observation"]
-            info = {**infos[env], "terminal_observation": _copied(final_obs)}
+            final_obs = info["terminal_observation"]
+            info["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else _copied(final_obs)
             # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
             truncated = bool(info.get("TimeLimit.truncated", False))
             reset_info = dict(reset_infos[env]) if reset_infos else None
@@ -204,9 +206,11 @@ class _ReuseDetector:
         self._kept: dict[int, Any] = {}  # by environment; held so that no other array gets the same identity
         self._looks_left = 3 * base.num_envs
 
+    @property
+    def is_looking(self) -> bool:
+        return self._looks_left > 0
+
     def look(self, env: int, obs: Any, final_obs: Any) -> None:
-        if not self._looks_left:
-            return
         self._looks_left -= 1
         infos = getattr(self._base, "buf_infos", None)
         kept = infos[env].get("terminal_observation") if infos else None
@@ -223,13 +227,11 @@ class _ReuseDetector:
                 "observation. Wrap it in vecrollout.CopyingWrapper inside the vector environment",
                 stacklevel=4,
             )
-        if not self._looks_left:
+        if not self.is_looking:
             self._kept.clear()
 
 
 def _copied(obs: Any) -> Any:
-    if isinstance(obs, np.ndarray):
-        return obs.copy()
     structure = structure_of(obs)
     copies = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in flatten(obs, structure)]
     return copies[0] if structure is None else unwrap(unflatten(structure, copies))
