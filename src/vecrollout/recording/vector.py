@@ -232,6 +232,9 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         try:
             obs, rews, terminated, truncated, infos = returned = step()
             envs = np.asarray(infos["env_id"]) if are_some else None
+            if np.ndim(rews) == 2 and len(rews[0]) == 1:
+                # Of sub-environments whose rewards are arrays of shape (1,), AsyncVectorEnv makes a column.
+                rews = np.reshape(rews, -1)
             self._record(obs, rews, terminated, truncated, infos, envs)
         except BaseException:
             self._buffer.abort()
