@@ -41,7 +41,10 @@ class BatchedInfos:
         return self._num_envs
 
     def __iter__(self) -> Iterator[Info]:
-        return (self[env] for env in range(self._num_envs))
+        infos = _split(self._batch, self._num_envs)
+        for env, info in self._replaced.items():
+            infos[env] = info
+        return iter(infos)
 
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
@@ -74,14 +77,38 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
         mask = batch.get(f"_{key}")
         if isinstance(mask, np.ndarray) and not mask[env]:
             continue
-        if isinstance(value, dict):
-            info[key] = info_of(value, env, num_envs)
-        elif isinstance(value, np.ndarray):
-            item = value[env] if value.ndim and len(value) == num_envs else value
-            info[key] = item.copy() if isinstance(item, np.ndarray) else item
-        else:
-            info[key] = value
+        info[key] = _item_of(value, env, num_envs)
     return info
+
+
+def _split(batch: Info, num_envs: int) -> list[Info]:
+    """The infos of all environments: `info_of` each of them, but key after key, which takes a fraction of the time."""
+    infos: list[Info] = [{} for _ in range(num_envs)]
+    for key, value in batch.items():
+        if _is_mask(key, batch):
+            continue
+        mask = batch.get(f"_{key}")
+        envs = np.flatnonzero(mask).tolist() if isinstance(mask, np.ndarray) else range(num_envs)
+        items: Any
+        if isinstance(value, dict):
+            items = _split(value, num_envs)
+        elif isinstance(value, np.ndarray) and value.shape == (num_envs,) and not value.dtype.hasobject:
+            items = list(value)
+        else:
+            items = {env: _item_of(value, env, num_envs) for env in envs}
+        for env in envs:
+            infos[env][key] = items[env]
+    return infos
+
+
+def _item_of(value: Any, env: int, num_envs: int) -> Any:
+    """One environment's entry, where a batch has this value, as a copy."""
+    if isinstance(value, dict):
+        return info_of(value, env, num_envs)
+    if not isinstance(value, np.ndarray):
+        return value
+    item = value[env] if value.ndim and len(value) == num_envs else value
+    return item.copy() if isinstance(item, np.ndarray) else item
 
 
 def _is_mask(key: str, batch: Info) -> bool:
