@@ -12,6 +12,7 @@ from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsW
 from vecrollout.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
+    from vecrollout.datasets.traces import TraceDataset, open_traces
     from vecrollout.recording.policy import policy_to_callable
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.recording.sb3 import BufferingWrapper
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.stats import discounted_sum, rollout_stats
+    from vecrollout.storage.writer import TraceWriter
 
 __version__ = "0.1.0.dev0"
 
@@ -30,6 +32,8 @@ __all__ = [
     "Episode",
     "RolloutInfoWrapper",
     "Sink",
+    "TraceDataset",
+    "TraceWriter",
     "Trajectory",
     "TrajectoryWithRew",
     "Transitions",
@@ -47,6 +51,7 @@ __all__ = [
     "make_min_episodes",
     "make_min_timesteps",
     "make_sample_until",
+    "open_traces",
     "policy_to_callable",
     "rollout",
     "rollout_stats",
@@ -60,6 +65,8 @@ _LATE = {
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.single",
     "RolloutInfoWrapper": "vecrollout.recording.single",
+    "TraceDataset": "vecrollout.datasets.traces",
+    "TraceWriter": "vecrollout.storage.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
     "discounted_sum": "vecrollout.stats",
     "generate_trajectories": "vecrollout.recording.rollout",
@@ -67,6 +74,7 @@ _LATE = {
     "make_min_episodes": "vecrollout.recording.stop",
     "make_min_timesteps": "vecrollout.recording.stop",
     "make_sample_until": "vecrollout.recording.stop",
+    "open_traces": "vecrollout.datasets.traces",
     "policy_to_callable": "vecrollout.recording.policy",
     "rollout": "vecrollout.recording.rollout",
     "rollout_stats": "vecrollout.stats",

@@ -11,6 +11,9 @@
     ├── PolicyError                      (TypeError)     something that cannot act as a policy
     ├── SpaceMismatchError               (ValueError)    a policy made for other spaces than the environment's
     ├── StateError                       (ValueError)    a state dict that cannot be made or does not fit
+    ├── DamagedTraceError                (ValueError)    a file of a trace does not hold what it should
+    ├── TraceVersionError                (ValueError)    a trace in a newer format than this version reads
+    ├── TraceWriteError                  (OSError)       a trace could not be written; says what was lost
     ├── MissingTerminalObservationError  (LookupError)   an episode ended and its last observation was not given
     ├── MissingDependencyError           (ImportError)   an extra that is not installed
     ├── LengthError                      (RuntimeError)  arrays without a common first dimension have no length
@@ -65,6 +68,18 @@ class SpaceMismatchError(VecrolloutError, ValueError):
 
 class StateError(VecrolloutError, ValueError):
     """A state dict that cannot be made, or that does not fit the recorder it is loaded into."""
+
+
+class DamagedTraceError(VecrolloutError, ValueError):
+    """A file of a trace is missing, cut, altered, or no such file; `vecrollout.verify_traces` names all that are."""
+
+
+class TraceVersionError(VecrolloutError, ValueError):
+    """A trace was written in a newer format than this version of the package reads."""
+
+
+class TraceWriteError(VecrolloutError, OSError):
+    """A trace could not be written, for lack of space for example; the message names what was lost."""
 
 
 class MissingTerminalObservationError(VecrolloutError, LookupError):

@@ -1,0 +1,208 @@
+"""A trace directory as a sequence of trajectories, which are read when they are asked for."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, overload
+
+from vecrollout.errors import OptionError
+from vecrollout.storage.decoding import DecodedBatch
+from vecrollout.storage.format import SHARD_NAME
+from vecrollout.storage.fragments import FIELDS, Stored, arrow_columns
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.shard import Shard
+from vecrollout.storage.trace import list_files, load_index, locate
+from vecrollout.trajectory import Trajectory
+
+_CACHED_BATCHES = 4
+
+
+def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
+    """The trajectories in a directory of traces.
+
+    Only manifests and indexes are read. A trace that is still being written opens too; `refresh` shows what has come
+    since.
+
+    Args:
+        path: The directory that `TraceWriter`s wrote to.
+        check: Whether to compare each batch with its checksum when it is first read.
+
+    Raises:
+        DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+        MissingDependencyError: If pyarrow or xxhash is not installed.
+    """
+    return TraceDataset(path, check=check)
+
+
+class TraceDataset(Sequence[Trajectory]):
+    """Trajectories in a directory of traces, by writer and, of one writer, by the time of their start.
+
+    Trajectories are read when they are asked for, and a few batches are kept. Arrays are read-only; of a trace that was
+    written without compression they are views of the file, which must stay as it is while they are in use.
+
+    Args:
+        path: The directory.
+        check: Whether to compare each batch with its checksum when it is first read.
+
+    Raises:
+        DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
+        self.path = Path(path)
+        self._check = check
+        self._indexes: dict[str, ShardIndex] = {}
+        self._shards: dict[str, Shard] = {}
+        self._batches: OrderedDict[tuple[str, int, tuple[str, ...]], DecodedBatch] = OrderedDict()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what was written since the data set was opened; what was seen before may move to other indices.
+
+        Raises:
+            DamagedTraceError: If a manifest is damaged, or a finished shard is missing or cut.
+            TraceVersionError: If a newer version of the package wrote one of the files.
+        """
+        files = list_files(self.path)
+        indexes = {}
+        for name in files.shards:
+            entry = files.entry(name)
+            known = self._indexes.get(name)
+            if known is not None and known.checksums is not None:
+                indexes[name] = known
+                continue
+            self._forget(name)
+            index = load_index(self.path, name, entry)
+            if index is not None:
+                indexes[name] = index
+        self._indexes = indexes
+        self._names = list(indexes)
+        writers = [match["writer"] if (match := SHARD_NAME.fullmatch(name)) else name for name in self._names]
+        self._located = locate(writers, list(indexes.values()))
+
+    def __len__(self) -> int:
+        """Number of trajectories."""
+        return len(self._located.shard)
+
+    @overload
+    def __getitem__(self, key: int) -> Trajectory: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Trajectory]: ...
+
+    def __getitem__(self, key: int | slice) -> Trajectory | list[Trajectory]:
+        """One trajectory, or a list of several.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            DamagedTraceError: If it cannot be read, or is not what was written.
+        """
+        if isinstance(key, slice):
+            return [self.episode(number) for number in range(*key.indices(len(self)))]
+        return self.episode(key)
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All trajectories, in order."""
+        return (self.episode(number) for number in range(len(self)))
+
+    def episode(self, number: int, start: int = 0, stop: int | None = None) -> Trajectory:
+        """A trajectory, or some of its steps.
+
+        Args:
+            number: Which one; negative ones count from the end.
+            start: First step, counted from the trajectory's own first; negative ones count from its end.
+            stop: Behind the last step; None: the trajectory's end.
+
+        Returns:
+            A `TrajectoryWithRew` where there are rewards. Of some of the steps: a fragment, whose `episode` says which
+            part of the episode it is.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            OptionError: If the range holds no step.
+            DamagedTraceError: If it cannot be read, or is not what was written.
+        """
+        stored = self._stored(number, FIELDS)
+        begin, end, _ = slice(start, stop).indices(stored.steps)
+        if begin >= end:
+            raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
+        return stored.fragment(begin, end)
+
+    def columns(self, number: int, names: Sequence[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
+        """Some fields of a trajectory, without reading the others.
+
+        Args:
+            number: Which trajectory; negative ones count from the end.
+            names: Of `obs`, `acts`, `rews`, `infos`.
+            start: First step, counted from the trajectory's own first; negative ones count from its end.
+            stop: Behind the last step; None: the trajectory's end.
+
+        Returns:
+            The fields by name: `acts`, `rews` and `infos` with a row a step, `obs` with one more.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            OptionError: If a name is none of these, or the range holds no step.
+            DamagedTraceError: If it cannot be read, or is not what was written.
+        """
+        unknown = set(names) - set(FIELDS)
+        if unknown:
+            raise OptionError(f"names: expected some of {FIELDS}, got {sorted(unknown)}")
+        stored = self._stored(number, tuple(names))
+        begin, end, _ = slice(start, stop).indices(stored.steps)
+        if begin >= end:
+            raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
+        return {name: stored.field(name, begin, end) for name in names}
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """What was said about a trajectory when it was appended.
+
+        Args:
+            number: Which one; negative ones count from the end.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            DamagedTraceError: If it cannot be read.
+        """
+        return self._stored(number, ()).metadata()
+
+    def __repr__(self) -> str:
+        return f"<TraceDataset of {len(self)} trajectories in {str(self.path)!r}>"
+
+    def _stored(self, number: int, fields: Sequence[str]) -> Stored:
+        number = operator.index(number)
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"expected a trajectory of {len(self)}, got {number}")
+        name = self._names[self._located.shard[number]]
+        if name not in self._shards:
+            self._shards[name] = Shard(self.path / name)
+        shard, index = self._shards[name], self._indexes[name]
+        columns = tuple(arrow_columns(shard.schema, fields))
+        batch = partial(self._batch, name, columns)
+        return Stored(shard.schema, index, int(self._located.place[number]), batch, name)
+
+    def _batch(self, name: str, columns: tuple[str, ...], number: int) -> DecodedBatch:
+        key = (name, number, columns)
+        if key not in self._batches:
+            index = self._indexes[name]
+            if not self._check:
+                index = ShardIndex(index.size, index.batches, index.trajectories, None)
+            batch = self._shards[name].batch(number, index, columns)
+            self._batches[key] = DecodedBatch(batch, f"{name}: batch {number}")
+            while len(self._batches) > _CACHED_BATCHES:
+                self._batches.popitem(last=False)
+        self._batches.move_to_end(key)
+        return self._batches[key]
+
+    def _forget(self, name: str) -> None:
+        """Let go of a shard that may have grown."""
+        self._shards.pop(name, None)
+        for key in [key for key in self._batches if key[0] == name]:
+            del self._batches[key]

@@ -1,0 +1,24 @@
+"""pyarrow and xxhash, or an error that says how to get them."""
+
+from __future__ import annotations
+
+from vecrollout.errors import MissingDependencyError
+
+try:
+    import pyarrow as pa
+    import xxhash
+    from pyarrow import ipc
+except ImportError as error:
+    raise MissingDependencyError(
+        f"traces on disk need pyarrow and xxhash ({error}); install them with: pip install 'vecrollout[traces]'"
+    ) from error
+
+__all__ = ["ArrowErrors", "checksum", "ipc", "pa"]
+
+ArrowErrors = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, RecursionError)
+"""What reading altered bytes can raise, in pyarrow and in what is made of its answers."""
+
+
+def checksum(data: object) -> str:
+    """The xxh3_64 of some bytes, 16 hexadecimal digits."""
+    return xxhash.xxh3_64_hexdigest(data)  # type: ignore[arg-type]  # anything with a buffer

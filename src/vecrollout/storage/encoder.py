@@ -1,0 +1,138 @@
+"""Gathers trajectories into batches, and batches into shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vecrollout.storage.batches import Entry, encode
+from vecrollout.storage.format import shard_name
+from vecrollout.storage.infos import InfoColumns
+from vecrollout.storage.manifest import Manifest
+from vecrollout.storage.schema import TraceSchema
+from vecrollout.storage.shard_writer import ShardWriter
+
+BATCH_ROWS = 2048
+"""A batch is written once it has so many rows,"""
+
+BATCH_BYTES = 8 << 20
+"""or so many bytes before compression. A trajectory of that size has a batch of its own."""
+
+
+class TraceEncoder:
+    """Writes one writer's shards and manifest; knows nothing of threads.
+
+    Args:
+        directory: Where to.
+        name: The writer's name.
+        about: What manifest and shards say about the trace.
+        compression: `"zstd"`, `"lz4"` or None.
+        max_shard_bytes: Size after which a shard is finished.
+        dropped: Gains, by key, the number of values of infos that could not be kept.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        about: Mapping[str, Any],
+        compression: str | None,
+        max_shard_bytes: int,
+        dropped: Counter[str],
+    ) -> None:
+        self._directory = directory
+        self._about = about
+        self._compression = compression
+        self._max_shard_bytes = max_shard_bytes
+        self._dropped = dropped
+        self._manifest = Manifest(name, {key: value for key, value in about.items() if key != "writer"})
+        self._schema: TraceSchema | None = None
+        self._arrow_schema: Any = None
+        self._shard: ShardWriter | None = None
+        self.pending: list[Entry] = []
+        """Trajectories that wait for their batch to become full."""
+
+    def add(self, entry: Entry) -> int:
+        """Take a trajectory, and write what makes a batch.
+
+        Returns:
+            Bytes of memory of the trajectories that were written.
+
+        Raises:
+            OSError: If writing fails; what was not written is still `pending`.
+        """
+        written = self.write() if _makes_a_batch([entry]) else 0
+        self.pending.append(entry)
+        return written + (self.write() if _makes_a_batch(self.pending) else 0)
+
+    def write(self) -> int:
+        """Write what is pending.
+
+        Returns:
+            Bytes of memory of the trajectories that were written.
+
+        Raises:
+            OSError: If that fails; what was not written is still `pending`.
+        """
+        if not self.pending:
+            return 0
+        if self._schema is None:
+            infos = [info for entry in self.pending for info in _infos(entry)]
+            self._schema = TraceSchema(self.pending[0].layout, InfoColumns.plan(infos), self._about)
+            self._arrow_schema = self._schema.to_arrow()
+        batch = encode(self.pending, self._schema, self._arrow_schema, self._dropped)
+        if self._shard is None:
+            # The manifest comes first: what it says about the trace is known whatever happens to the shard.
+            self._manifest.write(self._directory)
+            path = self._directory / shard_name(self._manifest.writer, len(self._manifest.shards))
+            self._shard = ShardWriter(path, self._arrow_schema, self._compression)
+        self._shard.write(batch)
+        written = sum(entry.nbytes for entry in self.pending)
+        self.pending = []
+        if self._shard.size >= self._max_shard_bytes:
+            self._finish_shard()
+        return written
+
+    def sync(self) -> None:
+        """Make what was written durable.
+
+        Raises:
+            OSError: If that fails.
+        """
+        if self._shard is not None:
+            self._shard.sync()
+
+    def finish(self) -> None:
+        """Write what is pending, finish the last shard, and say so in the manifest.
+
+        Raises:
+            OSError: If that fails.
+        """
+        self.write()
+        if self._shard is not None:
+            self._finish_shard()
+        if self._schema is not None:
+            self._manifest = replace(self._manifest, closed=True)
+            self._manifest.write(self._directory)
+
+    def abandon(self) -> None:
+        """Let go of the unfinished shard as it is."""
+        if self._shard is not None:
+            self._shard.abandon()
+
+    def _finish_shard(self) -> None:
+        if self._shard is not None:
+            self._manifest = self._manifest.adding(self._shard.finish())
+            self._manifest.write(self._directory)
+            self._shard = None
+
+
+def _makes_a_batch(entries: list[Entry]) -> bool:
+    return sum(entry.rows for entry in entries) >= BATCH_ROWS or sum(entry.nbytes for entry in entries) >= BATCH_BYTES
+
+
+def _infos(entry: Entry) -> Any:
+    return [] if entry.trajectory.infos is None else entry.trajectory.infos

@@ -1,0 +1,177 @@
+"""Trajectories of a shard, or parts of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.errors import DamagedTraceError
+from vecrollout.fields import trusted
+from vecrollout.storage.columns import Column
+from vecrollout.storage.decoding import DecodedBatch
+from vecrollout.storage.dtypes import dtype_from_json
+from vecrollout.storage.format import parsed
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.infos import unpacked_info
+from vecrollout.storage.layout import Part
+from vecrollout.storage.schema import TraceSchema
+from vecrollout.trajectory import EndedBy, Episode, Trajectory, TrajectoryWithRew
+
+FIELDS = ("obs", "acts", "rews", "infos")
+"""What of a trajectory can be read by itself."""
+
+_BESIDES = ("episode_json",)
+_ENDINGS = (None, *get_args(EndedBy))
+
+
+def arrow_columns(schema: TraceSchema, fields: Sequence[str]) -> list[str]:
+    """Names of the columns that some of a trajectory's fields are in."""
+    layout = schema.layout
+    names: list[str] = []
+    # The last info may refer to the last observation.
+    if "obs" in fields or "infos" in fields:
+        names += [column.name for column in layout.obs.columns]
+    if "acts" in fields:
+        names += [column.name for column in layout.acts.columns]
+    if "rews" in fields and layout.rews is not None:
+        names.append(layout.rews.name)
+    if "infos" in fields:
+        names += [*(column.name for column in schema.infos.columns), "info_json"]
+    return [*names, *_BESIDES]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A trajectory in a shard.
+
+    Its methods raise `DamagedTraceError` where the shard does not hold what it should.
+    """
+
+    schema: TraceSchema
+    index: ShardIndex
+    place: int
+    """Number of the trajectory in the shard."""
+    batch: Callable[[int], DecodedBatch]
+    """Gives a batch by its number, with the columns that are needed."""
+    where: str
+    """Name of the shard, for errors."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.index.trajectories["rows"][self.place]) - 1
+
+    def _flag(self, name: str) -> bool:
+        return bool(self.index.trajectories[name][self.place])
+
+    def fragment(self, start: int, stop: int) -> Trajectory:
+        """The steps from `start` up to, not including, `stop`, with the observations around them."""
+        reaches_end = stop == self.steps
+        terminated = reaches_end and self._flag("terminated")
+        truncated = reaches_end and self._flag("truncated")
+        fields = {
+            "obs": self.field("obs", start, stop),
+            "acts": self.field("acts", start, stop),
+            "infos": self.field("infos", start, stop),
+            "terminal": terminated or truncated,
+            "terminated": terminated,
+            "truncated": truncated,
+            "episode": self._episode(start, reaches_end),
+        }
+        if self.schema.layout.rews is None:
+            return trusted(Trajectory, fields)
+        return trusted(TrajectoryWithRew, {**fields, "rews": self.field("rews", start, stop)})
+
+    def field(self, name: str, start: int, stop: int) -> Any:
+        """One of `FIELDS`, for the steps from `start` up to `stop`; of observations one row more."""
+        layout = self.schema.layout
+        if name == "obs":
+            return self._part(layout.obs, start, stop + 1)
+        if name == "acts":
+            return self._part(layout.acts, start, stop)
+        if name == "infos":
+            return self._infos(start, stop)
+        return None if layout.rews is None else self._rows(layout.rews, start, stop)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the user said about the trajectory."""
+        return unpacked_info(self._story().get("metadata", {}), self.where)
+
+    def _part(self, part: Part, start: int, stop: int) -> Any:
+        return part.tree([self._rows(column, start, stop) for column in part.columns])
+
+    def _rows(self, column: Column, start: int, stop: int) -> Array:
+        pieces = [batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)]
+        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if column.is_text:
+            rows = rows.astype(self._text_dtype(column))
+        rows.flags.writeable = False
+        return rows
+
+    def _text_dtype(self, column: Column) -> np.dtype[Any]:
+        try:
+            dtype = dtype_from_json(self._story()["dtypes"][column.name])
+        except (LookupError, TypeError, ValueError) as error:
+            raise DamagedTraceError(f"{self.where}: expected the dtype of {column.name!r}, got none") from error
+        if dtype.kind != column.dtype.kind:
+            raise DamagedTraceError(f"{self.where}: {column.name!r}: expected text like {column.dtype}, got {dtype}")
+        return dtype
+
+    def _infos(self, start: int, stop: int) -> npt.NDArray[np.object_] | None:
+        if not self._story().get("has_infos"):
+            return None
+        columns: list[list[Any]] = [[] for _ in self.schema.infos.columns]
+        texts: list[str | None] = []
+        for batch, begin, end in self._pieces(start, stop):
+            for column, values in zip(self.schema.infos.columns, columns, strict=True):
+                values.extend(batch.values(column.name, column.decode)[begin:end])
+            texts.extend(batch.values("info_json", lambda column: column.to_pylist())[begin:end])
+        return self.schema.infos.decode(columns, texts, self._final_obs)
+
+    def _final_obs(self) -> Any:
+        part = self.schema.layout.obs
+        rows = [self._rows(column, self.steps, self.steps + 1) for column in part.columns]
+        return part.tree([row[0, ...] for row in rows])
+
+    def _pieces(self, start: int, stop: int) -> list[tuple[DecodedBatch, int, int]]:
+        """Batches, and the rows of each, that hold the trajectory's rows from `start` up to `stop`."""
+        number = int(self.index.trajectories["batch"][self.place])
+        first = int(self.index.trajectories["row"][self.place])
+        start, stop = start + first, stop + first
+        pieces = []
+        while stop > 0:
+            rows = int(self.index.batches["rows"][number])
+            if start < rows and start < stop:
+                pieces.append((self.batch(number), start, min(stop, rows)))
+            start, stop, number = max(0, start - rows), stop - rows, number + 1
+        if not pieces:  # no steps were asked for
+            pieces.append((self.batch(int(self.index.trajectories["batch"][self.place])), first, first))
+        return pieces
+
+    def _story(self) -> dict[str, Any]:
+        batch = self.batch(int(self.index.trajectories["batch"][self.place]))
+        row = int(self.index.trajectories["row"][self.place])
+        text = batch.text("episode_json", row)
+        if text is None:
+            raise DamagedTraceError(f"{self.where}: row {row}: expected the first row of a trajectory")
+        return parsed(text, self.where)
+
+    def _episode(self, start: int, reaches_end: bool) -> Episode:
+        story = self._story()
+        numbers = {name: story.get(name) for name in ("id", "env_index", "seed")}
+        start_step, ended_by = story.get("start_step"), story.get("ended_by")
+        known = all(value is None or type(value) is int for value in numbers.values())
+        if not known or type(start_step) is not int or ended_by not in _ENDINGS:
+            raise DamagedTraceError(f"{self.where}: expected an episode's identity, got {story}")
+        reset_info = unpacked_info(story["reset_info"], self.where) if "reset_info" in story else None
+        return Episode(
+            **numbers,
+            start_step=start_step + start,
+            reset_info=reset_info,
+            ended_by=ended_by if reaches_end else None,
+        )

@@ -1,0 +1,262 @@
+"""Info dicts as typed columns where they allow it, and as JSON where not.
+
+Which keys get a column is decided once, by the first infos. Dicts in an info are taken apart into columns of their own.
+What does not fit its column goes into the row's JSON, so that everything comes back as it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Info
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.format import parsed
+from vecrollout.storage.info_columns import InfoColumn, Kind, is_writable, kind_of
+from vecrollout.storage.payload import UnstorableError, dumps, pack, unpack
+from vecrollout.structures import same_bits
+from vecrollout.trees import unwrap
+
+FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
+"""Under these, the last step's info repeats the trajectory's last observation."""
+
+# No user's key is packed under this name.
+_FINAL_OBS = "$final_obs"
+_MAX_COLUMNS = 1000
+
+
+@dataclass
+class _Node:
+    """Where the values of a key go: into a column, taken apart by their own keys, or either."""
+
+    kind: Kind | None = None
+    column: int = -1
+    children: dict[str, _Node] = field(default_factory=dict)
+
+
+class InfoColumns:
+    """The typed columns of a trace's infos.
+
+    Args:
+        columns: The columns, as planned or as read from a schema.
+    """
+
+    def __init__(self, columns: Sequence[InfoColumn]) -> None:
+        self.columns = tuple(columns)
+        self._root = _Node()
+        for i, column in enumerate(self.columns):
+            node = self._root
+            for key in column.path:
+                node = node.children.setdefault(key, _Node())
+            node.kind, node.column = column.kind, i
+
+    @classmethod
+    def plan(cls, infos: Iterable[Any]) -> InfoColumns:
+        """Columns for the keys that have one kind of value throughout; for arrays only where half of the infos have it.
+
+        Args:
+            infos: The infos of all steps so far.
+        """
+        kinds: dict[tuple[str, ...], Kind | None] = {}
+        counts: Counter[tuple[str, ...]] = Counter()
+        total = 0
+        for info in infos:
+            total += 1
+            if isinstance(info, Mapping):
+                _survey(info, (), kinds, counts)
+        columns: dict[str, InfoColumn] = {}
+        for path, kind in kinds.items():
+            name = f"info.{'.'.join(path)}"
+            frequent = kind is not None and (kind.name != "array" or counts[path] * 2 >= total)
+            # Of two keys with one name ("a.b", and "b" in "a") the second stays in JSON.
+            if kind and frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
+                columns[name] = InfoColumn(path, kind, name)
+        return cls(list(columns.values()))
+
+    @classmethod
+    def from_schema(cls, schema: Any) -> InfoColumns:
+        """The columns of a shard.
+
+        Raises:
+            DamagedTraceError: If a field does not say what it holds.
+        """
+        found = map(InfoColumn.from_field, schema)
+        return cls([column for column in found if column is not None])
+
+    def encode(
+        self, infos: Sequence[Any], final_obs: Mapping[int, Any], dropped: Counter[str]
+    ) -> tuple[list[Any], list[str | None]]:
+        """Infos as columns.
+
+        Args:
+            infos: One a row; None where there is none.
+            final_obs: The trajectory's last observation, by the rows of trajectories' last steps.
+            dropped: Gains, by key, the number of values that could not be kept.
+
+        Returns:
+            A `pyarrow.Array` a column, and the JSON of what is left of each row, None where nothing is.
+        """
+        found: list[tuple[list[int], list[Any]]] = [([], []) for _ in self.columns]
+        texts: list[str | None] = [None] * len(infos)
+        for row, info in enumerate(infos):
+            if info is None:
+                continue
+            if not isinstance(info, Mapping):
+                dropped["(an info that is no dict)"] += 1
+                continue
+            repeating = []
+            if row in final_obs:
+                repeating = [key for key in FINAL_OBS_KEYS if key in info and _repeats(info[key], final_obs[row])]
+                info = {key: value for key, value in info.items() if key not in repeating}
+            rest = _split(info, self._root, row, found) if info else {}
+            if rest or repeating:
+                packed = packed_info(rest, dropped)
+                texts[row] = dumps({**packed, _FINAL_OBS: repeating} if repeating else packed)
+        arrays = [column.encode(len(infos), *placed) for column, placed in zip(self.columns, found, strict=True)]
+        return arrays, texts
+
+    def decode(
+        self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[], Any]
+    ) -> npt.NDArray[np.object_]:
+        """Infos of some rows: the inverse of `encode`.
+
+        Args:
+            columns: For each typed column the value of each row, None where there is none.
+            texts: The JSON of what is left of each row.
+            final_obs: Gives the trajectory's last observation.
+
+        Returns:
+            The dicts, shape `(len(texts),)`.
+
+        Raises:
+            DamagedTraceError: If a row's JSON is none of ours.
+        """
+        infos = np.fromiter(({} for _ in texts), dtype=object, count=len(texts))
+        for column, values in zip(self.columns, columns, strict=True):
+            *parents, last = column.path
+            for row, value in enumerate(values):
+                if value is not None:
+                    info = infos[row]
+                    for key in parents:
+                        info = info.setdefault(key, {})
+                    info[last] = value
+        for info, text in zip(infos, texts, strict=True):
+            if text is not None:
+                _add_rest(info, text, final_obs)
+        return infos
+
+
+def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
+    """An info in JSON's types, without the values that have no form there.
+
+    Args:
+        info: The info.
+        dropped: Gains, by key, the number of those values.
+    """
+    kept = {}
+    for key, value in info.items():
+        try:
+            pack({key: value})
+        except UnstorableError:
+            dropped[str(key)] += 1
+        else:
+            kept[key] = value
+    packed: dict[str, Any] = pack(kept)
+    return packed
+
+
+def unpacked_info(packed: Any, where: str) -> Info:
+    """The info that `packed_info` packed.
+
+    Raises:
+        DamagedTraceError: If it did not pack this.
+    """
+    try:
+        info = unpack(packed)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise DamagedTraceError(f"{where}: expected a packed dict, got something else: {error!r}") from error
+    if not isinstance(info, dict):
+        raise DamagedTraceError(f"{where}: expected a packed dict, got a {type(info).__name__}")
+    return info
+
+
+def _survey(
+    info: Mapping[Any, Any],
+    path: tuple[str, ...],
+    kinds: dict[tuple[str, ...], Kind | None],
+    counts: Counter[tuple[str, ...]],
+) -> None:
+    for key, value in info.items():
+        if type(key) is not str:
+            continue
+        here = (*path, key)
+        if _is_nested(value):
+            if len(here) < 8:  # deeper ones, or one that contains itself, are for JSON to keep or refuse
+                _survey(value, here, kinds, counts)
+            continue
+        kind = kind_of(value)
+        counts[here] += 1
+        if kinds.setdefault(here, kind) != kind:
+            kinds[here] = None
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a value is a dict that can be taken apart: an empty one would be lost."""
+    return type(value) is dict and bool(value) and all(type(key) is str for key in value)
+
+
+def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[tuple[list[int], list[Any]]]) -> dict[Any, Any]:
+    """Put what fits into the columns' lists; returns the rest."""
+    rest = {}
+    for key, value in info.items():
+        child = node.children.get(key) if type(key) is str else None
+        if child is None:
+            rest[key] = value
+        elif child.children and _is_nested(value):
+            remaining = _split(value, child, row, found)
+            if remaining:
+                rest[key] = remaining
+        elif child.kind is not None and kind_of(value) == child.kind:
+            rows, values = found[child.column]
+            rows.append(row)
+            values.append(value)
+        else:
+            rest[key] = value
+    return rest
+
+
+def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
+    packed = parsed(text, "info_json")
+    repeating = packed.pop(_FINAL_OBS, [])
+    if not isinstance(repeating, list) or not set(repeating) <= set(FINAL_OBS_KEYS):
+        raise DamagedTraceError(f"info_json: expected keys of a last observation, got {repeating!r}")
+    _merge(info, unpacked_info(packed, "info_json"))
+    for key in repeating:
+        info[key] = unwrap(final_obs())
+
+
+def _merge(info: Info, rest: Info) -> None:
+    """Add what JSON kept; a dict of which columns have some values gets the others."""
+    for key, value in rest.items():
+        if isinstance(value, dict) and value and isinstance(info.get(key), dict):
+            _merge(info[key], value)
+        else:
+            info[key] = value
+
+
+def _repeats(value: Any, final_obs: Any) -> bool:
+    """Whether a value is a last observation to the bit, made of arrays as that one comes back."""
+    if type(value) not in (np.ndarray, dict, tuple):
+        return False
+    return _all_arrays(value) and same_bits(value, final_obs)
+
+
+def _all_arrays(value: Any) -> bool:
+    if type(value) is dict:
+        return all(map(_all_arrays, value.values()))
+    return all(map(_all_arrays, value)) if type(value) is tuple else type(value) is np.ndarray

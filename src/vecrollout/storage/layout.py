@@ -1,0 +1,186 @@
+"""How trees of observations and actions lie in columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vecrollout._typing import Array
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError
+from vecrollout.storage.columns import Column, encodable
+from vecrollout.storage.payload import pack, unpack
+from vecrollout.structures import Structure, flatten, leaf_names, structure_of, unflatten
+from vecrollout.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Part:
+    """The observations or the actions: a tree and the column of each leaf, in the tree's order."""
+
+    name: str
+    """Of the trajectory's field, for errors."""
+    structure: Structure
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def of(cls, name: str, column: str, tree: Any) -> Part:
+        """What a trajectory's field looks like.
+
+        Args:
+            name: Name of the field.
+            column: What the columns' names begin with.
+            tree: The field.
+        """
+        structure = structure_of(tree)
+        names = _distinct(_column_names(structure, column))
+        leaves = map(np.asarray, flatten(tree, structure, name))
+        columns = [Column(each, leaf.dtype, leaf.shape[1:]) for each, leaf in zip(names, leaves, strict=True)]
+        return cls(name, structure, tuple(columns))
+
+    def leaves(self, tree: Any) -> list[Array]:
+        """The leaves of another trajectory's field, one a column.
+
+        Raises:
+            StructureError: If it has other entries.
+            ShapeError: If a leaf has another shape.
+            DtypeError: If a leaf has another dtype, or text that cannot be written.
+        """
+        leaves = [np.asarray(leaf) for leaf in flatten(tree, self.structure, self.name)]
+        for i, (column, leaf) in enumerate(zip(self.columns, leaves, strict=True)):
+            same_dtype = column.dtype.kind == leaf.dtype.kind if column.is_text else column.dtype == leaf.dtype
+            if column.shape != leaf.shape[1:] or not same_dtype:
+                error = ShapeError if column.shape != leaf.shape[1:] else DtypeError
+                raise error(
+                    f"{leaf_names(self.structure, self.name)[i]}: expected items of dtype {column.dtype} and shape "
+                    f"{column.shape} as in the trace's first trajectory, got {leaf.dtype} and {leaf.shape[1:]}"
+                )
+            if leaf.dtype.kind == "U" and not encodable(leaf):
+                raise DtypeError(f"{self.name}: expected text that UTF-8 can write, got a lone surrogate")
+        return leaves
+
+    def tree(self, leaves: list[Array]) -> Any:
+        """The field, of leaves in the order of the columns."""
+        return unflatten(self.structure, leaves)
+
+    def to_json(self) -> Any:
+        """The tree, with a column's name at each leaf; dicts as pairs of key and entry, which keeps their order."""
+        return _tree_to_json(self.structure, iter(self.columns))
+
+    @classmethod
+    def from_json(cls, name: str, packed: Any, columns: dict[str, Column]) -> Part:
+        """The part that `to_json` described.
+
+        Raises:
+            DamagedTraceError: If it is none, or one of its columns is missing.
+        """
+        used: list[Column] = []
+        try:
+            return cls(name, _tree_from_json(packed, columns, used), tuple(used))
+        except (LookupError, TypeError, ValueError) as error:
+            raise DamagedTraceError(f"{name}: expected a tree of columns, got {packed!r}: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where in its columns a trace has a trajectory's arrays."""
+
+    obs: Part
+    acts: Part
+    rews: Column | None
+    """None where the trajectories have no rewards."""
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> Layout:
+        """What all trajectories of a trace with this one look like."""
+        rews = getattr(trajectory, "rews", None)
+        return cls(
+            Part.of("obs", "obs", trajectory.obs),
+            Part.of("acts", "action", trajectory.acts),
+            None if rews is None else Column("reward", rews.dtype, ()),
+        )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns of arrays, observations first."""
+        return (*self.obs.columns, *self.acts.columns, *(() if self.rews is None else (self.rews,)))
+
+    def leaves(self, trajectory: Trajectory) -> list[Array]:
+        """A trajectory's arrays, one a column: T + 1 rows of observations, T of everything else.
+
+        Raises:
+            StructureError: If its trees have other entries.
+            ShapeError: If an array has items of another shape.
+            DtypeError: If one has another dtype.
+            ArgumentTypeError: If there are rewards where the trace has none, or the other way round.
+        """
+        rews = getattr(trajectory, "rews", None)
+        leaves = [*self.obs.leaves(trajectory.obs), *self.acts.leaves(trajectory.acts)]
+        if (rews is None) != (self.rews is None):
+            wanted, got = ("with", "without") if rews is None else ("without", "with")
+            raise ArgumentTypeError(f"trajectory: expected one {wanted} rewards as the trace's first, got one {got}")
+        if rews is not None and self.rews is not None:
+            leaves += Part("rews", None, (self.rews,)).leaves(rews)
+        return leaves
+
+    def to_json(self) -> dict[str, Any]:
+        """For the schema's metadata."""
+        return {
+            "obs": self.obs.to_json(),
+            "acts": self.acts.to_json(),
+            "rews": None if self.rews is None else self.rews.name,
+        }
+
+    @classmethod
+    def from_json(cls, packed: Any, columns: dict[str, Column]) -> Layout:
+        """The layout that `to_json` described.
+
+        Raises:
+            DamagedTraceError: If it is none, or one of its columns is missing.
+        """
+        try:
+            rews = None if packed["rews"] is None else columns[packed["rews"]]
+            obs, acts = packed["obs"], packed["acts"]
+        except (LookupError, TypeError) as error:
+            raise DamagedTraceError(f"layout: expected obs, acts and rews, got {packed!r}") from error
+        if rews is not None and (rews.dtype.kind != "f" or rews.shape):
+            raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
+        return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
+
+
+def _column_names(structure: Structure, prefix: str) -> list[str]:
+    """`obs.camera`, `obs.arm.0`: for people; the metadata has the exact keys."""
+    if structure is None:
+        return [prefix]
+    return [name for key, child in structure[1] for name in _column_names(child, f"{prefix}.{key}")]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, later ones with a number where keys with dots in them make them equal."""
+    taken: set[str] = set()
+    distinct = []
+    for name in names:
+        chosen, number = name, 2
+        while chosen in taken:
+            chosen, number = f"{name}#{number}", number + 1
+        taken.add(chosen)
+        distinct.append(chosen)
+    return distinct
+
+
+def _tree_to_json(structure: Structure, columns: Any) -> Any:
+    if structure is None:
+        return next(columns).name
+    kind, entries = structure
+    return {kind: [[pack(key), _tree_to_json(child, columns)] for key, child in entries]}
+
+
+def _tree_from_json(packed: Any, columns: dict[str, Column], used: list[Column]) -> Structure:
+    if isinstance(packed, str):
+        used.append(columns[packed])
+        return None
+    ((kind, entries),) = packed.items()
+    if kind not in ("dict", "tuple"):
+        raise ValueError(f"expected a dict or a tuple, got {kind!r}")
+    return kind, tuple((unpack(key), _tree_from_json(child, columns, used)) for key, child in entries)

@@ -1,0 +1,130 @@
+"""Plain data and small arrays as JSON, and back, without pickle.
+
+None, bools, numbers, text, lists, and dicts whose keys are text stand for themselves. What JSON has no form for is an
+object with a single key that begins with `$`: `$tuple`, `$dict` (pairs of key and value), `$array`, `$scalar`,
+`$objects`, `$bytes`, `$float` (NaN and infinities), `$obs` (a `DictObs` or `TupleObs`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vecrollout.array_tree import ArrayTree
+from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
+from vecrollout.trees import wrap
+
+
+class UnstorableError(ValueError):
+    """A value has no form in JSON; caught within the package."""
+
+
+def dumps(value: Any) -> str:
+    """A packed value as text, ASCII only."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def pack(value: Any) -> Any:
+    """A value in JSON's types.
+
+    Raises:
+        UnstorableError: If there is anything in it that is neither plain data nor an array, or it contains itself.
+    """
+    try:
+        packed = _pack(value)
+        dumps(packed)  # integers can be too long to be written
+    except (RecursionError, ValueError, TypeError) as error:
+        raise UnstorableError(str(error)) from error
+    return packed
+
+
+def _pack(value: Any) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, int, str):
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if kind is list:
+        return [_pack(item) for item in value]
+    if kind is tuple:
+        return {"$tuple": [_pack(item) for item in value]}
+    if isinstance(value, ArrayTree):
+        return {"$obs": _pack(value.unwrap())}
+    if isinstance(value, Mapping):
+        if all(type(key) is str and not key.startswith("$") for key in value):
+            return {key: _pack(item) for key, item in value.items()}
+        return {"$dict": [[_pack(key), _pack(item)] for key, item in value.items()]}
+    if kind is bytes:
+        return {"$bytes": _text(value)}
+    if isinstance(value, np.ndarray):
+        return _pack_array(value)
+    if isinstance(value, np.generic) and not value.dtype.hasobject:
+        return {"$scalar": [dtype_to_json(value.dtype), _text(np.asarray(value).tobytes())]}
+    raise UnstorableError(f"a {kind.__name__} is neither plain data nor an array")
+
+
+def _pack_array(array: np.ndarray[Any, Any]) -> Any:
+    if array.dtype == object:
+        return {"$objects": [list(array.shape), [_pack(item) for item in array.ravel()]]}
+    if array.dtype.hasobject:
+        raise UnstorableError(f"an array of dtype {array.dtype} holds objects")
+    return {"$array": [dtype_to_json(array.dtype), list(array.shape), _text(array.tobytes())]}
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def unpack(packed: Any) -> Any:
+    """The value that `pack` made this of; arrays are new and can be written to.
+
+    Raises:
+        ValueError: If nothing packs to this.
+        TypeError: Likewise.
+        LookupError: Likewise.
+    """
+    if isinstance(packed, list):
+        return [unpack(item) for item in packed]
+    if not isinstance(packed, dict):
+        return packed
+    if not any(key.startswith("$") for key in packed):
+        return {key: unpack(item) for key, item in packed.items()}
+    ((kind, content),) = packed.items()
+    match kind:
+        case "$float":
+            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[content]
+        case "$tuple":
+            return tuple(unpack(item) for item in content)
+        case "$dict":
+            return {unpack(key): unpack(item) for key, item in content}
+        case "$obs":
+            return wrap(unpack(content))
+        case "$bytes":
+            return base64.b64decode(content, validate=True)
+        case "$array":
+            dtype, shape, data = content
+            return _array(dtype, data).reshape(shape)
+        case "$scalar":
+            return _scalar(*content)
+        case "$objects":
+            shape, items = content
+            objects = np.empty(len(items), dtype=object)
+            for i, item in enumerate(items):  # one by one: NumPy would look into lists
+                objects[i] = unpack(item)
+            return objects.reshape(shape)
+    raise ValueError(f"expected a known kind of value, got {kind!r}")
+
+
+def _scalar(dtype: Any, data: str) -> Any:
+    # Empty text has no bytes to make an array of.
+    return _array(dtype, data)[0] if data else dtype_from_json(dtype).type()
+
+
+def _array(dtype: Any, data: str) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = np.frombuffer(base64.b64decode(data, validate=True), dtype_from_json(dtype)).copy()
+    return array

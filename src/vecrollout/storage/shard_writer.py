@@ -1,0 +1,117 @@
+"""One shard, for writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import checksum, ipc, pa
+from vecrollout.storage.format import index_name, sync_directory, write_whole
+from vecrollout.storage.manifest import ShardEntry
+from vecrollout.storage.shard import Shard
+
+SPLIT_BYTES = 64 << 20
+"""A batch of a compressed shard is no larger than this before compression, nor a trajectory in one piece."""
+
+
+class ShardWriter:
+    """Writes batches behind one another into a new file.
+
+    Args:
+        path: The file, which must not exist.
+        schema: The `pyarrow.Schema`.
+        compression: `"zstd"`, `"lz4"` or None.
+
+    Raises:
+        OSError: If there is such a file, or none can be made.
+    """
+
+    def __init__(self, path: Path, schema: Any, compression: str | None) -> None:
+        self.path = path
+        self._compressed = compression is not None
+        # Kept for fsync; pyarrow opens the file a second time.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            self._sink = pa.OSFile(str(path), "wb")
+            self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return int(self._sink.tell())
+
+    def write(self, batch: Any) -> None:
+        """Write a `pyarrow.RecordBatch` of whole trajectories; in several ones where it is a single large one.
+
+        Raises:
+            OSError: If that fails; the file then ends with a part of the batch.
+        """
+        for part in _split(batch) if self._compressed else [batch]:
+            self._writer.write_batch(part)
+
+    def sync(self) -> None:
+        """Make all that was written durable.
+
+        Raises:
+            OSError: If that fails.
+        """
+        os.fsync(self._descriptor)
+
+    def finish(self) -> ShardEntry:
+        """Write footer and index, and make them durable.
+
+        Returns:
+            What the manifest has to say about the shard.
+
+        Raises:
+            OSError: If that fails.
+        """
+        self._writer.close()
+        self.sync()
+        self.abandon()
+        sync_directory(self.path.parent)
+        return write_index(self.path)
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        self._sink.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def write_index(path: Path) -> ShardEntry:
+    """Derive a finished shard's index from it, and put it beside it.
+
+    Returns:
+        What the manifest has to say about the shard.
+
+    Raises:
+        OSError: If the index cannot be written.
+        DamagedTraceError: If the shard is not whole.
+    """
+    index, trouble = Shard(path).derive()
+    if trouble is not None or index.checksums is None:
+        raise DamagedTraceError(trouble or f"{path.name}: expected a finished shard, got one without a footer")
+    content = index.to_bytes()
+    write_whole(path.with_name(index_name(path.name)), content)
+    return ShardEntry(path.name, index.size, index.rows, len(index), checksum(content))
+
+
+def _split(batch: Any) -> Iterator[Any]:
+    pieces = min(-(-batch.nbytes // SPLIT_BYTES), batch.num_rows // 2)
+    if pieces < 2 or batch.column("episode_json").null_count < batch.num_rows - 1:
+        yield batch
+        return
+    begin = 0
+    for piece in range(1, pieces + 1):
+        # Each gets two rows at least: the last two belong together.
+        end = batch.num_rows * piece // pieces
+        yield batch.slice(begin, end - begin)
+        begin = end

@@ -1,0 +1,193 @@
+"""The sink that writes trajectories to disk."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.storage.arrow import pa
+from vecrollout.storage.batches import Entry
+from vecrollout.storage.encoder import TraceEncoder
+from vecrollout.storage.format import new_writer_name
+from vecrollout.storage.infos import packed_info
+from vecrollout.storage.layout import Layout
+from vecrollout.storage.numbering import Numbering
+from vecrollout.storage.spaces import space_to_json
+from vecrollout.storage.worker import Worker
+from vecrollout.trajectory import Trajectory
+
+_MIN_SHARD_BYTES = 1 << 12
+
+
+class TraceWriter:
+    """Writes trajectories into a directory, where any number of other writers may write at the same time.
+
+    A sink: recorders take it as `sink=`. Encoding and writing happen in a thread of their own, behind a queue of
+    bounded size; `append` waits while the queue is full. What was appended is durable after the next `flush` or
+    `close`, or once its shard is full. An error of the thread is raised by the next call, with what was lost; the
+    writer is of no more use then, and what it had written before can be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from vecrollout import TrajectoryWithRew, open_traces
+        >>> trajectory = TrajectoryWithRew(np.zeros((3, 4)), np.array([0, 1]), None, True, rews=np.ones(2))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with TraceWriter(directory) as writer:
+        ...         writer.append(trajectory)
+        ...     traces = open_traces(directory)
+        ...     len(traces), traces[0] == trajectory
+        (1, True)
+
+    Args:
+        directory: Where to; made where it does not exist. May hold traces already.
+        compression: `"zstd"`, `"lz4"`, or None: larger files, which are read without a copy.
+        max_shard_bytes: Size after which a file is finished and the next one begun, in bytes; a file may be larger by
+            what is written at once.
+        spaces: Observation and action space, to be kept with the trace.
+        metadata: What else is to be kept with the trace: plain data and arrays, by name.
+        env_spec: The environment's `EnvSpec` as its `to_json` gives it, or anything else that names it.
+        queue_bytes: What may wait to be written, in bytes of memory.
+
+    Raises:
+        OptionError: If an argument is outside what it may be.
+        OSError: If the directory cannot be made.
+        MissingDependencyError: If pyarrow or xxhash is not installed.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        compression: Literal["zstd", "lz4"] | None = "zstd",
+        max_shard_bytes: int = 512 << 20,
+        spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        env_spec: str | None = None,
+        queue_bytes: int = 256 << 20,
+    ) -> None:
+        if compression not in ("zstd", "lz4", None):
+            raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
+        if max_shard_bytes < _MIN_SHARD_BYTES:
+            raise OptionError(f"max_shard_bytes: expected at least {_MIN_SHARD_BYTES}, got {max_shard_bytes}")
+        if queue_bytes < 1:
+            raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.name = new_writer_name()
+        """The writer's name, with which the names of all its files begin."""
+        self._dropped: Counter[str] = Counter()
+        self._has_warned = False
+        about = {
+            "writer": self.name,
+            "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "gymnasium": gymnasium.__version__},
+            "env_spec": env_spec,
+            "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
+            "metadata": packed_info(metadata or {}, self._dropped),
+        }
+        encoder = TraceEncoder(self.directory, self.name, about, compression, max_shard_bytes, self._dropped)
+        self._numbering = Numbering()
+        self._layout: Layout | None = None
+        self._process = os.getpid()
+        self._worker = Worker(encoder, queue_bytes)
+        # By a weak reference: an abandoned writer is not kept alive until the interpreter ends.
+        self._at_exit = _close_at_exit(weakref.ref(self))
+
+    @property
+    def dropped_infos(self) -> dict[str, int]:
+        """How many values of infos, reset infos and metadata could not be kept, by key."""
+        return dict(self._dropped)
+
+    def append(self, trajectory: Trajectory, /, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Take one trajectory. Blocks while the queue is full.
+
+        Arrays that can be written to are copied; read-only ones, such as recorders hand out, and infos are not, and
+        must not change until they are written.
+
+        Args:
+            trajectory: Like the first one in structure, dtypes and shapes.
+            metadata: What is to be kept with the trajectory.
+
+        Raises:
+            ShapeError: If an array has items of another shape than in the first trajectory.
+            DtypeError: If one has another dtype.
+            StructureError: If observations or actions have other entries.
+            ArgumentTypeError: If it has rewards and the first had none, or the other way round.
+            ProtocolError: If the writer is closed, or was made in another process.
+            TraceWriteError: If writing failed since the last call.
+        """
+        self._check_usable()
+        self._worker.check()
+        layout = self._layout or Layout.of(trajectory)
+        leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
+        self._layout = layout
+        number = self._numbering.number(trajectory.episode, len(trajectory))
+        self._worker.put(Entry(trajectory, layout, leaves, number, metadata))
+        self._warn()
+
+    def flush(self) -> None:
+        """Write everything that was appended, and make it durable. Blocks until that is done.
+
+        Raises:
+            ProtocolError: If the writer is closed, or was made in another process.
+            TraceWriteError: If writing failed.
+        """
+        self._check_usable()
+        self._worker.flush()
+        self._warn()
+
+    def close(self) -> None:
+        """Write everything, finish the last file, and stop. A second call does nothing.
+
+        Raises:
+            TraceWriteError: If writing failed since the last call.
+        """
+        if self._worker.is_closed or os.getpid() != self._process:
+            return
+        atexit.unregister(self._at_exit)
+        self._worker.close()
+        self._warn()
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
+        if self._worker.is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
+
+    def _warn(self) -> None:
+        if self._dropped and not self._has_warned:
+            self._has_warned = True
+            keys = ", ".join(map(repr, self._dropped))
+            warnings.warn(
+                f"values of {keys} are neither plain data nor arrays and are left out of the trace; "
+                "`dropped_infos` counts them",
+                stacklevel=3,
+            )
+
+
+def _close_at_exit(writer: weakref.ref[TraceWriter]) -> Callable[[], None]:
+    def close() -> None:
+        alive = writer()
+        if alive is not None:
+            alive.close()
+
+    atexit.register(close)
+    return close

@@ -1,0 +1,183 @@
+"""What is written comes back: to the bit, in structure, dtype and identity."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
+from vecrollout.storage.encoder import BATCH_ROWS
+from vecrollout.testing import SPACES, assert_same, batch_of
+from vecrollout.testing.strategies import leaf_spaces, nested_spaces, trajectories
+
+COMPRESSIONS = ("zstd", "lz4", None)
+
+
+def assert_same_trajectory(actual: Trajectory, expected: Trajectory) -> None:
+    assert type(actual) is type(expected)
+    assert type(actual.obs) is type(expected.obs)
+    for name in ("obs", "acts", "terminal", "terminated", "truncated"):
+        assert_same(getattr(actual, name), getattr(expected, name), name)
+    assert_same(getattr(actual, "rews", 0), getattr(expected, "rews", 0), "rews")
+    assert (actual.infos is None) == (expected.infos is None)
+    if actual.infos is not None and expected.infos is not None:
+        assert_same(list(actual.infos), list(expected.infos), "infos")
+    assert_same(vars(actual.episode), vars(expected.episode), "episode")
+
+
+def stored(directory: Path | str, written: list[Any], **options: Any) -> list[Trajectory]:
+    with TraceWriter(directory, **options) as writer:
+        for each in written:
+            writer.append(each)
+    return list(open_traces(directory))
+
+
+def of_space(name: str, steps: int, number: int = 0, **fields: Any) -> TrajectoryWithRew:
+    numbers = [(number + i) % 256 for i in range(steps + 1)]
+    return TrajectoryWithRew(
+        obs=batch_of(SPACES[name], numbers),
+        acts=batch_of(SPACES[name], numbers[:-1]),
+        infos=fields.pop("infos", None),
+        terminal=fields.pop("terminal", True),
+        rews=np.arange(steps) / 3,
+        **{"episode": Episode(id=number, env_index=number % 3, ended_by="terminated"), **fields},
+    )
+
+
+@st.composite
+def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
+    """Several with the same spaces and dtypes, ids in order."""
+    obs_space, act_space = draw(nested_spaces()), draw(leaf_spaces())
+    drawn = draw(st.lists(trajectories(obs_space, act_space), min_size=1, max_size=4))
+    for i, each in enumerate(drawn):
+        with np.errstate(all="ignore"):
+            object.__setattr__(each, "rews", each.rews.astype(drawn[0].rews.dtype))
+        object.__setattr__(each.episode, "id", i)
+    return drawn
+
+
+@settings(max_examples=150)
+@given(similar_trajectories(), st.sampled_from(COMPRESSIONS))
+def test_any_trajectories_come_back(written: list[TrajectoryWithRew], compression: Any) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        read = stored(directory, written, compression=compression)
+        assert len(read) == len(written)
+        for actual, expected in zip(read, written, strict=True):
+            assert_same_trajectory(actual, expected)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_comes_back(space: str, compression: Any, tmp_path: Path) -> None:
+    written = [of_space(space, steps, number) for number, steps in enumerate((1, 2, 7))]
+    for actual, expected in zip(stored(tmp_path, written, compression=compression), written, strict=True):
+        assert_same_trajectory(actual, expected)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("shard_bytes", [4096, 1 << 20])
+def test_lengths_around_the_limits(compression: Any, shard_bytes: int, tmp_path: Path) -> None:
+    """A trajectory has a row more than steps; shards of the smaller size end after every batch."""
+    lengths = [BATCH_ROWS + off for off in (-2, -1, 0, 1)] + [1, 2 * BATCH_ROWS, 1, 1, BATCH_ROWS // 2 - 1] * 2
+    written = [of_space("dict", steps, number) for number, steps in enumerate(lengths)]
+    read = stored(tmp_path, written, compression=compression, max_shard_bytes=shard_bytes)
+    for actual, expected in zip(read, written, strict=True):
+        assert_same_trajectory(actual, expected)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_trajectory_larger_than_a_piece_of_one(
+    compression: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 1000)
+    infos = [{"step": i, "odd": [i] if i % 7 == 0 else i} for i in range(300)]
+    written = [of_space("text", 300, infos=infos), of_space("text", 1, 1), of_space("text", 299, 2)]
+    written[0] = TrajectoryWithRew(**vars(written[0]))
+    read = stored(tmp_path, written, compression=compression)
+    for actual, expected in zip(read, written, strict=True):
+        assert_same_trajectory(actual, expected)
+    part = open_traces(tmp_path).episode(0, 17, 211)
+    assert_same(part.obs, written[0].obs[17:212])
+    assert_same(list(part.infos if part.infos is not None else []), infos[17:211])
+
+
+DTYPES = [
+    *("?", "<f2", ">f4", "<f8", ">i2", "<u8", "<c8", ">c16", "<M8[us]", "<m8[D]", "S3", ">U2"),
+    np.dtype([("a", "<i2"), ("b", "<f4", (2,))]),
+    np.dtype(np.longdouble),
+    np.dtype(np.clongdouble),
+]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 2)])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_comes_back(dtype: Any, shape: tuple[int, ...], tmp_path: Path) -> None:
+    numbers = np.arange(5 * int(np.prod(shape))).reshape(5, *shape)
+    obs = np.zeros(numbers.shape, dtype)
+    if obs.dtype.names:
+        obs["a"], obs["b"] = numbers, numbers[..., None]
+    else:
+        obs[...] = numbers.astype(dtype)
+    written = Trajectory(obs=obs, acts=obs[:4], infos=None, terminal=False)
+    assert_same_trajectory(stored(tmp_path, [written, written])[1], written)
+
+
+def test_objects_come_back(tmp_path: Path) -> None:
+    obs = np.empty(3, dtype=object)
+    obs[:] = [(1, {"a": np.arange(3)}), None, [[], b"bytes", float("nan"), np.float32(1)]]
+    written = Trajectory(obs=DictObs({"x": obs}), acts=obs[:2], infos=None, terminal=False)
+    assert_same_trajectory(stored(tmp_path, [written])[0], written)
+
+
+def test_keys_that_would_share_a_column_name(tmp_path: Path) -> None:
+    numbers = np.arange(4)
+    obs = {"a.b": numbers, "a": {"b": numbers * 2}, "a.b#2": numbers * 3}
+    infos = [{"x.y": i, "x": {"y": -i}} for i in range(3)]
+    written = Trajectory(obs=obs, acts=numbers[:3], infos=infos, terminal=False)
+    assert_same_trajectory(stored(tmp_path, [written])[0], written)
+
+
+def test_identity_and_metadata(tmp_path: Path) -> None:
+    episode = Episode(id=7, env_index=2, start_step=40, seed=np.int64(3), reset_info={"a": (1,)}, ended_by="closed")
+    written = of_space("box", 5, terminal=False, episode=episode)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(written, metadata={"task": "walk", "weights": np.arange(3)})
+    traces = open_traces(tmp_path)
+    assert traces[0].episode == episode
+    assert_same(traces.metadata(0), {"task": "walk", "weights": np.arange(3)})
+    assert traces.episode(0, 2, 4).episode == Episode(7, 2, 42, 3, {"a": (1,)}, None)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_range_of_steps(compression: Literal["zstd", "lz4"] | None, tmp_path: Path) -> None:
+    whole = of_space("nested", 9, infos=[{"i": i} for i in range(9)], terminated=True, truncated=True)
+    stored(tmp_path, [of_space("nested", 3, 5), whole], compression=compression)
+    traces = open_traces(tmp_path)
+    number = next(i for i, each in enumerate(traces) if len(each) == 9)
+    for start in range(9):
+        for stop in range(start + 1, 10):
+            part = traces.episode(number, start, stop)
+            assert isinstance(part, TrajectoryWithRew)
+            assert_same(part.obs, whole.obs[start : stop + 1])
+            assert_same(part.acts, whole.acts[start:stop])
+            assert_same(part.rews, whole.rews[start:stop])
+            assert part.infos is not None
+            assert [info["i"] for info in part.infos] == list(range(start, stop))
+            assert part.terminated == part.truncated == (stop == 9)
+            fields = traces.columns(number, ["rews", "obs"], start, stop)
+            assert list(fields) == ["rews", "obs"]
+            assert_same(fields["obs"], whole.obs[start : stop + 1])
+
+
+def test_uncompressed_arrays_are_views_of_the_file(tmp_path: Path) -> None:
+    stored(tmp_path, [of_space("image", 9, number) for number in range(3)], compression=None)
+    image = open_traces(tmp_path)[1].obs
+    assert isinstance(image, np.ndarray)
+    assert not image.flags.owndata
+    assert not image.flags.writeable
