@@ -61,7 +61,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         OptionError: If an option is not one of these, or the autoreset rule is not known.
 
     Examples:
-        >>> env = VectorBufferingWrapper(gym.make_vec("CartPole-v1", num_envs=2))
+        >>> env = VectorBufferingWrapper(gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 2))
         >>> obs, info = env.reset(seed=0)
         >>> obs, rews, terminated, truncated, info = env.step(np.array([0, 1]))
         >>> trajectories, lengths = env.pop_trajectories()
