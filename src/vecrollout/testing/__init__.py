@@ -2,8 +2,8 @@
 
 - `vecrollout.testing`: a table of spaces, deterministic counting environments, and what a recorder has to have recorded
   of them.
-- `vecrollout.testing.conformance`: a suite of tests that a recorder inherits, and `vecrollout.testing.vector_conformance`:
-  the same for recorders of Gymnasium's environments; they need pytest.
+- `vecrollout.testing.conformance`: a suite of tests that a recorder inherits, and
+  `vecrollout.testing.vector_conformance`: the same for recorders of Gymnasium's environments; they need pytest.
 - `vecrollout.testing.strategies`: Hypothesis strategies; they need hypothesis.
 
 Everything here may assert, and nothing in the package imports it.
