@@ -144,7 +144,7 @@ class Arena:
     def adopt(self, layout: Layout, specs: list[ColumnSpec]) -> None:
         """Nothing is held: take data of this kind from here on."""
         self.layout, self.specs = layout, specs
-        self._spares.clear()
+        self._spares = []
         self._enter(self._new_block(self._first_capacity()))
 
     def _kind_of(self, name: str, tree: Tree, rows: int) -> tuple[Structure, list[Array], list[ColumnSpec]]:
@@ -157,7 +157,7 @@ class Arena:
     def _replace(self, position: int, specs: list[ColumnSpec]) -> None:
         self.specs = self.specs[:position] + specs
         self.block.replace(position, specs)
-        self._use(self.block)
+        self._use(self.block, self._first, self.row)
 
     # Which block
 
@@ -188,8 +188,7 @@ class Arena:
         """Go on in another block, or anew in this one, with the current observations, and actions that wait."""
         current = [column.rows[self.row] for column in self.obs_columns + self.act_columns]
         if block is not self.block:
-            self._spares.append(self.block)
-            del self._spares[:-_MOST_SPARES]
+            self._spares = [*self._spares, self.block][-_MOST_SPARES:]
         self._enter(block)
         for column, leaf in zip(self.obs_columns + self.act_columns, current, strict=True):
             column.write(self.row, leaf)
@@ -197,12 +196,14 @@ class Arena:
     def _enter(self, block: Block) -> None:
         """Go on in the first rows of a block that holds nothing."""
         block.infos.clear()
-        self._use(block)
-        self._first = np.arange(self.num_envs, dtype=np.int64) * block.capacity
-        self.row = self._first
+        first = np.arange(self.num_envs, dtype=np.int64) * block.capacity
+        self._use(block, first, first)
 
-    def _use(self, block: Block) -> None:
+    def _use(self, block: Block, first: Array, row: Array) -> None:
+        # No calls in here: an interrupt cannot come between.
         self.block = block
+        self._first = first
+        self.row = row
         obs_width, act_width = self.layout.obs_width, self.layout.act_width
         self.obs_columns = block.columns[:obs_width]
         self.act_columns = block.columns[obs_width : obs_width + act_width]
@@ -232,7 +233,8 @@ class Arena:
         for i, spare in enumerate(self._spares):
             fits = capacity <= spare.capacity and spare.specs == self.specs
             if fits and id(spare) not in needed and not spare.is_shared():
-                return self._spares.pop(i)
+                self._spares = self._spares[:i] + self._spares[i + 1 :]
+                return spare
         return self._new_block(capacity)
 
     def _new_block(self, capacity: int) -> Block:

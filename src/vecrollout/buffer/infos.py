@@ -144,14 +144,13 @@ class InfoColumn:
             self._rows = np.empty(self._size, dtype=object)
         rows = np.concatenate(self.recent_rows)
         self._rows[rows] = np.fromiter(chain.from_iterable(self.recent), dtype=object, count=len(rows))
-        self.recent.clear()
-        self.recent_rows.clear()
+        # In one go, so that no interrupt comes between.
+        self.recent, self.recent_rows = [], []
 
     def clear(self) -> None:
         """Let go of all infos."""
         self._rows = None
-        self.recent.clear()
-        self.recent_rows.clear()
+        self.recent, self.recent_rows = [], []
 
     def take(self, row: int, steps: int) -> npt.NDArray[np.object_]:
         """Infos of the steps that began in these rows, shape `(steps,)`: a view, to be copied."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,22 @@ from vecrollout.structures import unflatten
 from vecrollout.trajectory import EndedBy, Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
 from vecrollout.trees import Tree
+
+# What is altered while something is recorded, in the buffer and in its arena. Not by way of `vars`: it makes all
+# attributes slower from then on.
+_RECORDING_NAMES = (
+    *("stepped", "popped", "sunk", "dropped", "waiting"),
+    *("is_pending", "_ready", "_failed", "_room", "_starts_over"),
+    *("_open", "_next_id", "_finished", "_finished_steps"),
+)
+_MEMORY_NAMES = (
+    *("layout", "specs", "block", "obs_columns", "act_columns", "rew_column", "row"),
+    *("_first", "_rows_before", "_spares", "plain_acts", "plain_step"),
+)
+_RECORDING = attrgetter(*_RECORDING_NAMES)
+_MEMORY = attrgetter(*_MEMORY_NAMES)
+
+_Mark: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], int]
 
 
 class Ending(NamedTuple):
@@ -103,6 +120,7 @@ class RolloutBuffer:
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
+        # Open runs are replaced, and never altered; so is the list, before it is altered: see `_mark`.
         self._open = [OpenRun(env) for env in range(num_envs)]
         self.waiting = set(range(num_envs))  # environments whose episode has ended, or that have not begun any
         self._next_id = 0
@@ -187,18 +205,23 @@ class RolloutBuffer:
         self._failed, self._ready = True, False
         arena = self._arena
         self._close_running(envs, "reset_early", is_dropped=self._drops_running)
-        # Environments that are not reset keep their current observation, so its kind must stay.
-        leaves = self._fit_obs(obs, arena.row, is_fixed=self.held > 0 or not is_whole)
-        if arena.free_rows() < 1:
-            self._roll()
-        following = arena.row.copy()
-        following[envs] += 1
-        for column, leaf in zip(arena.obs_columns, leaves, strict=True):
-            column.write(following[envs], leaf[envs])
-        arena.row = following
-        for env in envs.tolist():
-            info = dict(infos[env]) if len(infos) else None
-            self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
+        before = self._mark()
+        try:
+            # Environments that are not reset keep their current observation, so its kind must stay.
+            leaves = self._fit_obs(obs, arena.row, is_fixed=self.held > 0 or not is_whole)
+            if arena.free_rows() < 1:
+                self._roll()
+            following = arena.row.copy()
+            following[envs] += 1
+            for column, leaf in zip(arena.obs_columns, leaves, strict=True):
+                column.write(following[envs], leaf[envs])
+            arena.row = following
+            for env in envs.tolist():
+                info = dict(infos[env]) if len(infos) else None
+                self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
+        except BaseException:
+            self._return_to(before)
+            raise
         self._room = 0
         self._failed = failed_before
         self._ready = not failed_before
@@ -307,19 +330,28 @@ class RolloutBuffer:
         if self._keeps_infos:
             arena.block.infos.recent.append(self._selected(infos))
             arena.block.infos.recent_rows.append(rows)
-        # Up to here, rows were written that do not count yet. Now they do.
-        if envs is None:
-            arena.row = following
-        else:
-            arena.row = arena.row.copy()
-            arena.row[envs] = following
-        self.stepped += len(rows)
+        steps, now = len(rows), following
+        if envs is not None:
+            now = arena.row.copy()
+            now[envs] = following
+        before = self._mark() if endings or self.waiting else None
+        # Up to here, rows were written that do not count yet. Now they do, all at once: without calls in between, no
+        # interrupt comes between.
+        arena.row = now
+        self.stepped += steps
         self._room -= 1
         self.is_pending = envs is not None
-        if self.waiting:
-            self._skip_waiting(restarts, following, envs)
-        if endings:
-            self._end_episodes(endings, following, envs)
+        if before is None:
+            return
+        try:
+            if self.waiting:
+                self._skip_waiting(restarts, following, envs)
+            if endings:
+                self._end_episodes(endings, following, envs)
+        except BaseException:
+            self._return_to(before)
+            raise
+        self._drain()
 
     def _step_plainly(self, obs: Tree, rews: Array, infos: Sequence[Info] | BatchedInfos) -> bool:
         """What `step` does, for most steps: plain arrays of the known kind, and no episode begins or ends.
@@ -390,13 +422,16 @@ class RolloutBuffer:
 
     def _forget(self, popped: int, running: list[Run]) -> None:
         """Let go of the finished runs and these running ones."""
-        self.popped += popped
-        self._finished.clear()
-        self._finished_steps = 0
-        self._room = 0
         rows = self._arena.row.tolist()
+        open_runs = [*self._open]
         for run in running:
-            self._open[run.env].begin_fragment(rows[run.env])
+            open_runs[run.env] = open_runs[run.env].next_fragment(rows[run.env])
+        finished: deque[Run] = deque()
+        # No calls from here on: an interrupt cannot come between.
+        self.popped += popped
+        self._finished = finished
+        self._finished_steps = self._room = 0
+        self._open = open_runs
         self._starts_over = popped > 0 and not self.held
 
     def running(self) -> list[Run]:
@@ -422,19 +457,25 @@ class RolloutBuffer:
         """
         snapshot = restore(state, self.num_envs, self._keeps_infos)
         arena = self._arena
-        if snapshot.specs:
-            arena.adopt(snapshot.layout, snapshot.specs)
-            for column, leaf in zip(arena.obs_columns, snapshot.current, strict=True):
-                column.write(arena.row, leaf)
-        for name, count in snapshot.counters.items():
-            setattr(self, name, count)
-        self._finished = deque(snapshot.finished)
-        self._finished_steps = sum(run.steps for run in snapshot.finished)
-        self._open = [OpenRun.of(run) for run in snapshot.running]
-        self.waiting = set(snapshot.waiting)
-        self._begin_pieces()
-        self._next_id = snapshot.next_id
-        self._ready, self._failed, self.is_pending, self._room = snapshot.is_ready, not snapshot.is_ready, False, 0
+        before = self._mark()
+        try:
+            if snapshot.specs:
+                arena.adopt(snapshot.layout, snapshot.specs)
+                for column, leaf in zip(arena.obs_columns, snapshot.current, strict=True):
+                    column.write(arena.row, leaf)
+            for name, count in snapshot.counters.items():
+                setattr(self, name, count)
+            self._finished = deque(snapshot.finished)
+            self._finished_steps = sum(run.steps for run in snapshot.finished)
+            self._open = [OpenRun.of(run) for run in snapshot.running]
+            self.waiting = set(snapshot.waiting)
+            self._begin_pieces()
+            self._next_id = snapshot.next_id
+            self._ready, self._failed = snapshot.is_ready, not snapshot.is_ready
+            self.is_pending, self._room = False, 0
+        except BaseException:
+            self._return_to(before)
+            raise
 
     def _snapshot(self) -> Snapshot:
         arena = self._arena
@@ -451,10 +492,30 @@ class RolloutBuffer:
             current=[column.rows[arena.row] for column in arena.obs_columns],
         )
 
+    # All or nothing
+
+    def _mark(self) -> _Mark:
+        """What the recording is now, to return to if an interrupt or an error comes while it is being altered."""
+        mark = _RECORDING(self), _MEMORY(self._arena), len(self._finished)
+        # These are altered; the mark keeps the old ones. At the end of `_finished` there may be more afterwards.
+        self._open = [*self._open]
+        if self.waiting:
+            self.waiting = {*self.waiting}
+        return mark
+
+    def _return_to(self, mark: _Mark) -> None:
+        recording, memory, finished = mark
+        for name, value in zip(_RECORDING_NAMES, recording, strict=True):
+            setattr(self, name, value)
+        for name, value in zip(_MEMORY_NAMES, memory, strict=True):
+            setattr(self._arena, name, value)
+        while len(self._finished) > finished:
+            self._finished.pop()
+
     # Runs
 
     def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None) -> None:
-        self._open[env].begin_episode(row, self._next_id, seed, info)
+        self._open[env] = OpenRun(env, self._next_id, seed, info, piece_row=row)
         self.waiting.discard(env)
         self._next_id += 1
 
@@ -465,14 +526,19 @@ class RolloutBuffer:
     def _close_running(self, envs: Array, ended_by: EndedBy, is_dropped: bool = False) -> None:
         """End running fragments from outside; those without steps leave nothing behind."""
         arena = self._arena
-        for env in envs.tolist():
-            run, row = self._open[env], int(arena.row[env])
-            steps = run.steps(row)
-            if steps and is_dropped:
-                self.dropped += steps
-            elif steps:
-                self._finish(run.close(row, arena.block, ended_by))
-            run.begin_fragment(row)
+        before = self._mark()
+        try:
+            for env in envs.tolist():
+                run, row = self._open[env], int(arena.row[env])
+                steps = run.steps(row)
+                if steps and is_dropped:
+                    self.dropped += steps
+                elif steps:
+                    self._finish(run.close(row, arena.block, ended_by))
+                self._open[env] = run.next_fragment(row)
+        except BaseException:
+            self._return_to(before)
+            raise
         self._drain()
 
     def _splice(
@@ -513,7 +579,7 @@ class RolloutBuffer:
             if at in begun:
                 self._begin_episode(env, row, None, begun[at])
             else:
-                self._open[env].wait(row)
+                self._open[env] = self._open[env].resting(row)
 
     def _end_episodes(self, endings: Sequence[Ending], following: Array, envs: Array | None) -> None:
         block = self._arena.block
@@ -529,11 +595,10 @@ class RolloutBuffer:
                 ended_by: EndedBy = "terminated" if terminated else "truncated"
                 self._finish(run.close(last_row, block, ended_by, terminated, truncated))
             if final_obs is None and not drops_last:
-                run.wait(row)
-                self.waiting.add(env)
+                self._open[env] = run.resting(row)
+                self.waiting = {*self.waiting, env}
             else:
                 self._begin_episode(env, row, None, reset_info)
-        self._drain()
 
     def _fit_obs(self, obs: Tree, rows: Array, is_fixed: bool) -> list[Array]:
         """Leaves of first observations, in a block that takes them."""
@@ -574,11 +639,9 @@ class RolloutBuffer:
         while self._finished:
             run = self._finished[0]
             self._sink.append(to_trajectory(run, self._arena.layout))
-            self._let_go_of_oldest()
             self.sunk += run.steps
-
-    def _let_go_of_oldest(self) -> None:
-        self._finished_steps -= self._finished.popleft().steps
+            self._finished_steps -= run.steps
+            self._finished.popleft()
 
     # Room for the next step
 
@@ -587,8 +650,7 @@ class RolloutBuffer:
             # Not before: until the next step, what was popped last may have been let go of, and its memory be free.
             self._starts_over = False
             if not self.held:
-                self._arena.start_over()
-                self._begin_pieces()
+                self._start_over()
         # A step takes one row, and one more where an episode ends.
         if self._arena.free_rows() < 2:
             self._roll()
@@ -596,8 +658,10 @@ class RolloutBuffer:
         limit = self._max_transitions
         if limit is not None:
             while self._drops_oldest and self._finished and self.held + self.num_envs > limit:
-                self.dropped += self._finished[0].steps
-                self._let_go_of_oldest()
+                oldest = self._finished[0]
+                self.dropped += oldest.steps
+                self._finished_steps -= oldest.steps
+                self._finished.popleft()
             if self.held + self.num_envs > limit:
                 cure = "raise max_transitions" if self._drops_oldest else 'pop them, or pass on_full="drop_oldest"'
                 raise BufferFullError(
@@ -607,19 +671,35 @@ class RolloutBuffer:
             room = min(room, (limit - self.held) // self.num_envs)
         self._room = room
 
+    def _start_over(self) -> None:
+        """Nothing is held: take up memory again."""
+        try:
+            self._arena.start_over()
+            self._begin_pieces()
+        except BaseException:
+            # The current observations may not have come along.
+            self._begin_pieces()
+            self.abort()
+            raise
+
     def _roll(self) -> None:
         """The block is full: running fragments go on in another."""
         arena = self._arena
         grow = self._sink is None or any(run.pieces for run in self._open)
-        for run, row in zip(self._open, arena.row.tolist(), strict=True):
-            run.end_piece(row, arena.block)
-        held = [run.pieces for run in self._finished] + [run.pieces for run in self._open]
-        arena.roll({id(piece.block) for pieces in held for piece in pieces}, grow)
-        self._begin_pieces()
+        before = self._mark()
+        try:
+            rows = arena.row.tolist()
+            self._open = [run.next_piece(row, arena.block) for run, row in zip(self._open, rows, strict=True)]
+            held = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
+            arena.roll({id(piece.block) for pieces in held for piece in pieces}, grow)
+            self._begin_pieces()
+        except BaseException:
+            self._return_to(before)
+            raise
 
     def _begin_pieces(self) -> None:
-        for run, row in zip(self._open, self._arena.row.tolist(), strict=True):
-            run.begin_piece(row)
+        rows = self._arena.row.tolist()
+        self._open = [run.moved(row) for run, row in zip(self._open, rows, strict=True)]
 
     def _out_of_order(self, message: str) -> ProtocolError:
         if self._ready:

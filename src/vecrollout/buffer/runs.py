@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vecrollout._typing import Info
@@ -50,58 +51,47 @@ class Run(NamedTuple):
         )
 
 
-class OpenRun:
+class OpenRun(NamedTuple):
     """An environment's running fragment.
 
     Its current piece began in row `piece_row` of the current block; `pieces`, with `piece_steps` steps in all, are its
     earlier ones, in blocks that are full.
     """
 
-    __slots__ = ("env", "id", "piece_row", "piece_steps", "pieces", "reset_info", "seed", "start_step")
-
-    def __init__(self, env: int) -> None:
-        self.env = env
-        self.pieces: list[Piece]
-        self.begin_episode(0, 0, None, None)
+    env: int
+    id: int = 0
+    seed: int | None = None
+    reset_info: Info | None = None
+    start_step: int = 0
+    pieces: Sequence[Piece] = ()
+    piece_steps: int = 0
+    piece_row: int = 0
 
     @classmethod
     def of(cls, run: Run) -> OpenRun:
         """A run that goes on, as yet without a piece in the current block."""
-        reopened = cls(run.env)
-        reopened.begin_episode(0, run.id, run.seed, run.reset_info)
-        reopened.start_step, reopened.pieces, reopened.piece_steps = run.start_step, run.pieces, run.steps
-        return reopened
+        return cls(run.env, run.id, run.seed, run.reset_info, run.start_step, run.pieces, run.steps)
 
-    def begin_episode(self, row: int, id_: int, seed: int | None, reset_info: Info | None) -> None:
-        """An episode begins; its first observation is in this row."""
-        self.id = id_
-        self.seed = seed
-        self.reset_info = reset_info
-        self.start_step = 0
-        self._begin(row)
-
-    def wait(self, row: int) -> None:
+    def resting(self, row: int) -> OpenRun:
         """The episode has ended and no other begun; what is in this row begins no transition."""
-        self._begin(row)
+        return self._replace(pieces=(), piece_steps=0, piece_row=row)
 
-    def begin_fragment(self, row: int) -> None:
+    def next_fragment(self, row: int) -> OpenRun:
         """What was recorded so far is handed out; a fragment of the same episode begins in this row."""
-        self.start_step += self.steps(row)
-        self._begin(row)
+        start_step = self.start_step + self.steps(row)
+        return OpenRun(self.env, self.id, self.seed, self.reset_info, start_step, piece_row=row)
 
-    def begin_piece(self, row: int) -> None:
-        """The fragment goes on in another block."""
-        self.piece_row = row
+    def next_piece(self, row: int, block: Block) -> OpenRun:
+        """The block is full: the fragment has come as far as this row of it."""
+        return self._replace(pieces=self.pieces_at(row, block), piece_steps=self.steps(row), piece_row=row)
+
+    def moved(self, row: int) -> OpenRun:
+        """The current observation, with which a piece begins, is in this row now."""
+        return self._replace(piece_row=row)
 
     def steps(self, row: int) -> int:
         """Steps of the fragment, if the current observation is in this row."""
         return self.piece_steps + row - self.piece_row
-
-    def end_piece(self, row: int, block: Block) -> None:
-        """The block is full: the fragment has come as far as this row of it."""
-        self.pieces = self.pieces_at(row, block)
-        self.piece_steps = self.steps(row)
-        self.piece_row = row
 
     def close(
         self, row: int, block: Block, ended_by: EndedBy | None, terminated: bool = False, truncated: bool = False
@@ -123,9 +113,4 @@ class OpenRun:
     def pieces_at(self, row: int, block: Block) -> list[Piece]:
         """All pieces, the one that runs up to this row included."""
         steps = row - self.piece_row
-        return [*self.pieces, Piece(block, self.piece_row, steps)] if steps else self.pieces
-
-    def _begin(self, row: int) -> None:
-        self.pieces = []
-        self.piece_steps = 0
-        self.piece_row = row
+        return [*self.pieces, Piece(block, self.piece_row, steps)] if steps else [*self.pieces]

@@ -102,13 +102,13 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         before = list(self._reset_infos())
         try:
             obs = self.venv.reset(**kwargs)
+            self._buffer.reset(obs, seeds, self._reset_infos())
         except BaseException:
             # `Monitor(allow_early_resets=False)` refuses before anything is reset: then the episodes just go on.
             after = self._reset_infos()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
             raise
-        self._buffer.reset(obs, seeds, self._reset_infos())
         return obs
 
     def step_async(self, actions: Any) -> None:
