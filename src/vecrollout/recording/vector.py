@@ -229,6 +229,8 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         pass
 
     def _recorded(self, step: Callable[[], Any], are_some: bool = False) -> tuple[Any, Any, Any, Any, Info]:
+        # An environment that nothing was sent to might be waited for for ever.
+        self._buffer.check_step()
         try:
             obs, rews, terminated, truncated, infos = returned = step()
             envs = np.asarray(infos["env_id"]) if are_some else None
