@@ -1,0 +1,160 @@
+"""`BufferingEnvWrapper` with the other wrappers for single environments, and with what single environments do."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.monitor import Monitor
+
+from vecrollout import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
+from vecrollout.errors import PrematureResetError, ProtocolError
+from vecrollout.testing import SPACES, CountingEnv, EpisodeScript, ScriptedError, assert_same, batch_of
+
+EPISODES = [EpisodeScript(3), EpisodeScript(2, "truncated"), EpisodeScript(4, "both")]
+
+
+def counting(space="box", **options):
+    return CountingEnv(space, EPISODES, first=10, stride=20, **options)
+
+
+def play(env, episodes=3):
+    """Whole episodes, one after the other."""
+    for _ in range(episodes):
+        env.reset()
+        is_over = False
+        while not is_over:
+            *_, terminated, truncated, _ = env.step(1)
+            is_over = terminated or truncated
+
+
+def assert_all_recorded(env, space="box"):
+    trajectories, lengths = env.pop_finished_trajectories()
+    assert list(lengths) == [script.steps for script in EPISODES]
+    for k, (trajectory, script) in enumerate(zip(trajectories, EPISODES, strict=True)):
+        first = 10 + 20 * k
+        assert_same(trajectory.obs, batch_of(SPACES[space], range(first, first + script.steps + 1)))
+        assert_same(trajectory.acts, np.ones(script.steps, np.int64))
+        assert_same(trajectory.rews, np.arange(first + 1, first + script.steps + 1) + 0.5)
+        assert [info["t"] for info in trajectory.infos] == list(range(1, script.steps + 1))
+        assert (trajectory.terminated, trajectory.truncated) == (script.terminated, script.truncated)
+        assert trajectory.episode.reset_info["episode"] == k
+
+
+@pytest.mark.parametrize("space", ["box", "box_scalar", "image", "discrete", "dict", "tuple", "nested"])
+def test_an_environment_that_reuses_its_arrays(space):
+    """The recorder copies at once, so no other wrapper is needed."""
+    env = BufferingEnvWrapper(counting(space, reuse_obs=True, reuse_info=True))
+    play(env)
+    assert_all_recorded(env, space)
+
+
+@pytest.mark.parametrize("order", ["above", "below"])
+def test_with_a_copying_wrapper(order):
+    base = counting(reuse_obs=True, reuse_info=True)
+    env = BufferingEnvWrapper(CopyingWrapper(base)) if order == "above" else CopyingWrapper(BufferingEnvWrapper(base))
+    play(env)
+    assert_all_recorded(env if order == "above" else env.env)
+
+
+def test_above_a_rollout_info_wrapper():
+    """The raw record is in the infos, and can be put in the place of what was recorded."""
+
+    class Tenfold(gym.ObservationWrapper):
+        def observation(self, observation):
+            return observation * 10
+
+    env = BufferingEnvWrapper(Tenfold(RolloutInfoWrapper(CopyingWrapper(counting(reuse_obs=True)))))
+    play(env)
+    for k, trajectory in enumerate(env.pop_finished_trajectories()[0]):
+        raw = batch_of(SPACES["box"], range(10 + 20 * k, 11 + 20 * k + len(trajectory)))
+        assert_same(trajectory.obs, raw * 10)
+        assert_same(unwrap_traj(trajectory).obs, raw)
+
+
+def test_below_a_rollout_info_wrapper():
+    """What that one adds is not recorded, and what is recorded is not changed by it."""
+    env = BufferingEnvWrapper(counting())
+    play(RolloutInfoWrapper(env))
+    trajectories = env.pop_trajectories()[0]
+    assert not any("rollout" in info for trajectory in trajectories for info in trajectory.infos)
+
+
+def test_what_passes_through_is_the_environments_own():
+    class Kept(gym.Wrapper):
+        def reset(self, **kwargs):
+            self.returned = super().reset(**kwargs)
+            return self.returned
+
+        def step(self, action):
+            self.action, self.returned = action, super().step(action)
+            return self.returned
+
+    inner = Kept(counting())
+    env = BufferingEnvWrapper(inner)
+    assert [got is given for got, given in zip(env.reset(), inner.returned, strict=True)] == [True, True]
+    action = np.int64(2)
+    assert env.step(action) is inner.returned
+    assert inner.action is action
+
+
+def test_a_reset_in_the_middle_of_an_episode():
+    """It is refused while anything is held; after an episode's end it never is."""
+    env = BufferingEnvWrapper(counting())
+    env.reset()
+    env.step(1)
+    with pytest.raises(PrematureResetError, match="1 transitions are held"):
+        env.reset()
+    env.step(1)
+    env.step(1)
+    env.reset()
+    assert env.held == 3
+    env.error_on_premature_reset = False
+    env.step(1)
+    env.reset(seed=4)
+    env.step(1)
+    trajectories = env.pop_trajectories()[0]
+    assert [each.episode.ended_by for each in trajectories] == ["terminated", "reset_early", None]
+    assert [each.episode.seed for each in trajectories] == [None, None, 4]
+
+
+def test_a_step_after_the_end_of_an_episode():
+    """It is the environment's to refuse; it is not recorded, and a reset mends it."""
+    env = BufferingEnvWrapper(gym.wrappers.OrderEnforcing(counting()))
+    play(env, episodes=1)
+    with pytest.raises(ProtocolError, match="reset"):
+        env.step(1)
+    assert env.held == 3
+    env.reset()
+    env.step(1)
+    assert env.held == 4
+
+
+def test_a_step_that_fails():
+    base = counting()
+    env = BufferingEnvWrapper(base)
+    env.reset()
+    env.step(1)
+    base.fail_next = True
+    with pytest.raises(ScriptedError):
+        env.step(1)
+    with pytest.raises(ProtocolError, match="reset"):
+        env.step(1)
+    assert (env.stepped, env.held, len(env.pop_trajectories()[0])) == (1, 1, 1)
+    env.reset()
+    env.step(1)
+    assert (env.stepped, env.held) == (2, 1)
+
+
+def test_a_monitor_that_refuses_early_resets():
+    """Nothing was reset, so the episode goes on."""
+    env = BufferingEnvWrapper(Monitor(counting(), allow_early_resets=False), error_on_premature_reset=False)
+    env.reset()
+    env.step(1)
+    with pytest.raises(RuntimeError, match="early"):
+        env.reset()
+    env.step(1)
+    env.step(1)
+    (trajectory,) = env.pop_trajectories()[0]
+    assert_same(trajectory.obs, batch_of(SPACES["box"], range(10, 14)))
+    assert trajectory.episode.ended_by == "terminated"
