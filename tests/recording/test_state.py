@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from checks import assert_recorded, run
 from custom_venv import CustomVecEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from vecrollout import BufferingWrapper, DictObs, RolloutInfoWrapper, TupleObs
+from vecrollout import BufferingEnvWrapper, BufferingWrapper, DictObs, RolloutInfoWrapper, TupleObs
 from vecrollout.errors import EmptyBufferError, ProtocolError, StateError
 from vecrollout.testing import SPACES, CountingEnv, EpisodeScript, Scenario, assert_same
 
@@ -236,3 +237,44 @@ def test_states_that_do_not_fit():
         assert counts(venv) == {"stepped": 15, "held": 15, "popped": 0, "sunk": 0, "dropped": 0}
     run(venv, SCENARIO, 5, CALLS)
     assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, CALLS))
+
+
+# Copies of the recorder itself, which deepcopy and pickle make of whatever it stands in
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_a_copied_recorder_goes_on_by_itself(copied):
+    """With its environment, from the middle of an episode; what either of them records later is its own."""
+    env = BufferingEnvWrapper(CountingEnv(episodes=[EpisodeScript(3), EpisodeScript(5)]), sink=[], record_infos=["t"])
+
+    def play(recorder, actions):
+        for action in actions:
+            _, _, terminated, truncated, _ = recorder.step(np.int64(action))
+            if terminated or truncated:
+                recorder.reset()
+
+    env.reset()
+    play(env, [1, 2, 1, 2])
+    other = copied(env)
+    play(other, [1, 0])
+    play(env, [2, 2])
+    for recorder, acts in ((env, [2, 2, 2]), (other, [2, 1, 0])):
+        assert counts(recorder) == {"stepped": 6, "held": 3, "popped": 0, "sunk": 3, "dropped": 0}
+        (trajectory,) = recorder.pop_trajectories()[0]
+        assert trajectory.acts.tolist() == acts
+        assert [info["t"] for info in trajectory.infos] == [1, 2, 3]
+        assert (trajectory.episode.id, trajectory.rews.shape) == (1, (3,))
+        assert len(np.unique(trajectory.obs[:, 0])) == 4
+
+
+def test_copies_have_the_options():
+    options = {"record_infos": "none", "max_transitions": 2, "on_full": "drop_oldest", "early_reset": "drop"}
+    env = BufferingEnvWrapper(CountingEnv(episodes=[EpisodeScript(2)]), error_on_premature_reset=False, **options)
+    other = copy.deepcopy(env)
+    for steps in (2, 1, 1):
+        other.reset()
+        for _ in range(steps):
+            other.step(np.int64(1))
+    assert counts(other) == {"stepped": 4, "held": 1, "popped": 0, "sunk": 0, "dropped": 3}
+    assert other.pop_trajectories()[0][0].infos is None
+    assert env.stepped == 0

@@ -477,6 +477,20 @@ class RolloutBuffer:
             self._return_to(before)
             raise
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy.deepcopy` and pickle, which would tear apart the views of one memory that columns are made of."""
+        options = {
+            "num_envs": self.num_envs,
+            "record_infos": self.info_keys if self.info_keys is not None else "all" if self._keeps_infos else "none",
+            "sink": self._sink,
+            "max_transitions": self._max_transitions,
+            "on_full": "drop_oldest" if self._drops_oldest else "refuse",
+            "early_reset": "drop" if self._drops_running else "close",
+        }
+        return _with_options, (options,), self.state_dict()
+
+    __setstate__ = load_state_dict
+
     def _snapshot(self) -> Snapshot:
         arena = self._arena
         rows = arena.row.tolist()
@@ -705,6 +719,10 @@ class RolloutBuffer:
         if self._ready:
             return ProtocolError(message)
         return ProtocolError("expected reset() first: nothing was reset yet, or the last step failed")
+
+
+def _with_options(options: dict[str, Any]) -> RolloutBuffer:
+    return RolloutBuffer(**options)
 
 
 def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> bool:
