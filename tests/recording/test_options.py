@@ -94,6 +94,23 @@ def test_a_sink_and_pops():
     assert_recorded(sink[sunk:], [each for each in SCENARIO.recorded(4, CALLS) if each.terminal])
 
 
+def test_a_sink_that_pops():
+    """What it pops while it is offered a trajectory counts as popped, not as sunk as well."""
+
+    class Popping:
+        popped = 0
+
+        def append(self, trajectory: TrajectoryWithRew) -> None:
+            self.popped += sum(map(len, venv.pop_trajectories()[0]))
+
+    sink = Popping()
+    venv = recorder(sink=sink)
+    for call in range(CALLS):
+        venv.step(SCENARIO.actions(call))
+        assert (venv.popped, venv.sunk) == (sink.popped, 0)
+        assert venv.stepped == venv.held + venv.popped == 3 * (call + 1)
+
+
 # Bounded memory
 
 

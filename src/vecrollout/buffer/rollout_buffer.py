@@ -653,6 +653,8 @@ class RolloutBuffer:
         while self._finished:
             run = self._finished[0]
             self._sink.append(to_trajectory(run, self._arena.layout))
+            if not self._finished or self._finished[0] is not run:
+                continue  # the sink popped it meanwhile
             self.sunk += run.steps
             self._finished_steps -= run.steps
             self._finished.popleft()
