@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper
+from vecrollout.buffer import RolloutBuffer
 from vecrollout.errors import DtypeError, MissingTerminalObservationError, ProtocolError, ShapeError, StructureError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same, batch_of
 
@@ -240,6 +241,19 @@ def test_actions_of_another_kind_once_nothing_is_held():
         for trajectory, expected in zip(trajectories, SCENARIO.recorded(call, call + 1), strict=True):
             assert_same(trajectory.acts, expected.acts.astype(dtype))
             assert_same(trajectory.obs, expected.obs)
+
+
+@pytest.mark.parametrize("acts", [np.array([3.0, 4.0]), np.array([[3], [4]]), np.arange(4)])
+def test_actions_that_do_not_fit_others_that_wait(acts):
+    """Some environments' actions are refused; those given to others before, which no step has answered yet, stay."""
+    buffer = RolloutBuffer(4)
+    buffer.reset(np.zeros((4, 2), np.float32))
+    first, second = np.array([0, 1]), np.array([2, 3])
+    buffer.act(np.array([1, 2]), first)
+    with pytest.raises((DtypeError, ShapeError), match="acts: expected"):
+        buffer.act(acts, second)
+    buffer.step(np.ones((2, 2), np.float32), np.ones(2), [{}, {}], envs=first)
+    assert buffer.pop_transitions().acts.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("rews", [np.zeros((3, 1)), np.zeros(2), np.zeros(())])

@@ -92,7 +92,7 @@ class Column:
 
     def write(self, rows: Array, array: Array) -> bool:
         """Copy an array, shape `(len(rows), *item)`, into these rows; False, and nothing done, if it does not fit."""
-        if array.shape != self.row_shape and array.shape != (len(rows), *self.spec.shape):
+        if array.shape != (self.row_shape if len(rows) == self.row_shape[0] else (len(rows), *self.spec.shape)):
             return False
         if array.dtype is not self.dtype and array.dtype != self.dtype:
             return False

@@ -261,7 +261,9 @@ class RolloutBuffer:
         rows = arena.row if envs is None else arena.row[envs]
         leaves = arena.known_acts(acts)
         if leaves is None or not _write(arena.act_columns, rows, leaves):
-            leaves = arena.fit_acts(acts, rows, is_fixed=self.held > 0)
+            # Actions of other environments may wait in the same columns.
+            is_fixed = self.held > 0 or (envs is not None and bool(arena.act_columns))
+            leaves = arena.fit_acts(acts, rows, is_fixed)
             _write(arena.act_columns, rows, leaves)
         self.is_pending = True
 
