@@ -218,11 +218,21 @@ def test_states_that_do_not_fit():
     good = recorder()
     run(good, SCENARIO, 0, 3)
     state = good.state_dict()
+
+    def with_meta(**altered):
+        return {**state, "meta": np.array(json.dumps({**meta, **altered}))}
+
+    meta = json.loads(str(state["meta"]))
     bad = {
         "'meta', got none": {},
+        "stepped to be held": with_meta(counters={**meta["counters"], "stepped": 99}),
+        "'sunk'": with_meta(counters={"stepped": 9, "popped": 0}),
+        "running episode": with_meta(running=meta["running"][::-1]),
+        "each of 3 environments": with_meta(waiting=[3]),
+        "invalid literal": with_meta(next_id="first"),
         "num_envs 3": recorder(Scenario(episodes=[[EpisodeScript(2)]] * 2)).state_dict(),
         "keeps_infos": recorder(record_infos="none").state_dict(),
-        "version": {**state, "meta": np.array(json.dumps({**json.loads(str(state["meta"])), "version": 99}))},
+        "version": with_meta(version=99),
         "meta": {**state, "meta": np.array("no JSON")},
         "current/0": {key: value for key, value in state.items() if key != "current/0"},
         "columns/1": {key: value for key, value in state.items() if key != "columns/1"},

@@ -130,6 +130,14 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         return array
 
     packed_runs = [*meta["finished"], *meta["running"]]
+    counters = {name: int(meta["counters"][name]) for name in ("stepped", "popped", "sunk", "dropped")}
+    held = sum(run["steps"] for run in packed_runs)
+    if counters["stepped"] != held + counters["popped"] + counters["sunk"] + counters["dropped"]:
+        raise StateError(
+            f"state: expected stepped to be held + popped + sunk + dropped, got {held} held and {counters}"
+        )
+    if [run["env"] for run in meta["running"]] != list(range(num_envs)) or not {*meta["waiting"]} <= {*range(num_envs)}:
+        raise StateError(f"state: expected a running episode for each of {num_envs} environments, got others")
     # All runs come to lie in one block of one row of environments, each with its last observation behind it.
     block = Block(1, sum(run["steps"] + 1 for run in packed_runs if run["steps"]), specs)
     for i, column in enumerate(block.columns):
@@ -144,9 +152,9 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
                 row, at = row + run["steps"] + 1, at + count
     runs = _unpack_runs(packed_runs, block, unpack)
     return Snapshot(
-        counters=meta["counters"],
-        next_id=meta["next_id"],
-        is_ready=meta["is_ready"],
+        counters=counters,
+        next_id=int(meta["next_id"]),
+        is_ready=bool(meta["is_ready"]),
         waiting=meta["waiting"],
         layout=Layout(_structure(obs), _structure(acts), obs_width, act_width, kept_infos),
         specs=specs,
