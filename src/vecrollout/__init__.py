@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.stats import discounted_sum, rollout_stats
+    from vecrollout.storage.repair import RepairReport, repair_traces
+    from vecrollout.storage.verify import TraceReport, verify_traces
     from vecrollout.storage.writer import TraceWriter
 
 __version__ = "0.1.0.dev0"
@@ -30,9 +32,11 @@ __all__ = [
     "CopyingWrapper",
     "DictObs",
     "Episode",
+    "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
     "TraceDataset",
+    "TraceReport",
     "TraceWriter",
     "Trajectory",
     "TrajectoryWithRew",
@@ -53,10 +57,12 @@ __all__ = [
     "make_sample_until",
     "open_traces",
     "policy_to_callable",
+    "repair_traces",
     "rollout",
     "rollout_stats",
     "stitch",
     "unwrap_traj",
+    "verify_traces",
 ]
 
 # Names whose modules load Stable-Baselines3 (and with it torch) or Gymnasium: loaded when they are first asked for.
@@ -64,8 +70,10 @@ _LATE = {
     "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.single",
+    "RepairReport": "vecrollout.storage.repair",
     "RolloutInfoWrapper": "vecrollout.recording.single",
     "TraceDataset": "vecrollout.datasets.traces",
+    "TraceReport": "vecrollout.storage.verify",
     "TraceWriter": "vecrollout.storage.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
     "discounted_sum": "vecrollout.stats",
@@ -76,9 +84,11 @@ _LATE = {
     "make_sample_until": "vecrollout.recording.stop",
     "open_traces": "vecrollout.datasets.traces",
     "policy_to_callable": "vecrollout.recording.policy",
+    "repair_traces": "vecrollout.storage.repair",
     "rollout": "vecrollout.recording.rollout",
     "rollout_stats": "vecrollout.stats",
     "unwrap_traj": "vecrollout.recording.single",
+    "verify_traces": "vecrollout.storage.verify",
 }
 
 

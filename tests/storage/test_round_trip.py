@@ -10,25 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from traces import assert_same_trajectory, of_space
 
 from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.storage.encoder import BATCH_ROWS
-from vecrollout.testing import SPACES, assert_same, batch_of
+from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import leaf_spaces, nested_spaces, trajectories
 
 COMPRESSIONS = ("zstd", "lz4", None)
-
-
-def assert_same_trajectory(actual: Trajectory, expected: Trajectory) -> None:
-    assert type(actual) is type(expected)
-    assert type(actual.obs) is type(expected.obs)
-    for name in ("obs", "acts", "terminal", "terminated", "truncated"):
-        assert_same(getattr(actual, name), getattr(expected, name), name)
-    assert_same(getattr(actual, "rews", 0), getattr(expected, "rews", 0), "rews")
-    assert (actual.infos is None) == (expected.infos is None)
-    if actual.infos is not None and expected.infos is not None:
-        assert_same(list(actual.infos), list(expected.infos), "infos")
-    assert_same(vars(actual.episode), vars(expected.episode), "episode")
 
 
 def stored(directory: Path | str, written: list[Any], **options: Any) -> list[Trajectory]:
@@ -36,18 +25,6 @@ def stored(directory: Path | str, written: list[Any], **options: Any) -> list[Tr
         for each in written:
             writer.append(each)
     return list(open_traces(directory))
-
-
-def of_space(name: str, steps: int, number: int = 0, **fields: Any) -> TrajectoryWithRew:
-    numbers = [(number + i) % 256 for i in range(steps + 1)]
-    return TrajectoryWithRew(
-        obs=batch_of(SPACES[name], numbers),
-        acts=batch_of(SPACES[name], numbers[:-1]),
-        infos=fields.pop("infos", None),
-        terminal=fields.pop("terminal", True),
-        rews=np.arange(steps) / 3,
-        **{"episode": Episode(id=number, env_index=number % 3, ended_by="terminated"), **fields},
-    )
 
 
 @st.composite

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vecrollout.errors import MissingDependencyError
 
 try:
@@ -13,10 +15,18 @@ except ImportError as error:
         f"traces on disk need pyarrow and xxhash ({error}); install them with: pip install 'vecrollout[traces]'"
     ) from error
 
-__all__ = ["ArrowErrors", "checksum", "ipc", "pa"]
+__all__ = ["ArrowErrors", "checksum", "ipc", "pa", "warm_up"]
 
 ArrowErrors = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, RecursionError)
 """What reading altered bytes can raise, in pyarrow and in what is made of its answers."""
+
+
+def warm_up() -> None:
+    """Have pyarrow import what it imports with the first array (pandas, where there is one).
+
+    Late imports fail when the interpreter is about to end, which is when a writer may have to write its last batch.
+    """
+    pa.array(np.zeros(1))
 
 
 def checksum(data: object) -> str:

@@ -13,7 +13,7 @@ from vecrollout.storage.format import shard_name
 from vecrollout.storage.infos import InfoColumns
 from vecrollout.storage.manifest import Manifest
 from vecrollout.storage.schema import TraceSchema
-from vecrollout.storage.shard_writer import ShardWriter
+from vecrollout.storage.shard_writer import ShardWriter, write_index
 
 BATCH_ROWS = 2048
 """A batch is written once it has so many rows,"""
@@ -125,7 +125,8 @@ class TraceEncoder:
 
     def _finish_shard(self) -> None:
         if self._shard is not None:
-            self._manifest = self._manifest.adding(self._shard.finish())
+            self._shard.close()
+            self._manifest = self._manifest.adding(write_index(self._shard.path))
             self._manifest.write(self._directory)
             self._shard = None
 

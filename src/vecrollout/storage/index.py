@@ -72,6 +72,26 @@ class ShardIndex:
             return (int(ends[-1]) if batches else self.size), self.size
         return int(offsets[number - 1]), int(ends[number - 1])
 
+    def section_name(self, number: int) -> str:
+        """What a section is: `"schema"`, `"batch 0"` and so on, or `"footer"`."""
+        if number == 0:
+            return "schema"
+        return "footer" if number > len(self.batches["rows"]) else f"batch {number - 1}"
+
+    def up_to(self, batch: int) -> ShardIndex:
+        """The index of the batches before one, and of the trajectories that end before it; without checksums."""
+        batches = {name: column[:batch] for name, column in self.batches.items()}
+        of = self.trajectories
+        ends = np.concatenate([[0], np.cumsum(self.batches["rows"])])
+        keep = ends[of["batch"]] + of["row"] + of["rows"] <= ends[batch]
+        whole = int(of["batch"][~keep].min(initial=batch))
+        return ShardIndex(
+            self.size,
+            {name: column[:whole] for name, column in batches.items()},
+            {name: column[keep] for name, column in of.items()},
+            None,
+        )
+
     def to_bytes(self) -> bytes:
         """The index as a file.
 

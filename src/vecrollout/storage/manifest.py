@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import checksum
 from vecrollout.storage.format import FORMAT_VERSION, check_version, manifest_name, parsed, write_whole
 
 
@@ -55,6 +56,7 @@ class Manifest:
             **self.about,
             "shards": [vars(entry) for entry in self.shards],
         }
+        document["xxh3_64"] = _checksum(document)
         write_whole(directory / manifest_name(self.writer), json.dumps(document, indent=1).encode())
 
     @classmethod
@@ -70,6 +72,8 @@ class Manifest:
         except OSError as error:
             raise DamagedTraceError(f"{path.name}: expected a manifest, got none: {error}") from error
         check_version(document, path.name)
+        if document.pop("xxh3_64", None) != _checksum(document):
+            raise DamagedTraceError(f"{path.name}: altered since it was written, its checksum differs")
         try:
             shards = tuple(ShardEntry(**entry) for entry in document.pop("shards"))
             writer, closed = str(document.pop("writer")), bool(document.pop("closed"))
@@ -79,6 +83,11 @@ class Manifest:
         if manifest_name(writer) != path.name or not all(_is_sound(entry, writer) for entry in shards):
             raise DamagedTraceError(f"{path.name}: expected shards of this writer with their sizes, got {shards}")
         return cls(writer, document, shards, closed)
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """Of the document's content, however it is laid out."""
+    return checksum(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _is_sound(entry: ShardEntry, writer: str) -> bool:

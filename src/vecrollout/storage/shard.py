@@ -26,13 +26,14 @@ class Shard:
 
     Args:
         path: The file.
+        as_stream: Whether to do without the footer even if there is one.
 
     Raises:
         DamagedTraceError: If it is not there, or not even its schema can be read.
         TraceVersionError: If a newer version of the package wrote it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_stream: bool = False) -> None:
         self.path = path
         self._readers: dict[tuple[str, ...] | None, Any] = {}
         try:
@@ -42,15 +43,15 @@ class Shard:
             if magic != MAGIC:
                 raise DamagedTraceError(f"{path.name}: expected an Arrow IPC file, got one that begins with {magic!r}")
             self._source.seek(len(MAGIC))
-            self._arrow_schema = ipc.read_schema(ipc.read_message(self._source))
+            self.arrow_schema = ipc.read_schema(ipc.read_message(self._source))
             self._first_batch = int(self._source.tell())
             end = self._source.read_at(len(END_MAGIC), max(0, self.size - len(END_MAGIC)))
         except ArrowErrors as error:
             if isinstance(error, DamagedTraceError):
                 raise
             raise DamagedTraceError(f"{path.name}: expected a shard, got no schema: {error}") from error
-        self.is_finished = end == END_MAGIC
-        self.schema = TraceSchema.from_arrow(self._arrow_schema, path.name)
+        self.is_finished = end == END_MAGIC and not as_stream and self._has_footer()
+        self.schema = TraceSchema.from_arrow(self.arrow_schema, path.name)
         self._checked: set[int] = set()
 
     def batch(self, number: int, index: ShardIndex, columns: Sequence[str] | None = None) -> Any:
@@ -71,7 +72,7 @@ class Shard:
                 read = self._reader(columns).get_batch(number)
             else:
                 self._source.seek(int(index.batches["offset"][number]))
-                read = ipc.read_record_batch(ipc.read_message(self._source), self._arrow_schema)
+                read = ipc.read_record_batch(ipc.read_message(self._source), self.arrow_schema)
             if columns is not None:
                 read = read.select(list(columns))
             if read.num_rows != index.batches["rows"][number]:
@@ -91,10 +92,9 @@ class Shard:
             return
         begin, end = index.section(section)
         if self.checksum(begin, end) != index.checksums[section]:
-            place = "schema" if section == 0 else "footer" if section > len(index.batches["rows"]) else None
-            place = place or f"batch {section - 1}"
             raise DamagedTraceError(
-                f"{self.path.name}: {place} (bytes {begin} to {end}): altered since it was written, checksum differs"
+                f"{self.path.name}: {index.section_name(section)}: bytes {begin} to {end} were altered since they were "
+                "written, their checksum differs"
             )
         self._checked.add(section)
 
@@ -158,7 +158,7 @@ class Shard:
                 (metadata_bytes,) = struct.unpack("<i", head[4:])
                 self._source.seek(at)
                 message = ipc.read_message(self._source)
-                batch = ipc.read_record_batch(message, self._arrow_schema) if not self.is_finished else None
+                batch = ipc.read_record_batch(message, self.arrow_schema) if not self.is_finished else None
             except ArrowErrors as error:
                 trouble = f"{self.path.name}: byte {at}: {self.size - at} bytes that are no whole batch: {error}"
                 return offsets, lengths, rows, trouble
@@ -173,22 +173,23 @@ class Shard:
             rows.append(int(count))
             at += length
         if self.is_finished:
-            listed = self._batches_in_footer()
+            listed = self._reader(None).num_record_batches
             if listed != len(offsets):
                 trouble = f"{self.path.name}: footer: expected {len(offsets)} batches, got {listed}"
                 return offsets, lengths, rows, trouble
         return offsets, lengths, rows, None
 
-    def _batches_in_footer(self) -> int:
+    def _has_footer(self) -> bool:
         try:
-            return int(self._reader(("episode",)).num_record_batches)
+            self._reader(None)
         except ArrowErrors:
-            return -1
+            return False
+        return True
 
     def _reader(self, columns: Sequence[str] | None) -> Any:
         key = None if columns is None else tuple(columns)
         if key not in self._readers:
-            fields = None if key is None else [self._arrow_schema.get_field_index(name) for name in key]
+            fields = None if key is None else [self.arrow_schema.get_field_index(name) for name in key]
             options = ipc.IpcReadOptions(included_fields=fields) if fields is not None else ipc.IpcReadOptions()
             self._readers[key] = ipc.open_file(self._source, options=options)
         return self._readers[key]

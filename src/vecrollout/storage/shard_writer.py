@@ -63,11 +63,8 @@ class ShardWriter:
         """
         os.fsync(self._descriptor)
 
-    def finish(self) -> ShardEntry:
-        """Write footer and index, and make them durable.
-
-        Returns:
-            What the manifest has to say about the shard.
+    def close(self) -> None:
+        """Write the footer, and make the file durable.
 
         Raises:
             OSError: If that fails.
@@ -76,7 +73,6 @@ class ShardWriter:
         self.sync()
         self.abandon()
         sync_directory(self.path.parent)
-        return write_index(self.path)
 
     def abandon(self) -> None:
         """Let go of the file as it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ _TO_JSON: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Box": _box_to_json,
     "Discrete": lambda space: {"n": int(space.n), "start": int(space.start)},
     "MultiDiscrete": _multi_discrete_to_json,
-    "MultiBinary": lambda space: {"shape": list(space.shape)},
+    "MultiBinary": lambda space: {"n": int(space.n) if isinstance(space.n, Integral) else list(space.shape)},
     "Text": lambda space: {
         "min_length": int(space.min_length),
         "max_length": int(space.max_length),
@@ -120,7 +121,7 @@ _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "Box": _box_from_json,
     "Discrete": lambda packed: spaces.Discrete(packed["n"], start=packed["start"]),
     "MultiDiscrete": _multi_discrete_from_json,
-    "MultiBinary": lambda packed: spaces.MultiBinary(packed["shape"]),
+    "MultiBinary": lambda packed: spaces.MultiBinary(packed["n"]),
     "Text": lambda packed: spaces.Text(
         packed["max_length"], min_length=packed["min_length"], charset="".join(packed["characters"])
     ),

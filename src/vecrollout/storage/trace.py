@@ -24,16 +24,26 @@ class TraceFiles:
     """By writer."""
     shards: tuple[str, ...]
     """All there are or should be, by writer and number."""
+    others: tuple[str, ...]
+    """Everything else."""
+
+    def manifest(self, shard: str) -> Manifest | None:
+        """The manifest of a shard's writer."""
+        match = SHARD_NAME.fullmatch(shard)
+        return self.manifests.get(match["writer"]) if match else None
 
     def entry(self, shard: str) -> ShardEntry | None:
         """What the manifest says about a shard; None where it is not finished or there is no manifest."""
-        match = SHARD_NAME.fullmatch(shard)
-        manifest = self.manifests.get(match["writer"]) if match else None
+        manifest = self.manifest(shard)
         return next((entry for entry in manifest.shards if entry.file == shard), None) if manifest else None
 
 
-def list_files(directory: Path) -> TraceFiles:
+def list_files(directory: Path, manifests: dict[str, Manifest] | None = None) -> TraceFiles:
     """The files of a trace directory; other files in it do not matter.
+
+    Args:
+        directory: The directory.
+        manifests: The manifests, by writer, where they were read already.
 
     Raises:
         DamagedTraceError: If there is no such directory, or a manifest is damaged.
@@ -43,12 +53,12 @@ def list_files(directory: Path) -> TraceFiles:
         names = sorted(path.name for path in directory.iterdir())
     except OSError as error:
         raise DamagedTraceError(f"{directory}: expected a directory of traces: {error}") from error
-    manifests = {
-        match["writer"]: Manifest.read(directory / name) for name in names if (match := MANIFEST_NAME.fullmatch(name))
-    }
+    if manifests is None:
+        matches = filter(None, map(MANIFEST_NAME.fullmatch, names))
+        manifests = {match["writer"]: Manifest.read(directory / match[0]) for match in matches}
     listed = {entry.file for manifest in manifests.values() for entry in manifest.shards}
     found = {name for name in names if SHARD_NAME.fullmatch(name)}
-    return TraceFiles(manifests, tuple(sorted(found | listed, key=_in_order)))
+    return TraceFiles(manifests, tuple(sorted(found | listed, key=_in_order)), tuple(set(names) - found))
 
 
 def _in_order(shard: str) -> tuple[str, int]:
@@ -73,7 +83,7 @@ def load_index(directory: Path, shard: str, entry: ShardEntry | None) -> ShardIn
     """
     path = directory / shard
     if entry is None:
-        return None if _is_empty(path) else Shard(path).derive()[0]
+        return None if is_begun(path) else Shard(path).derive()[0]
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -106,8 +116,8 @@ def cached_index(directory: Path, entry: ShardEntry) -> ShardIndex | None:
     return index if index.size == entry.bytes else None
 
 
-def _is_empty(path: Path) -> bool:
-    """Whether a file ends before its schema does, as one does that was begun a moment ago."""
+def is_begun(path: Path) -> bool:
+    """Whether a shard ends before its schema does, as one does that was begun a moment ago."""
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC) + 8)

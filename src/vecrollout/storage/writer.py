@@ -5,9 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import warnings
-import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import gymnasium
 import numpy as np
 
 from vecrollout.errors import OptionError, ProtocolError
-from vecrollout.storage.arrow import pa
+from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.batches import Entry
 from vecrollout.storage.encoder import TraceEncoder
 from vecrollout.storage.format import new_writer_name
@@ -82,6 +81,7 @@ class TraceWriter:
             raise OptionError(f"max_shard_bytes: expected at least {_MIN_SHARD_BYTES}, got {max_shard_bytes}")
         if queue_bytes < 1:
             raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
+        warm_up()
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name = new_writer_name()
@@ -90,6 +90,7 @@ class TraceWriter:
         self._has_warned = False
         about = {
             "writer": self.name,
+            "compression": compression,
             "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "gymnasium": gymnasium.__version__},
             "env_spec": env_spec,
             "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
@@ -100,8 +101,8 @@ class TraceWriter:
         self._layout: Layout | None = None
         self._process = os.getpid()
         self._worker = Worker(encoder, queue_bytes)
-        # By a weak reference: an abandoned writer is not kept alive until the interpreter ends.
-        self._at_exit = _close_at_exit(weakref.ref(self))
+        # Keeps a writer that nobody closed alive until then, and with it what it has not written.
+        atexit.register(self.close)
 
     @property
     def dropped_infos(self) -> dict[str, int]:
@@ -154,7 +155,7 @@ class TraceWriter:
         """
         if self._worker.is_closed or os.getpid() != self._process:
             return
-        atexit.unregister(self._at_exit)
+        atexit.unregister(self.close)
         self._worker.close()
         self._warn()
 
@@ -181,13 +182,3 @@ class TraceWriter:
                 "`dropped_infos` counts them",
                 stacklevel=3,
             )
-
-
-def _close_at_exit(writer: weakref.ref[TraceWriter]) -> Callable[[], None]:
-    def close() -> None:
-        alive = writer()
-        if alive is not None:
-            alive.close()
-
-    atexit.register(close)
-    return close

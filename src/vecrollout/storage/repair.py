@@ -1,0 +1,129 @@
+"""Make a damaged trace whole again, as far as it is sound."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.format import SHARD_NAME, index_name, manifest_name, sync_directory
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.manifest import Manifest, ShardEntry
+from vecrollout.storage.shard import Shard
+from vecrollout.storage.shard_writer import ShardWriter, write_index
+from vecrollout.storage.trace import list_files
+from vecrollout.storage.verify import Examined, Problem, examine, sound_manifests
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What `repair_traces` did."""
+
+    changes: tuple[Problem, ...]
+    """File by file what was wrong, and what was done; empty where nothing had to be."""
+    trajectories: int
+    """Number of trajectories that the trace holds now."""
+
+
+def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
+    """Keep the longest sound prefix of each shard, and finish the shards of writers that were killed.
+
+    What comes before the first damaged batch of a shard stays. A shard of which something readable might have been left
+    out is kept beside the new one, with `.damaged` behind its name; nothing reads it. No writer may be at work in the
+    directory. A second run finds nothing to do.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DamagedTraceError: If there is no such directory.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+        OSError: If files cannot be written; what was repaired up to there stays so.
+    """
+    directory = Path(path)
+    manifests, changes = sound_manifests(directory)
+    damaged = {problem.file for problem in changes}
+    files = list_files(directory, manifests)
+    names = {match["writer"]: None for shard in files.shards if (match := SHARD_NAME.fullmatch(shard))}
+    trajectories = 0
+    for writer in [*names, *(writer for writer in manifests if writer not in names)]:
+        old = manifests.get(writer)
+        about = None if old is None else old.about
+        entries: list[ShardEntry] = []
+        changed: list[Problem] = []
+        for shard in files.shards:
+            if not shard.startswith(f"{writer}-"):
+                continue
+            entry = files.entry(shard)
+            examined = examine(directory, shard, entry)
+            if about is None and examined.index is not None:
+                about = {key: value for key, value in Shard(directory / shard).schema.about.items() if key != "writer"}
+            if entry is None or examined.problems:
+                changed += examined.problems
+                entry = _repaired(directory, shard, examined, changed)
+            if entry is not None:
+                entries.append(entry)
+        manifest = Manifest(writer, about or {}, tuple(entries), closed=True)
+        if manifest != old:
+            if old is not None and not old.closed:
+                changed.append(Problem(manifest_name(writer), "file", "not closed; closed now"))
+            manifest.write(directory)
+        changes += changed
+        trajectories += sum(entry.trajectories for entry in entries)
+    for name in damaged - {manifest_name(writer) for writer in names}:
+        # A damaged manifest without any shard says nothing.
+        (directory / name).unlink()
+    return RepairReport(tuple(changes), trajectories)
+
+
+def _repaired(directory: Path, name: str, examined: Examined, changes: list[Problem]) -> ShardEntry | None:
+    """Put the sound part of a shard in its place; None where there is none."""
+    path = directory / name
+    index = examined.index
+    if index is None or not len(index):
+        if path.exists():
+            if examined.problems:
+                path.replace(path.with_name(f"{name}.damaged"))
+                changes.append(Problem(name, "file", "nothing sound in it; set aside"))
+            else:
+                path.unlink()
+                changes.append(Problem(name, "file", "nothing in it; removed"))
+        (directory / index_name(name)).unlink(missing_ok=True)
+        return None
+    only_index = all(problem.file != name for problem in examined.problems)
+    if not (examined.is_finished and only_index):
+        _rewrite(path, index, keep=not only_index)
+        changes.append(Problem(name, "file", f"{len(index)} trajectories kept; finished"))
+    return write_index(path)
+
+
+def _rewrite(path: Path, index: ShardIndex, keep: bool) -> None:
+    """Write a shard again, up to the end of an index.
+
+    Raises:
+        DamagedTraceError: If it is compressed in a way that cannot be written.
+    """
+    shard = Shard(path, as_stream=True)
+    compression: Any = shard.schema.about.get("compression")
+    if compression not in ("zstd", "lz4", None):
+        raise DamagedTraceError(f"{path.name}: expected a compression of zstd, lz4 or null, got {compression!r}")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    writer = ShardWriter(temporary, shard.arrow_schema, compression)
+    try:
+        for number in range(len(index.batches["rows"])):
+            writer.write(shard.batch(number, index))
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        temporary.unlink(missing_ok=True)
+        raise
+    if keep:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    temporary.replace(path)
+    sync_directory(path.parent)

@@ -1,0 +1,214 @@
+"""Whether a trace is as it was written, and where it is not."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.decoding import DecodedBatch
+from vecrollout.storage.format import MANIFEST_NAME, index_name
+from vecrollout.storage.fragments import Stored
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.manifest import Manifest, ShardEntry
+from vecrollout.storage.shard import Shard
+from vecrollout.storage.trace import TraceFiles, cached_index, is_begun, list_files
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a trace that is not as it was written."""
+
+    file: str
+    """Name of the file."""
+    place: str
+    """Where in the file: `"file"`, `"schema"`, `"batch 3"`, `"footer"`, `"end"`."""
+    what: str
+    """What is wrong there."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.place}: {self.what}"
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """What `verify_traces` found."""
+
+    problems: tuple[Problem, ...]
+    """Everything that is damaged; empty where nothing is."""
+    trajectories: int
+    """Number of sound trajectories."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A shard that was looked through."""
+
+    problems: tuple[Problem, ...]
+    index: ShardIndex | None
+    """Of all batches before the first damaged one; None where not even the schema can be read."""
+    is_finished: bool
+    """Whether it has a footer."""
+
+
+def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
+    """Read everything in a directory of traces, and compare it with its checksums.
+
+    A shard that a writer is still at, or was at when it was killed, has neither footer nor checksums; of it the
+    structure is checked, and only a batch that was not written to its end is a problem.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        What is damaged, file by file.
+
+    Raises:
+        DamagedTraceError: If there is no such directory.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+    """
+    directory = Path(path)
+    manifests, problems = sound_manifests(directory)
+    files = list_files(directory, manifests)
+    trajectories = 0
+    for shard in files.shards:
+        examined = examine(directory, shard, files.entry(shard))
+        problems += examined.problems
+        trajectories += 0 if examined.index is None else len(examined.index)
+        problems += _unexpected(files, shard, examined)
+    return TraceReport(tuple(problems), trajectories)
+
+
+def sound_manifests(directory: Path) -> tuple[dict[str, Manifest], list[Problem]]:
+    """The manifests that can be read, by writer, and the others.
+
+    Raises:
+        DamagedTraceError: If there is no such directory.
+        TraceVersionError: If a newer version of the package wrote one.
+    """
+    manifests, problems = {}, []
+    for name in list_files(directory, {}).others:
+        match = MANIFEST_NAME.fullmatch(name)
+        if match:
+            try:
+                manifests[match["writer"]] = Manifest.read(directory / name)
+            except DamagedTraceError as error:
+                problems.append(Problem(name, "file", _told(error, name)))
+    return manifests, problems
+
+
+def examine(directory: Path, name: str, entry: ShardEntry | None) -> Examined:
+    """Look through a shard.
+
+    Args:
+        directory: Where it is.
+        name: Its name.
+        entry: What the manifest says about it; None where it says nothing.
+
+    Raises:
+        TraceVersionError: If a newer version of the package wrote it.
+    """
+    path = directory / name
+    if entry is None and is_begun(path):
+        return Examined((), None, is_finished=False)
+    try:
+        shard = Shard(path)
+    except DamagedTraceError as error:
+        return Examined((Problem(name, "file" if not path.exists() else "schema", _told(error, name)),), None, False)
+    problems = []
+    recorded = None
+    if entry is not None:
+        if shard.size != entry.bytes:
+            problems.append(Problem(name, "file", f"expected {entry.bytes} bytes, got {shard.size}"))
+        recorded = cached_index(directory, entry)
+        if recorded is None:
+            problems.append(Problem(index_name(name), "file", "missing, or altered since it was written"))
+    sound = None
+    if recorded is not None:
+        altered = [*_altered(shard, recorded, shard.size)]
+        problems += altered
+        places = [problem.place for problem in altered]
+        if "schema" in places:
+            return Examined(tuple(problems), None, shard.is_finished)
+        batches = [int(place.split()[1]) for place in places if place.startswith("batch")]
+        sound = min(batches, default=None)
+        if "footer" in places:
+            shard = Shard(path, as_stream=True)
+    index, trouble = shard.derive()
+    if trouble is not None:
+        problems.append(Problem(name, "end", _told(DamagedTraceError(trouble), name)))
+    first_unreadable, unreadable = _unreadable(shard, index)
+    problems += unreadable
+    sound = min((each for each in (sound, first_unreadable) if each is not None), default=None)
+    if recorded is not None and not problems and not _same(index, recorded):
+        problems.append(Problem(index_name(name), "file", "lists other trajectories than the shard holds"))
+    return Examined(tuple(problems), index if sound is None else index.up_to(sound), shard.is_finished)
+
+
+def _altered(shard: Shard, index: ShardIndex, size: int) -> list[Problem]:
+    """Sections of the file whose bytes are others than written."""
+    problems = []
+    name = shard.path.name
+    for section in range(len(index.batches["rows"]) + 2):
+        place, (begin, end) = index.section_name(section), index.section(section)
+        if end > size:
+            problems.append(Problem(name, place, f"cut off: expected bytes {begin} to {end}, the file has {size}"))
+        else:
+            try:
+                shard.check_section(section, index)
+            except DamagedTraceError as error:
+                problems.append(Problem(name, place, _told(error, f"{name}: {place}")))
+    return problems
+
+
+def _unreadable(shard: Shard, index: ShardIndex) -> tuple[int | None, list[Problem]]:
+    """Trajectories that cannot be made of the shard's rows, and the batch of the first one."""
+    first, problems = None, []
+    name = shard.path.name
+    held: dict[int, DecodedBatch] = {}
+
+    def batch(number: int) -> DecodedBatch:
+        if number not in held:
+            held.clear()
+            held[number] = DecodedBatch(shard.batch(number, index), f"{name}: batch {number}")
+        return held[number]
+
+    for place in range(len(index)):
+        number = int(index.trajectories["batch"][place])
+        stored = Stored(shard.schema, index, place, batch, name)
+        try:
+            stored.fragment(0, stored.steps)
+            stored.metadata()
+        except DamagedTraceError as error:
+            first = number if first is None else first
+            problems.append(Problem(name, f"batch {number}", _told(error, name)))
+    return first, problems
+
+
+def _unexpected(files: TraceFiles, shard: str, examined: Examined) -> list[Problem]:
+    """A shard that its writer's manifest should list and does not."""
+    manifest = files.manifest(shard)
+    if manifest is not None and manifest.closed and files.entry(shard) is None and examined.index is not None:
+        return [Problem(shard, "file", "not listed in the manifest of its writer, which was closed")]
+    return []
+
+
+def _same(a: ShardIndex, b: ShardIndex) -> bool:
+    return all(
+        np.array_equal(mine[name], theirs[name])
+        for mine, theirs in ((a.batches, b.batches), (a.trajectories, b.trajectories))
+        for name in mine
+    )
+
+
+def _told(error: Exception, name: str) -> str:
+    """The message without the file's name, which the problem has already."""
+    return str(error).removeprefix(f"{name}: ")

@@ -1,0 +1,226 @@
+"""What is damaged gives an error that names it, never a wrong episode, and can be repaired up to there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from traces import assert_same_trajectory, of_space, write
+
+from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
+from vecrollout.errors import DamagedTraceError, TraceVersionError
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.shard import Shard
+
+COMPRESSIONS = ("zstd", None)
+
+
+def only(directory: Path, suffix: str) -> Path:
+    (path,) = directory.glob(f"*{suffix}")
+    return path
+
+
+def several_batches(directory: Path, compression: str | None = "zstd") -> list[TrajectoryWithRew]:
+    """A shard of five batches of two trajectories each."""
+    written = [of_space("dict", 3 + number, number, infos=[{}] * (3 + number)) for number in range(10)]
+    with TraceWriter(directory, compression=compression) as writer:  # type: ignore[arg-type]
+        for number, each in enumerate(written):
+            writer.append(each)
+            if number % 2:
+                writer.flush()
+    return written
+
+
+def index_of(directory: Path) -> ShardIndex:
+    return Shard(only(directory, ".arrow")).derive()[0]
+
+
+def assert_prefix(directory: Path, written: list[TrajectoryWithRew]) -> int:
+    """All that can be read is what was written, from the start on; its number."""
+    read = list(open_traces(directory))
+    for actual, expected in zip(read, written, strict=False):
+        assert_same_trajectory(actual, expected)
+    assert len(read) <= len(written)
+    return len(read)
+
+
+def assert_repairs(directory: Path, written: list[TrajectoryWithRew], kept: int | None = None) -> None:
+    report = repair_traces(directory)
+    assert report.changes
+    assert verify_traces(directory).problems == ()
+    assert assert_prefix(directory, written) == report.trajectories
+    assert kept is None or report.trajectories == kept
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert repair_traces(directory).changes == ()
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def whole_or_error(directory: Path, written: list[TrajectoryWithRew]) -> str:
+    """Nothing where everything can be read, else the file that the error names."""
+    try:
+        assert assert_prefix(directory, written) == len(written)
+    except (DamagedTraceError, TraceVersionError) as error:
+        return str(error).partition(": ")[0]
+    return ""
+
+
+def json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_what_is_whole_verifies(compression: str | None, tmp_path: Path) -> None:
+    several_batches(tmp_path, compression)
+    report = verify_traces(tmp_path)
+    assert (report.ok, report.trajectories) == (True, 10)
+    assert repair_traces(tmp_path).changes == ()
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_cut_anywhere(compression: str | None, tmp_path: Path) -> None:
+    """Once with its manifest, which expects more, and once without, as a writer that was killed leaves it."""
+    origin = tmp_path / "whole"
+    written = several_batches(origin, compression)
+    index = index_of(origin)
+    begins = [*index.batches["offset"].tolist(), index.section(6)[0]]
+    cuts = {0, 3, 8, 12, 100, begins[0] - 1, index.size - 1, index.size - 7}
+    cuts |= {begin + off for begin in begins for off in (-8, -1, 0, 1, 4, 8, 60)}
+    for cut in sorted(cut for cut in cuts if cut < index.size):
+        whole = sum(begin <= cut for begin in begins[1:]) * 2
+        for name in ("listed", "killed"):
+            directory = tmp_path / f"{name}{cut}"
+            shutil.copytree(origin, directory)
+            os.truncate(only(directory, ".arrow"), cut)
+            if name == "listed":
+                with pytest.raises(DamagedTraceError, match=r"expected .* bytes"):
+                    open_traces(directory)
+                assert only(directory, ".arrow").name in {problem.file for problem in verify_traces(directory).problems}
+            else:
+                only(directory, ".json").unlink()
+                only(directory, ".index").unlink()
+                assert assert_prefix(directory, written) == whole
+                # Between two batches, while the schema was written, or within a footer of which nothing is lost.
+                between = cut in begins or cut < begins[0] or cut >= begins[-1] + 8
+                assert verify_traces(directory).ok == between
+            assert_repairs(directory, written, whole)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_flipped_byte_anywhere_in_the_shard(compression: str | None, tmp_path: Path) -> None:
+    written = several_batches(tmp_path / "whole", compression)
+    index = index_of(tmp_path / "whole")
+    generator = random.Random(0)
+    for section in range(7):
+        begin, end = index.section(section)
+        for number, at in enumerate([begin, end - 1, *generator.sample(range(begin, end), 6)]):
+            directory = tmp_path / f"{section}-{number}"
+            shutil.copytree(tmp_path / "whole", directory)
+            shard = only(directory, ".arrow")
+            content = bytearray(shard.read_bytes())
+            content[at] ^= 1 << generator.randrange(8)
+            shard.write_bytes(content)
+            problems = verify_traces(directory).problems
+            assert shard.name in {problem.file for problem in problems}
+            if section < 6:
+                with pytest.raises(DamagedTraceError, match=shard.name):
+                    list(open_traces(directory))
+            else:  # the footer says nothing that is not known already
+                assert whole_or_error(directory, written) in ("", shard.name)
+            assert_repairs(directory, written, 0 if section == 0 else min(section - 1, 5) * 2)
+
+
+def test_a_flipped_byte_in_the_index_does_no_harm(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    index = only(tmp_path, ".index")
+    content = bytearray(index.read_bytes())
+    content[len(content) // 2] ^= 1
+    index.write_bytes(content)
+    assert assert_prefix(tmp_path, written) == 10
+    (problem,) = verify_traces(tmp_path).problems
+    assert problem.file == index.name
+    assert_repairs(tmp_path, written, 10)
+
+
+def test_a_missing_index_does_no_harm(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    only(tmp_path, ".index").unlink()
+    assert assert_prefix(tmp_path, written) == 10
+    assert not verify_traces(tmp_path).ok
+    assert_repairs(tmp_path, written, 10)
+
+
+def test_a_flipped_byte_in_the_manifest(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    manifest = only(tmp_path, ".json")
+    content = manifest.read_bytes()
+    for at in range(0, len(content), 7):
+        altered = bytearray(content)
+        altered[at] ^= 1
+        manifest.write_bytes(altered)
+        only_space_changed = json_or_none(altered) == json.loads(content)
+        assert whole_or_error(tmp_path, written) == ("" if only_space_changed else manifest.name)
+    manifest.write_bytes(content[:-30])
+    (problem,) = verify_traces(tmp_path).problems
+    assert problem.file == manifest.name
+    assert_repairs(tmp_path, written, 10)
+
+
+def test_a_missing_shard(tmp_path: Path) -> None:
+    written = [of_space("image", 30, number) for number in range(4)]
+    write(tmp_path, written, max_shard_bytes=4096, compression=None, flush=True)
+    gone = sorted(tmp_path.glob("*.arrow"))[1]
+    gone.unlink()
+    with pytest.raises(DamagedTraceError, match=gone.name):
+        open_traces(tmp_path)
+    assert {problem.file for problem in verify_traces(tmp_path).problems} == {gone.name}
+    report = repair_traces(tmp_path)
+    assert {change.file for change in report.changes} == {gone.name}
+    assert [each.episode.id for each in open_traces(tmp_path)] == [0, 2, 3]
+    assert verify_traces(tmp_path).ok
+    assert repair_traces(tmp_path).changes == ()
+
+
+def test_a_newer_format_is_refused_with_its_version(tmp_path: Path) -> None:
+    several_batches(tmp_path)
+    manifest = only(tmp_path, ".json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_bytes()), "format_version": 7}))
+    for function in (open_traces, verify_traces, repair_traces):
+        with pytest.raises(TraceVersionError, match="got 7"):
+            function(tmp_path)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    (tmp_path / "notes.txt").write_text("not a trace")
+    (tmp_path / "other.json").write_text("nothing of ours")
+    (tmp_path / "other.arrow").write_bytes(b"nothing of ours")
+    assert assert_prefix(tmp_path, written) == 10
+    assert verify_traces(tmp_path).ok
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    for function in (open_traces, verify_traces, repair_traces):
+        with pytest.raises(DamagedTraceError, match="expected a directory"):
+            function(tmp_path / "missing")
+    assert len(open_traces(tmp_path)) == 0
+
+
+def test_checks_can_be_left_out(tmp_path: Path) -> None:
+    several_batches(tmp_path, None)
+    shard = only(tmp_path, ".arrow")
+    content = shard.read_bytes()
+    camera = np.full(16, 3, np.uint8).tobytes()
+    assert camera in content
+    shard.write_bytes(content.replace(camera, b"\0" + camera[1:]))
+    assert len(list(open_traces(tmp_path, check=False))) == 10
+    with pytest.raises(DamagedTraceError, match="checksum"):
+        list(open_traces(tmp_path))

@@ -1,0 +1,259 @@
+"""The writer: its thread, its limits, its errors, and what a process that is killed leaves behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from traces import assert_same_trajectory, of_space, write
+
+from vecrollout import Episode, TraceWriter, Trajectory, open_traces, repair_traces, verify_traces
+from vecrollout.errors import ArgumentTypeError, DtypeError, OptionError, ProtocolError, ShapeError, TraceWriteError
+from vecrollout.storage import encoder as encoder_module
+from vecrollout.testing import assert_same
+
+CHILD = """
+import sys
+from traces import of_space
+from vecrollout import TraceWriter
+
+directory, writer_number, shard_bytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+with TraceWriter(directory, max_shard_bytes=shard_bytes, metadata={"writer": writer_number}) as writer:
+    for number in range(int(sys.argv[4])):
+        writer.append(of_space("dict", 1 + number % 50, number, seed=writer_number))
+        if number % 7 == 0:
+            writer.flush()
+            print(number + 1, flush=True)
+"""
+
+
+def start(directory: Path, number: int, shard_bytes: int, episodes: int) -> subprocess.Popen[str]:
+    arguments = [str(directory), str(number), str(shard_bytes), str(episodes)]
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_any_moment(seed: int, tmp_path: Path) -> None:
+    generator = random.Random(seed)
+    process = start(tmp_path, 0, generator.choice([4096, 20_000, 1 << 30]), 10**6)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(generator.uniform(0, 0.4))
+    process.send_signal(signal.SIGKILL)
+    flushed = int(([1] + [int(line) for line in process.stdout.read().split()])[-1])
+    process.wait()
+    process.stdout.close()
+    for _ in range(2):
+        read = list(open_traces(tmp_path))
+        assert len(read) >= flushed
+        for number, each in enumerate(read):
+            assert_same_trajectory(each, of_space("dict", 1 + number % 50, number, seed=0))
+        repair_traces(tmp_path)
+        assert verify_traces(tmp_path).ok
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    processes = [start(tmp_path, number, 4096, 60) for number in range(2)]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    read = list(open_traces(tmp_path))
+    assert len(read) == 120
+    for half in (read[:60], read[60:]):
+        assert [each.episode.id for each in half] == list(range(60))
+        assert len({each.episode.seed for each in half}) == 1
+    assert verify_traces(tmp_path).ok
+
+
+def test_a_reader_sees_what_was_flushed_and_refreshes(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path, max_shard_bytes=8192) as writer:
+        writer.append(of_space("box", 3, 0))
+        traces = open_traces(tmp_path)
+        assert len(traces) == 0
+        for number in range(1, 40):
+            writer.append(of_space("box", 3, number))
+            writer.flush()
+            traces.refresh()
+            assert len(traces) == number + 1
+            assert_same_trajectory(traces[-1], of_space("box", 3, number))
+    assert len(traces) == 40
+    traces.refresh()
+    assert [each.episode.id for each in traces] == list(range(40))
+
+
+def test_appending_to_a_directory_that_holds_traces(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path, [of_space("box", 2, number)] if number else [of_space("text", 2, number)])
+    read = list(open_traces(tmp_path))
+    assert [each.episode.id for each in read] == [0, 1, 2]
+
+
+def test_order_is_by_the_time_of_start(tmp_path: Path) -> None:
+    """Episodes come in the order of their ends; a second recording's come behind, though its ids begin anew."""
+    write(tmp_path, [of_space("box", 1, number) for number in (2, 0, 1)] + [of_space("box", 1, n) for n in (1, 0)])
+    assert [each.episode.id for each in open_traces(tmp_path)] == [0, 1, 2, 0, 1]
+
+
+def test_fragments_of_an_episode_share_its_number(tmp_path: Path) -> None:
+    parts = [of_space("box", 2, 5, terminal=False, episode=Episode(id=3, start_step=start)) for start in (0, 2, 4)]
+    write(tmp_path, [parts[0], of_space("box", 1, 4), parts[1], parts[2]])
+    read = open_traces(tmp_path)
+    assert [(each.episode.id, each.episode.start_step) for each in read] == [(3, 0), (3, 2), (3, 4), (4, 0)]
+
+
+def test_what_does_not_fit_is_refused_at_once_and_does_no_harm(tmp_path: Path) -> None:
+    good = of_space("box", 2)
+    bad: list[tuple[Any, type[Exception]]] = [
+        (of_space("image", 2), ShapeError),
+        (of_space("box_float64", 2), ShapeError),
+        (Trajectory(good.obs.astype(np.float64), good.acts, None, True), DtypeError),  # type: ignore[union-attr]
+        (Trajectory(good.obs, good.acts, None, True), ArgumentTypeError),
+    ]
+    with TraceWriter(tmp_path) as writer:
+        writer.append(good)
+        for trajectory, error in bad:
+            with pytest.raises(error):
+                writer.append(trajectory)
+        writer.append(good)
+    assert len(open_traces(tmp_path)) == 2
+
+
+def test_arrays_that_can_be_written_to_are_copied(tmp_path: Path) -> None:
+    trajectory = of_space("box", 4)
+    expected = of_space("box", 4)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(trajectory)
+        trajectory.obs[:] = 7  # type: ignore[index]
+        trajectory.rews[:] = 7
+    assert_same_trajectory(open_traces(tmp_path)[0], expected)
+
+
+def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the thread held up, append waits."""
+    gate = threading.Event()
+    write_batch = encoder_module.TraceEncoder.write
+
+    def slow(self: Any) -> int:
+        gate.wait()
+        return write_batch(self)
+
+    monkeypatch.setattr(encoder_module.TraceEncoder, "write", slow)
+    appended = []
+    with TraceWriter(tmp_path, queue_bytes=20_000) as writer:
+
+        def produce() -> None:
+            for number in range(100):
+                writer.append(of_space("image", 20, number))
+                appended.append(number)
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        time.sleep(0.3)
+        assert 0 < len(appended) < 10
+        gate.set()
+        thread.join()
+    assert len(open_traces(tmp_path)) == 100
+
+
+def test_one_trajectory_larger_than_the_queue(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path, queue_bytes=100) as writer:
+        for number in range(5):
+            writer.append(of_space("image", 20, number))
+    assert len(open_traces(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("call", ["append", "flush", "close"])
+def test_an_error_of_the_thread_names_what_was_lost(call: str, tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path)
+    writer.append(of_space("box", 3, 0))
+    writer.flush()
+
+    def fails(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr("vecrollout.storage.shard_writer.ShardWriter.write", fails)
+    writer.append(of_space("box", 3, 1))
+    writer.append(of_space("box", 4, 2))
+    if call == "append":
+        with pytest.raises(TraceWriteError):
+            writer.flush()
+    calls: dict[str, Callable[[], None]] = {
+        "append": lambda: writer.append(of_space("box", 3, 3)),
+        "flush": writer.flush,
+        "close": writer.close,
+    }
+    with pytest.raises(
+        TraceWriteError, match=r"No space left.*lost are 2 trajectories of 2 episodes from 1 to 2 \(7 steps"
+    ):
+        calls[call]()
+    if call != "close":
+        with pytest.raises(TraceWriteError):
+            writer.close()
+    writer.close()
+    patch.undo()
+    assert len(open_traces(tmp_path)) == 1
+    repair_traces(tmp_path)
+    assert_same_trajectory(open_traces(tmp_path)[0], of_space("box", 3, 0))
+
+
+def test_a_closed_writer(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path / "new" / "one")
+    writer.close()
+    writer.close()
+    assert list((tmp_path / "new" / "one").iterdir()) == []
+    for call in (writer.flush, lambda: writer.append(of_space("box", 1))):
+        with pytest.raises(ProtocolError, match="closed"):
+            call()
+
+
+def test_closes_at_exit(tmp_path: Path) -> None:
+    code = f"""
+from traces import of_space
+from vecrollout import TraceWriter
+writer = TraceWriter({str(tmp_path)!r})
+writer.append(of_space("box", 3))
+raise SystemExit(3)
+"""
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 3
+    assert len(open_traces(tmp_path)) == 1
+    assert repair_traces(tmp_path).changes == ()
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    options: list[dict[str, Any]] = [{"compression": "gzip"}, {"max_shard_bytes": 1}, {"queue_bytes": 0}]
+    for each in options:
+        with pytest.raises(OptionError, match=next(iter(each))):
+            TraceWriter(tmp_path, **each)
+
+
+def test_what_cannot_be_kept_is_counted_and_warned_of_once(tmp_path: Path) -> None:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    infos = [{"keep": 1, "bad": object()}, {"loop": loop}, {"bad": {1, 2}, "keep": 2}]
+    writer = TraceWriter(tmp_path)
+    writer.append(of_space("box", 3, infos=infos))
+    with pytest.warns(UserWarning, match="'bad', 'loop'"):
+        writer.flush()
+    writer.append(of_space("box", 3, 1, infos=infos))
+    writer.close()
+    assert writer.dropped_infos == {"bad": 4, "loop": 2}
+    assert_same([dict(info) for info in open_traces(tmp_path)[1].infos], [{"keep": 1}, {}, {"keep": 2}])  # type: ignore[union-attr]

@@ -1,0 +1,45 @@
+"""What the tests of traces share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew
+from vecrollout.testing import SPACES, assert_same, batch_of
+
+
+def assert_same_trajectory(actual: Trajectory, expected: Trajectory) -> None:
+    assert type(actual) is type(expected)
+    assert type(actual.obs) is type(expected.obs)
+    for name in ("obs", "acts", "terminal", "terminated", "truncated"):
+        assert_same(getattr(actual, name), getattr(expected, name), name)
+    assert_same(getattr(actual, "rews", 0), getattr(expected, "rews", 0), "rews")
+    assert (actual.infos is None) == (expected.infos is None)
+    if actual.infos is not None and expected.infos is not None:
+        assert_same(list(actual.infos), list(expected.infos), "infos")
+    assert_same(vars(actual.episode), vars(expected.episode), "episode")
+
+
+def of_space(name: str, steps: int, number: int = 0, **fields: Any) -> TrajectoryWithRew:
+    numbers = [(number + i) % 256 for i in range(steps + 1)]
+    return TrajectoryWithRew(
+        obs=batch_of(SPACES[name], numbers),
+        acts=batch_of(SPACES[name], numbers[:-1]),
+        infos=fields.pop("infos", None),
+        terminal=fields.pop("terminal", True),
+        rews=np.arange(steps) / 3,
+        **{"episode": Episode(number, number % 3, seed=fields.pop("seed", None), ended_by="terminated"), **fields},
+    )
+
+
+def write(directory: Path, written: Sequence[Trajectory], *, flush: bool = False, **options: Any) -> None:
+    """Write trajectories, all at once or each in a batch of its own."""
+    with TraceWriter(directory, **options) as writer:
+        for each in written:
+            writer.append(each)
+            if flush:
+                writer.flush()
