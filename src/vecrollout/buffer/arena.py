@@ -25,6 +25,9 @@ _RESERVED_BYTES_WITH_SINK = 1 << 26
 # Rows worth less than this are rather left unused than another block looked for.
 _SMALL_PERIOD_BYTES = 1 << 20
 _MOST_SPARES = 2
+# Staged steps: not so many that they fall out of the processor's cache.
+_STAGED_BYTES = 1 << 19
+_FEWEST_STAGED, _MOST_STAGED = 16, 256
 
 
 class Layout(NamedTuple):
@@ -65,6 +68,9 @@ class Arena:
         # that fit. None where there is no one column of the kind.
         self.plain_acts: PlainActs | None = None
         self.plain_step: PlainStep | None = None
+        # Whether steps are small enough to be staged, and how many of them.
+        self.is_staged = False
+        self.staged_steps = 0
         # Row of each environment's current observation. The array is never altered, but replaced: a step counts as
         # recorded from then on.
         self.row: Array = np.zeros(num_envs, dtype=np.int64)
@@ -210,6 +216,7 @@ class Arena:
         behind = block.columns[obs_width + act_width :]
         self.rew_column = behind[0] if behind else None
         self.plain_acts = self.plain_step = None
+        self.is_staged = False
         if self.layout.acts is None and act_width == 1:
             column = self.act_columns[0]
             self.plain_acts = (column.lane, column.lane_dtype, column.row_shape, column.dtype)
@@ -219,6 +226,10 @@ class Arena:
                 *(column.lane, column.lane_dtype, column.row_shape, column.dtype),
                 *(rews.lane, rews.row_shape, rews.dtype),
             )
+            step_bytes = block.row_bytes * self.num_envs
+            is_small = 0 < block.row_bytes < _LARGE_ROW_BYTES and self.plain_acts is not None
+            self.is_staged = is_small and all(each.is_scattered for each in block.columns)
+            self.staged_steps = max(_FEWEST_STAGED, min(_MOST_STAGED, _STAGED_BYTES // max(step_bytes, 1)))
 
     def _first_capacity(self) -> int:
         row_bytes = sum(spec.item_bytes for spec in self.specs)

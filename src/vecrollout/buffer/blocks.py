@@ -90,6 +90,11 @@ class Column:
             self.lane_dtype = np.dtype((np.void, spec.item_bytes))
             self.lane = self.base.reshape(-1).view(self.lane_dtype)
 
+    @property
+    def is_scattered(self) -> bool:
+        """Whether items are the elements of a one-dimensional array, and plain bytes."""
+        return self.lane.ndim == 1 and not self.dtype.hasobject
+
     def write(self, rows: Array, array: Array) -> bool:
         """Copy an array, shape `(len(rows), *item)`, into these rows; False, and nothing done, if it does not fit."""
         if array.shape != (self.row_shape if len(rows) == self.row_shape[0] else (len(rows), *self.spec.shape)):

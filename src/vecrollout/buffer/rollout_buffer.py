@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.blocks import Column
+from vecrollout.buffer.endings import Ending, Restart
 from vecrollout.buffer.gather import to_trajectory, to_transitions
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
+from vecrollout.buffer.stage import StagedStep, write_acts, write_staged
 from vecrollout.buffer.state import Snapshot, dump, restore
 from vecrollout.errors import (
     BufferFullError,
@@ -32,44 +34,18 @@ from vecrollout.trees import Tree
 # What is altered while something is recorded, in the buffer and in its arena. Not by way of `vars`: it makes all
 # attributes slower from then on.
 _RECORDING_NAMES = (
-    *("stepped", "popped", "sunk", "dropped", "waiting"),
+    *("_stepped", "popped", "sunk", "dropped", "waiting"),
     *("is_pending", "_ready", "_failed", "_room", "_starts_over"),
     *("_open", "_next_id", "_finished", "_finished_steps"),
 )
 _MEMORY_NAMES = (
     *("layout", "specs", "block", "obs_columns", "act_columns", "rew_column", "row"),
-    *("_first", "_rows_before", "_spares", "plain_acts", "plain_step"),
+    *("_first", "_rows_before", "_spares", "plain_acts", "plain_step", "is_staged", "staged_steps"),
 )
 _RECORDING = attrgetter(*_RECORDING_NAMES)
 _MEMORY = attrgetter(*_MEMORY_NAMES)
 
 _Mark: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], int]
-
-
-class Ending(NamedTuple):
-    """An episode that ended with a step."""
-
-    at: int
-    """Where in the step's arrays the environment stands: its index, unless the step was one of some environments."""
-    terminated: bool
-    truncated: bool
-    final_obs: Tree | None
-    """The episode's last observation, where the step's own observation of the environment begins the next episode
-    already. None: the step's own is the last one, and the environment waits to be reset."""
-    info: Info | None = None
-    """The step's info, ours to keep. None: it is among the step's infos as those of the other environments."""
-    reset_info: Info | None = None
-    """Info of the reset that began the next episode, if one did."""
-    drops_last: bool = False
-    """Whether the last observation is lost: the step's own begins the next episode, and the transition is dropped."""
-
-
-class Restart(NamedTuple):
-    """An environment that was reset in the place of being stepped: its observation begins an episode."""
-
-    at: int
-    """Where in the step's arrays the environment stands."""
-    reset_info: Info | None
 
 
 class RolloutBuffer:
@@ -104,7 +80,8 @@ class RolloutBuffer:
     ) -> None:
         _check_options(num_envs, record_infos, max_transitions, on_full, early_reset)
         self.num_envs = num_envs
-        self.stepped = self.popped = self.sunk = self.dropped = 0
+        self.popped = self.sunk = self.dropped = 0
+        self._stepped = 0  # without the staged steps
         self.info_keys = None if isinstance(record_infos, str) else tuple(record_infos)
         self._keeps_infos = record_infos != "none"
         self._sink = sink
@@ -126,6 +103,10 @@ class RolloutBuffer:
         self._next_id = 0
         self._finished: deque[Run] = deque()
         self._finished_steps = 0  # sum of their steps
+        # Steps that count already, but are not written to the arena yet; and the actions of the next one, if it is to
+        # be staged, too. `_settle` comes before anything that looks at the arena or at runs.
+        self._staged: list[StagedStep] = []
+        self._staged_acts: bytes | None = None
 
     @property
     def keeps_infos(self) -> bool:
@@ -133,18 +114,26 @@ class RolloutBuffer:
         return self._keeps_infos
 
     @property
+    def stepped(self) -> int:
+        """Transitions recorded so far."""
+        return self._stepped + len(self._staged) * self.num_envs
+
+    @property
     def held(self) -> int:
         """Transitions that can be popped."""
+        self._settle()
         rows = self._arena.row.tolist()
         return self._finished_steps + sum(run.steps(row) for run, row in zip(self._open, rows, strict=True))
 
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
+        self._settle()
         run = self._open[env]
         return run.start_step + run.steps(int(self._arena.row[env]))
 
     def current_obs(self, env: int) -> Any:
         """An environment's current observation, as a copy."""
+        self._settle()
         arena = self._arena
         row = int(arena.row[env])
         return unflatten(arena.layout.obs, [column.rows[row, ...].copy() for column in arena.obs_columns])
@@ -197,6 +186,7 @@ class RolloutBuffer:
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
+        self._settle()
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         is_whole = len(envs) == self.num_envs
         self.is_pending = self.is_pending and not is_whole
@@ -228,6 +218,7 @@ class RolloutBuffer:
 
     def await_episodes(self) -> None:
         """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
+        self._settle()
         self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
         self.waiting = set(range(self.num_envs))
         self._failed = False
@@ -250,11 +241,16 @@ class RolloutBuffer:
             # Most steps come this way.
             lane, lane_dtype, shape, dtype = plain
             if type(acts) is np.ndarray and acts.dtype is dtype and acts.shape == shape:
-                lane[self._arena.row] = acts if lane_dtype is None else acts.ravel().view(lane_dtype)
+                if self._arena.is_staged:
+                    self._staged_acts = acts.tobytes()
+                else:
+                    lane[self._arena.row] = acts if lane_dtype is None else acts.ravel().view(lane_dtype)
                 self.is_pending = True
                 return
         if (self.is_pending and envs is None) or not self._ready:
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
+        self._settle()
+        self._staged_acts = None
         if self._room < 1:
             self._make_room()
         arena = self._arena
@@ -270,11 +266,13 @@ class RolloutBuffer:
     def withdraw(self) -> None:
         """Forget the actions last given to `act`: the environment refused them."""
         self.is_pending = False
+        self._staged_acts = None
 
     def abort(self) -> None:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset of all."""
         self._failed = self._failed or self._ready
         self._ready = self.is_pending = False
+        self._staged_acts = None
         self._arena.block.infos.settle()
 
     def step(
@@ -304,16 +302,14 @@ class RolloutBuffer:
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
-        if (
-            envs is None
-            and not endings
-            and self.is_pending
-            and not self.waiting
-            and self._step_plainly(obs, rews, infos)
-        ):
+        if self.is_pending and envs is None and not self.waiting and self._step_plainly(obs, rews, infos, endings):
             return
         self.check_step()
+        self._settle()
         arena = self._arena
+        if self._staged_acts is not None:
+            write_acts(arena, self._staged_acts)
+            self._staged_acts = None
         if not arena.obs_columns:
             self._fit_obs(obs, arena.row if envs is None else arena.row[envs], is_fixed=False)
         rows = arena.row if envs is None else arena.row[envs]
@@ -340,7 +336,7 @@ class RolloutBuffer:
         # Up to here, rows were written that do not count yet. Now they do, all at once: without calls in between, no
         # interrupt comes between.
         arena.row = now
-        self.stepped += steps
+        self._stepped += steps
         self._room -= 1
         self.is_pending = envs is not None
         if before is None:
@@ -355,11 +351,10 @@ class RolloutBuffer:
             raise
         self._drain()
 
-    def _step_plainly(self, obs: Tree, rews: Array, infos: Sequence[Info] | BatchedInfos) -> bool:
-        """What `step` does, for most steps: plain arrays of the known kind, and no episode begins or ends.
-
-        False, and nothing recorded, if it is not so.
-        """
+    def _step_plainly(
+        self, obs: Tree, rews: Array, infos: Sequence[Info] | BatchedInfos, endings: Sequence[Ending]
+    ) -> bool:
+        """What `step` does, for most steps: plain arrays of the known kind. False, and nothing done, if others."""
         arena = self._arena
         if arena.plain_step is None or type(obs) is not np.ndarray or type(rews) is not np.ndarray:
             return False
@@ -367,6 +362,29 @@ class RolloutBuffer:
         if obs.dtype is not dtype or obs.shape != shape or rews.dtype is not rew_dtype or rews.shape != rew_shape:
             return False
         if len(infos) != self.num_envs:
+            return False
+        acts = self._staged_acts
+        if acts is not None:
+            finals: Sequence[bytes] = ()
+            if endings:
+                if any(ending.final_obs is None for ending in endings):
+                    return False
+                finals = [self._final_leaves(ending)[0].tobytes() for ending in endings]
+                infos = _replaced(infos, endings)
+            kept = None
+            if self._keeps_infos:
+                kept = tuple(infos) if type(infos) is list and self.info_keys is None else self._selected(infos)
+            step = acts, rews.tobytes(), obs.tobytes(), kept, endings, finals
+            # From here on the step counts.
+            self._staged.append(step)
+            self._staged_acts = None
+            self._room -= 1
+            self.is_pending = False
+            if endings and self._sink is not None:
+                self._settle()
+                self._drain()
+            return True
+        if endings:
             return False
         row = arena.row
         rew_lane[row] = rews
@@ -378,13 +396,35 @@ class RolloutBuffer:
             column.recent.append(tuple(infos) if takes_all else self._selected(infos))
             column.recent_rows.append(row)
         arena.row = following
-        self.stepped += self.num_envs
+        self._stepped += self.num_envs
         self._room -= 1
         self.is_pending = False
         return True
 
+    def _settle(self) -> None:
+        """Write the staged steps to the arena, and let the episodes that ended in them end."""
+        staged = self._staged
+        if not staged:
+            return
+        arena = self._arena
+        before = self._mark()
+        try:
+            rows = write_staged(arena, staged)
+            arena.row = rows[-1]
+            for step, following in zip(staged, rows[1:], strict=True):
+                if step[4]:
+                    self._end_episodes(step[4], following, None)
+            transitions = len(staged) * self.num_envs
+            # No calls from here on: an interrupt cannot come between.
+            self._staged = []
+            self._stepped += transitions
+        except BaseException:
+            self._return_to(before)
+            raise
+
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
+        self._settle()
         self._failed = True
         self._ready = self.is_pending = False
         self._close_running(np.arange(self.num_envs), "closed")
@@ -393,6 +433,7 @@ class RolloutBuffer:
 
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
         """Finished trajectories in the order of their ends, and the whole lengths of the episodes completed."""
+        self._settle()
         return self._pop([])
 
     def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
@@ -438,6 +479,7 @@ class RolloutBuffer:
 
     def running(self) -> list[Run]:
         """The running fragments as they stand, by environment; those without steps are left out."""
+        self._settle()
         block, rows = self._arena.block, self._arena.row.tolist()
         return [run.close(row, block, None) for run, row in zip(self._open, rows, strict=True) if run.steps(row)]
 
@@ -449,6 +491,7 @@ class RolloutBuffer:
         Raises:
             StateError: If an info holds something that is neither plain data nor an array.
         """
+        self._settle()
         return dump(self._snapshot())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -458,6 +501,7 @@ class RolloutBuffer:
             StateError: If the state does not fit this buffer, which then stays as it is.
         """
         snapshot = restore(state, self.num_envs, self._keeps_infos)
+        self._settle()
         arena = self._arena
         before = self._mark()
         try:
@@ -465,8 +509,9 @@ class RolloutBuffer:
                 arena.adopt(snapshot.layout, snapshot.specs)
                 for column, leaf in zip(arena.obs_columns, snapshot.current, strict=True):
                     column.write(arena.row, leaf)
-            for name, count in snapshot.counters.items():
-                setattr(self, name, count)
+            counters = snapshot.counters
+            self._stepped, self.popped = counters["stepped"], counters["popped"]
+            self.sunk, self.dropped = counters["sunk"], counters["dropped"]
             self._finished = deque(snapshot.finished)
             self._finished_steps = sum(run.steps for run in snapshot.finished)
             self._open = [OpenRun.of(run) for run in snapshot.running]
@@ -568,19 +613,17 @@ class RolloutBuffer:
         arena = self._arena
         # All of them, before anything is written: one that does not fit raises.
         finals = [None if ending.final_obs is None else self._final_leaves(ending) for ending in endings]
-        replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
-        for (at, _, _, _, info, _, _), final in zip(endings, finals, strict=True):
-            if info is not None:
-                replaced[at] = info
+        for ending, final in zip(endings, finals, strict=True):
             if final is None:
                 continue
+            at = ending.at
             row = int(following[at])
             for column, last, first in zip(arena.obs_columns, final, leaves, strict=True):
                 # The dots: an object without dimensions would else go in as an array.
                 column.rows[row, ...] = last
                 column.rows[row + 1] = first[at]
             following[at] = row + 1
-        return replaced
+        return _replaced(infos, endings)
 
     def _skip_waiting(self, restarts: Sequence[Restart], following: Array, envs: Array | None) -> None:
         """Rows of environments whose episode was over are no transitions; where it was reset, one begins."""
@@ -589,7 +632,7 @@ class RolloutBuffer:
         else:
             skipped = [(at, env) for at, env in enumerate(envs.tolist()) if env in self.waiting]
         begun = {restart.at: restart.reset_info for restart in restarts}
-        self.stepped -= len(skipped)
+        self._stepped -= len(skipped)
         for at, env in skipped:
             row = int(following[at])
             if at in begun:
@@ -673,6 +716,8 @@ class RolloutBuffer:
         if self._arena.free_rows() < 2:
             self._roll()
         room = self._arena.free_rows() // 2
+        if self._arena.is_staged:
+            room = min(room, self._arena.staged_steps)
         limit = self._max_transitions
         if limit is not None:
             while self._drops_oldest and self._finished and self.held + self.num_envs > limit:
@@ -727,6 +772,15 @@ class RolloutBuffer:
 
 def _with_options(options: dict[str, Any]) -> RolloutBuffer:
     return RolloutBuffer(**options)
+
+
+def _replaced(infos: Sequence[Info] | BatchedInfos, endings: Sequence[Ending]) -> Sequence[Info] | BatchedInfos:
+    """The infos with those of the endings in their places."""
+    replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
+    for ending in endings:
+        if ending.info is not None:
+            replaced[ending.at] = ending.info
+    return replaced
 
 
 def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> bool:
