@@ -12,6 +12,7 @@ from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsW
 from vecrollout.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
+    from vecrollout.datasets.playback import scan_recorded_traces
     from vecrollout.datasets.traces import TraceDataset, open_traces
     from vecrollout.recording.policy import policy_to_callable
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
@@ -60,6 +61,7 @@ __all__ = [
     "repair_traces",
     "rollout",
     "rollout_stats",
+    "scan_recorded_traces",
     "stitch",
     "unwrap_traj",
     "verify_traces",
@@ -87,6 +89,7 @@ _LATE = {
     "repair_traces": "vecrollout.storage.repair",
     "rollout": "vecrollout.recording.rollout",
     "rollout_stats": "vecrollout.stats",
+    "scan_recorded_traces": "vecrollout.datasets.playback",
     "unwrap_traj": "vecrollout.recording.single",
     "verify_traces": "vecrollout.storage.verify",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -154,7 +155,9 @@ def test_a_range_of_steps(compression: Literal["zstd", "lz4"] | None, tmp_path: 
 
 def test_uncompressed_arrays_are_views_of_the_file(tmp_path: Path) -> None:
     stored(tmp_path, [of_space("image", 9, number) for number in range(3)], compression=None)
+    allocated = pa.total_allocated_bytes()
     image = open_traces(tmp_path)[1].obs
     assert isinstance(image, np.ndarray)
+    assert pa.total_allocated_bytes() == allocated
     assert not image.flags.owndata
     assert not image.flags.writeable

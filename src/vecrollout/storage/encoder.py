@@ -54,6 +54,8 @@ class TraceEncoder:
         self._shard: ShardWriter | None = None
         self.pending: list[Entry] = []
         """Trajectories that wait for their batch to become full."""
+        self._pending_rows = 0
+        self._pending_bytes = 0
 
     def add(self, entry: Entry) -> int:
         """Take a trajectory, and write what makes a batch.
@@ -64,9 +66,11 @@ class TraceEncoder:
         Raises:
             OSError: If writing fails; what was not written is still `pending`.
         """
-        written = self.write() if _makes_a_batch([entry]) else 0
+        written = self.write() if _makes_a_batch(entry.rows, entry.nbytes) else 0
         self.pending.append(entry)
-        return written + (self.write() if _makes_a_batch(self.pending) else 0)
+        self._pending_rows += entry.rows
+        self._pending_bytes += entry.nbytes
+        return written + (self.write() if _makes_a_batch(self._pending_rows, self._pending_bytes) else 0)
 
     def write(self) -> int:
         """Write what is pending.
@@ -90,8 +94,8 @@ class TraceEncoder:
             path = self._directory / shard_name(self._manifest.writer, len(self._manifest.shards))
             self._shard = ShardWriter(path, self._arrow_schema, self._compression)
         self._shard.write(batch)
-        written = sum(entry.nbytes for entry in self.pending)
-        self.pending = []
+        written = self._pending_bytes
+        self.pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if self._shard.size >= self._max_shard_bytes:
             self._finish_shard()
         return written
@@ -131,8 +135,8 @@ class TraceEncoder:
             self._shard = None
 
 
-def _makes_a_batch(entries: list[Entry]) -> bool:
-    return sum(entry.rows for entry in entries) >= BATCH_ROWS or sum(entry.nbytes for entry in entries) >= BATCH_BYTES
+def _makes_a_batch(rows: int, size: int) -> bool:
+    return rows >= BATCH_ROWS or size >= BATCH_BYTES
 
 
 def _infos(entry: Entry) -> Any:
