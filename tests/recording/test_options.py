@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections import deque
+
 import numpy as np
 import pytest
 from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TrajectoryWithRew
+from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import BufferFullError, OptionError
 from vecrollout.testing import EpisodeScript, Scenario
 
@@ -168,6 +172,31 @@ def test_a_sink_keeps_memory_free():
     venv = recorder(Scenario(), max_transitions=9 * 3, sink=[])
     run(venv, SCENARIO, 0, 500)
     assert venv.sunk + venv.held == venv.stepped == 1500
+
+
+@pytest.mark.parametrize("lets_go", ["drops", "pops", "sinks"])
+def test_memory_follows_what_is_held_and_not_what_was_ever_recorded(lets_go):
+    """Something is always held, so that nothing ever starts over."""
+    options = {"drops": {"max_transitions": 600, "on_full": "drop_oldest"}, "sinks": {"sink": deque(maxlen=1)}}
+    buffer = RolloutBuffer(2, record_infos="none", **options.get(lets_go, {}))
+    obs, rews, acts = np.zeros((2, 100)), np.zeros(2), np.zeros(2, np.int64)
+
+    def memory_after(steps: int) -> int:
+        for step in range(steps):
+            buffer.act(acts)
+            buffer.step(obs, rews, [{}, {}], [Ending(step % 2, True, False, obs[0])] if step % 7 == 0 else ())
+            if lets_go == "pops" and step % 100 == 0:
+                buffer.pop_finished_trajectories()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        buffer.reset(obs)
+        early = memory_after(5000)
+        assert memory_after(35000) < 1.5 * early
+    finally:
+        tracemalloc.stop()
+    assert buffer.held > 0
 
 
 # Infos

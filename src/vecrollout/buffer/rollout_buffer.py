@@ -748,7 +748,8 @@ class RolloutBuffer:
     def _roll(self) -> None:
         """The block is full: running fragments go on in another."""
         arena = self._arena
-        grow = self._sink is None or any(run.pieces for run in self._open)
+        # Not where most of what went through the block is gone again: the memory taken up is to follow what is held.
+        grow = 2 * self.held > arena.block.capacity * self.num_envs
         before = self._mark()
         try:
             rows = arena.row.tolist()
