@@ -19,7 +19,9 @@ from vecrollout.storage.shard import Shard
 from vecrollout.storage.trace import list_files, load_index, locate
 from vecrollout.trajectory import Trajectory
 
+# What is kept while the next batch is read: several small ones, but no large one, whose memory the next can have.
 _CACHED_BATCHES = 4
+_CACHED_BYTES = 16 << 20
 
 
 def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
@@ -194,10 +196,11 @@ class TraceDataset(Sequence[Trajectory]):
             index = self._indexes[name]
             if not self._check:
                 index = ShardIndex(index.size, index.batches, index.trajectories, None)
+            held = sum(batch.nbytes for batch in self._batches.values())
+            while len(self._batches) >= _CACHED_BATCHES or held > _CACHED_BYTES:
+                held -= self._batches.popitem(last=False)[1].nbytes
             batch = self._shards[name].batch(number, index, columns)
             self._batches[key] = DecodedBatch(batch, f"{name}: batch {number}")
-            while len(self._batches) > _CACHED_BATCHES:
-                self._batches.popitem(last=False)
         self._batches.move_to_end(key)
         return self._batches[key]
 

@@ -21,6 +21,8 @@ class DecodedBatch:
 
     def __init__(self, batch: Any, where: str) -> None:
         self._batch = batch
+        self.nbytes = int(batch.nbytes)
+        """Memory of the batch."""
         self._where = where
         self._decoded: dict[str, Any] = {}
 
