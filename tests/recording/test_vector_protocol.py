@@ -188,6 +188,25 @@ def test_rewards_of_another_dtype(dtype):
         assert_same(trajectory.rews, each.rews.astype(dtype))
 
 
+# The step that resets
+
+
+def test_flags_of_the_step_that_resets_mean_nothing():
+    """An engine may leave them as they were: no episode ends there."""
+
+    def alter(step):
+        step[2] |= step[1] == 0  # no step of these environments has a reward of 0
+        return tuple(step)
+
+    scenario = Scenario(has_dead_calls=True)
+    recorder = custom(scenario, "next_step", alter)
+    recorder.reset()
+    for call in range(CALLS):
+        recorder.step(scenario.actions(call))
+    assert_recorded(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
+    assert recorder.stepped == scenario.steps(CALLS)
+
+
 # What fails
 
 
