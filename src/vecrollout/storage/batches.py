@@ -152,16 +152,14 @@ def _story(entry: Entry, schema: TraceSchema, dropped: Counter[str]) -> str:
     if entry.metadata is not None:
         told["metadata"] = packed_info(entry.metadata, dropped)
     # Text is as wide as its longest; which dtype this trajectory's had would be lost.
-    dtypes = {
-        column.name: dtype_to_json(leaf.dtype)
-        for column, leaf in zip(schema.layout.columns, entry.leaves, strict=True)
-        if column.is_text
-    }
-    if dtypes:
-        told["dtypes"] = dtypes
+    if schema.layout.has_text:
+        columns = zip(schema.layout.columns, entry.leaves, strict=True)
+        told["dtypes"] = {column.name: dtype_to_json(leaf.dtype) for column, leaf in columns if column.is_text}
     return dumps(told)
 
 
 def _plain(number: Any) -> Any:
     """NumPy's integers as Python's."""
+    if number is None or type(number) is int:
+        return number
     return int(number) if isinstance(number, numbers.Integral) else number

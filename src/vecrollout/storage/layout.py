@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,10 @@ class Part:
             ShapeError: If a leaf has another shape.
             DtypeError: If a leaf has another dtype, or text that cannot be written.
         """
-        leaves = [np.asarray(leaf) for leaf in flatten(tree, self.structure, self.name)]
+        if self.structure is None and type(tree) is np.ndarray:
+            leaves = [tree]
+        else:
+            leaves = [np.asarray(leaf) for leaf in flatten(tree, self.structure, self.name)]
         for i, (column, leaf) in enumerate(zip(self.columns, leaves, strict=True)):
             same_dtype = column.dtype.kind == leaf.dtype.kind if column.is_text else column.dtype == leaf.dtype
             if column.shape != leaf.shape[1:] or not same_dtype:
@@ -101,7 +105,12 @@ class Layout:
             None if rews is None else Column("reward", rews.dtype, ()),
         )
 
-    @property
+    @cached_property
+    def has_text(self) -> bool:
+        """Whether any column holds text."""
+        return any(column.is_text for column in self.columns)
+
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """All columns of arrays, observations first."""
         return (*self.obs.columns, *self.acts.columns, *(() if self.rews is None else (self.rews,)))
