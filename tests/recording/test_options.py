@@ -11,7 +11,7 @@ from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TrajectoryWithRew
-from vecrollout.buffer import Ending, RolloutBuffer
+from vecrollout.buffer import Ending, RolloutBuffer, arena
 from vecrollout.errors import BufferFullError, OptionError
 from vecrollout.testing import EpisodeScript, Scenario
 
@@ -197,6 +197,30 @@ def test_memory_follows_what_is_held_and_not_what_was_ever_recorded(lets_go):
     finally:
         tracemalloc.stop()
     assert buffer.held > 0
+
+
+def test_one_long_episode_does_not_keep_the_memory_of_all_the_others(monkeypatch):
+    """It lies in blocks that are full of steps which the sink took long ago; it is copied out of them."""
+    monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", 64)
+    buffer = RolloutBuffer(8, sink=deque(maxlen=1))
+    steps = 3000
+    tracemalloc.start()
+    try:
+        buffer.reset(np.zeros((8, 100)))
+        for step in range(1, steps + 1):
+            obs = np.full((8, 100), step, np.float64)
+            buffer.act(np.full(8, step))
+            endings = [Ending(env, True, False, obs[env]) for env in range(1, 8)] if step % 10 == 0 else ()
+            buffer.step(obs, np.full(8, step, np.float32), [{"step": step}] * 8, endings)
+        assert buffer.held == steps
+        assert tracemalloc.get_traced_memory()[0] < 3 * steps * 100 * 8
+    finally:
+        tracemalloc.stop()
+    ((trajectory,), _) = buffer.pop_trajectories()
+    assert (trajectory.obs == np.arange(steps + 1)[:, None]).all()
+    for name in ("acts", "rews"):
+        assert (getattr(trajectory, name) == np.arange(1, steps + 1)).all()
+    assert [info["step"] for info in trajectory.infos] == list(range(1, steps + 1))
 
 
 # Infos

@@ -20,7 +20,7 @@ from plain_recorder import Fragment, MisfitError, PlainRecorder, RefusedError, W
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper
-from vecrollout.buffer import arena, gather
+from vecrollout.buffer import arena, gather, rollout_buffer
 from vecrollout.errors import (
     BufferFullError,
     DtypeError,
@@ -126,12 +126,15 @@ class BufferingMachine(RuleBasedStateMachine):
             }
         ),
         sliced=st.sampled_from([1, 1024]),
+        few_blocks=st.sampled_from([0, 1, 3]),
     )
-    def begin(self, scenario, options, record_infos, most_steps, has_sink, blocks, sliced) -> None:
+    def begin(self, scenario, options, record_infos, most_steps, has_sink, blocks, sliced, few_blocks) -> None:
         self.patch = pytest.MonkeyPatch()
         for name, value in blocks.items():
             self.patch.setattr(arena, name, value)
         self.patch.setattr(gather, "_SLICED_ITEM_BYTES", sliced)
+        self.patch.setattr(rollout_buffer, "_FEW_BLOCKS", few_blocks)
+        self.patch.setattr(rollout_buffer, "_SPARSE", min(few_blocks, 1))
         most = None if most_steps is None else most_steps * scenario.num_envs
         self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, rule=self.autoreset, **options)
         self.sink = Sink(self.model) if has_sink else None

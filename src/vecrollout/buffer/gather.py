@@ -10,7 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
-from vecrollout.buffer.blocks import Column, Piece
+from vecrollout.buffer.blocks import Block, Column, Piece
 from vecrollout.buffer.runs import Run
 from vecrollout.fields import infos_or_empty, trusted
 from vecrollout.structures import unflatten
@@ -76,6 +76,27 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
             "rews": rest[-1],
         },
     )
+
+
+def packed(runs: Sequence[Sequence[Piece]], layout: Layout) -> list[list[Piece]]:
+    """Copies of the runs, each in one piece, in a block that holds nothing else; where a run has no piece, none."""
+    lengths = [sum(piece.steps for piece in pieces) for pieces in runs]
+    specs = next(pieces for pieces in runs if pieces)[0].block.specs
+    block = Block(1, sum(steps + 1 for steps in lengths if steps), specs)
+    row = 0
+    copies: list[list[Piece]] = []
+    for pieces, steps in zip(runs, lengths, strict=True):
+        copies.append([Piece(block, row, steps)] if steps else [])
+        if not steps:
+            continue
+        for i, column in enumerate(block.columns):
+            extra = int(i < layout.obs_width)
+            column.rows[row : row + steps + extra] = joined(pieces, i, extra)
+        if layout.keeps_infos:
+            block.infos.recent.append(tuple(_infos(pieces)))
+            block.infos.recent_rows.append(np.arange(row, row + steps))
+        row += steps + 1
+    return copies
 
 
 def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:

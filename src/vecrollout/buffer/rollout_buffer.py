@@ -11,9 +11,9 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, RecordInfos
 from vecrollout.buffer.arena import Arena
-from vecrollout.buffer.blocks import Column
+from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.endings import Ending, Restart
-from vecrollout.buffer.gather import to_trajectory, to_transitions
+from vecrollout.buffer.gather import packed, to_trajectory, to_transitions
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.buffer.stage import StagedStep, write_acts, write_staged
@@ -30,6 +30,11 @@ from vecrollout.structures import unflatten
 from vecrollout.trajectory import EndedBy, Sink, TrajectoryWithRew
 from vecrollout.transitions import TransitionsWithRew
 from vecrollout.trees import Tree
+
+# When runs are copied out of the blocks that they lie in: where these are more than so many, and not even one of so
+# many of their rows is held.
+_FEW_BLOCKS = 3
+_SPARSE = 4
 
 # What is altered while something is recorded, in the buffer and in its arena. Not by way of `vars`: it makes all
 # attributes slower from then on.
@@ -748,18 +753,34 @@ class RolloutBuffer:
     def _roll(self) -> None:
         """The block is full: running fragments go on in another."""
         arena = self._arena
-        # Not where most of what went through the block is gone again: the memory taken up is to follow what is held.
-        grow = 2 * self.held > arena.block.capacity * self.num_envs
         before = self._mark()
         try:
             rows = arena.row.tolist()
             self._open = [run.next_piece(row, arena.block) for run, row in zip(self._open, rows, strict=True)]
-            held = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
-            arena.roll({id(piece.block) for pieces in held for piece in pieces}, grow)
+            kept = sum(piece.steps + 1 for piece in self._pieces() if piece.block is arena.block)
+            self._pack()
+            # Where most of what went through the block is gone again, it is large enough.
+            grow = 2 * kept > arena.block.capacity * self.num_envs
+            arena.roll({id(piece.block) for piece in self._pieces()}, grow)
             self._begin_pieces()
         except BaseException:
             self._return_to(before)
             raise
+
+    def _pieces(self) -> list[Piece]:
+        """The pieces of all runs, without those that running fragments have begun in the current block."""
+        return [piece for runs in (self._finished, self._open) for run in runs for piece in run.pieces]
+
+    def _pack(self) -> None:
+        """Where a few long runs keep many blocks from being freed, copy them, and let go of the blocks."""
+        blocks = {id(piece.block): piece.block for piece in self._pieces()}
+        rows = sum(block.num_envs * block.capacity for block in blocks.values())
+        if len(blocks) <= _FEW_BLOCKS or rows <= _SPARSE * self.held:
+            return
+        runs = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
+        copies = iter(packed(runs, self._arena.layout))
+        self._finished = deque(run._replace(pieces=next(copies)) for run in self._finished)
+        self._open = [run._replace(pieces=next(copies)) for run in self._open]
 
     def _begin_pieces(self) -> None:
         rows = self._arena.row.tolist()
