@@ -20,7 +20,7 @@ from plain_recorder import Fragment, MisfitError, PlainRecorder, RefusedError, W
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper
-from vecrollout.buffer import arena, gather, rollout_buffer
+from vecrollout.buffer import arena, gather
 from vecrollout.errors import (
     BufferFullError,
     DtypeError,
@@ -84,11 +84,15 @@ class Sink:
     def __init__(self, model: PlainRecorder) -> None:
         self.model = model
         self.taken: list[Any] = []
+        self.kept: list[tuple[Any, list[np.ndarray]]] = []
 
     def append(self, trajectory: Any) -> None:
         if self.model.sink_refuses:
             raise RefusedError
         self.taken.append(trajectory)
+        if len(self.taken) % 3 == 0:
+            self.kept = self.kept[-9:]
+            self.kept.append((trajectory.obs, [leaf.copy() for leaf in leaves_of(trajectory.obs)]))
 
 
 class BufferingMachine(RuleBasedStateMachine):
@@ -126,15 +130,12 @@ class BufferingMachine(RuleBasedStateMachine):
             }
         ),
         sliced=st.sampled_from([1, 1024]),
-        few_blocks=st.sampled_from([0, 1, 3]),
     )
-    def begin(self, scenario, options, record_infos, most_steps, has_sink, blocks, sliced, few_blocks) -> None:
+    def begin(self, scenario, options, record_infos, most_steps, has_sink, blocks, sliced) -> None:
         self.patch = pytest.MonkeyPatch()
         for name, value in blocks.items():
             self.patch.setattr(arena, name, value)
         self.patch.setattr(gather, "_SLICED_ITEM_BYTES", sliced)
-        self.patch.setattr(rollout_buffer, "_FEW_BLOCKS", few_blocks)
-        self.patch.setattr(rollout_buffer, "_SPARSE", min(few_blocks, 1))
         most = None if most_steps is None else most_steps * scenario.num_envs
         self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, rule=self.autoreset, **options)
         self.sink = Sink(self.model) if has_sink else None
@@ -349,6 +350,8 @@ class BufferingMachine(RuleBasedStateMachine):
     def what_was_popped_stays(self) -> None:
         for kept, was in getattr(self, "kept", ()):
             assert_same(plain(kept), was)
+        for obs, was in getattr(getattr(self, "sink", None), "kept", ()):
+            assert_same(leaves_of(obs), was)
 
     @invariant()
     def the_sink_got_what_finished(self) -> None:
