@@ -38,7 +38,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
     Raises:
         OptionError: If an option is not one of these.
 
-    Example:
+    Examples:
         >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
         >>> obs, info = env.reset(seed=0)
         >>> obs, rew, terminated, truncated, info = env.step(1)
@@ -103,7 +103,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         """
         self._buffer.act(self._actions.of_one(action))
         try:
-            obs, rew, terminated, truncated, info = returned = self.env.step(action)
+            returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
+            obs, rew, terminated, truncated, info = returned
             endings = (
                 [Ending(0, bool(terminated), bool(truncated), None, dict(info))] if terminated or truncated else ()
             )
