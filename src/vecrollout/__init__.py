@@ -1,6 +1,7 @@
 """Records what happens in vectorized reinforcement-learning environments, exactly and cheaply."""
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from vecrollout import errors
@@ -93,6 +94,12 @@ _LATE = {
     "unwrap_traj": "vecrollout.recording.single",
     "verify_traces": "vecrollout.storage.verify",
 }
+
+if importlib.util.find_spec("pyarrow") is None:
+    # `from vecrollout import *` is not to ask for an extra; by its name each of these still does.
+    __all__ = [
+        name for name in __all__ if not _LATE.get(name, "").startswith(("vecrollout.storage", "vecrollout.datasets"))
+    ]
 
 
 def __getattr__(name: str) -> Any:

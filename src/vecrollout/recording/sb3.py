@@ -134,6 +134,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         """Wait for the step, and record it.
 
         A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
+        What a sink raises passes through; the step is recorded then, and so is the trajectory that the sink refused.
 
         Returns:
             The wrapped environment's observations, rewards, dones and infos.

@@ -108,8 +108,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             endings = (
                 [Ending(0, bool(terminated), bool(truncated), None, dict(info))] if terminated or truncated else ()
             )
-            # A reward may be an array of shape (1,); any other size is no reward.
-            self._buffer.step(self._observations.of_one(obs), np.reshape(rew, 1), [dict(info)], endings)
+            # A reward may be an array of shape (1,); one of any other size is refused as no reward.
+            self._buffer.step(self._observations.of_one(obs), np.asarray(rew).reshape(-1), [dict(info)], endings)
         except BaseException:
             self._buffer.abort()
             raise
@@ -117,8 +117,10 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the environment and the running episode, which can then be popped, or goes to the sink (`"closed"`)."""
-        self._buffer.close()
-        self.env.close()
+        try:
+            self._buffer.close()
+        finally:
+            self.env.close()
 
 
 class CopyingWrapper(gym.Wrapper[Any, Any, Any, Any]):

@@ -144,6 +144,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         """Step all environments, and record it.
 
         A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
+        What a sink raises passes through; the step is recorded then, and so is the trajectory that the sink refused.
 
         Args:
             actions: Actions, as the wrapped environment takes them.
