@@ -7,10 +7,10 @@ import pytest
 from checks import assert_recorded, run
 from custom_venv import CustomVecEnv
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from vecrollout import BufferingWrapper
-from vecrollout.buffer import RolloutBuffer
+from vecrollout.buffer import RolloutBuffer, arena
 from vecrollout.errors import DtypeError, MissingTerminalObservationError, ProtocolError, ShapeError, StructureError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same, batch_of
 
@@ -329,3 +329,65 @@ def test_batch_of_is_what_the_environments_give():
     """The expected values of these tests are made by it."""
     venv = DummyVecEnv(SCENARIO.env_fns())
     assert_same(venv.reset(), batch_of(venv.observation_space, [0, 50, 100]))
+
+
+class TestRewardsOfChangingPrecision:
+    """As subprocesses hand them over: numbers that are Python's at one step and NumPy's at another."""
+
+    WIDE = (3, 4, 9)
+
+    def recorder(self, **options):
+        calls = iter(range(-1, 10_000))
+
+        def alter(step):
+            wide = next(calls) + 1 in self.WIDE
+            return step[0], step[1].astype(np.float64 if wide else np.float16), *step[2:]
+
+        return altered(alter, **options)
+
+    @pytest.mark.parametrize("rows", [3, 1024])
+    @pytest.mark.parametrize("first", [0, 3])
+    def test_no_step_is_refused_and_no_value_lost(self, monkeypatch, rows, first):
+        monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", rows)
+        monkeypatch.setattr(arena, "_FEWEST_ROWS", 3)
+        self.WIDE = tuple(call - first for call in type(self).WIDE)
+        venv, other = self.recorder(), self.recorder()
+        run(venv, SCENARIO, 0, CALLS)
+        run(other, SCENARIO, 0, CALLS)
+        state = venv.state_dict()
+        expected = SCENARIO.recorded(0, CALLS)
+        rews = np.concatenate([each.rews for each in expected])
+        assert_same(other.pop_transitions().rews, rews)
+        for trajectory, recorded in zip(venv.pop_trajectories()[0], expected, strict=True):
+            assert_same(trajectory.rews.astype(np.float64), recorded.rews)
+            assert_same(trajectory.obs, recorded.obs)
+            assert_same(trajectory.acts, recorded.acts)
+        venv.load_state_dict(state)
+        assert_same(venv.pop_transitions().rews, rews)
+
+    def test_what_was_popped_before_keeps_its_own(self):
+        venv = self.recorder()
+        run(venv, SCENARIO, 0, 2)
+        before = venv.pop_trajectories()[0]
+        run(venv, SCENARIO, 2, CALLS)
+        after = venv.pop_trajectories()[0]
+        assert {each.rews.dtype.name for each in before} == {"float16"}
+        assert {each.rews.dtype.name for each in after} == {"float64"}
+        for trajectory, recorded in zip(before, SCENARIO.recorded(0, 2), strict=True):
+            assert_same(trajectory.rews, recorded.rews.astype(np.float16))
+
+
+def test_rewards_from_a_subprocess():
+    """Nothing at most steps, and something of single precision at others."""
+
+    class Sparse(CountingEnv):
+        def step(self, action):
+            obs, rew, *rest = super().step(action)
+            return obs, np.float32(rew) if self._t == 2 else 0, *rest
+
+    venv = BufferingWrapper(SubprocVecEnv([lambda: Sparse("box", [EpisodeScript(3)])]))
+    venv.reset()
+    for _ in range(6):
+        venv.step(np.zeros(1, np.int64))
+    assert_same(venv.pop_transitions().rews, np.array([0, 2.5, 0, 0, 2.5, 0]))
+    venv.close()

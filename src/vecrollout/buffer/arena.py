@@ -134,18 +134,21 @@ class Arena:
     def fit_rews(self, rews: Any, rows: Array, is_fixed: bool) -> Array:
         """Rewards for these rows; integers become floats. Unless the kind of data is fixed, another one is taken on.
 
+        Where it is fixed, it is widened: environments in subprocesses hand over each reward as it is, and one may be a
+        Python number at one step and of single precision at another.
+
         Raises:
             ShapeError: If there is not one reward an environment.
         """
         array: Array = as_rewards(rews)
         if array.shape != (len(rows),):
             raise ShapeError(f"rews: expected shape ({len(rows)},), one an environment, got {array.shape}")
-        spec = ColumnSpec("rews", (), array.dtype)
-        if self.rew_column is not None and is_fixed:
-            self.rew_column.spec.check(array, array.shape)
-        elif self.rew_column is None or self.rew_column.spec != spec:
-            self._replace(self.layout.obs_width + self.layout.act_width, [spec])
-        return array
+        column = self.rew_column
+        dtype = array.dtype if column is None or not is_fixed else np.promote_types(column.dtype, array.dtype)
+        if column is None or column.dtype != dtype:
+            wider = [ColumnSpec("rews", (), dtype)]
+            self._replace(self.layout.obs_width + self.layout.act_width, wider, [column] if column and is_fixed else [])
+        return array.astype(dtype, copy=False)
 
     def adopt(self, layout: Layout, specs: list[ColumnSpec]) -> None:
         """Nothing is held: take data of this kind from here on."""
@@ -160,9 +163,9 @@ class Arena:
         specs = [ColumnSpec.of(each, leaf, rows) for each, leaf in zip(names, leaves, strict=True)]
         return structure, leaves, specs
 
-    def _replace(self, position: int, specs: list[ColumnSpec]) -> None:
+    def _replace(self, position: int, specs: list[ColumnSpec], contents: Sequence[Column] = ()) -> None:
+        self.block.replace(position, specs, contents)
         self.specs = self.specs[:position] + specs
-        self.block.replace(position, specs)
         self._use(self.block, self._first, self.row)
 
     # Which block

@@ -142,9 +142,12 @@ class Block:
         """Bytes of one environment's row, all columns together."""
         return sum(column.spec.item_bytes for column in self.columns)
 
-    def replace(self, position: int, specs: Sequence[ColumnSpec]) -> None:
-        """Put new columns in the place of those from `position` on."""
+    def replace(self, position: int, specs: Sequence[ColumnSpec], contents: Sequence[Column] = ()) -> None:
+        """Put new columns in the place of those from `position` on, with these columns' values if any are given."""
         made = [Column(spec, self.num_envs, self.capacity) for spec in specs]
+        with np.errstate(all="ignore"):  # rows that were not written yet may hold anything
+            for column, content in zip(made, contents, strict=False):
+                column.rows[...] = content.rows
         self.columns = self.columns[:position] + made
         self._unshared = self._unshared[:position] + [_references(column.base) for column in made]
 

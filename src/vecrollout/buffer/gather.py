@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -108,15 +108,16 @@ def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:
     return np.concatenate(slices)
 
 
-def _gathered(groups: Iterable[list[Piece]], column: int, shift: int, total: int) -> Array:
+def _gathered(groups: Sequence[list[Piece]], column: int, shift: int, total: int) -> Array:
     """One column of all steps; `shift` 1 gives the observations after the steps."""
     out: Array | None = None
     at = 0
     for pieces in groups:
         source = pieces[0].block.columns[column]
         if out is None:
-            out = np.empty((total, *source.spec.shape), source.dtype)
-        if source.spec.item_bytes >= _SLICED_ITEM_BYTES or source.dtype.hasobject:
+            dtypes = {pieces[0].block.columns[column].dtype for pieces in groups}
+            out = np.empty((total, *source.spec.shape), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
+        if source.spec.item_bytes >= _SLICED_ITEM_BYTES or source.dtype.hasobject or source.dtype != out.dtype:
             for piece in pieces:
                 start = piece.row + shift
                 out[at : at + piece.steps] = source.rows[start : start + piece.steps]
