@@ -7,6 +7,7 @@ import pytest
 import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecNormalize
 
 from vecrollout import BufferingWrapper
@@ -39,6 +40,7 @@ def learned(name, wrap, callback=None):
     algorithm, env_id, steps, arguments = LEARNERS[name]
     venv = wrap(make_vec_env(env_id, n_envs=2, seed=5))
     model = algorithm("MlpPolicy", venv, seed=3, device="cpu", policy_kwargs={"net_arch": [8]}, **arguments)
+    model.set_logger(Logger(folder=None, output_formats=[]))  # its own would leave a folder behind
     before = parameters_of(model)
     model.learn(steps, callback=callback)
     after = parameters_of(model)
@@ -80,6 +82,7 @@ def test_executed_actions_are_recorded():
     """A policy's own may lie outside the space; the environment gets them clipped."""
     venv = BufferingWrapper(make_vec_env("Pendulum-v1", n_envs=2, seed=5))
     model = PPO("MlpPolicy", venv, seed=3, device="cpu", n_steps=64, n_epochs=1, policy_kwargs={"log_std_init": 2.0})
+    model.set_logger(Logger(folder=None, output_formats=[]))
     model.learn(128)
     acts = venv.pop_transitions().acts
     assert np.abs(model.rollout_buffer.actions).max() > 2
