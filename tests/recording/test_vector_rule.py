@@ -56,6 +56,13 @@ def test_an_environment_that_says_nothing_is_refused(rule):
         VectorBufferingWrapper(env)
 
 
+def test_what_an_environment_writes_into_its_base_class_is_not_what_another_says(monkeypatch):
+    """ALE's vector environments have no metadata of their own, and write their rule into those of all."""
+    monkeypatch.setitem(gym.vector.VectorEnv.metadata, "autoreset_mode", "NextStep")
+    with pytest.raises(OptionError, match="autoreset_mode"):
+        VectorBufferingWrapper(CustomVectorEnv(Scenario().env_fns(), "same_step"))
+
+
 NAMES = {
     "next_step": ["next_step", "NextStep", "NEXT_STEP", "next-step"],
     "same_step": ["same_step", "SameStep", "SAME_STEP", "same-step"],

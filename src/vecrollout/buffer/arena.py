@@ -259,4 +259,5 @@ class Arena:
             except MemoryError:
                 if capacity <= _FEWEST_ROWS:
                     raise
-                capacity //= 2
+                # Not the largest that fits, which would leave too little for everybody else.
+                capacity //= 4

@@ -33,18 +33,21 @@ def autoreset_of(env: Any, named: Any = None) -> Autoreset:
         named: The rule that the caller named, one of ours or of Gymnasium's, or its name; None: none.
 
     Returns:
-        The rule that was named; else the one that was named to a recorder there; else what
-        `env.metadata["autoreset_mode"]` says; else, for Gymnasium's own vector environments, the one rule that the
-        installed version has.
+        The rule that was named; else the one that was named to a recorder there; else what the environment's own
+        `autoreset_mode` or `env.metadata["autoreset_mode"]` says; else, for Gymnasium's own vector environments, the
+        one rule that the installed version has.
 
     Raises:
         OptionError: If the named rule is none, or the environment is another one and does not say its rule.
     """
+    base = getattr(env, "unwrapped", env)
     said = named if named is not None else getattr(env, "__dict__", {}).get("autoreset")
     if said is None:
-        said = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
+        said = getattr(base, "__dict__", {}).get("autoreset_mode")
+    metadata = getattr(env, "metadata", None) or {}
+    if said is None and not any(metadata is shared for shared in _shared_metadata()):
+        said = metadata.get("autoreset_mode")
     if said is None:
-        base = getattr(env, "unwrapped", env)
         if type(base).__module__.startswith("gymnasium.vector."):
             # 0.29 has no VectorWrapper and resets in the same step; 1.0 has no AutoresetMode and resets in the next.
             return Autoreset.NEXT_STEP if hasattr(gym.vector, "VectorWrapper") else Autoreset.SAME_STEP
@@ -58,3 +61,11 @@ def autoreset_of(env: Any, named: Any = None) -> Autoreset:
         if mode.value.replace("_", "") == name:
             return mode
     raise OptionError(f'autoreset_mode: expected "next_step", "same_step" or "disabled", got {said!r}')
+
+
+def _shared_metadata() -> list[Any]:
+    """Metadata that says nothing about one environment.
+
+    An environment without its own has that of its base class, and ALE's (ale-py 0.12) writes its rule there.
+    """
+    return [base.__dict__["metadata"] for base in (gym.vector.VectorEnv, gym.Env) if "metadata" in base.__dict__]
