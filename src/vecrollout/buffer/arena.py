@@ -260,4 +260,4 @@ class Arena:
                 if capacity <= _FEWEST_ROWS:
                     raise
                 # Not the largest that fits, which would leave too little for everybody else.
-                capacity //= 4
+                capacity //= 8
