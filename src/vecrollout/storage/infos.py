@@ -17,8 +17,10 @@ import numpy.typing as npt
 from vecrollout._typing import Info
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.format import parsed
-from vecrollout.storage.info_columns import InfoColumn, Kind, is_writable, kind_of
-from vecrollout.storage.payload import UnstorableError, dumps, pack, unpack
+from vecrollout.storage.info_columns import InfoColumn
+from vecrollout.storage.item_kinds import fits, item_of
+from vecrollout.storage.items import Item, Numbers, Plain, Rows
+from vecrollout.storage.payload import UnstorableError, dumps, is_writable, pack, unpack
 from vecrollout.structures import same_bits
 from vecrollout.trees import unwrap
 
@@ -29,12 +31,15 @@ FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 _FINAL_OBS = "$final_obs"
 _MAX_COLUMNS = 1000
 
+# Of these a column costs little, however few rows have one.
+_SMALL = (bool, int, float, str)
+
 
 @dataclass
 class _Node:
     """Where the values of a key go: into a column, taken apart by their own keys, or either."""
 
-    kind: Kind | None = None
+    item: Item | None = None
     column: int = -1
     children: dict[str, _Node] = field(default_factory=dict)
 
@@ -53,7 +58,7 @@ class InfoColumns:
             node = self._root
             for key in column.path:
                 node = node.children.setdefault(key, _Node())
-            node.kind, node.column = column.kind, i
+            node.item, node.column = column.item, i
 
     @classmethod
     def plan(cls, infos: Iterable[Any]) -> InfoColumns:
@@ -62,20 +67,19 @@ class InfoColumns:
         Args:
             infos: The infos of all steps so far.
         """
-        kinds: dict[tuple[str, ...], Kind | None] = {}
-        counts: Counter[tuple[str, ...]] = Counter()
+        found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
             total += 1
             if isinstance(info, Mapping):
-                _survey(info, (), kinds, counts)
+                _survey(info, (), found)
         columns: dict[str, InfoColumn] = {}
-        for path, kind in kinds.items():
-            name = f"info.{'.'.join(path)}"
-            frequent = kind is not None and (kind.name != "array" or counts[path] * 2 >= total)
+        for path, values in found.items():
+            item, name = _column_item(values), f"info.{'.'.join(path)}"
+            is_frequent = type(values[0]) in _SMALL or isinstance(values[0], np.generic) or len(values) * 2 >= total
             # Of two keys with one name ("a.b", and "b" in "a") the second stays in JSON.
-            if kind and frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
-                columns[name] = InfoColumn(path, kind, name)
+            if item and is_frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
+                columns[name] = InfoColumn(path, item, name)
         return cls(list(columns.values()))
 
     @classmethod
@@ -101,24 +105,34 @@ class InfoColumns:
         Returns:
             A `pyarrow.Array` a column, and the JSON of what is left of each row, None where nothing is.
         """
-        found: list[tuple[list[int], list[Any]]] = [([], []) for _ in self.columns]
         texts: list[str | None] = [None] * len(infos)
+        dicts, rows = [], []
+        repeating: dict[int, list[str]] = {}
         for row, info in enumerate(infos):
-            if info is None:
+            if type(info) is dict:
+                if row in final_obs:
+                    keys = [key for key in FINAL_OBS_KEYS if key in info and _repeats(info[key], final_obs[row])]
+                    if keys:
+                        info = {key: value for key, value in info.items() if key not in keys}
+                        repeating[row] = keys
+            elif info is None:
                 continue
-            if not isinstance(info, Mapping):
+            elif not isinstance(info, Mapping):
                 dropped["(an info that is no dict)"] += 1
                 continue
-            repeating = []
-            if row in final_obs:
-                repeating = [key for key in FINAL_OBS_KEYS if key in info and _repeats(info[key], final_obs[row])]
-                info = {key: value for key, value in info.items() if key not in repeating}
-            rest = _split(info, self._root, row, found) if info else {}
-            if rest or repeating:
-                packed = packed_info(rest, dropped)
-                texts[row] = dumps({**packed, _FINAL_OBS: repeating} if repeating else packed)
-        arrays = [column.encode(len(infos), *placed) for column, placed in zip(self.columns, found, strict=True)]
-        return arrays, texts
+            dicts.append(info)
+            rows.append(row)
+        found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
+        rests: list[tuple[int, Mapping[Any, Any]]] = []
+        if not _take(dicts, rows, self._root, found):
+            found = [[None] * len(infos) for _ in self.columns]
+            rests = [(row, _split(info, self._root, row, found)) for row, info in zip(rows, dicts, strict=True)]
+        for row, rest in rests:
+            if rest:
+                texts[row] = dumps({**packed_info(rest, dropped), **_repeated(repeating.pop(row, None))})
+        for row, keys in repeating.items():
+            texts[row] = dumps(_repeated(keys))
+        return [column.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[], Any]
@@ -185,24 +199,23 @@ def unpacked_info(packed: Any, where: str) -> Info:
     return info
 
 
-def _survey(
-    info: Mapping[Any, Any],
-    path: tuple[str, ...],
-    kinds: dict[tuple[str, ...], Kind | None],
-    counts: Counter[tuple[str, ...]],
-) -> None:
+def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[str, ...], list[Any]]) -> None:
     for key, value in info.items():
         if type(key) is not str:
             continue
         here = (*path, key)
-        if _is_nested(value):
-            if len(here) < 8:  # deeper ones, or one that contains itself, are for JSON to keep or refuse
-                _survey(value, here, kinds, counts)
-            continue
-        kind = kind_of(value)
-        counts[here] += 1
-        if kinds.setdefault(here, kind) != kind:
-            kinds[here] = None
+        if not _is_nested(value):
+            found.setdefault(here, []).append(value)
+        elif len(here) < 8:  # deeper ones, or one that contains itself, are for JSON to keep or refuse
+            _survey(value, here, found)
+
+
+def _column_item(values: list[Any]) -> Item | None:
+    """What a column of the values would hold; None where there can be none: a missing value is not None there."""
+    if any(value is None for value in values):
+        return None
+    item = item_of(values)
+    return item if isinstance(item, Plain | Numbers | Rows) else None
 
 
 def _is_nested(value: Any) -> bool:
@@ -210,7 +223,29 @@ def _is_nested(value: Any) -> bool:
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
-def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[tuple[list[int], list[Any]]]) -> dict[Any, Any]:
+def _take(dicts: Sequence[Any], rows: Sequence[int], node: _Node, found: list[list[Any]]) -> bool:
+    """Put all values into the columns' lists, key by key; False, after some, where not all of them fit."""
+    taken = 0
+    for key, child in node.children.items():
+        values = [info.get(key) for info in dicts]
+        taken += len(values) - list(map(type, values)).count(type(None))
+        if child.children:
+            nested = [(row, value) for row, value in zip(rows, values, strict=True) if value is not None]
+            inner = [value for _, value in nested]
+            if not all(map(_is_nested, inner)) or not _take(inner, [row for row, _ in nested], child, found):
+                return False
+        elif child.item is None or not fits(child.item, values):
+            return False
+        elif len(values) == len(found[child.column]):
+            found[child.column] = values
+        else:
+            column = found[child.column]
+            for row, value in zip(rows, values, strict=True):
+                column[row] = value
+    return taken == sum(map(len, dicts))
+
+
+def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[list[Any]]) -> dict[Any, Any]:
     """Put what fits into the columns' lists; returns the rest."""
     rest = {}
     for key, value in info.items():
@@ -221,13 +256,15 @@ def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[tuple[lis
             remaining = _split(value, child, row, found)
             if remaining:
                 rest[key] = remaining
-        elif child.kind is not None and kind_of(value) == child.kind:
-            rows, values = found[child.column]
-            rows.append(row)
-            values.append(value)
+        elif child.item is not None and value is not None and fits(child.item, [value]):
+            found[child.column][row] = value
         else:
             rest[key] = value
     return rest
+
+
+def _repeated(keys: list[str] | None) -> dict[str, Any]:
+    return {_FINAL_OBS: keys} if keys else {}
 
 
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:

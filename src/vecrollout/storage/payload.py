@@ -29,6 +29,14 @@ def dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 can write a text: lone surrogates it cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def pack(value: Any) -> Any:
     """A value in JSON's types.
 

@@ -86,6 +86,7 @@ class TraceWriter:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
+        self._spaces = spaces
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
         about = {
@@ -129,7 +130,7 @@ class TraceWriter:
         """
         self._check_usable()
         self._worker.check()
-        layout = self._layout or Layout.of(trajectory)
+        layout = self._layout or Layout.of(trajectory, self._spaces)
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         self._layout = layout
         number = self._numbering.number(trajectory.episode, len(trajectory))
