@@ -83,8 +83,8 @@ class TraceEncoder:
         """
         if not self.pending:
             return 0
-        self._fit_schema()
-        batch = encode(self.pending, self._schema, self._arrow_schema, self._dropped)
+        schema = self._fitting_schema()
+        batch = encode(self.pending, schema, self._arrow_schema, self._dropped)
         if self._shard is None:
             # The manifest comes first: what it says about the trace is known whatever happens to the shard.
             self._manifest.write(self._directory)
@@ -124,21 +124,22 @@ class TraceEncoder:
         if self._shard is not None:
             self._shard.abandon()
 
-    def _fit_schema(self) -> None:
-        """Plan the columns by the first trajectories; where later objects need another type, a new shard has it."""
+    def _fitting_schema(self) -> TraceSchema:
+        """The columns, planned by the first trajectories; where later objects need another type, a new shard has it."""
         leaves = [entry.leaves for entry in self.pending]
         if self._schema is None:
             infos = [info for entry in self.pending for info in _infos(entry)]
             layout = self.pending[0].layout.widened(leaves, may_narrow=True)
-            self._schema = TraceSchema(layout, InfoColumns.plan(infos), self._about)
+            schema = TraceSchema(layout, InfoColumns.plan(infos), self._about)
         else:
             layout = self._schema.layout.widened(leaves, may_narrow=False)
             if layout is self._schema.layout or layout == self._schema.layout:
-                return
+                return self._schema
             if self._shard is not None:
                 self._finish_shard()
-            self._schema = replace(self._schema, layout=layout)
-        self._arrow_schema = self._schema.to_arrow()
+            schema = replace(self._schema, layout=layout)
+        self._schema, self._arrow_schema = schema, schema.to_arrow()
+        return schema
 
     def _finish_shard(self) -> None:
         if self._shard is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,14 @@ from vecrollout.storage.item_kinds import fits, item_of
 from vecrollout.storage.items import Item, Numbers, Plain, Rows
 from vecrollout.storage.payload import UnstorableError, dumps, is_writable, pack, unpack
 from vecrollout.structures import same_bits
-from vecrollout.trees import unwrap
+from vecrollout.trajectory import Trajectory
+from vecrollout.trees import map_leaves, unwrap
 
 FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 """Under these, the last step's info repeats the trajectory's last observation."""
+
+_FINAL_OBS_KEYS = frozenset(FINAL_OBS_KEYS)
+_EMPTY: Mapping[Any, Any] = {}
 
 # No user's key is packed under this name.
 _FINAL_OBS = "$final_obs"
@@ -92,46 +97,43 @@ class InfoColumns:
         found = map(InfoColumn.from_field, schema)
         return cls([column for column in found if column is not None])
 
-    def encode(
-        self, infos: Sequence[Any], final_obs: Mapping[int, Any], dropped: Counter[str]
-    ) -> tuple[list[Any], list[str | None]]:
-        """Infos as columns.
+    def encode(self, trajectories: Sequence[Trajectory], dropped: Counter[str]) -> tuple[list[Any], list[str | None]]:
+        """The infos of some trajectories as columns: a row a step, and one that is empty behind each trajectory.
 
         Args:
-            infos: One a row; None where there is none.
-            final_obs: The trajectory's last observation, by the rows of trajectories' last steps.
+            trajectories: With infos or without.
             dropped: Gains, by key, the number of values that could not be kept.
 
         Returns:
             A `pyarrow.Array` a column, and the JSON of what is left of each row, None where nothing is.
         """
-        texts: list[str | None] = [None] * len(infos)
-        dicts, rows = [], []
-        repeating: dict[int, list[str]] = {}
-        for row, info in enumerate(infos):
-            if type(info) is dict:
-                if row in final_obs:
-                    keys = [key for key in FINAL_OBS_KEYS if key in info and _repeats(info[key], final_obs[row])]
+        infos: list[Mapping[Any, Any]] = []
+        repeating: dict[int, tuple[str, ...]] = {}
+        for trajectory in trajectories:
+            if trajectory.infos is None:
+                infos.extend([_EMPTY] * len(trajectory))
+            else:
+                infos.extend(trajectory.infos)
+                last = infos[-1]
+                if not _FINAL_OBS_KEYS.isdisjoint(last):
+                    keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], trajectory.obs)])
                     if keys:
-                        info = {key: value for key, value in info.items() if key not in keys}
-                        repeating[row] = keys
-            elif info is None:
-                continue
-            elif not isinstance(info, Mapping):
-                dropped["(an info that is no dict)"] += 1
-                continue
-            dicts.append(info)
-            rows.append(row)
-        found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
-        rests: list[tuple[int, Mapping[Any, Any]]] = []
-        if not _take(dicts, rows, self._root, found):
-            found = [[None] * len(infos) for _ in self.columns]
-            rests = [(row, _split(info, self._root, row, found)) for row, info in zip(rows, dicts, strict=True)]
-        for row, rest in rests:
-            if rest:
-                texts[row] = dumps({**packed_info(rest, dropped), **_repeated(repeating.pop(row, None))})
+                        infos[-1] = {key: value for key, value in last.items() if key not in keys}
+                        repeating[len(infos) - 1] = keys
+            infos.append(_EMPTY)
+        if set(map(type, infos)) != {dict}:
+            infos = [_as_dict(info, dropped) for info in infos]
+        texts: list[str | None] = [None] * len(infos)
         for row, keys in repeating.items():
-            texts[row] = dumps(_repeated(keys))
+            texts[row] = _repeated(keys)
+        found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
+        if not _take(infos, range(len(infos)), self._root, found):
+            found = [[None] * len(infos) for _ in self.columns]
+            for row, info in enumerate(infos):
+                rest = _split(info, self._root, row, found)
+                if rest:
+                    repeated = {_FINAL_OBS: repeating[row]} if row in repeating else {}
+                    texts[row] = dumps({**packed_info(rest, dropped), **repeated})
         return [column.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
 
     def decode(
@@ -150,19 +152,19 @@ class InfoColumns:
         Raises:
             DamagedTraceError: If a row's JSON is none of ours.
         """
-        infos = np.fromiter(({} for _ in texts), dtype=object, count=len(texts))
+        infos: list[Info] = [{} for _ in texts]
         for column, values in zip(self.columns, columns, strict=True):
             *parents, last = column.path
-            for row, value in enumerate(values):
+            for info, value in zip(infos, values, strict=True):
                 if value is not None:
-                    info = infos[row]
+                    here = info
                     for key in parents:
-                        info = info.setdefault(key, {})
-                    info[last] = value
+                        here = here.setdefault(key, {})
+                    here[last] = value
         for info, text in zip(infos, texts, strict=True):
             if text is not None:
                 _add_rest(info, text, final_obs)
-        return infos
+        return np.fromiter(infos, dtype=object, count=len(infos))
 
 
 def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
@@ -172,6 +174,8 @@ def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any
         info: The info.
         dropped: Gains, by key, the number of those values.
     """
+    if not info:
+        return {}
     kept = {}
     for key, value in info.items():
         try:
@@ -263,8 +267,16 @@ def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[list[Any]
     return rest
 
 
-def _repeated(keys: list[str] | None) -> dict[str, Any]:
-    return {_FINAL_OBS: keys} if keys else {}
+@lru_cache
+def _repeated(keys: tuple[str, ...]) -> str:
+    return dumps({_FINAL_OBS: keys})
+
+
+def _as_dict(info: Any, dropped: Counter[str]) -> dict[Any, Any]:
+    if isinstance(info, Mapping):
+        return dict(info)
+    dropped["(an info that is no dict)"] += 1
+    return {}
 
 
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
@@ -286,11 +298,15 @@ def _merge(info: Info, rest: Info) -> None:
             info[key] = value
 
 
-def _repeats(value: Any, final_obs: Any) -> bool:
-    """Whether a value is a last observation to the bit, made of arrays as that one comes back."""
-    if type(value) not in (np.ndarray, dict, tuple):
+def _repeats(value: Any, obs: Any) -> bool:
+    """Whether a value is the last of some observations to the bit, made of arrays as that one comes back."""
+    if type(value) is np.ndarray and type(obs) is np.ndarray:
+        last = obs[-1, ...]
+        plain = value.dtype == last.dtype and not value.dtype.hasobject
+        return bool(value.shape == last.shape and plain and value.tobytes() == last.tobytes())
+    if type(value) not in (dict, tuple):
         return False
-    return _all_arrays(value) and same_bits(value, final_obs)
+    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[-1, ...], obs))
 
 
 def _all_arrays(value: Any) -> bool:

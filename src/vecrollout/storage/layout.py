@@ -141,6 +141,12 @@ class Layout:
         return any(column.is_text for column in self.columns)
 
     @cached_property
+    def _is_plain(self) -> bool:
+        """Whether observations and actions are arrays without text, and there are rewards."""
+        are_arrays = self.obs.structure is None and self.acts.structure is None
+        return are_arrays and self.rews is not None and not self.has_text
+
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """All columns of arrays, observations first."""
         return (*self.obs.columns, *self.acts.columns, *(() if self.rews is None else (self.rews,)))
@@ -155,6 +161,12 @@ class Layout:
             ArgumentTypeError: If there are rewards where the trace has none, or the other way round.
         """
         rews = getattr(trajectory, "rews", None)
+        if self._is_plain and type(trajectory.obs) is type(trajectory.acts) is np.ndarray and rews is not None:
+            # Most come this way.
+            plain = [trajectory.obs, trajectory.acts, rews]
+            pairs = zip(plain, self.columns, strict=True)
+            if all(leaf.dtype == column.dtype and leaf.shape[1:] == column.shape for leaf, column in pairs):
+                return plain
         leaves = [*self.obs.leaves(trajectory.obs), *self.acts.leaves(trajectory.acts)]
         if (rews is None) != (self.rews is None):
             wanted, got = ("with", "without") if rews is None else ("without", "with")

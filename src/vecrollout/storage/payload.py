@@ -19,6 +19,8 @@ from vecrollout.array_tree import ArrayTree
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.trees import wrap
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 
 class UnstorableError(ValueError):
     """A value has no form in JSON; caught within the package."""
@@ -26,7 +28,7 @@ class UnstorableError(ValueError):
 
 def dumps(value: Any) -> str:
     """A packed value as text, ASCII only."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def is_writable(text: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
@@ -127,14 +128,16 @@ class Shard:
             except DamagedTraceError as error:
                 trouble = str(error)
                 break
-            for each in ended:
-                for name, value in each.items():
-                    found[name].append(value)
+            for name, column in ended.items():
+                found[name].append(column)
             whole = whole if opened else number + 1
         else:
             if opened:
                 trouble = f"{self.path.name}: batch {opened['batch']}: a trajectory without its end"
-        trajectories = {name: np.array(found[name], dtype) for name, dtype in TRAJECTORY_COLUMNS.items()}
+        trajectories = {
+            name: np.concatenate([np.empty(0, dtype), *found[name]], dtype=dtype, casting="unsafe")
+            for name, dtype in TRAJECTORY_COLUMNS.items()
+        }
         keep = trajectories["batch"] < whole
         index = ShardIndex(
             self.size,
@@ -208,8 +211,8 @@ def _batches(offsets: list[int], lengths: list[int], rows: list[int]) -> dict[st
 
 def _trajectories(
     batch: Any, number: int, opened: dict[str, Any] | None
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The trajectories that end in a batch, and the one that goes on behind it.
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any] | None]:
+    """The trajectories that end in a batch, in columns, and the one that goes on behind it.
 
     Raises:
         DamagedTraceError: If the rows are not whole trajectories, one after the other.
@@ -219,35 +222,45 @@ def _trajectories(
     environments = batch.column("env").fill_null(-1).to_numpy()
     is_first = batch.column("episode_json").is_valid().to_numpy(zero_copy_only=False)
     is_last = batch.column("terminated").is_null().to_numpy(zero_copy_only=False)
-    terminated = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
-    truncated = batch.column("truncated").fill_null(False).to_numpy(zero_copy_only=False)
-    ended = []
-    begin = 0
-    for end in [*(np.flatnonzero(is_last) + 1).tolist(), len(steps)]:
-        if begin == end:
-            continue
-        if is_first[begin] == (opened is not None) or is_first[begin + 1 : end].any():
-            raise DamagedTraceError(f"batch {number}: row {begin}: expected the first row of a trajectory, or the next")
-        if opened is None:
-            opened = {
-                "batch": number,
-                "row": begin,
-                "rows": 0,
-                "episode": int(episodes[begin]),
-                "env": int(environments[begin]),
-                "start_step": int(steps[begin]),
-            }
-        expected = np.arange(end - begin) + opened["start_step"] + opened["rows"]
-        same = (episodes[begin:end] == opened["episode"]).all() and (environments[begin:end] == opened["env"]).all()
-        if not same or (steps[begin:end] != expected).any():
-            raise DamagedTraceError(f"batch {number}: row {begin}: expected one episode's steps in order")
-        opened["rows"] += end - begin
-        # The row before the last one has the flags; a split never parts the two.
-        if is_last[end - 1]:
-            if end - begin < 2:
-                raise DamagedTraceError(f"batch {number}: row {begin}: expected a step before the last observation")
-            flags = {"terminated": bool(terminated[end - 2]), "truncated": bool(truncated[end - 2])}
-            ended.append({**opened, **flags})
-            opened = None
-        begin = end
-    return ended, opened
+    # A trajectory begins behind the last row of the one before; the first may have begun in an earlier batch.
+    begins = np.concatenate(([0], np.flatnonzero(is_last[:-1]) + 1))
+    ends = np.concatenate((begins[1:], [len(steps)]))
+    lengths = ends - begins
+    expected = np.repeat(np.arange(len(begins)), lengths)
+    goes_on = np.zeros(len(steps), dtype=bool)
+    goes_on[begins] = True
+    if opened is not None:
+        goes_on[0] = False
+    _check(is_first == goes_on, number, "the first row of a trajectory, or the next")
+    first_steps, first_rows = steps[begins], begins.copy()
+    if opened is not None:
+        first_steps[0], first_rows[0] = opened["start_step"], -opened["rows"]
+        same = episodes[0] == opened["episode"] and environments[0] == opened["env"]
+        _check(np.full(1, same), number, "one episode's steps in order")
+    in_order = steps == (first_steps - first_rows)[expected] + np.arange(len(steps))
+    in_order &= episodes == episodes[begins][expected]
+    in_order &= environments == environments[begins][expected]
+    _check(in_order, number, "one episode's steps in order")
+    found = {
+        "batch": np.full(len(begins), number),
+        "row": begins,
+        "rows": ends - first_rows,
+        "episode": episodes[begins],
+        "env": environments[begins],
+        "start_step": first_steps,
+    }
+    if opened is not None:
+        found["batch"][0], found["row"][0] = opened["batch"], opened["row"]
+    unfinished = None if is_last[-1] else {name: int(column[-1]) for name, column in found.items()}
+    whole = slice(None) if unfinished is None else slice(-1)
+    # The row before the last one has the flags; a split never parts the two.
+    _check(lengths[whole] >= 2, number, "a step before the last observation")
+    for name in ("terminated", "truncated"):
+        flags = batch.column(name).fill_null(False).to_numpy(zero_copy_only=False)
+        found[name] = flags[ends - 2]
+    return {name: column[whole] for name, column in found.items()}, unfinished
+
+
+def _check(is_right: npt.NDArray[np.bool_], number: int, expected: str) -> None:
+    if not is_right.all():
+        raise DamagedTraceError(f"batch {number}: row {int(is_right.argmin())}: expected {expected}")
