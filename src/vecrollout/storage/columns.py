@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.errors import DamagedTraceError, DtypeError
 from vecrollout.storage.arrays import ArrayType
-from vecrollout.storage.arrow import pa
+from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.storage.format import METADATA_KEY, parsed
 from vecrollout.storage.item_kinds import item_of
@@ -70,7 +70,7 @@ class Column:
             if column.has_objects:
                 column = cls(column.name, column.dtype, column.shape, item_from_json(described["item"]))
             fits = field.type == column.arrow_type and (isinstance(column.item, Json) or not column.shape)
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
+        except ArrowErrors as error:
             raise DamagedTraceError(f"column {field.name!r}: expected a dtype and a shape, got {described}") from error
         if not fits:
             raise DamagedTraceError(f"column {field.name!r}: expected {column.arrow_type}, got {field.type}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import pa
+from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.columns import field_metadata
 from vecrollout.storage.format import METADATA_KEY
 from vecrollout.storage.items import Item, item_from_json
@@ -40,7 +40,7 @@ class InfoColumn:
         try:
             column = cls(tuple(map(str, described["path"])), item_from_json(described["item"]), field.name)
             fits = bool(column.path) and column.item.arrow_type == field.type
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
+        except ArrowErrors as error:
             raise DamagedTraceError(f"column {field.name!r}: expected a path and an item, got {described}") from error
         if not fits:
             raise DamagedTraceError(f"column {field.name!r}: expected values as in {described}, got {field.type}")

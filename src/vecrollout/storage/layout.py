@@ -95,8 +95,8 @@ class Part:
         used: list[Column] = []
         try:
             return cls(name, _tree_from_json(packed, columns, used), tuple(used))
-        except (LookupError, TypeError, ValueError) as error:
-            raise DamagedTraceError(f"{name}: expected a tree of columns, got {packed!r}: {error!r}") from error
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise DamagedTraceError(f"{name}: expected a tree of columns, got something else: {error!r}") from error
 
 
 @dataclass(frozen=True)

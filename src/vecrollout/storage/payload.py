@@ -113,7 +113,10 @@ def unpack(packed: Any) -> Any:
         case "$dict":
             return {unpack(key): unpack(item) for key, item in content}
         case "$obs":
-            return wrap(unpack(content))
+            tree = unpack(content)
+            if not isinstance(tree, dict | tuple):
+                raise ValueError(f"expected a dict or a tuple, got {type(tree).__name__}")
+            return wrap(tree)
         case "$bytes":
             return base64.b64decode(content, validate=True)
         case "$array":
