@@ -17,8 +17,8 @@ from vecrollout import open_traces, repair_traces, verify_traces
 
 ROUNDS = 40
 
-# Each round records in a child of its own, which lives for a random time from its first flush on. They are forked before
-# anything has started a thread, which is quicker than to start an interpreter for each.
+# Each round records in a child of its own, which lives for a random time from its first flush on. They are forked
+# before anything has started a thread, which is quicker than to start an interpreter for each.
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
