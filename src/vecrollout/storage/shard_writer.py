@@ -9,7 +9,9 @@ from typing import Any
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum, ipc, pa
+from vecrollout.storage.derive import derive
 from vecrollout.storage.format import index_name, sync_directory, write_whole
+from vecrollout.storage.local import MappedFile
 from vecrollout.storage.manifest import ShardEntry
 from vecrollout.storage.shard import Shard
 
@@ -92,7 +94,7 @@ def write_index(path: Path) -> ShardEntry:
         OSError: If the index cannot be written.
         DamagedTraceError: If the shard is not whole.
     """
-    index, trouble = Shard(path).derive()
+    index, trouble = derive(Shard(MappedFile(path)))
     if trouble is not None or index.checksums is None:
         raise DamagedTraceError(trouble or f"{path.name}: expected a finished shard, got one without a footer")
     content = index.to_bytes()
