@@ -1,4 +1,4 @@
-"""The same columns as a trace has, written and read with pyarrow alone: no identity, no infos, no checksums, no thread."""
+"""A trace's columns, written and read with pyarrow alone: no identity, no infos, no checksums, no thread."""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def trace_tables(runs: int) -> list[Table]:
             for episodes in workloads
             for compression in _COMPRESSIONS
         }
-        reading = [_reading_row(episodes, compression, Path(directory), runs) for episodes, compression in _cases(workloads)]
+        reading = [
+            _reading_row(episodes, compression, Path(directory), runs) for episodes, compression in _cases(workloads)
+        ]
     writing = [
         _writing_row(episodes, compression, written[episodes.name, compression])
         for episodes, compression in _cases(workloads)

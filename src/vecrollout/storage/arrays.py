@@ -165,6 +165,25 @@ class ArrayType:
         return decoded if decoded.dtype.itemsize >= self.dtype.itemsize else decoded.astype(self.dtype)
 
 
+def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
+    """A `pyarrow.Array` with text at some rows, and null at all others.
+
+    Args:
+        rows: Number of rows.
+        at: Which have text, in order.
+        texts: As many texts.
+    """
+    packed = [text.encode() for text in texts]
+    missing = np.ones(rows, dtype=bool)
+    missing[at] = False
+    lengths = np.zeros(rows + 1, np.int32)
+    lengths[1:][~missing] = [len(each) for each in packed]
+    offsets = np.cumsum(lengths, dtype=np.int32)
+    validity, nulls = _validity(missing)
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(packed))]
+    return pa.Array.from_buffers(pa.string(), rows, buffers, nulls)
+
+
 def encodable(values: Array) -> bool:
     """Whether text can be written as UTF-8: a lone surrogate cannot."""
     try:

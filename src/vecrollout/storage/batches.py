@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.storage.arrays import sparse_text
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.columns import Column
 from vecrollout.storage.dtypes import dtype_to_json
@@ -89,11 +90,8 @@ def encode(entries: Sequence[Entry], schema: TraceSchema, arrow_schema: Any, dro
             arrays[column.name] = column.encode(_joined_with_gaps(parts, column, is_last), is_last)
     typed, texts = schema.infos.encode(trajectories, dropped)
     arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
-    arrays["info_json"] = pa.array(texts, pa.string())
-    stories: list[str | None] = [None] * rows
-    for entry, start in zip(entries, starts.tolist(), strict=True):
-        stories[start] = _story(entry, schema, dropped)
-    arrays["episode_json"] = pa.array(stories, pa.string())
+    arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values()))
+    arrays["episode_json"] = sparse_text(rows, starts, [_story(entry, schema, dropped) for entry in entries])
     return pa.record_batch([arrays[name] for name in arrow_schema.names], schema=arrow_schema)
 
 

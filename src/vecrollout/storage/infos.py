@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from vecrollout._typing import Info
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.format import parsed
 from vecrollout.storage.info_columns import InfoColumn
 from vecrollout.storage.item_kinds import fits, item_of
@@ -97,7 +98,7 @@ class InfoColumns:
         found = map(InfoColumn.from_field, schema)
         return cls([column for column in found if column is not None])
 
-    def encode(self, trajectories: Sequence[Trajectory], dropped: Counter[str]) -> tuple[list[Any], list[str | None]]:
+    def encode(self, trajectories: Sequence[Trajectory], dropped: Counter[str]) -> tuple[list[Any], dict[int, str]]:
         """The infos of some trajectories as columns: a row a step, and one that is empty behind each trajectory.
 
         Args:
@@ -105,8 +106,11 @@ class InfoColumns:
             dropped: Gains, by key, the number of values that could not be kept.
 
         Returns:
-            A `pyarrow.Array` a column, and the JSON of what is left of each row, None where nothing is.
+            A `pyarrow.Array` a column, and by row, in order, the JSON of what is left of it.
         """
+        if all(trajectory.infos is None for trajectory in trajectories):
+            rows = sum(map(len, trajectories)) + len(trajectories)
+            return [pa.nulls(rows, column.item.arrow_type) for column in self.columns], {}
         infos: list[Mapping[Any, Any]] = []
         repeating: dict[int, tuple[str, ...]] = {}
         for trajectory in trajectories:
@@ -123,9 +127,7 @@ class InfoColumns:
             infos.append(_EMPTY)
         if set(map(type, infos)) != {dict}:
             infos = [_as_dict(info, dropped) for info in infos]
-        texts: list[str | None] = [None] * len(infos)
-        for row, keys in repeating.items():
-            texts[row] = _repeated(keys)
+        texts = {row: _repeated(keys) for row, keys in repeating.items()}
         found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
         if not _take(infos, range(len(infos)), self._root, found):
             found = [[None] * len(infos) for _ in self.columns]
@@ -134,6 +136,7 @@ class InfoColumns:
                 if rest:
                     repeated = {_FINAL_OBS: repeating[row]} if row in repeating else {}
                     texts[row] = dumps({**packed_info(rest, dropped), **repeated})
+            texts = dict(sorted(texts.items()))
         return [column.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
 
     def decode(
