@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,21 @@ _BARE, _OURS = "pyarrow", "vecrollout"
 _COMPRESSIONS = ("zstd", None)
 _RANDOM_READS = 40
 
+_WRITING = ("", "compression", "of pyarrow's throughput", "vecrollout MB/s", "pyarrow MB/s", "vecrollout us a step")
+_WRITING_NOTE = (
+    "Sustained throughput of `TraceWriter`, from the first `append` to the end of `close`, beside bare pyarrow, which "
+    "writes the same columns of the same arrays and makes them durable too (the aim in brackets)."
+)
+_READING = (
+    *("", "compression", "scan, of pyarrow's throughput", "unchecked scan", "us an episode of a scan"),
+    *("random episode over its bytes", "us a random episode"),
+)
+_READING_NOTE = (
+    "A full scan copies all observations out, as that of bare pyarrow does; the first one compares every checksum, the "
+    "second one none. Random episodes are read from a data set just opened; beside it, the time that it takes to read as "
+    "many bytes from a flat file (the aims in brackets)."
+)
+
 
 def trace_tables(runs: int) -> list[Table]:
     """Measure writing and reading, by wall time, for a writer has a thread of its own and disks are waited for.
@@ -35,56 +49,27 @@ def trace_tables(runs: int) -> list[Table]:
     Returns:
         Throughput beside bare pyarrow's.
     """
-    workloads = (atari(), cartpole(), cartpole(5_000, 22))
+    cases = [
+        (episodes, compression)
+        for episodes in (atari(), cartpole(), cartpole(5_000, 22))
+        for compression in _COMPRESSIONS
+    ]
     with tempfile.TemporaryDirectory() as directory:
-        written = {
-            (episodes.name, compression): _write_all(episodes, compression, Path(directory), runs)
-            for episodes in workloads
-            for compression in _COMPRESSIONS
-        }
-        reading = [
-            _reading_row(episodes, compression, Path(directory), runs) for episodes, compression in _cases(workloads)
-        ]
-    writing = [
-        _writing_row(episodes, compression, written[episodes.name, compression])
-        for episodes, compression in _cases(workloads)
-    ]
+        writing = [_writing_row(*case, Path(directory), runs) for case in cases]
+        reading = [_reading_row(*case, Path(directory), runs) for case in cases]
     return [
-        Table(
-            "Writing traces",
-            ("", "compression", "of pyarrow's throughput", "vecrollout MB/s", "pyarrow MB/s", "vecrollout us a step"),
-            writing,
-            "Sustained throughput of `TraceWriter`, from the first `append` to the end of `close`, beside bare pyarrow, "
-            "which writes the same columns of the same arrays and makes them durable too (the aim in brackets).",
-        ),
-        Table(
-            "Reading traces",
-            (
-                *("", "compression", "scan of pyarrow's throughput", "unchecked scan", "vecrollout us an episode"),
-                *("episode over its bytes", "us a random episode"),
-            ),
-            reading,
-            "A full scan copies all observations out, as that of bare pyarrow does; the first one compares every checksum, "
-            "the second one none. A random episode is read by a data set that has not read any other; beside it, the time "
-            "that `os.pread` takes for the bytes of its record batch (the aims in brackets).",
-        ),
+        Table("Writing traces", _WRITING, writing, _WRITING_NOTE),
+        Table("Reading traces", _READING, reading, _READING_NOTE),
     ]
 
 
-def _cases(workloads: tuple[Episodes, ...]) -> list[tuple[Episodes, str | None]]:
-    return [(episodes, compression) for episodes in workloads for compression in _COMPRESSIONS]
-
-
-def _write_all(episodes: Episodes, compression: str | None, directory: Path, runs: int) -> dict[str, Phases]:
+def _writing_row(episodes: Episodes, compression: str | None, directory: Path, runs: int) -> tuple[str, ...]:
     trajectories = _trajectories(episodes)
     contenders: dict[str, Callable[[], Phases]] = {
         _BARE: partial(_timed, "write", bare_arrow.write, episodes, directory / "bare.arrow", compression),
         _OURS: partial(_write_ours, trajectories, directory, compression),
     }
-    return fastest(contenders, runs)
-
-
-def _writing_row(episodes: Episodes, compression: str | None, best: dict[str, Phases]) -> tuple[str, ...]:
+    best = fastest(contenders, runs)
     ours, bare = best[_OURS]["write"], best[_BARE]["write"]
     return (
         episodes.name,
@@ -104,13 +89,15 @@ def _reading_row(episodes: Episodes, compression: str | None, directory: Path, r
     with TraceWriter(ours, compression=compression) as writer:
         for each in _trajectories(episodes):
             writer.append(each)
+    flat = directory / "flat"
+    np.concatenate(episodes.obs).tofile(flat)
     out = np.empty(max(64 << 20, episodes.obs[0].nbytes) // episodes.obs[0].itemsize, episodes.obs[0].dtype)
     best = fastest(
         {
             _BARE: partial(_timed, "scan", bare_arrow.scan, bare, out),
             _OURS: partial(_timed, "scan", _scan_ours, ours, out, True),
             "unchecked": partial(_timed, "scan", _scan_ours, ours, out, False),
-            "random": partial(_random_episodes, ours, out),
+            "random": partial(_random_episodes, ours, flat, episodes.obs[0], out),
         },
         runs,
     )
@@ -145,23 +132,21 @@ def _scan_ours(directory: Path, out: np.ndarray, check: bool) -> None:
         out[: len(values)] = values
 
 
-def _random_episodes(directory: Path, out: np.ndarray) -> Phases:
-    """Random episodes, each from a data set just opened, and the bytes of the batches that they are in."""
+def _random_episodes(directory: Path, flat: Path, episode: np.ndarray, out: np.ndarray) -> Phases:
+    """Random episodes of a data set just opened, and as many bytes from the same places of a flat file."""
     from vecrollout import open_traces
 
-    rng = np.random.default_rng(0)
-    numbers = rng.integers(len(open_traces(directory)), size=_RANDOM_READS)
-    opened = [open_traces(directory) for _ in numbers]
+    traces = open_traces(directory)
+    numbers = np.random.default_rng(0).integers(len(traces), size=_RANDOM_READS).tolist()
     with _seconds() as episodes:
-        for traces, chosen in zip(opened, numbers.tolist(), strict=True):
+        for chosen in numbers:
             values = traces[chosen].obs.reshape(-1)
             out[: len(values)] = values
-    places = [traces.place(chosen) for traces, chosen in zip(opened, numbers.tolist(), strict=True)]
-    with _seconds() as read:
-        for path, offset, length in places:
-            descriptor = os.open(path, os.O_RDONLY)
-            os.pread(descriptor, length, offset)
-            os.close(descriptor)
+    buffer = memoryview(out).cast("B")[: episode.nbytes]
+    with _seconds() as read, flat.open("rb", buffering=0) as file:
+        for chosen in numbers:
+            file.seek(chosen * episode.nbytes)
+            file.readinto(buffer)
     return {"episodes": episodes[0], "bytes": read[0]}
 
 
