@@ -47,7 +47,7 @@ def atari(episodes: int = 20, steps: int = 500) -> Episodes:
 
 
 @lru_cache
-def cartpole(episodes: int = 1_000, steps: int = 200) -> Episodes:
+def cartpole(episodes: int = 5_000, steps: int = 200) -> Episodes:
     """Observations of four float32."""
     rng = np.random.default_rng(0)
     obs = [_read_only(rng.standard_normal((steps + 1, 4), np.float32)) for _ in range(episodes)]

@@ -51,7 +51,7 @@ def trace_tables(runs: int) -> list[Table]:
     """
     cases = [
         (episodes, compression)
-        for episodes in (atari(), cartpole(), cartpole(5_000, 22))
+        for episodes in (atari(), cartpole(), cartpole(30_000, 22))
         for compression in _COMPRESSIONS
     ]
     with tempfile.TemporaryDirectory() as directory:

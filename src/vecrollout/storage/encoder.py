@@ -121,10 +121,11 @@ class TraceEncoder:
             OSError: If that fails.
         """
         self.write()
-        if self._shard is not None:
-            self._finish_shard()
         if self._schema is not None:
             self._manifest = replace(self._manifest, closed=True)
+        if self._shard is not None:
+            self._finish_shard()
+        elif self._schema is not None:
             self._manifest.write(self._location)
 
     def keep(self, entries: Iterable[Entry]) -> None:
