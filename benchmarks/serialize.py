@@ -44,8 +44,8 @@ def serialize_table(runs: int) -> Table:
         rows.append((phase, at_least(ratio, _AIM), number(ours / _FRAMES * 1e6), number(imitation)))
     columns = ("", "imitation / vecrollout", "vecrollout us", "imitation us")
     note = (
-        f"`TraceWriter` and `open_traces` beside `imitation.data.serialize`: {_FRAMES} stacks of Atari frames, saved, and "
-        "every array loaded; microseconds a stack (the aim in brackets)."
+        f"`TraceWriter` and `open_traces` beside `imitation.data.serialize`: {_FRAMES} stacks of Atari frames, saved, "
+        "and every array loaded; microseconds a stack (the aim in brackets)."
     )
     return Table("Saving and loading", columns, rows, note)
 

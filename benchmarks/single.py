@@ -76,9 +76,9 @@ def single_tables(runs: int) -> list[Table]:
         rows.append((name, at_least(ratio, _AIMS[name]), *map(number, figures)))
     columns = ("", "Minari / vecrollout", "vecrollout us", "Minari us", "bare us")
     note = (
-        "What recording to disk adds to a step of one environment, resets and ends of episodes included, in microseconds: "
-        "`TraceRecordingWrapper`, up to the end of its `close`, and Minari's `DataCollector` without JPEG, whose "
-        "`create_dataset` is not counted (the aims in brackets)."
+        "What recording to disk adds to a step of one environment, resets and ends of episodes included, in "
+        "microseconds: `TraceRecordingWrapper`, up to the end of its `close`, and Minari's `DataCollector` without JPEG, "
+        "whose `create_dataset` is not counted (the aims in brackets)."
     )
     return [Table("Single environments", columns, rows, note), _growth_table(runs)]
 

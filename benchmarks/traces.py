@@ -35,8 +35,8 @@ _READING = (
 )
 _READING_NOTE = (
     "A full scan copies all observations out, as that of bare pyarrow does; the first one compares every checksum, the "
-    "second one none. Random episodes are read from a data set just opened; beside it, the time that it takes to read as "
-    "many bytes from a flat file (the aims in brackets)."
+    "second one none. Random episodes are read from a data set just opened; beside it, the time that it takes to read "
+    "as many bytes from a flat file (the aims in brackets)."
 )
 
 
