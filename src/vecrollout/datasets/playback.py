@@ -18,7 +18,7 @@ def scan_recorded_traces(
     """Call a function with the arrays of each trajectory in a directory of traces, in order.
 
     Args:
-        directory: The directory.
+        directory: The directory, or the URL of an object store.
         episode_cb: Called with observations (N + 1 rows; dicts and tuples of arrays for spaces of such), actions
             (N rows) and rewards (N rows, float; None where the trace has none).
         max_episodes: After how many to stop; None: none.
@@ -26,7 +26,9 @@ def scan_recorded_traces(
     Raises:
         DamagedTraceError: If a trace cannot be read, or is not what was written.
         TraceVersionError: If a newer version of the package wrote it.
-        OptionError: If `max_episodes` is negative.
+        OptionError: If `max_episodes` is negative, or a URL is none that can be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
+        StoreError: If an object store fails.
 
     Source:
         `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording), whose callback gets the same.
