@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vecrollout.recording.sb3 import BufferingWrapper
     from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
     from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
+    from vecrollout.recording.traces import TraceRecordingWrapper
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.stats import discounted_sum, rollout_stats
     from vecrollout.storage.repair import RepairReport, repair_traces
@@ -38,6 +39,7 @@ __all__ = [
     "RolloutInfoWrapper",
     "Sink",
     "TraceDataset",
+    "TraceRecordingWrapper",
     "TraceReport",
     "TraceWriter",
     "Trajectory",
@@ -76,6 +78,7 @@ _LATE = {
     "RepairReport": "vecrollout.storage.repair",
     "RolloutInfoWrapper": "vecrollout.recording.single",
     "TraceDataset": "vecrollout.datasets.traces",
+    "TraceRecordingWrapper": "vecrollout.recording.traces",
     "TraceReport": "vecrollout.storage.verify",
     "TraceWriter": "vecrollout.storage.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
@@ -97,9 +100,8 @@ _LATE = {
 
 if importlib.util.find_spec("pyarrow") is None:
     # `from vecrollout import *` is not to ask for an extra; by its name each of these still does.
-    __all__ = [
-        name for name in __all__ if not _LATE.get(name, "").startswith(("vecrollout.storage", "vecrollout.datasets"))
-    ]
+    _NEEDING_IT = ("vecrollout.storage", "vecrollout.datasets", "vecrollout.recording.traces")
+    __all__ = [name for name in __all__ if not _LATE.get(name, "").startswith(_NEEDING_IT)]
 
 
 def __getattr__(name: str) -> Any:
