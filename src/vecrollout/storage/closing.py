@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
@@ -64,9 +65,11 @@ def _close_and_end(number: int, frame: FrameType | None) -> None:
     """The handler of SIGTERM: close everything, then end as without a handler.
 
     It runs between any two instructions of the main thread. In the middle of a change nothing can be closed, and to
-    wait for its end would be to wait for oneself; so the signal is sent again a little later.
+    wait for its end would be to wait for oneself: so the handler returns, and is called again when the change is over.
     """
-    if _mine() and _is_changing(frame):
+    if _mine() and any(_behind_change(each) for each in _frames(frame)):
+        _call_again_in(_behind_change(frame))
+        # Another thread may be in a change, too; and a debugger may take the trace function away.
         again = threading.Timer(_AGAIN_AFTER_S, _send_again)
         again.daemon = True
         again.start()
@@ -90,22 +93,38 @@ def _close_all() -> None:
             traceback.print_exc()
 
 
+def _frames(interrupted: FrameType | None) -> list[FrameType | None]:
+    """The frames in which the threads are, but for those of writers."""
+    frames: dict[int, FrameType | None] = {**sys._current_frames(), threading.get_ident(): interrupted}
+    return [frame for frame in frames.values() if not any(each.f_code is Worker.run.__code__ for each in _stack(frame))]
+
+
+def _behind_change(frame: FrameType | None) -> FrameType | None:
+    """The frame that goes on when a thread has done the change that it is in the middle of; None: it is in none."""
+    changing = [each for each in _stack(frame) if str(each.f_globals.get("__name__")).startswith(_CHANGING)]
+    return changing[-1].f_back if changing else None
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _call_again_in(frame: FrameType | None) -> None:
+    """Have the handler called when the main thread is back in this frame."""
+    if frame is None:
+        return
+
+    def called(frame: FrameType, event: str, arg: object) -> None:
+        sys.settrace(None)
+        _close_and_end(signal.SIGTERM, frame)
+
+    frame.f_trace = called
+    frame.f_trace_opcodes = True
+    sys.settrace(lambda frame, event, arg: None)
+
+
 def _send_again() -> None:
     # To the main thread, which may be in a system call that no other thread's signal interrupts.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-
-
-def _is_changing(interrupted: FrameType | None) -> bool:
-    """Whether a thread, other than those of writers, is in the middle of recording or writing something."""
-    frames = {**sys._current_frames(), threading.get_ident(): interrupted}
-    return any(map(_is_in_change, frames.values()))
-
-
-def _is_in_change(frame: FrameType | None) -> bool:
-    is_in_change = False
-    while frame is not None:
-        if frame.f_code is Worker.run.__code__:
-            return False
-        is_in_change = is_in_change or str(frame.f_globals.get("__name__")).startswith(_CHANGING)
-        frame = frame.f_back
-    return is_in_change
