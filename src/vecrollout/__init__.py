@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vecrollout.datasets.playback import scan_recorded_traces
     from vecrollout.datasets.traces import TraceDataset, open_traces
     from vecrollout.recording.policy import policy_to_callable
+    from vecrollout.recording.record_traces import record_traces
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.recording.sb3 import BufferingWrapper
     from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
@@ -61,6 +62,7 @@ __all__ = [
     "make_sample_until",
     "open_traces",
     "policy_to_callable",
+    "record_traces",
     "repair_traces",
     "rollout",
     "rollout_stats",
@@ -90,6 +92,7 @@ _LATE = {
     "make_sample_until": "vecrollout.recording.stop",
     "open_traces": "vecrollout.datasets.traces",
     "policy_to_callable": "vecrollout.recording.policy",
+    "record_traces": "vecrollout.recording.record_traces",
     "repair_traces": "vecrollout.storage.repair",
     "rollout": "vecrollout.recording.rollout",
     "rollout_stats": "vecrollout.stats",
@@ -100,7 +103,10 @@ _LATE = {
 
 if importlib.util.find_spec("pyarrow") is None:
     # `from vecrollout import *` is not to ask for an extra; by its name each of these still does.
-    _NEEDING_IT = ("vecrollout.storage", "vecrollout.datasets", "vecrollout.recording.traces")
+    _NEEDING_IT = (
+        *("vecrollout.storage", "vecrollout.datasets"),
+        *(f"vecrollout.recording.{module}" for module in ("callback", "record_traces", "traces")),
+    )
     __all__ = [name for name in __all__ if not _LATE.get(name, "").startswith(_NEEDING_IT)]
 
 

@@ -63,4 +63,4 @@ def _misses_steps(traces: TraceDataset, fragments: range, steps: list[int]) -> b
     if not all(follows):
         return True
     is_whole = identities[0].start_step == 0 and identities[-1].ended_by is not None
-    return not is_whole and bool(traces.about(fragments[0])["metadata"].get("step_filters"))
+    return not is_whole and bool(traces.about(fragments[0])["metadata"].get("steps_filtered"))

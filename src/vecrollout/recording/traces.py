@@ -15,7 +15,7 @@ import numpy as np
 from vecrollout._typing import RecordInfos
 from vecrollout.recording.selection import BalancedRewards, SelectedSteps
 from vecrollout.recording.single import BufferingEnvWrapper
-from vecrollout.recording.writing import TraceSink, most_transitions, trace_writer
+from vecrollout.recording.writing import TraceSink, filtered, most_transitions, trace_writer
 
 
 class TraceRecordingWrapper(BufferingEnvWrapper):
@@ -80,13 +80,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
     ) -> None:
         spaces = env.observation_space, env.action_space
         rewards = None if reward_classes is None else BalancedRewards(reward_classes, seed)
-        step_filters = [
-            name for name, each in (("frame_filter", frame_filter), ("reward_classes", rewards)) if each is not None
-        ]
-        if step_filters:
-            # For whoever plays it back.
-            options["metadata"] = {"step_filters": step_filters, **(options.get("metadata") or {})}
-        self._writer_options = options
+        is_filtered = frame_filter is not None or rewards is not None
+        self._writer_options = filtered(options) if is_filtered else options
         self.env = env
         self.directory = Path(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
         """Where the traces are."""

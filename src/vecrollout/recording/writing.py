@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,11 @@ def trace_writer(
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
     return TraceWriter(Path(directory), **given)
+
+
+def filtered(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a writer that gets only some of an episode's steps, and says so to whoever plays it back."""
+    return {**options, "metadata": {"steps_filtered": True, **(options.get("metadata") or {})}}
 
 
 def spec_of(env: Any) -> str | None:
