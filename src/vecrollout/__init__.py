@@ -15,6 +15,7 @@ from vecrollout.trees import DictObs, TupleObs
 if TYPE_CHECKING:
     from vecrollout.datasets.playback import scan_recorded_traces
     from vecrollout.datasets.traces import TraceDataset, open_traces
+    from vecrollout.recording.callback import TraceCallback
     from vecrollout.recording.policy import policy_to_callable
     from vecrollout.recording.record_traces import record_traces
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
@@ -39,6 +40,7 @@ __all__ = [
     "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
+    "TraceCallback",
     "TraceDataset",
     "TraceRecordingWrapper",
     "TraceReport",
@@ -79,6 +81,7 @@ _LATE = {
     "CopyingWrapper": "vecrollout.recording.single",
     "RepairReport": "vecrollout.storage.repair",
     "RolloutInfoWrapper": "vecrollout.recording.single",
+    "TraceCallback": "vecrollout.recording.callback",
     "TraceDataset": "vecrollout.datasets.traces",
     "TraceRecordingWrapper": "vecrollout.recording.traces",
     "TraceReport": "vecrollout.storage.verify",

@@ -181,6 +181,7 @@ class RolloutBuffer:
         seeds: Sequence[int | None] = (),
         infos: Sequence[Info] | BatchedInfos = (),
         mask: Array | None = None,
+        start_steps: Sequence[int] = (),
     ) -> None:
         """Begin an episode in every environment, or in some; running ones are closed or dropped.
 
@@ -189,6 +190,7 @@ class RolloutBuffer:
             seeds: Seed given to each environment's reset; empty: not known.
             infos: Info returned by each environment's reset; empty: not known.
             mask: Which environments were reset, shape `(E,)`, bool; None: all.
+            start_steps: How far each environment's episode has come already; empty: they begin.
 
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
@@ -216,7 +218,8 @@ class RolloutBuffer:
             arena.row = following
             for env in envs.tolist():
                 info = dict(infos[env]) if len(infos) else None
-                self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
+                start_step = start_steps[env] if start_steps else 0
+                self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info, start_step)
         except BaseException:
             self._return_to(before)
             raise
@@ -592,8 +595,8 @@ class RolloutBuffer:
 
     # Runs
 
-    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None) -> None:
-        self._open[env] = OpenRun(env, self._next_id, seed, info, piece_row=row)
+    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
+        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, piece_row=row)
         self.waiting.discard(env)
         self._next_id += 1
 

@@ -112,6 +112,18 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             raise
         return obs
 
+    def join(self, obs: Any, start_steps: Sequence[int]) -> None:
+        """Begin to record in the middle of episodes, of environments that somebody else has reset.
+
+        Args:
+            obs: Current observations, shape `(E, *obs_shape)`.
+            start_steps: How many steps each environment's episode has had so far.
+
+        Raises:
+            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+        """
+        self._buffer.reset(obs, (), self._reset_infos(), start_steps=start_steps)
+
     def step_async(self, actions: Any) -> None:
         """Copy the actions and hand them to the wrapped environment.
 
