@@ -1,0 +1,154 @@
+"""An episode as it is in the JSON file, and what it is as arrays and as a trajectory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vecrollout._typing import Array
+from vecrollout.errors import DamagedTraceError, VecrolloutError
+from vecrollout.fields import as_rewards
+from vecrollout.trajectory import Episode, TrajectoryWithRew
+from vecrollout.trees import DictObs, Observation, TupleObs
+
+
+class RecordedEpisode(NamedTuple):
+    """What gym-recording keeps of an episode of N steps, N being 0 where nothing came after the reset.
+
+    Observations and actions are arrays, `DictObs` and `TupleObs` where there was a dict or a tuple at each step, and
+    arrays of objects where the steps are not alike.
+    """
+
+    observations: Observation
+    """Shape `(N + 1, *obs_shape)`; `(N, *obs_shape)` where there was no reset before the first step."""
+    actions: Observation
+    """Shape `(N, *act_shape)`; with one more where the last step raised an error."""
+    rewards: Observation
+    """Shape `(N,)`."""
+
+    @classmethod
+    def from_json(cls, episode: Any, where: str) -> RecordedEpisode:
+        """The episode, of JSON in which arrays are decoded.
+
+        Raises:
+            DamagedTraceError: If it is none.
+        """
+        if not isinstance(episode, dict):
+            raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
+        fields = []
+        for name in cls._fields:
+            rows = episode.get(name)
+            if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
+                raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
+            fields.append(stacked(rows))
+        observations, actions, rewards = fields
+        # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
+        if rewards.shape == (1, 0):
+            rewards, actions = rewards[0], actions[0] if actions.shape == (1, 0) else actions
+        return cls(observations, actions, rewards)
+
+    def trajectory(self, number: int, where: str) -> TrajectoryWithRew | None:
+        """The episode as a trajectory; None where that would have no step.
+
+        Without a reset, the first action's observation is unknown, and the trajectory begins with the second step. An
+        action whose step raised an error is left out.
+
+        Args:
+            number: Number of the episode.
+            where: Where it is, for errors.
+
+        Raises:
+            DamagedTraceError: If its observations, actions and rewards do not fit together.
+        """
+        acts: Any = self.actions
+        rews = self.rewards
+        if not isinstance(rews, np.ndarray):
+            raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
+        try:
+            steps, start = len(rews), 0
+            if len(self.observations) == steps:
+                steps, start = steps - 1, 1
+            if steps <= 0:
+                return None
+            has_failed_step = len(acts) == start + steps + 1
+            # Environments may give rewards of shape (1,).
+            rews = as_rewards(rews.reshape(-1) if rews.shape[1:] == (1,) else rews)
+            return TrajectoryWithRew(
+                obs=self.observations,
+                acts=acts[start:-1] if has_failed_step else acts[start:],
+                infos=None,
+                terminal=False,
+                rews=rews[start:],
+                episode=Episode(id=number, start_step=start),
+            )
+        except VecrolloutError as error:
+            raise DamagedTraceError(f"{where}: expected the arrays of one episode: {error}") from error
+
+
+class _UnlikeError(Exception):
+    """The steps are not alike."""
+
+
+def stacked(items: Any) -> Any:
+    """Items of a list, one a step, as one array, `DictObs` or `TupleObs`; as an array of objects where they are unlike.
+
+    JSON has lists for tuples, too. One of numbers of a kind is a row of an array, any other a tuple.
+
+    Args:
+        items: A list; an array comes back as it is.
+    """
+    if isinstance(items, np.ndarray):
+        return items
+    if not items:
+        return np.empty(0)
+    try:
+        return _stacked(items)
+    except _UnlikeError:
+        objects = np.empty(len(items), dtype=object)
+        for i, item in enumerate(items):  # one by one: NumPy would look into lists
+            objects[i] = item
+        return objects
+
+
+def _stacked(items: list[Any]) -> Any:
+    kinds = set(map(type, items))
+    if kinds == {np.ndarray}:
+        if len({(item.dtype, item.shape) for item in items}) > 1:
+            raise _UnlikeError
+        return np.stack(items)
+    if kinds == {dict}:
+        keys = items[0].keys()
+        if not keys or any(item.keys() != keys for item in items):
+            raise _UnlikeError
+        return DictObs({key: _stacked([item[key] for item in items]) for key in keys})
+    if kinds == {list} and not _are_numbers(_kinds_within(items)):
+        if len(set(map(len, items))) > 1:
+            raise _UnlikeError
+        return TupleObs(tuple(_stacked(list(column)) for column in zip(*items, strict=True)))
+    if kinds == {list} or kinds == {str} or _are_numbers(kinds):
+        return _plain_array(items)
+    raise _UnlikeError
+
+
+def _plain_array(items: list[Any]) -> Array:
+    try:
+        array = np.array(items)
+    except ValueError as error:
+        raise _UnlikeError from error
+    if array.dtype == object:  # integers of more than 64 bits
+        raise _UnlikeError
+    return array
+
+
+def _are_numbers(kinds: set[type]) -> bool:
+    return kinds == {bool} or kinds <= {int, float}
+
+
+def _kinds_within(items: list[Any]) -> set[type]:
+    """Types of what is in lists that nest at will."""
+    kinds = set(map(type, items))
+    if list not in kinds:
+        return kinds
+    inner = [part for item in items if type(item) is list for part in item]
+    return (kinds - {list}) | _kinds_within(inner)
