@@ -36,17 +36,15 @@ class RecordedEpisode(NamedTuple):
         """
         if not isinstance(episode, dict):
             raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
-        fields = []
+        fields: dict[str, Any] = {}
         for name in cls._fields:
-            rows = episode.get(name)
+            rows = fields[name] = episode.get(name)
             if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
                 raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
-            fields.append(stacked(rows))
-        observations, actions, rewards = fields
         # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
-        if rewards.shape == (1, 0):
-            rewards, actions = rewards[0], actions[0] if actions.shape == (1, 0) else actions
-        return cls(observations, actions, rewards)
+        if _is_empty_list(fields["rewards"]):
+            fields = {name: rows[0] if _is_empty_list(rows) else rows for name, rows in fields.items()}
+        return cls(**{name: stacked(rows) for name, rows in fields.items()})
 
     def trajectory(self, number: int, where: str) -> TrajectoryWithRew | None:
         """The episode as a trajectory; None where that would have no step.
@@ -66,12 +64,10 @@ class RecordedEpisode(NamedTuple):
         if not isinstance(rews, np.ndarray):
             raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
         try:
-            steps, start = len(rews), 0
-            if len(self.observations) == steps:
-                steps, start = steps - 1, 1
-            if steps <= 0:
+            start = int(len(self.observations) == len(rews))
+            if len(self.observations) == 1 and len(rews) <= 1:
                 return None
-            has_failed_step = len(acts) == start + steps + 1
+            has_failed_step = len(acts) == len(rews) + 1
             # Environments may give rewards of shape (1,).
             rews = as_rewards(rews.reshape(-1) if rews.shape[1:] == (1,) else rews)
             return TrajectoryWithRew(
@@ -84,6 +80,10 @@ class RecordedEpisode(NamedTuple):
             )
         except VecrolloutError as error:
             raise DamagedTraceError(f"{where}: expected the arrays of one episode: {error}") from error
+
+
+def _is_empty_list(rows: Any) -> bool:
+    return isinstance(rows, np.ndarray) and rows.shape == (1, 0)
 
 
 class _UnlikeError(Exception):
