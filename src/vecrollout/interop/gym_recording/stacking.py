@@ -105,10 +105,15 @@ def stacked(items: Any) -> Any:
     try:
         return _stacked(items)
     except _UnlikeError:
-        objects = np.empty(len(items), dtype=object)
-        for i, item in enumerate(items):  # one by one: NumPy would look into lists
-            objects[i] = item
-        return objects
+        return as_objects(items)
+
+
+def as_objects(items: list[Any]) -> Array:
+    """Items as an array of objects, one a step."""
+    objects = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):  # one by one: NumPy would look into lists
+        objects[i] = item
+    return objects
 
 
 def _stacked(items: list[Any]) -> Any:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
+from vecrollout.storage import closing
 from vecrollout.storage.format import new_writer_name, write_whole
 from vecrollout.trajectory import Trajectory, TrajectoryWithRew
 
@@ -19,7 +21,7 @@ class GymRecordingWriter:
 
     A sink: recorders take it as `sink=`. Any number of writers may write into a directory at the same time. What was
     appended is on disk after the next `flush` or `close`, or once its batch is full; until then it is held in memory,
-    encoded.
+    encoded. A writer that nobody closed is closed at the process's end, as `TraceWriter` is.
 
     The format keeps observations, actions and rewards, dtypes included. How a trajectory ended, infos and `episode` are
     left out, and a fragment looks like an episode.
@@ -59,9 +61,9 @@ class GymRecordingWriter:
         self._first = 0
         self._process = os.getpid()
         self._is_closed = False
+        self._before_close: list[Callable[[], object]] = []
         self._begin_batch()
-        # Keeps a writer that nobody closed alive until then, and with it what it has not written.
-        atexit.register(self.close)
+        closing.opened(self)
 
     def append(self, trajectory: Trajectory, /) -> None:
         """Add a trajectory, and write the batch where that is full.
@@ -111,6 +113,18 @@ class GymRecordingWriter:
         self._check_usable()
         self._write_batch()
 
+    def before_close(self, callback: Callable[[], object], /) -> Callable[[], None]:
+        """Have a function called before the writer closes, so that it can still append.
+
+        Args:
+            callback: Takes no arguments.
+
+        Returns:
+            A function that calls this off.
+        """
+        self._before_close.append(callback)
+        return lambda: self._before_close.remove(callback)
+
     def close(self) -> None:
         """Write everything, and stop. A second call does nothing.
 
@@ -119,9 +133,13 @@ class GymRecordingWriter:
         """
         if self._is_closed or os.getpid() != self._process:
             return
-        self._write_batch()
+        with ExitStack() as stack:
+            # From the last to the first, also where one of them raises.
+            stack.callback(self._write_batch)
+            for callback in reversed(self._before_close):
+                stack.callback(callback)
         self._is_closed = True
-        atexit.unregister(self.close)
+        closing.closed(self)
 
     def __enter__(self) -> GymRecordingWriter:
         return self
