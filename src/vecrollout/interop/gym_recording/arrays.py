@@ -13,6 +13,7 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
+from vecrollout.storage.format import is_file_name
 
 KIND = "__type"
 """The key by which an object that describes an array is told from a dict."""
@@ -151,11 +152,6 @@ _NPY_HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-
-
-def is_file_name(text: str) -> bool:
-    """Whether a text names a file of a directory, and leads nowhere else on any system."""
-    return text not in ("", ".", "..") and not set(text) & set("/\\:\0")
 
 
 def _view(file: mmap.mmap | bytes, offset: int, shape: Any, dtype: np.dtype[Any], order: Any) -> Array:

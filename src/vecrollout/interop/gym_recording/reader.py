@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.interop.gym_recording.arrays import ArrayReader, is_file_name
+from vecrollout.interop.gym_recording.arrays import ArrayReader
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode
-from vecrollout.storage.format import parsed
+from vecrollout.storage.format import is_file_name, parsed
 from vecrollout.trajectory import TrajectoryWithRew
 
 _MANIFESTS = "openaigym.trace.*.manifest.json"
