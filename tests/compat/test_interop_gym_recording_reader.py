@@ -50,6 +50,12 @@ def test_recordings_without_steps(version: Version, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_observations_of_size_0_are_no_missing_ones(version: Version, tmp_path: Path) -> None:
+    record(tmp_path, [Steps([np.zeros(0)], [], [])], version)
+    assert_same(episodes(tmp_path)[0].observations, np.zeros((1, 0)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_actions_of_size_0_are_no_missing_ones(version: Version, tmp_path: Path) -> None:
     record(tmp_path, [Steps([np.zeros(3), np.ones(3)], [np.zeros(0)], [1.0])], version)
     (trajectory,) = GymRecordingReader(tmp_path).trajectories()
@@ -92,6 +98,7 @@ def test_what_lists_become(items: list[Any], expected: Any, version: Version, tm
         [[1, 2], ["a"]],
         [True, 1],
         [[2**70], [1]],
+        [[2**63], [-1]],
         [None, None],
     ],
 )

@@ -39,7 +39,8 @@ def upload_recording(directory: str | os.PathLike[str], env_name: str, bucket: s
         `gym_recording.storage_s3.upload_recording` (OpenAI, gym-recording), which needs boto3.
     """
     given = _split(bucket if "://" in bucket else f"s3://{bucket}")
-    if not isinstance(env_name, str) or not all(part.strip(".") for part in env_name.split("/")):
+    # An environment without a spec has no name.
+    if not all(part.strip(".") for part in (env_name or "").split("/")):
         raise OptionError(f"env_name: expected a name such as 'CartPole-v1' or 'ALE/Pong-v5', got {env_name!r}")
     path = "/".join([given.path.rstrip("/"), "recording", quote(env_name), new_writer_name()])
     url = urlunsplit(given._replace(path=path))

@@ -14,12 +14,6 @@ from vecrollout.interop.gym_recording.writer import GymRecordingWriter
 def from_gym_recording(recording: str | os.PathLike[str], directory: str | os.PathLike[str]) -> int:
     """Write a recording's episodes as traces.
 
-    Examples:
-        Of all that `gym_recording` kept of them:
-
-            from_gym_recording("/tmp/openai.gym.1478130987.5.1234", "traces")
-            traces = vecrollout.open_traces("traces")
-
     Args:
         recording: A directory that gym-recording, or a `GymRecordingWriter`, wrote.
         directory: Where the traces go; may hold some already. Where the episodes change in dtypes, shapes or structure,

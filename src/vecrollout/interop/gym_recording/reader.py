@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.interop.gym_recording.arrays import ArrayReader
-from vecrollout.interop.gym_recording.stacking import RecordedEpisode
+from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
 from vecrollout.storage.format import is_file_name, parsed
 from vecrollout.trajectory import TrajectoryWithRew
 
@@ -69,7 +69,7 @@ class GymRecordingReader:
             episodes = document.get("episodes") if isinstance(document, dict) else None
             if not isinstance(episodes, list) or len(episodes) != batch.len:
                 raise DamagedTraceError(f"{batch.fn}: expected {batch.len} episodes, as the manifest says")
-            return [RecordedEpisode.from_json(each, f"{batch.fn}: episode {i}") for i, each in enumerate(episodes)]
+            return [episode_from_json(each, f"{batch.fn}: episode {i}") for i, each in enumerate(episodes)]
         except OSError as error:
             raise DamagedTraceError(f"{batch.fn}: expected a batch of episodes, got none: {error}") from error
         except DamagedTraceError:
@@ -89,7 +89,7 @@ class GymRecordingReader:
         number = 0
         for batch in self.batches:
             for i, episode in enumerate(self.episodes(batch)):
-                trajectory = episode.trajectory(number, f"{batch.fn}: episode {i}")
+                trajectory = trajectory_of(episode, number, f"{batch.fn}: episode {i}")
                 if trajectory is not None:
                     yield trajectory
                 number += 1

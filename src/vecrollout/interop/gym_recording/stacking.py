@@ -27,59 +27,63 @@ class RecordedEpisode(NamedTuple):
     rewards: Observation
     """Shape `(N,)`."""
 
-    @classmethod
-    def from_json(cls, episode: Any, where: str) -> RecordedEpisode:
-        """The episode, of JSON in which arrays are decoded.
 
-        Raises:
-            DamagedTraceError: If it is none.
-        """
-        if not isinstance(episode, dict):
-            raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
-        fields: dict[str, Any] = {}
-        for name in cls._fields:
-            rows = fields[name] = episode.get(name)
-            if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
-                raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
-        # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
-        if _is_empty_list(fields["rewards"]):
-            fields = {name: rows[0] if _is_empty_list(rows) else rows for name, rows in fields.items()}
-        return cls(**{name: stacked(rows) for name, rows in fields.items()})
+def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
+    """An episode, of JSON in which arrays are decoded.
 
-    def trajectory(self, number: int, where: str) -> TrajectoryWithRew | None:
-        """The episode as a trajectory; None where that would have no step.
+    Raises:
+        DamagedTraceError: If it is none.
+    """
+    if not isinstance(episode, dict):
+        raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
+    fields: dict[str, Any] = {}
+    for name in RecordedEpisode._fields:
+        rows = fields[name] = episode.get(name)
+        if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
+            raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
+    # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
+    if _is_empty_list(fields["rewards"]):
+        fields["rewards"] = fields["rewards"][0]
+        if _is_empty_list(fields["actions"]):
+            fields["actions"] = fields["actions"][0]
+    return RecordedEpisode(**{name: stacked(rows) for name, rows in fields.items()})
 
-        Without a reset, the first action's observation is unknown, and the trajectory begins with the second step. An
-        action whose step raised an error is left out.
 
-        Args:
-            number: Number of the episode.
-            where: Where it is, for errors.
+def trajectory_of(episode: RecordedEpisode, number: int, where: str) -> TrajectoryWithRew | None:
+    """An episode as a trajectory; None where that would have no step.
 
-        Raises:
-            DamagedTraceError: If its observations, actions and rewards do not fit together.
-        """
-        acts: Any = self.actions
-        rews = self.rewards
-        if not isinstance(rews, np.ndarray):
-            raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
-        try:
-            start = int(len(self.observations) == len(rews))
-            if len(self.observations) == 1 and len(rews) <= 1:
-                return None
-            has_failed_step = len(acts) == len(rews) + 1
-            # Environments may give rewards of shape (1,).
-            rews = as_rewards(rews.reshape(-1) if rews.shape[1:] == (1,) else rews)
-            return TrajectoryWithRew(
-                obs=self.observations,
-                acts=acts[start:-1] if has_failed_step else acts[start:],
-                infos=None,
-                terminal=False,
-                rews=rews[start:],
-                episode=Episode(id=number, start_step=start),
-            )
-        except VecrolloutError as error:
-            raise DamagedTraceError(f"{where}: expected the arrays of one episode: {error}") from error
+    Without a reset, the first action's observation is unknown, and the trajectory begins with the second step. An
+    action whose step raised an error is left out.
+
+    Args:
+        episode: The episode.
+        number: Number of the episode.
+        where: Where it is, for errors.
+
+    Raises:
+        DamagedTraceError: If its observations, actions and rewards do not fit together.
+    """
+    acts: Any = episode.actions
+    rews = episode.rewards
+    if not isinstance(rews, np.ndarray):
+        raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
+    try:
+        start = int(len(episode.observations) == len(rews))
+        if len(episode.observations) == 1 and len(rews) <= 1:
+            return None
+        has_failed_step = len(acts) == len(rews) + 1
+        # Environments may give rewards of shape (1,).
+        rews = as_rewards(rews.reshape(-1) if rews.shape[1:] == (1,) else rews)
+        return TrajectoryWithRew(
+            obs=episode.observations,
+            acts=acts[start:-1] if has_failed_step else acts[start:],
+            infos=None,
+            terminal=False,
+            rews=rews[start:],
+            episode=Episode(id=number, start_step=start),
+        )
+    except VecrolloutError as error:
+        raise DamagedTraceError(f"{where}: expected the arrays of one episode: {error}") from error
 
 
 def _is_empty_list(rows: Any) -> bool:
@@ -141,7 +145,8 @@ def _plain_array(items: list[Any]) -> Array:
         array = np.array(items)
     except ValueError as error:
         raise _UnlikeError from error
-    if array.dtype == object:  # integers of more than 64 bits
+    # Integers of more than 64 bits, or of which some have a sign and others need all bits.
+    if array.dtype == object or (array.dtype.kind == "f" and array.size and float not in _kinds_within(items)):
         raise _UnlikeError
     return array
 
