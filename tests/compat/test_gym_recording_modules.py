@@ -331,6 +331,19 @@ class TestPlayback:
         ((observations, actions, rewards),) = played(tmp_path)
         assert (len(observations), len(actions), len(rewards)) == (1, 0, 0)
 
+    def test_steps_left_out_of_traces(self, tmp_path: Path) -> None:
+        """As many observations as actions, those that the actions were taken on."""
+        env = TraceRecordingWrapper(CountingEnv("dict", [EpisodeScript(6)]), tmp_path, frame_filter=lambda t: t % 3 < 2)
+        for _ in range(2):
+            env.reset()
+            for action in range(6):
+                env.step(np.int64(action))
+        env.close()
+        for observations, actions, rewards in played(tmp_path):
+            assert [int(observation["level"]) for observation in observations] == [0, 1, 3, 4]
+            assert_same((actions, rewards), (np.array([0, 1, 3, 4]), np.array([1.5, 2.5, 4.5, 5.5])))
+        assert len(played(tmp_path)) == 2
+
     def test_traces_without_rewards(self, tmp_path: Path) -> None:
         with TraceWriter(tmp_path) as writer:
             writer.append(Trajectory(np.zeros(3), np.zeros(2), None, False))

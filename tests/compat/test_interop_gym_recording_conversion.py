@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from openai_recordings import Steps, Version, of_space, play, record, steps_of
 
-from vecrollout import TraceWriter, Trajectory, open_traces, verify_traces
+from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces, verify_traces
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError
 from vecrollout.interop.gym_recording import GymRecordingReader, from_gym_recording, to_gym_recording
 from vecrollout.testing import SPACES, assert_same
@@ -66,6 +67,29 @@ def test_an_empty_recording(tmp_path: Path) -> None:
     assert from_gym_recording(tmp_path / "recording", tmp_path / "traces") == 0
     assert to_gym_recording(tmp_path / "traces", tmp_path / "back") == 0
     assert play(tmp_path / "back") == []
+
+
+def test_fragments_of_an_episode_are_joined(tmp_path: Path) -> None:
+    whole = of_space("dict", 6)
+
+    def part(start: int, stop: int, number: int) -> TrajectoryWithRew:
+        obs: Any = whole.obs
+        return TrajectoryWithRew(
+            obs[start : stop + 1],
+            whole.acts[start:stop],
+            None,
+            False,
+            rews=whole.rews[start:stop],
+            episode=Episode(number, start_step=start),
+        )
+
+    with TraceWriter(tmp_path / "traces") as writer:
+        for each in (part(0, 2, 0), part(0, 3, 1), part(2, 3, 0), part(4, 6, 1), part(3, 6, 0)):
+            writer.append(each)
+    assert to_gym_recording(tmp_path / "traces", tmp_path / "recording") == 3
+    expected = [whole, part(0, 3, 1), part(4, 6, 1)]
+    for found, each in zip(GymRecordingReader(tmp_path / "recording").trajectories(), expected, strict=True):
+        assert_same((found.obs, found.acts, found.rews), (each.obs, each.acts, each.rews))
 
 
 def test_traces_without_rewards(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import struct
@@ -389,3 +390,30 @@ def test_rows_that_do_not_fit_make_no_trajectory(
     assert len(episodes(tmp_path)[0].observations) == len(observations)
     with pytest.raises(DamagedTraceError, match=r"b\.json: episode 0: expected"):
         list(GymRecordingReader(tmp_path).trajectories())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("kind", ["manifest.json", "ep000000000.json", "ep000000000.bin"])
+def test_a_flipped_bit_anywhere(kind: str, version: Version, tmp_path: Path) -> None:
+    """The format has no checksums, so data may be another; but nothing else than a clear error is raised."""
+    record(tmp_path, [steps_of("nested", 2), steps_of("text", 1), steps_of("box", 3)], version, per_batch=3)
+    (path,) = tmp_path.glob(f"*.{kind}")
+    content = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for place in generator.choice(len(content), min(400, len(content)), replace=False).tolist():
+        spoiled = bytearray(content)
+        spoiled[place] ^= 1 << int(generator.integers(8))
+        path.write_bytes(spoiled)
+        with contextlib.suppress(DamagedTraceError):
+            list(GymRecordingReader(tmp_path).trajectories())
+
+
+@pytest.mark.parametrize("kind", ["manifest.json", "ep000000000.json", "ep000000000.bin"])
+def test_a_cut_file(kind: str, tmp_path: Path) -> None:
+    record(tmp_path, [steps_of("dict", 2), steps_of("box", 3)])
+    (path,) = tmp_path.glob(f"*.{kind}")
+    content = path.read_bytes()
+    for size in range(0, len(content), 7):
+        path.write_bytes(content[:size])
+        with pytest.raises(DamagedTraceError, match="openaigym"):
+            list(GymRecordingReader(tmp_path).trajectories())

@@ -39,14 +39,26 @@ def scan_recorded_traces(
         raise OptionError(f"max_episodes: expected 0 or more, or None, got {max_episodes}")
     traces = open_traces(directory)
     for fragments in traces.episodes()[:max_episodes]:
-        fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
-        obs = [each["obs"] for each in fields]
-        if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):
-            obs = [each[:-1] for each in obs]
-        else:
-            obs[:-1] = [each[:-1] for each in obs[:-1]]
-        columns = obs, [each["acts"] for each in fields], [each["rews"] for each in fields]
-        episode_cb(*map(_joined, columns))
+        episode_cb(*episode_arrays(traces, fragments))
+
+
+def episode_arrays(traces: TraceDataset, fragments: range) -> tuple[Any, Any, Any]:
+    """Observations, actions and rewards of an episode, as `scan_recorded_traces` hands them over.
+
+    Args:
+        traces: Where the episode is.
+        fragments: Its fragments, one of `traces.episodes()`.
+
+    Raises:
+        DamagedTraceError: If one cannot be read, or is not what was written.
+    """
+    fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
+    obs = [each["obs"] for each in fields]
+    if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):
+        obs = [each[:-1] for each in obs]
+    else:
+        obs[:-1] = [each[:-1] for each in obs[:-1]]
+    return _joined(obs), _joined([each["acts"] for each in fields]), _joined([each["rews"] for each in fields])
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vecrollout.errors import OptionError
-from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch
+from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch, RecordedEpisode
 from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME
-from vecrollout.trees import Observation, unwrap
+from vecrollout.trees import unwrap, wrap
 
 __all__ = ["TraceRecordingReader", "scan_recorded_traces"]
 
@@ -27,9 +27,9 @@ def scan_recorded_traces(
 
     Args:
         directory: The directory of recordings in either format, or in both.
-        episode_cb: Called with observations (N + 1 rows), actions (N rows) and rewards (N rows; None where a trace has
-            none): arrays, and lists with an entry a step where there was a dict or a tuple at each, or steps are not
-            alike. None: the episodes are only read.
+        episode_cb: Called with observations (N + 1 rows; N where steps were left out of a trace), actions (N rows) and
+            rewards (N rows; None where a trace has none): arrays, and lists with an entry a step where there was a dict
+            or a tuple at each, or steps are not alike. None: the episodes are only read.
         max_episodes: After how many to stop; None: none.
 
     Raises:
@@ -70,7 +70,7 @@ class TraceRecordingReader:
     def get_recorded_batches(self) -> list[dict[str, Any]]:
         """What is there: `first`, the number of a batch's first episode, `len`, of how many there are, and `fn`.
 
-        `fn` is the batch's file in gym-recording's format; it is None for traces, of which each trajectory is a batch.
+        `fn` is the batch's file in gym-recording's format; it is None for traces, of which each episode is a batch.
 
         Raises:
             DamagedTraceError: If there is no such directory, or what is in it is damaged.
@@ -78,7 +78,7 @@ class TraceRecordingReader:
             MissingDependencyError: If there are traces, and pyarrow or xxhash is not installed.
         """
         recorded = [batch._asdict() for batch in self._recordings.batches]
-        return recorded + [{"first": number, "len": 1, "fn": None} for number in range(len(self._traces))]
+        return recorded + [{"first": number, "len": 1, "fn": None} for number in range(len(self._episodes))]
 
     def get_recorded_episodes(self, batch: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The episodes of a batch: dicts of `observations`, `actions` and `rewards`, as for `scan_recorded_traces`.
@@ -89,16 +89,19 @@ class TraceRecordingReader:
         Raises:
             DamagedTraceError: If the batch cannot be read, or is not what was written.
         """
-        if batch["fn"] is None:
-            fields = self._traces.columns(batch["first"], ("obs", "acts", "rews"))
-            episodes = [{"observations": fields["obs"], "actions": fields["acts"], "rewards": fields["rews"]}]
+        if batch["fn"] is not None:
+            episodes = self._recordings.episodes(RecordedBatch(**batch))
         else:
-            episodes = [episode._asdict() for episode in self._recordings.episodes(RecordedBatch(**batch))]
-        return [{name: _played(rows) for name, rows in episode.items()} for episode in episodes]
+            # Late: recordings in gym-recording's format are read without pyarrow.
+            from vecrollout.datasets.playback import episode_arrays
+
+            episodes = [RecordedEpisode(*episode_arrays(self._traces, self._episodes[batch["first"]]))]
+        return [{name: _played(rows) for name, rows in episode._asdict().items()} for episode in episodes]
 
     def close(self) -> None:
         """Let go of the files; arrays that were read stay."""
-        self.__dict__.pop("_traces", None)
+        for name in ("_recordings", "_traces", "_episodes"):
+            vars(self).pop(name, None)
 
     @cached_property
     def _recordings(self) -> GymRecordingReader:
@@ -106,17 +109,20 @@ class TraceRecordingReader:
 
     @cached_property
     def _traces(self) -> Any:
-        names = [path.name for path in self.directory.iterdir()]
-        if not any(SHARD_NAME.fullmatch(name) or MANIFEST_NAME.fullmatch(name) for name in names):
-            return ()
-        # Late: recordings in gym-recording's format are read without pyarrow.
         from vecrollout.datasets.traces import open_traces
 
         return open_traces(self.directory)
 
+    @cached_property
+    def _episodes(self) -> list[range]:
+        """Which of the traces belong to which episode."""
+        names = [path.name for path in self.directory.iterdir()]
+        has_traces = any(SHARD_NAME.fullmatch(name) or MANIFEST_NAME.fullmatch(name) for name in names)
+        return self._traces.episodes() if has_traces else []
 
-def _played(rows: Observation | None) -> Any:
+
+def _played(rows: Any) -> Any:
     """Rows as gym-recording's callbacks know them."""
     if rows is None or (isinstance(rows, np.ndarray) and rows.dtype != object):
         return rows
-    return [unwrap(row) for row in rows]
+    return [unwrap(row) for row in wrap(rows)]

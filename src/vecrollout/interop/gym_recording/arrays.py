@@ -132,7 +132,10 @@ class ArrayReader:
             version = np.lib.format.read_magic(file)
             if version not in _NPY_HEADERS:
                 raise ValueError(f"expected version 1.0 or 2.0 of NumPy's file format, got {version}")
-            found, is_fortran, described = _NPY_HEADERS[version](file)
+            try:
+                found, is_fortran, described = _NPY_HEADERS[version](file)
+            except Exception as error:  # of the tokenizer that NumPy calls, among others
+                raise ValueError(f"the binary file has no header of NumPy's there: {error}") from error
             if list(found) != shape or described != dtype:
                 raise ValueError(f"the binary file has an array of shape {found} and dtype {described} there")
             return _view(self._file(name), file.tell(), shape, dtype, "F" if is_fortran else "C")

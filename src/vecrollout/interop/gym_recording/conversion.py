@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-from vecrollout.errors import DtypeError, ShapeError, StructureError
+from vecrollout.errors import DtypeError, ShapeError, StitchError, StructureError
 from vecrollout.interop.gym_recording.reader import GymRecordingReader
 from vecrollout.interop.gym_recording.writer import GymRecordingWriter
+from vecrollout.stitching import stitch
+from vecrollout.trajectory import Trajectory
 
 # What needs pyarrow is imported by the calls that need it: recordings are read and written without.
 
@@ -56,7 +58,8 @@ def to_gym_recording(traces: str | os.PathLike[str], directory: str | os.PathLik
         directory: Where the recording goes; may hold some already.
 
     Returns:
-        How many trajectories were written. What the format cannot hold is left out: how they ended, infos, identity.
+        How many episodes were written. What the format cannot hold is left out: how they ended, infos, identity. The
+        fragments of an episode are joined; where steps are missing between them, each counts as an episode.
 
     Raises:
         DamagedTraceError: If a trace cannot be read; the trajectories before it are written.
@@ -70,8 +73,18 @@ def to_gym_recording(traces: str | os.PathLike[str], directory: str | os.PathLik
     """
     from vecrollout.datasets.traces import open_traces
 
-    trajectories = open_traces(traces)
+    written = 0
+    recorded = open_traces(traces)
     with GymRecordingWriter(directory) as writer:
-        for trajectory in trajectories:
-            writer.append(trajectory)
-    return len(trajectories)
+        for numbers in recorded.episodes():
+            for trajectory in _joined([recorded[number] for number in numbers]):
+                writer.append(trajectory)
+                written += 1
+    return written
+
+
+def _joined(fragments: list[Trajectory]) -> list[Trajectory]:
+    try:
+        return [stitch(fragments)]
+    except StitchError:
+        return fragments
