@@ -48,6 +48,8 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
     ) -> None:
         check_file_format(file_format)
         self._file_format = file_format
+        if file_format == "gym_recording":
+            options.setdefault("record_infos", "none")  # the format has no place for them
         super().__init__(env, directory, **options)
 
     def _make_writer(self, directory: Path) -> TraceSink:
