@@ -15,11 +15,14 @@ from vecrollout.trees import DictObs, TupleObs
 if TYPE_CHECKING:
     from vecrollout.datasets.playback import scan_recorded_traces
     from vecrollout.datasets.traces import TraceDataset, open_traces
+    from vecrollout.recording.callback import TraceCallback
     from vecrollout.recording.policy import policy_to_callable
+    from vecrollout.recording.record_traces import record_traces
     from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.recording.sb3 import BufferingWrapper
     from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
     from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
+    from vecrollout.recording.traces import TraceRecordingWrapper
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.stats import discounted_sum, rollout_stats
     from vecrollout.storage.repair import RepairReport, repair_traces
@@ -37,7 +40,9 @@ __all__ = [
     "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
+    "TraceCallback",
     "TraceDataset",
+    "TraceRecordingWrapper",
     "TraceReport",
     "TraceWriter",
     "Trajectory",
@@ -59,6 +64,7 @@ __all__ = [
     "make_sample_until",
     "open_traces",
     "policy_to_callable",
+    "record_traces",
     "repair_traces",
     "rollout",
     "rollout_stats",
@@ -75,7 +81,9 @@ _LATE = {
     "CopyingWrapper": "vecrollout.recording.single",
     "RepairReport": "vecrollout.storage.repair",
     "RolloutInfoWrapper": "vecrollout.recording.single",
+    "TraceCallback": "vecrollout.recording.callback",
     "TraceDataset": "vecrollout.datasets.traces",
+    "TraceRecordingWrapper": "vecrollout.recording.traces",
     "TraceReport": "vecrollout.storage.verify",
     "TraceWriter": "vecrollout.storage.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
@@ -87,6 +95,7 @@ _LATE = {
     "make_sample_until": "vecrollout.recording.stop",
     "open_traces": "vecrollout.datasets.traces",
     "policy_to_callable": "vecrollout.recording.policy",
+    "record_traces": "vecrollout.recording.record_traces",
     "repair_traces": "vecrollout.storage.repair",
     "rollout": "vecrollout.recording.rollout",
     "rollout_stats": "vecrollout.stats",
@@ -97,9 +106,11 @@ _LATE = {
 
 if importlib.util.find_spec("pyarrow") is None:
     # `from vecrollout import *` is not to ask for an extra; by its name each of these still does.
-    __all__ = [
-        name for name in __all__ if not _LATE.get(name, "").startswith(("vecrollout.storage", "vecrollout.datasets"))
-    ]
+    _NEEDING_IT = (
+        *("vecrollout.storage", "vecrollout.datasets"),
+        *(f"vecrollout.recording.{module}" for module in ("callback", "record_traces", "traces")),
+    )
+    __all__ = [name for name in __all__ if not _LATE.get(name, "").startswith(_NEEDING_IT)]
 
 
 def __getattr__(name: str) -> Any:

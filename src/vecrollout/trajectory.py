@@ -337,7 +337,13 @@ class TrajectoryWithRew(Trajectory):
 
 
 class Sink(Protocol):
-    """Where finished trajectories go: a list is one, a trace on disk another."""
+    """Where finished trajectories go: a list is one, a trace on disk another.
+
+    A sink that closes by itself, at the end of the process for instance, may have a method `before_close(callback)`:
+    it calls the callback, which takes no arguments, when it is about to close, and a recorder then hands over what is
+    running (`episode.ended_by` is `"closed"`). What the method returns is called when the recorder has closed and the
+    callback is not wanted any more.
+    """
 
     def append(self, trajectory: TrajectoryWithRew, /) -> object:
         """Take one trajectory."""

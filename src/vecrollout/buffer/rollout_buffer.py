@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from vecrollout._typing import Array, Info, RecordInfos
+from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.endings import Ending, Restart
@@ -65,7 +65,8 @@ class RolloutBuffer:
         record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
         sink: Takes each finished trajectory at once, instead of its being held.
         max_transitions: The most transitions to hold; None: no limit.
-        on_full: What to do when the next step would hold more: refuse it, or drop the oldest finished trajectories.
+        on_full: What to do when the next step would hold more: refuse it, drop the oldest finished trajectories, or
+            hand the running fragments over to the sink.
         early_reset: What to do with running episodes when all environments are reset: close them as finished
             trajectories that ended by `"reset_early"`, or drop them.
 
@@ -80,18 +81,19 @@ class RolloutBuffer:
         record_infos: RecordInfos = "all",
         sink: Sink | None = None,
         max_transitions: int | None = None,
-        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
-        _check_options(num_envs, record_infos, max_transitions, on_full, early_reset)
+        _check_options(num_envs, record_infos, sink, max_transitions, on_full, early_reset)
         self.num_envs = num_envs
         self.popped = self.sunk = self.dropped = 0
         self._stepped = 0  # without the staged steps
         self.info_keys = None if isinstance(record_infos, str) else tuple(record_infos)
         self._keeps_infos = record_infos != "none"
         self._sink = sink
+        self._leave_sink: Callable[[], object] | None = None  # not to be asked any more before the sink closes
         self._max_transitions = max_transitions
-        self._drops_oldest = on_full == "drop_oldest"
+        self._on_full = on_full
         self._drops_running = early_reset == "drop"
 
         self._ready = False  # whether a step may follow: reset, and no failure since
@@ -179,6 +181,7 @@ class RolloutBuffer:
         seeds: Sequence[int | None] = (),
         infos: Sequence[Info] | BatchedInfos = (),
         mask: Array | None = None,
+        start_steps: Sequence[int] = (),
     ) -> None:
         """Begin an episode in every environment, or in some; running ones are closed or dropped.
 
@@ -187,11 +190,13 @@ class RolloutBuffer:
             seeds: Seed given to each environment's reset; empty: not known.
             infos: Info returned by each environment's reset; empty: not known.
             mask: Which environments were reset, shape `(E,)`, bool; None: all.
+            start_steps: How far each environment's episode has come already; empty: they begin.
 
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
         self._settle()
+        self._join_sink()
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         is_whole = len(envs) == self.num_envs
         self.is_pending = self.is_pending and not is_whole
@@ -213,7 +218,8 @@ class RolloutBuffer:
             arena.row = following
             for env in envs.tolist():
                 info = dict(infos[env]) if len(infos) else None
-                self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info)
+                start_step = start_steps[env] if start_steps else 0
+                self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info, start_step)
         except BaseException:
             self._return_to(before)
             raise
@@ -224,6 +230,7 @@ class RolloutBuffer:
     def await_episodes(self) -> None:
         """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
         self._settle()
+        self._join_sink()
         self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
         self.waiting = set(range(self.num_envs))
         self._failed = False
@@ -429,9 +436,16 @@ class RolloutBuffer:
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
-        self._settle()
         self._failed = True
         self._ready = self.is_pending = False
+        self.close_running()
+        if self._leave_sink is not None:
+            self._leave_sink()
+            self._leave_sink = None
+
+    def close_running(self) -> None:
+        """As `close`, but stepping goes on: what follows of the episodes are further fragments."""
+        self._settle()
         self._close_running(np.arange(self.num_envs), "closed")
 
     # What is popped
@@ -528,6 +542,7 @@ class RolloutBuffer:
         except BaseException:
             self._return_to(before)
             raise
+        self._join_sink()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For `copy.deepcopy` and pickle, which would tear apart the views of one memory that columns are made of."""
@@ -536,7 +551,7 @@ class RolloutBuffer:
             "record_infos": self.info_keys if self.info_keys is not None else "all" if self._keeps_infos else "none",
             "sink": self._sink,
             "max_transitions": self._max_transitions,
-            "on_full": "drop_oldest" if self._drops_oldest else "refuse",
+            "on_full": self._on_full,
             "early_reset": "drop" if self._drops_running else "close",
         }
         return _with_options, (options,), self.state_dict()
@@ -580,8 +595,8 @@ class RolloutBuffer:
 
     # Runs
 
-    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None) -> None:
-        self._open[env] = OpenRun(env, self._next_id, seed, info, piece_row=row)
+    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
+        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, piece_row=row)
         self.waiting.discard(env)
         self._next_id += 1
 
@@ -589,7 +604,7 @@ class RolloutBuffer:
         self._finished.append(run)
         self._finished_steps += run.steps
 
-    def _close_running(self, envs: Array, ended_by: EndedBy, is_dropped: bool = False) -> None:
+    def _close_running(self, envs: Array, ended_by: EndedBy | None, is_dropped: bool = False) -> None:
         """End running fragments from outside; those without steps leave nothing behind."""
         arena = self._arena
         before = self._mark()
@@ -709,6 +724,12 @@ class RolloutBuffer:
             self._finished_steps -= run.steps
             self._finished.popleft()
 
+    def _join_sink(self) -> None:
+        """Let a sink that closes by itself ask for the running fragments before."""
+        before_close = getattr(self._sink, "before_close", None)
+        if self._leave_sink is None and before_close is not None:
+            self._leave_sink = before_close(self.close_running)
+
     # Room for the next step
 
     def _make_room(self) -> None:
@@ -725,13 +746,19 @@ class RolloutBuffer:
             room = min(room, self._arena.staged_steps)
         limit = self._max_transitions
         if limit is not None:
-            while self._drops_oldest and self._finished and self.held + self.num_envs > limit:
+            if self._on_full == "hand_over" and self.held + self.num_envs > limit:
+                self._close_running(np.arange(self.num_envs), None)
+            while self._on_full == "drop_oldest" and self._finished and self.held + self.num_envs > limit:
                 oldest = self._finished[0]
                 self.dropped += oldest.steps
                 self._finished_steps -= oldest.steps
                 self._finished.popleft()
             if self.held + self.num_envs > limit:
-                cure = "raise max_transitions" if self._drops_oldest else 'pop them, or pass on_full="drop_oldest"'
+                cure = {
+                    "refuse": 'pop them, or pass on_full="drop_oldest"',
+                    "drop_oldest": "raise max_transitions",
+                    "hand_over": "the sink has to take them",
+                }[self._on_full]
                 raise BufferFullError(
                     f"{self.held} transitions are held, {self.num_envs} more would exceed max_transitions={limit}; "
                     f"{cure}. The environments were not stepped"
@@ -817,7 +844,12 @@ def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> b
 
 
 def _check_options(
-    num_envs: int, record_infos: RecordInfos, max_transitions: int | None, on_full: str, early_reset: str
+    num_envs: int,
+    record_infos: RecordInfos,
+    sink: Sink | None,
+    max_transitions: int | None,
+    on_full: str,
+    early_reset: str,
 ) -> None:
     if isinstance(record_infos, str) and record_infos not in ("all", "none"):
         raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
@@ -825,7 +857,9 @@ def _check_options(
         raise OptionError(
             f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"
         )
-    if on_full not in ("refuse", "drop_oldest"):
-        raise OptionError(f'on_full: expected "refuse" or "drop_oldest", got {on_full!r}')
+    if on_full not in get_args(OnFull):
+        raise OptionError(f'on_full: expected "refuse", "drop_oldest" or "hand_over", got {on_full!r}')
+    if on_full == "hand_over" and sink is None:
+        raise OptionError('on_full: "hand_over" hands over to a sink, expected one as sink=, got none')
     if early_reset not in ("close", "drop"):
         raise OptionError(f'early_reset: expected "close" or "drop", got {early_reset!r}')

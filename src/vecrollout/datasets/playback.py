@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
-from vecrollout.datasets.traces import open_traces
+from vecrollout.datasets.traces import TraceDataset, open_traces
 from vecrollout.errors import OptionError
+from vecrollout.trees import concatenate, unwrap
 
 
 def scan_recorded_traces(
@@ -15,12 +17,14 @@ def scan_recorded_traces(
     episode_cb: Callable[[Any, Any, Any], object],
     max_episodes: int | None = None,
 ) -> None:
-    """Call a function with the arrays of each trajectory in a directory of traces, in order.
+    """Call a function with the arrays of each episode in a directory of traces, in order.
 
     Args:
         directory: The directory, or the URL of an object store.
         episode_cb: Called with observations (N + 1 rows; dicts and tuples of arrays for spaces of such), actions
-            (N rows) and rewards (N rows, float; None where the trace has none).
+            (N rows) and rewards (N rows, float; None where the trace has none). Where steps were left out of the
+            episode, `observations` has N rows, too: those that the actions were taken on. Fragments of an episode are
+            joined.
         max_episodes: After how many to stop; None: none.
 
     Raises:
@@ -36,7 +40,41 @@ def scan_recorded_traces(
     if max_episodes is not None and max_episodes < 0:
         raise OptionError(f"max_episodes: expected 0 or more, or None, got {max_episodes}")
     traces = open_traces(directory)
-    for number in range(len(traces) if max_episodes is None else min(max_episodes, len(traces))):
-        fields = traces.columns(number, ("obs", "acts", "rews"))
-        obs, acts = (each.unwrap() if hasattr(each, "unwrap") else each for each in (fields["obs"], fields["acts"]))
-        episode_cb(obs, acts, fields["rews"])
+    for fragments in traces.episodes()[:max_episodes]:
+        episode_cb(*episode_arrays(traces, fragments))
+
+
+def episode_arrays(traces: TraceDataset, fragments: range) -> tuple[Any, Any, Any]:
+    """Observations, actions and rewards of an episode, as `scan_recorded_traces` hands them over.
+
+    Args:
+        traces: Where the episode is.
+        fragments: Its fragments, one of `traces.episodes()`.
+
+    Raises:
+        DamagedTraceError: If one cannot be read, or is not what was written.
+    """
+    fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
+    obs = [each["obs"] for each in fields]
+    if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):
+        obs = [each[:-1] for each in obs]
+    else:
+        obs[:-1] = [each[:-1] for each in obs[:-1]]
+    return _joined(obs), _joined([each["acts"] for each in fields]), _joined([each["rews"] for each in fields])
+
+
+def _joined(parts: list[Any]) -> Any:
+    return unwrap(parts[0] if len(parts) == 1 or parts[0] is None else concatenate(parts))
+
+
+def _misses_steps(traces: TraceDataset, fragments: range, steps: list[int]) -> bool:
+    """Whether steps were left out of an episode, of which these are the fragments and their numbers of steps."""
+    identities = [traces.identity(number) for number in fragments]
+    follows = [
+        left.start_step + length == right.start_step
+        for (left, right), length in zip(pairwise(identities), steps[:-1], strict=True)
+    ]
+    if not all(follows):
+        return True
+    is_whole = identities[0].start_step == 0 and identities[-1].ended_by is not None
+    return not is_whole and bool(traces.about(fragments[0])["metadata"].get("steps_filtered"))

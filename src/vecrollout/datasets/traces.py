@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, overload
 
 from vecrollout.errors import OptionError
@@ -17,7 +18,7 @@ from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.location import location_of
 from vecrollout.storage.shard import Shard
 from vecrollout.storage.trace import Indexes, locate
-from vecrollout.trajectory import Trajectory
+from vecrollout.trajectory import Episode, Trajectory
 
 # What is kept while the next batch is read: several small ones, but no large one, whose memory the next can have.
 _CACHED_BATCHES = 4
@@ -161,6 +162,40 @@ class TraceDataset(Sequence[Trajectory]):
         if begin >= end:
             raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
         return {name: stored.field(name, begin, end) for name in names}
+
+    def episodes(self) -> list[range]:
+        """Which trajectories belong to which episode: a range for each episode; several are its fragments, in order."""
+        begins = self._located.begins.tolist()
+        return [range(begin, end) for begin, end in pairwise([*begins, len(self)])]
+
+    def identity(self, number: int) -> Episode:
+        """Which episode a trajectory is of, and which part of it, without reading its arrays.
+
+        Args:
+            number: Which trajectory; negative ones count from the end.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            DamagedTraceError: If it cannot be read.
+        """
+        return self._stored(number, ()).identity()
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of the trace that a trajectory is in.
+
+        Args:
+            number: Which trajectory; negative ones count from the end.
+
+        Returns:
+            `spaces`: observation and action space, None for one of an unknown kind; None where they were not given.
+            `env_spec`: the environment as the writer was told, or None. `metadata`: what the user said about the trace.
+            `versions`: of the packages that wrote it. `writer` and `compression`, as they are.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            DamagedTraceError: If it cannot be read.
+        """
+        return self._stored(number, ()).about()
 
     def metadata(self, number: int) -> dict[str, Any]:
         """What was said about a trajectory when it was appended.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout._typing import Array, Info, RecordInfos
+from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.recorder import Recorder
@@ -38,7 +38,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             A trajectory that it refuses by raising stays held and is offered again when the next one finishes.
         max_transitions: The most transitions to hold, at least E; None: no limit.
         on_full: What to do when the next step would hold more: `"refuse"` raises before the environments are stepped,
-            `"drop_oldest"` drops the oldest finished trajectories, and counts what it drops.
+            `"drop_oldest"` drops the oldest finished trajectories, and counts what it drops; `"hand_over"` hands the
+            running fragments over to the sink, which bounds the memory that episodes without an end take.
         early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished
             trajectories of them (`terminal` is False, `episode.ended_by` is `"reset_early"`), `"drop"` drops and
             counts them.
@@ -67,7 +68,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         record_infos: RecordInfos = "all",
         sink: Sink | None = None,
         max_transitions: int | None = None,
-        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
         super().__init__(venv)
@@ -110,6 +111,18 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 self._buffer.abort()
             raise
         return obs
+
+    def join(self, obs: Any, start_steps: Sequence[int]) -> None:
+        """Begin to record in the middle of episodes, of environments that somebody else has reset.
+
+        Args:
+            obs: Current observations, shape `(E, *obs_shape)`.
+            start_steps: How many steps each environment's episode has had so far.
+
+        Raises:
+            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+        """
+        self._buffer.reset(obs, (), self._reset_infos(), start_steps=start_steps)
 
     def step_async(self, actions: Any) -> None:
         """Copy the actions and hand them to the wrapped environment.

@@ -9,7 +9,7 @@ from typing import Any, Literal, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
@@ -31,7 +31,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
         sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
         max_transitions: The most transitions to hold, at least 1; None: no limit.
-        on_full: What to do when the next step would hold more: `"refuse"` it, or `"drop_oldest"` finished trajectories.
+        on_full: What to do when the next step would hold more: `"refuse"` it, `"drop_oldest"` finished trajectories, or
+            `"hand_over"` the running fragments to the sink.
         early_reset: What becomes of the running fragment when a reset is not refused: `"close"` makes a finished
             trajectory of it (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts it.
 
@@ -54,7 +55,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         record_infos: RecordInfos = "all",
         sink: Sink | None = None,
         max_transitions: int | None = None,
-        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
         super().__init__(env)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from vecrollout._typing import Array, Info, RecordInfos
+from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer, info_of
 from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
@@ -53,7 +53,8 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
         sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
         max_transitions: The most transitions to hold, at least E; None: no limit.
-        on_full: What to do when the next step would hold more: `"refuse"` it, or `"drop_oldest"` finished trajectories.
+        on_full: What to do when the next step would hold more: `"refuse"` it, `"drop_oldest"` finished trajectories, or
+            `"hand_over"` the running fragments to the sink.
         early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished
             trajectories of them (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
 
@@ -83,7 +84,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         record_infos: RecordInfos = "all",
         sink: Sink | None = None,
         max_transitions: int | None = None,
-        on_full: Literal["refuse", "drop_oldest"] = "refuse",
+        on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
         super().__init__(env)

@@ -21,6 +21,7 @@ from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.infos import unpacked_info
 from vecrollout.storage.layout import Part
 from vecrollout.storage.schema import TraceSchema
+from vecrollout.storage.spaces import space_from_json
 from vecrollout.trajectory import EndedBy, Episode, Trajectory, TrajectoryWithRew
 
 FIELDS = ("obs", "acts", "rews", "infos")
@@ -98,6 +99,18 @@ class Stored:
         if name == "infos":
             return self._infos(start, stop)
         return None if layout.rews is None else self._rows(layout.rews, start, stop)
+
+    def about(self) -> dict[str, Any]:
+        """What is said of the trace as a whole, spaces and metadata as they were given."""
+        about = dict(self.schema.about)
+        spaces = about.get("spaces")
+        about["spaces"] = None if spaces is None else tuple(map(space_from_json, spaces))
+        about["metadata"] = unpacked_info(about.get("metadata", {}), self.where)
+        return about
+
+    def identity(self) -> Episode:
+        """Which episode the trajectory is of, and which part of it."""
+        return self._episode(0, True)
 
     def metadata(self) -> dict[str, Any]:
         """What the user said about the trajectory."""

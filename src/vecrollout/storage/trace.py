@@ -194,6 +194,8 @@ class Located:
     """Number of the shard, shape `(n,)`."""
     place: npt.NDArray[np.int64]
     """Number of the trajectory in its shard, shape `(n,)`."""
+    begins: npt.NDArray[np.int64]
+    """Which of the trajectories are the first of an episode, shape `(number of episodes,)`."""
 
 
 def locate(writers: list[str], indexes: list[ShardIndex]) -> Located:
@@ -204,7 +206,7 @@ def locate(writers: list[str], indexes: list[ShardIndex]) -> Located:
         indexes: What each shard holds.
     """
     if not indexes:
-        return Located(np.empty(0, np.int64), np.empty(0, np.int64))
+        return Located(*(np.empty(0, np.int64) for _ in range(3)))
     numbers = {writer: number for number, writer in enumerate(sorted(set(writers)))}
     counts = [len(index) for index in indexes]
     shard = np.repeat(np.arange(len(indexes)), counts)
@@ -214,4 +216,6 @@ def locate(writers: list[str], indexes: list[ShardIndex]) -> Located:
     start_step = np.concatenate([index.trajectories["start_step"] for index in indexes])
     # Stable: what is equal stays in the order of the files.
     order = np.lexsort((start_step, episode, writer))
-    return Located(shard[order], place[order])
+    writer, episode = writer[order], episode[order]
+    changes = (np.diff(writer, prepend=-1) != 0) | (np.diff(episode, prepend=-1) != 0)
+    return Located(shard[order], place[order], np.flatnonzero(changes))

@@ -48,7 +48,7 @@ class Worker:
             self.check()
             if self._thread is None:
                 # A daemon: the interpreter joins other threads before it runs what closes the writer at its exit.
-                self._thread = threading.Thread(target=self._run, name="vecrollout-trace-writer", daemon=True)
+                self._thread = threading.Thread(target=self.run, name="vecrollout-trace-writer", daemon=True)
                 self._thread.start()
             while self._waiting_bytes and self._waiting_bytes + entry.nbytes > self._limit:
                 self._producers_waiting += 1
@@ -92,6 +92,11 @@ class Worker:
             self._thread.join()
         self.check()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether `close` was called, and the thread has done its work."""
+        return self.is_closed and (self._thread is None or not self._thread.is_alive())
+
     def check(self) -> None:
         """Raise what the thread failed of.
 
@@ -112,7 +117,8 @@ class Worker:
             or self.is_closed
         )
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """What the thread does."""
         try:
             while self._work():
                 pass

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 
 from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.storage import closing
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.batches import Entry
 from vecrollout.storage.encoder import TraceEncoder
@@ -36,6 +37,11 @@ class TraceWriter:
     bounded size; `append` waits while the queue is full. What was appended is durable after the next `flush` or
     `close`, or once its shard is full. An error of the thread is raised by the next call, with what was lost; the
     writer is of no more use then, and what it had written before can be read.
+
+    A writer that nobody closed is closed at the interpreter's exit, and by SIGTERM: where that signal would end the
+    process, and the writer was made in the main thread, the process ends by it only when its writers are closed. A
+    handler of one's own takes its place; it has to end the process by `sys.exit`, for example, or close the writers. A
+    recorder whose sink the writer is hands over what is running before the writer closes.
 
     Objects in a store do not grow: a shard is written in a temporary folder and put into the store when it is full, or
     at the next `flush` or `close`; each flush makes a shard of its own. Where the store fails, everything that was
@@ -60,6 +66,7 @@ class TraceWriter:
             what is written at once.
         spaces: Observation and action space, to be kept with the trace.
         metadata: What else is to be kept with the trace: plain data and arrays, by name.
+        episode_metadata: Says what is to be kept with a trajectory, where `append` is not told.
         env_spec: The environment's `EnvSpec` as its `to_json` gives it, or anything else that names it.
         queue_bytes: What may wait to be written, in bytes of memory.
 
@@ -77,6 +84,7 @@ class TraceWriter:
         max_shard_bytes: int = 512 << 20,
         spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        episode_metadata: Callable[[Trajectory], Mapping[str, Any] | None] | None = None,
         env_spec: str | None = None,
         queue_bytes: int = 256 << 20,
     ) -> None:
@@ -105,12 +113,13 @@ class TraceWriter:
             "metadata": packed_info(metadata or {}, self._dropped),
         }
         encoder = TraceEncoder(location, self.name, about, compression, max_shard_bytes, self._dropped)
+        self._episode_metadata = episode_metadata
         self._numbering = Numbering()
         self._layout: Layout | None = None
         self._process = os.getpid()
         self._worker = Worker(encoder, queue_bytes)
-        # Keeps a writer that nobody closed alive until then, and with it what it has not written.
-        atexit.register(self.close)
+        self._before_close: list[Callable[[], object]] = []
+        closing.opened(self)
 
     @property
     def dropped_infos(self) -> dict[str, int]:
@@ -125,7 +134,7 @@ class TraceWriter:
 
         Args:
             trajectory: Like the first one in structure, dtypes and shapes.
-            metadata: What is to be kept with the trajectory.
+            metadata: What is to be kept with the trajectory; None: what `episode_metadata` says.
 
         Raises:
             ShapeError: If an array has items of another shape than in the first trajectory.
@@ -139,6 +148,8 @@ class TraceWriter:
         self._worker.check()
         layout = self._layout or Layout.of(trajectory, self._spaces)
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
+        if metadata is None and self._episode_metadata is not None:
+            metadata = self._episode_metadata(trajectory)
         self._layout = layout
         number = self._numbering.number(trajectory.episode, len(trajectory))
         self._worker.put(Entry(trajectory, layout, leaves, number, metadata))
@@ -155,16 +166,33 @@ class TraceWriter:
         self._worker.flush()
         self._warn()
 
+    def before_close(self, callback: Callable[[], object], /) -> Callable[[], None]:
+        """Have a function called before the writer closes, so that it can still append.
+
+        Args:
+            callback: Takes no arguments.
+
+        Returns:
+            A function that calls this off.
+        """
+        self._before_close.append(callback)
+        return lambda: self._before_close.remove(callback)
+
     def close(self) -> None:
         """Write everything, finish the last file, and stop. A second call does nothing.
 
         Raises:
             TraceWriteError: If writing failed since the last call.
         """
-        if self._worker.is_closed or os.getpid() != self._process:
+        if self._worker.has_ended or os.getpid() != self._process:
             return
-        atexit.unregister(self.close)
-        self._worker.close()
+        # One behind the other, also where one of them raises; the last that was put in comes first.
+        with ExitStack() as stack:
+            stack.callback(closing.closed, self)
+            stack.callback(self._worker.close)
+            if not self._worker.is_closed:
+                for callback in reversed(self._before_close):
+                    stack.callback(callback)
         self._warn()
 
     def __enter__(self) -> TraceWriter:
