@@ -19,7 +19,7 @@ from vecrollout.storage.worker import Worker
 # How long to wait before trying again to close what is in use just now.
 _AGAIN_AFTER_S = 0.01
 # A thread that is in one of these may be in the middle of a change.
-_CHANGING = ("vecrollout.buffer.", "vecrollout.storage.")
+_CHANGING = ("vecrollout.buffer.", "vecrollout.storage.writer", "vecrollout.storage.closing")
 
 
 class Closable(Protocol):
