@@ -13,6 +13,7 @@
     ├── StateError                       (ValueError)    a state dict that cannot be made or does not fit
     ├── DamagedTraceError                (ValueError)    a file of a trace does not hold what it should
     ├── TraceVersionError                (ValueError)    a trace in a newer format than this version reads
+    ├── StoreError                       (OSError)       an object store failed, refused, or could not be reached
     ├── TraceWriteError                  (OSError)       a trace could not be written; says what was lost
     ├── MissingTerminalObservationError  (LookupError)   an episode ended and its last observation was not given
     ├── MissingDependencyError           (ImportError)   an extra that is not installed
@@ -80,6 +81,10 @@ class TraceVersionError(VecrolloutError, ValueError):
 
 class TraceWriteError(VecrolloutError, OSError):
     """A trace could not be written, for lack of space for example; the message names what was lost."""
+
+
+class StoreError(VecrolloutError, OSError):
+    """An object store that holds a trace failed, refused, or could not be reached; the trace may be as it should be."""
 
 
 class MissingTerminalObservationError(VecrolloutError, LookupError):

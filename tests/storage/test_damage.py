@@ -15,7 +15,9 @@ from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
 from vecrollout.errors import DamagedTraceError, TraceVersionError
+from vecrollout.storage.derive import derive
 from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.local import MappedFile
 from vecrollout.storage.shard import Shard
 
 COMPRESSIONS = ("zstd", None)
@@ -38,7 +40,7 @@ def several_batches(directory: Path, compression: str | None = "zstd") -> list[T
 
 
 def index_of(directory: Path) -> ShardIndex:
-    return Shard(only(directory, ".arrow")).derive()[0]
+    return derive(Shard(MappedFile(only(directory, ".arrow"))))[0]
 
 
 def assert_prefix(directory: Path, written: list[TrajectoryWithRew]) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
@@ -46,26 +44,6 @@ def start(directory: Path, number: int, shard_bytes: int, episodes: int) -> subp
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
     )
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_killed_at_any_moment(seed: int, tmp_path: Path) -> None:
-    generator = random.Random(seed)
-    process = start(tmp_path, 0, generator.choice([4096, 20_000, 1 << 30]), 10**6)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(generator.uniform(0, 0.4))
-    process.send_signal(signal.SIGKILL)
-    flushed = int(([1] + [int(line) for line in process.stdout.read().split()])[-1])
-    process.wait()
-    process.stdout.close()
-    for _ in range(2):
-        read = list(open_traces(tmp_path))
-        assert len(read) >= flushed
-        for number, each in enumerate(read):
-            assert_same_trajectory(each, of_space("dict", 1 + number % 50, number, seed=0))
-        repair_traces(tmp_path)
-        assert verify_traces(tmp_path).ok
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, overload
 
 from vecrollout.errors import OptionError
@@ -16,13 +15,17 @@ from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.format import SHARD_NAME
 from vecrollout.storage.fragments import FIELDS, Stored, arrow_columns
 from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.location import location_of
 from vecrollout.storage.shard import Shard
-from vecrollout.storage.trace import list_files, load_index, locate
+from vecrollout.storage.trace import Indexes, locate
 from vecrollout.trajectory import Episode, Trajectory
 
 # What is kept while the next batch is read: several small ones, but no large one, whose memory the next can have.
 _CACHED_BATCHES = 4
 _CACHED_BYTES = 16 << 20
+
+# Each is a file descriptor, of which a process may have 256 on some systems.
+_OPEN_SHARDS = 64
 
 
 def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
@@ -32,7 +35,7 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
     since.
 
     Args:
-        path: The directory that `TraceWriter`s wrote to.
+        path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
         check: Whether to compare each batch with its checksum when it is first read.
 
     Raises:
@@ -50,7 +53,7 @@ class TraceDataset(Sequence[Trajectory]):
     written without compression they are views of the file, which must stay as it is while they are in use.
 
     Args:
-        path: The directory.
+        path: The directory, or the URL of an object store.
         check: Whether to compare each batch with its checksum when it is first read.
 
     Raises:
@@ -59,10 +62,12 @@ class TraceDataset(Sequence[Trajectory]):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
-        self.path = Path(path)
+        self._location = location_of(path)
+        self.path = self._location.path
+        """As it was given: a `Path`, or the URL of an object store."""
         self._check = check
-        self._indexes: dict[str, ShardIndex] = {}
-        self._shards: dict[str, Shard] = {}
+        self._indexes = Indexes(self._location)
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
         self._batches: OrderedDict[tuple[str, int, tuple[str, ...]], DecodedBatch] = OrderedDict()
         self.refresh()
 
@@ -73,22 +78,11 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If a manifest is damaged, or a finished shard is missing or cut.
             TraceVersionError: If a newer version of the package wrote one of the files.
         """
-        files = list_files(self.path)
-        indexes = {}
-        for name in files.shards:
-            entry = files.entry(name)
-            known = self._indexes.get(name)
-            if known is not None and known.checksums is not None:
-                indexes[name] = known
-                continue
+        for name in self._indexes.refresh():
             self._forget(name)
-            index = load_index(self.path, name, entry)
-            if index is not None:
-                indexes[name] = index
-        self._indexes = indexes
-        self._names = list(indexes)
+        self._names = list(self._indexes.by_shard)
         writers = [match["writer"] if (match := SHARD_NAME.fullmatch(name)) else name for name in self._names]
-        self._located = locate(writers, list(indexes.values()))
+        self._located = locate(writers, list(self._indexes.by_shard.values()))
 
     def __len__(self) -> int:
         """Number of trajectories."""
@@ -211,30 +205,36 @@ class TraceDataset(Sequence[Trajectory]):
         return self._stored(number, ()).metadata()
 
     def __repr__(self) -> str:
-        return f"<TraceDataset of {len(self)} trajectories in {str(self.path)!r}>"
+        return f"<TraceDataset of {len(self)} trajectories in {str(self._location)!r}>"
 
     def _stored(self, number: int, fields: Sequence[str]) -> Stored:
         number = operator.index(number)
         if not -len(self) <= number < len(self):
             raise IndexError(f"expected a trajectory of {len(self)}, got {number}")
         name = self._names[self._located.shard[number]]
-        if name not in self._shards:
-            self._shards[name] = Shard(self.path / name)
-        shard, index = self._shards[name], self._indexes[name]
-        columns = tuple(arrow_columns(shard.schema, fields))
+        schema, index = self._shard(name).schema, self._indexes.by_shard[name]
+        columns = tuple(arrow_columns(schema, fields))
         batch = partial(self._batch, name, columns)
-        return Stored(shard.schema, index, int(self._located.place[number]), batch, name)
+        return Stored(schema, index, int(self._located.place[number]), batch, name)
+
+    def _shard(self, name: str) -> Shard:
+        if name not in self._shards:
+            while len(self._shards) >= _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+            self._shards[name] = Shard(self._location.open(name))
+        self._shards.move_to_end(name)
+        return self._shards[name]
 
     def _batch(self, name: str, columns: tuple[str, ...], number: int) -> DecodedBatch:
         key = (name, number, columns)
         if key not in self._batches:
-            index = self._indexes[name]
+            index = self._indexes.by_shard[name]
             if not self._check:
                 index = ShardIndex(index.size, index.batches, index.trajectories, None)
             held = sum(batch.nbytes for batch in self._batches.values())
             while len(self._batches) >= _CACHED_BATCHES or held > _CACHED_BYTES:
                 held -= self._batches.popitem(last=False)[1].nbytes
-            batch = self._shards[name].batch(number, index, columns)
+            batch = self._shard(name).batch(number, index, columns)
             self._batches[key] = DecodedBatch(batch, f"{name}: batch {number}")
         self._batches.move_to_end(key)
         return self._batches[key]

@@ -44,6 +44,12 @@ class Batching:
 
     def of_one(self, value: Any) -> Any:
         """One environment's value as a batch of one."""
+        if self._is_plain:
+            # Most come this way.
+            if type(value) is np.ndarray:
+                return value[np.newaxis]
+            if type(value) in (int, np.int64):
+                return np.array([value])
         value = self.item(value)
         structure = structure_of(value)
         return unwrap(unflatten(structure, [np.asarray(leaf)[None] for leaf in flatten(value, structure)]))

@@ -31,8 +31,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
 
     Args:
         env: The environment to wrap.
-        directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
-            see `directory`.
+        directory: Where to: a directory, which is made where it does not exist and may hold traces already, or the URL
+            of an object store. None: a fresh directory in the system's folder for temporary files, see `directory`.
         episode_filter: Takes an episode's index, which counts resets from 0; says whether the episode is kept.
         frame_filter: Takes a step's index in its episode, from 0; says whether the step is kept.
         reward_classes: Rewards, at least one: as many steps are kept of one class as of another. A reward counts to the
@@ -49,8 +49,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
     Raises:
         OptionError: If an option is not one of these.
         ArgumentTypeError: If a filter is no function.
-        OSError: If the directory cannot be made.
-        MissingDependencyError: If pyarrow or xxhash is not installed.
+        OSError: If the directory cannot be made, or the object store cannot be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
 
     Examples:
         >>> from vecrollout import scan_recorded_traces
@@ -83,8 +83,9 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         is_filtered = frame_filter is not None or rewards is not None
         self._writer_options = filtered(options) if is_filtered else options
         self.env = env
-        self.directory = Path(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
-        """Where the traces are."""
+        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else os.fspath(directory)
+        self.directory = where if "://" in where else Path(where)
+        """Where the traces are: a `Path`, or the URL of an object store."""
         self._writer = self._make_writer(self.directory)
         try:
             super().__init__(
@@ -99,7 +100,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
             self._writer.close()
             raise
 
-    def _make_writer(self, directory: Path) -> TraceSink:
+    def _make_writer(self, directory: Path | str) -> TraceSink:
         """What writes the trajectories, in which steps are left out already."""
         spaces = self.env.observation_space, self.env.action_space
         return trace_writer(directory, self.env, spaces, **self._writer_options)

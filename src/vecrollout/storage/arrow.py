@@ -17,7 +17,16 @@ except ImportError as error:
 
 __all__ = ["ArrowErrors", "checksum", "ipc", "pa", "warm_up"]
 
-ArrowErrors = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, RecursionError)
+ArrowErrors = (
+    pa.ArrowException,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+)
 """What reading altered bytes can raise, in pyarrow and in what is made of its answers."""
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.storage.arrays import sparse_text
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.columns import Column
 from vecrollout.storage.dtypes import dtype_to_json
@@ -19,34 +17,44 @@ from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
 from vecrollout.storage.payload import dumps
 from vecrollout.storage.schema import TraceSchema
-from vecrollout.trajectory import Trajectory
-from vecrollout.trees import map_leaves
+from vecrollout.trajectory import EndedBy, Trajectory
 
 
-@dataclass(frozen=True)
 class Entry:
-    """A trajectory on its way to the disk."""
+    """A trajectory on its way to the disk.
 
-    trajectory: Trajectory
-    layout: Layout
-    """That of the trace."""
-    leaves: list[Array]
-    """Its arrays, one a column of the layout."""
-    episode: int
-    """Number of its episode, unique in the trace."""
-    metadata: Mapping[str, Any] | None
-    """What the user says about it."""
+    Args:
+        trajectory: The trajectory.
+        layout: That of the trace.
+        leaves: Its arrays, one a column of the layout.
+        episode: Number of its episode, unique in the trace.
+        metadata: What the user says about it.
+    """
 
-    @property
-    def rows(self) -> int:
+    __slots__ = ("episode", "layout", "leaves", "metadata", "nbytes", "rows", "trajectory")
+
+    def __init__(
+        self,
+        trajectory: Trajectory,
+        layout: Layout,
+        leaves: list[Array],
+        episode: int,
+        metadata: Mapping[str, Any] | None,
+    ) -> None:
+        self.trajectory = trajectory
+        self.layout = layout
+        self.leaves = leaves
+        self.episode = episode
+        self.metadata = metadata
+        self.rows = len(trajectory.acts) + 1
         """Rows that it takes: T + 1."""
-        return len(self.trajectory) + 1
-
-    @cached_property
-    def nbytes(self) -> int:
+        self.nbytes = sum(leaf.nbytes for leaf in leaves) + 1000
         """Memory of its arrays, and a guess at that of its infos."""
-        infos = 0 if self.trajectory.infos is None else 200 * len(self.trajectory)
-        return sum(leaf.nbytes for leaf in self.leaves) + infos + 1000
+        if trajectory.infos is not None:
+            self.nbytes += 200 * self.rows
+
+
+_ENDED_BY = {ended_by: dumps(ended_by) for ended_by in (None, *get_args(EndedBy))}
 
 
 def encode(entries: Sequence[Entry], schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> Any:
@@ -64,12 +72,14 @@ def encode(entries: Sequence[Entry], schema: TraceSchema, arrow_schema: Any, dro
     starts, last = ends - lengths, ends - 1
     is_last = np.zeros(rows, dtype=bool)
     is_last[last] = True
+    trajectories = [entry.trajectory for entry in entries]
+    first_steps = np.array([trajectory.episode.start_step for trajectory in trajectories], np.int64)
     arrays = {
         "episode": pa.array(np.repeat(np.array([entry.episode for entry in entries], np.int64), lengths)),
-        "step": pa.array(np.concatenate([_steps(entry) for entry in entries])),
-        "env": _environments(entries, lengths),
-        "terminated": _flags([entry.trajectory.terminated for entry in entries], last - 1, is_last),
-        "truncated": _flags([entry.trajectory.truncated for entry in entries], last - 1, is_last),
+        "step": pa.array(np.arange(rows) + np.repeat(first_steps - starts, lengths)),
+        "env": _environments(trajectories, lengths),
+        "terminated": _flags([trajectory.terminated for trajectory in trajectories], last - 1, is_last),
+        "truncated": _flags([trajectory.truncated for trajectory in trajectories], last - 1, is_last),
     }
     observed = len(schema.layout.obs.columns)
     for i, column in enumerate(schema.layout.columns):
@@ -78,30 +88,15 @@ def encode(entries: Sequence[Entry], schema: TraceSchema, arrow_schema: Any, dro
             arrays[column.name] = column.encode(_joined(parts, column))
         else:
             arrays[column.name] = column.encode(_joined_with_gaps(parts, column, is_last), is_last)
-    infos: list[Any] = []
-    final_obs = {}
-    for entry, end in zip(entries, last.tolist(), strict=True):
-        kept = entry.trajectory.infos
-        infos.extend([None] * entry.rows if kept is None else [*kept, None])
-        if kept is not None:
-            final_obs[end - 1] = map_leaves(_last, entry.trajectory.obs)
-    typed, texts = schema.infos.encode(infos, final_obs, dropped)
+    typed, texts = schema.infos.encode(trajectories, dropped)
     arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
-    arrays["info_json"] = pa.array(texts, pa.string())
-    stories: list[str | None] = [None] * rows
-    for entry, start in zip(entries, starts.tolist(), strict=True):
-        stories[start] = _story(entry, schema, dropped)
-    arrays["episode_json"] = pa.array(stories, pa.string())
+    arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values()))
+    arrays["episode_json"] = sparse_text(rows, starts, [_story(entry, schema, dropped) for entry in entries])
     return pa.record_batch([arrays[name] for name in arrow_schema.names], schema=arrow_schema)
 
 
-def _steps(entry: Entry) -> Array:
-    first = entry.trajectory.episode.start_step
-    return np.arange(first, first + entry.rows, dtype=np.int64)
-
-
-def _environments(entries: Sequence[Entry], lengths: Array) -> Any:
-    indices = [entry.trajectory.episode.env_index for entry in entries]
+def _environments(trajectories: Sequence[Trajectory], lengths: Array) -> Any:
+    indices = [trajectory.episode.env_index for trajectory in trajectories]
     known = np.repeat(np.array([-1 if index is None else index for index in indices], np.int32), lengths)
     return pa.array(known, mask=known < 0)
 
@@ -120,46 +115,37 @@ def _joined(parts: list[Array], column: Column) -> Array:
 
 def _joined_with_gaps(parts: list[Array], column: Column, is_last: Array) -> Array:
     """The parts, each with an empty row behind it."""
-    dtype = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize) if column.is_text else column.dtype
-    joined = np.empty((len(is_last), *column.shape), dtype)
-    row = 0
-    for part in parts:
-        joined[row : row + len(part)] = part
-        row += len(part) + 1
-    if not dtype.hasobject:
-        joined[is_last] = np.zeros((), dtype)
+    values = _joined(parts, column)
+    if values.dtype.hasobject:
+        joined = np.empty((len(is_last), *column.shape), values.dtype)
+    else:
+        joined = np.zeros((len(is_last), *column.shape), values.dtype)
+    joined[~is_last] = values
     return joined
-
-
-def _last(leaf: Any) -> Array:
-    last: Array = np.asarray(leaf)[-1, ...]
-    return last
 
 
 def _story(entry: Entry, schema: TraceSchema, dropped: Counter[str]) -> str:
     """What there is to say of a trajectory as a whole, for `episode_json`."""
-    episode = entry.trajectory.episode
-    told: dict[str, Any] = {
-        "id": _plain(episode.id),
-        "env_index": _plain(episode.env_index),
-        "start_step": _plain(episode.start_step),
-        "seed": _plain(episode.seed),
-        "ended_by": episode.ended_by,
-        "has_infos": entry.trajectory.infos is not None,
-    }
+    episode, has_infos = entry.trajectory.episode, entry.trajectory.infos is not None
+    # Put together by hand: many short episodes would cost more to describe than to write.
+    story = (
+        f'{{"id":{_number(episode.id)},"env_index":{_number(episode.env_index)},'
+        f'"start_step":{_number(episode.start_step)},"seed":{_number(episode.seed)},'
+        f'"ended_by":{_ENDED_BY[episode.ended_by]},"has_infos":{"true" if has_infos else "false"}'
+    )
     if episode.reset_info is not None:
-        told["reset_info"] = packed_info(episode.reset_info, dropped)
+        packed = packed_info(episode.reset_info, dropped)
+        story += f',"reset_info":{dumps(packed) if packed else "{}"}'
     if entry.metadata is not None:
-        told["metadata"] = packed_info(entry.metadata, dropped)
+        story += f',"metadata":{dumps(packed_info(entry.metadata, dropped))}'
     # Text is as wide as its longest; which dtype this trajectory's had would be lost.
     if schema.layout.has_text:
         columns = zip(schema.layout.columns, entry.leaves, strict=True)
-        told["dtypes"] = {column.name: dtype_to_json(leaf.dtype) for column, leaf in columns if column.is_text}
-    return dumps(told)
+        dtypes = {column.name: dtype_to_json(leaf.dtype) for column, leaf in columns if column.is_text}
+        story += f',"dtypes":{dumps(dtypes)}'
+    return story + "}"
 
 
-def _plain(number: Any) -> Any:
-    """NumPy's integers as Python's."""
-    if number is None or type(number) is int:
-        return number
-    return int(number) if isinstance(number, numbers.Integral) else number
+def _number(number: Any) -> str:
+    """An integer, of Python's or NumPy's, as JSON."""
+    return "null" if number is None else str(int(number))

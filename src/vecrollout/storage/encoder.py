@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from vecrollout.storage.batches import Entry, encode
 from vecrollout.storage.format import shard_name
 from vecrollout.storage.infos import InfoColumns
+from vecrollout.storage.local import LocalDirectory
+from vecrollout.storage.location import Location
 from vecrollout.storage.manifest import Manifest
 from vecrollout.storage.schema import TraceSchema
 from vecrollout.storage.shard_writer import ShardWriter, write_index
@@ -26,7 +28,7 @@ class TraceEncoder:
     """Writes one writer's shards and manifest; knows nothing of threads.
 
     Args:
-        directory: Where to.
+        location: Where to.
         name: The writer's name.
         about: What manifest and shards say about the trace.
         compression: `"zstd"`, `"lz4"` or None.
@@ -36,14 +38,14 @@ class TraceEncoder:
 
     def __init__(
         self,
-        directory: Path,
+        location: Location,
         name: str,
         about: Mapping[str, Any],
         compression: str | None,
         max_shard_bytes: int,
         dropped: Counter[str],
     ) -> None:
-        self._directory = directory
+        self._target = self._location = location
         self._about = about
         self._compression = compression
         self._max_shard_bytes = max_shard_bytes
@@ -52,6 +54,10 @@ class TraceEncoder:
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
         self._shard: ShardWriter | None = None
+        self._shards_begun = 0
+        self._is_begun = False
+        # Where the last shard was begun.
+        self._spool: Path | None = None
         self.pending: list[Entry] = []
         """Trajectories that wait for their batch to become full."""
         self._pending_rows = 0
@@ -83,20 +89,17 @@ class TraceEncoder:
         """
         if not self.pending:
             return 0
-        if self._schema is None:
-            infos = [info for entry in self.pending for info in _infos(entry)]
-            self._schema = TraceSchema(self.pending[0].layout, InfoColumns.plan(infos), self._about)
-            self._arrow_schema = self._schema.to_arrow()
-        batch = encode(self.pending, self._schema, self._arrow_schema, self._dropped)
-        if self._shard is None:
-            # The manifest comes first: what it says about the trace is known whatever happens to the shard.
-            self._manifest.write(self._directory)
-            path = self._directory / shard_name(self._manifest.writer, len(self._manifest.shards))
-            self._shard = ShardWriter(path, self._arrow_schema, self._compression)
-        self._shard.write(batch)
+        schema = self._fitting_schema()
+        batch = encode(self.pending, schema, self._arrow_schema, self._dropped)
+        shard = self._shard = self._shard or self._begin_shard()
+        shard.write(batch)
         written = self._pending_bytes
         self.pending, self._pending_rows, self._pending_bytes = [], 0, 0
-        if self._shard.size >= self._max_shard_bytes:
+        if not self._is_begun:
+            # Early: what it says about the trace is then known, and that an object store can be written to.
+            self._manifest.write(self._location)
+            self._is_begun = True
+        if shard.size >= self._max_shard_bytes:
             self._finish_shard()
         return written
 
@@ -106,8 +109,10 @@ class TraceEncoder:
         Raises:
             OSError: If that fails.
         """
-        if self._shard is not None:
+        if self._shard is not None and self._location.appends:
             self._shard.sync()
+        else:
+            self._finish_shard()
 
     def finish(self) -> None:
         """Write what is pending, finish the last shard, and say so in the manifest.
@@ -116,23 +121,74 @@ class TraceEncoder:
             OSError: If that fails.
         """
         self.write()
-        if self._shard is not None:
-            self._finish_shard()
         if self._schema is not None:
             self._manifest = replace(self._manifest, closed=True)
-            self._manifest.write(self._directory)
+        if self._shard is not None:
+            self._finish_shard()
+        elif self._schema is not None:
+            self._manifest.write(self._location)
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """Write trajectories into the local folder, with what did not get from there into the object store.
+
+        Args:
+            entries: All that were not written yet, those that are pending among them.
+
+        Raises:
+            OSError: If that fails.
+        """
+        if self._spool is None or not self._spool.exists():
+            self._spool = self._location.spool()
+        self._location = LocalDirectory(self._spool)
+        here = tuple(entry for entry in self._manifest.shards if (self._spool / entry.file).exists())
+        self._manifest = replace(self._manifest, shards=here)
+        self.pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        for entry in entries:
+            self.add(entry)
+        self.finish()
+
+    @property
+    def left_in(self) -> Path | None:
+        """The local folder where there is what did not get into the object store."""
+        if self._target.appends or self._spool is None or not self._spool.exists():
+            return None
+        return self._spool
 
     def abandon(self) -> None:
         """Let go of the unfinished shard as it is."""
         if self._shard is not None:
             self._shard.abandon()
 
+    def _fitting_schema(self) -> TraceSchema:
+        """The columns, planned by the first trajectories; where later objects need another type, a new shard has it."""
+        leaves = [entry.leaves for entry in self.pending]
+        if self._schema is None:
+            infos = [info for entry in self.pending for info in _infos(entry)]
+            layout = self.pending[0].layout.widened(leaves, may_narrow=True)
+            schema = TraceSchema(layout, InfoColumns.plan(infos), self._about)
+        else:
+            layout = self._schema.layout.widened(leaves, may_narrow=False)
+            if layout is self._schema.layout or layout == self._schema.layout:
+                return self._schema
+            if self._shard is not None:
+                self._finish_shard()
+            schema = replace(self._schema, layout=layout)
+        self._schema, self._arrow_schema = schema, schema.to_arrow()
+        return schema
+
+    def _begin_shard(self) -> ShardWriter:
+        self._spool = self._location.spool()
+        path = self._spool / shard_name(self._manifest.writer, self._shards_begun)
+        self._shards_begun += 1
+        return ShardWriter(path, self._arrow_schema, self._compression)
+
     def _finish_shard(self) -> None:
         if self._shard is not None:
-            self._shard.close()
-            self._manifest = self._manifest.adding(write_index(self._shard.path))
-            self._manifest.write(self._directory)
+            path, index = self._shard.path, self._shard.close()
             self._shard = None
+            self._manifest = self._manifest.adding(write_index(path, index))
+            self._location.publish(path.parent)
+            self._manifest.write(self._location)
 
 
 def _makes_a_batch(rows: int, size: int) -> bool:

@@ -23,12 +23,24 @@ METADATA_KEY = b"vecrollout"
 MAGIC = b"ARROW1\0\0"
 """The first bytes of an Arrow IPC file; behind them it reads as an IPC stream."""
 
+SCHEMA_HEAD_BYTES = len(MAGIC) + 8
+"""So many of a shard's first bytes tell where its schema ends."""
+
 END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
 
 _WRITER = r"\d{8}T\d{6}\.\d{9}Z-[0-9a-f]{16}"
 SHARD_NAME = re.compile(rf"(?P<writer>{_WRITER})-(?P<number>\d{{6,}})\.arrow")
 MANIFEST_NAME = re.compile(rf"(?P<writer>{_WRITER})\.json")
+
+
+def schema_end(head: bytes) -> int:
+    """Where in a shard the first batch begins.
+
+    Args:
+        head: The shard's first `SCHEMA_HEAD_BYTES`.
+    """
+    return SCHEMA_HEAD_BYTES + int.from_bytes(head[-4:], "little")
 
 
 def new_writer_name() -> str:

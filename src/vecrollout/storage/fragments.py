@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -62,7 +63,7 @@ class Stored:
     where: str
     """Name of the shard, for errors."""
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """T."""
         return int(self.index.trajectories["rows"][self.place]) - 1
@@ -113,22 +114,25 @@ class Stored:
 
     def metadata(self) -> dict[str, Any]:
         """What the user said about the trajectory."""
-        return unpacked_info(self._story().get("metadata", {}), self.where)
+        return unpacked_info(self._story.get("metadata", {}), self.where)
 
     def _part(self, part: Part, start: int, stop: int) -> Any:
         return part.tree([self._rows(column, start, stop) for column in part.columns])
 
     def _rows(self, column: Column, start: int, stop: int) -> Array:
-        pieces = [batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)]
-        rows = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        if self._is_in_one_batch:
+            rows = self._first_batch.array(column)[self._first_row + start : self._first_row + stop]
+        else:
+            rows = np.concatenate([batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)])
+            rows.flags.writeable = False
         if column.is_text:
             rows = rows.astype(self._text_dtype(column))
-        rows.flags.writeable = False
+            rows.flags.writeable = False
         return rows
 
     def _text_dtype(self, column: Column) -> np.dtype[Any]:
         try:
-            dtype = dtype_from_json(self._story()["dtypes"][column.name])
+            dtype = dtype_from_json(self._story["dtypes"][column.name])
         except (LookupError, TypeError, ValueError) as error:
             raise DamagedTraceError(f"{self.where}: expected the dtype of {column.name!r}, got none") from error
         if dtype.kind != column.dtype.kind:
@@ -136,7 +140,7 @@ class Stored:
         return dtype
 
     def _infos(self, start: int, stop: int) -> npt.NDArray[np.object_] | None:
-        if not self._story().get("has_infos"):
+        if not self._story.get("has_infos"):
             return None
         columns: list[list[Any]] = [[] for _ in self.schema.infos.columns]
         texts: list[str | None] = []
@@ -153,29 +157,40 @@ class Stored:
 
     def _pieces(self, start: int, stop: int) -> list[tuple[DecodedBatch, int, int]]:
         """Batches, and the rows of each, that hold the trajectory's rows from `start` up to `stop`."""
+        if self._is_in_one_batch:
+            return [(self._first_batch, self._first_row + start, self._first_row + stop)]
         number = int(self.index.trajectories["batch"][self.place])
-        first = int(self.index.trajectories["row"][self.place])
-        start, stop = start + first, stop + first
+        start, stop = start + self._first_row, stop + self._first_row
         pieces = []
         while stop > 0:
             rows = int(self.index.batches["rows"][number])
             if start < rows and start < stop:
                 pieces.append((self.batch(number), start, min(stop, rows)))
             start, stop, number = max(0, start - rows), stop - rows, number + 1
-        if not pieces:  # no steps were asked for
-            pieces.append((self.batch(int(self.index.trajectories["batch"][self.place])), first, first))
         return pieces
 
+    @cached_property
+    def _first_batch(self) -> DecodedBatch:
+        return self.batch(int(self.index.trajectories["batch"][self.place]))
+
+    @cached_property
+    def _first_row(self) -> int:
+        return int(self.index.trajectories["row"][self.place])
+
+    @cached_property
+    def _is_in_one_batch(self) -> bool:
+        rows = self.index.batches["rows"][self.index.trajectories["batch"][self.place]]
+        return bool(self._first_row + self.steps + 1 <= rows)
+
+    @cached_property
     def _story(self) -> dict[str, Any]:
-        batch = self.batch(int(self.index.trajectories["batch"][self.place]))
-        row = int(self.index.trajectories["row"][self.place])
-        text = batch.text("episode_json", row)
+        text = self._first_batch.text("episode_json", self._first_row)
         if text is None:
-            raise DamagedTraceError(f"{self.where}: row {row}: expected the first row of a trajectory")
+            raise DamagedTraceError(f"{self.where}: row {self._first_row}: expected the first row of a trajectory")
         return parsed(text, self.where)
 
     def _episode(self, start: int, reaches_end: bool) -> Episode:
-        story = self._story()
+        story = self._story
         numbers = {name: story.get(name) for name in ("id", "env_index", "seed")}
         start_step, ended_by = story.get("start_step"), story.get("ended_by")
         known = all(value is None or type(value) is int for value in numbers.values())

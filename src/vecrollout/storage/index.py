@@ -6,15 +6,16 @@ An index is a cache beside a sealed shard. Everything in it can be derived from 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors, ipc, pa
+from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
 from vecrollout.storage.format import FORMAT_VERSION, METADATA_KEY, check_version, parsed
+from vecrollout.storage.location import RandomAccessFile
 from vecrollout.storage.payload import dumps
 
 BATCH_COLUMNS: Mapping[str, Any] = {
@@ -77,6 +78,11 @@ class ShardIndex:
         if number == 0:
             return "schema"
         return "footer" if number > len(self.batches["rows"]) else f"batch {number - 1}"
+
+    def with_checksums(self, file: RandomAccessFile) -> ShardIndex:
+        """The index with the checksums of its shard's file."""
+        sections = range(len(self.batches["rows"]) + 2)
+        return replace(self, checksums=tuple(checksum(file.read(*self.section(section))) for section in sections))
 
     def up_to(self, batch: int) -> ShardIndex:
         """The index of the batches before one, and of the trajectories that end before it; without checksums."""

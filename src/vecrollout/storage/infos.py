@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,25 +17,35 @@ import numpy.typing as npt
 
 from vecrollout._typing import Info
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.format import parsed
-from vecrollout.storage.info_columns import InfoColumn, Kind, is_writable, kind_of
-from vecrollout.storage.payload import UnstorableError, dumps, pack, unpack
+from vecrollout.storage.info_columns import InfoColumn
+from vecrollout.storage.item_kinds import fits, item_of
+from vecrollout.storage.items import Item, Numbers, Plain, Rows
+from vecrollout.storage.payload import UnstorableError, dumps, is_writable, pack, unpack
 from vecrollout.structures import same_bits
-from vecrollout.trees import unwrap
+from vecrollout.trajectory import Trajectory
+from vecrollout.trees import map_leaves, unwrap
 
 FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 """Under these, the last step's info repeats the trajectory's last observation."""
 
+_FINAL_OBS_KEYS = frozenset(FINAL_OBS_KEYS)
+_EMPTY: Mapping[Any, Any] = {}
+
 # No user's key is packed under this name.
 _FINAL_OBS = "$final_obs"
 _MAX_COLUMNS = 1000
+
+# Of these a column costs little, however few rows have one.
+_SMALL = (bool, int, float, str)
 
 
 @dataclass
 class _Node:
     """Where the values of a key go: into a column, taken apart by their own keys, or either."""
 
-    kind: Kind | None = None
+    item: Item | None = None
     column: int = -1
     children: dict[str, _Node] = field(default_factory=dict)
 
@@ -53,7 +64,7 @@ class InfoColumns:
             node = self._root
             for key in column.path:
                 node = node.children.setdefault(key, _Node())
-            node.kind, node.column = column.kind, i
+            node.item, node.column = column.item, i
 
     @classmethod
     def plan(cls, infos: Iterable[Any]) -> InfoColumns:
@@ -62,20 +73,19 @@ class InfoColumns:
         Args:
             infos: The infos of all steps so far.
         """
-        kinds: dict[tuple[str, ...], Kind | None] = {}
-        counts: Counter[tuple[str, ...]] = Counter()
+        found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
             total += 1
             if isinstance(info, Mapping):
-                _survey(info, (), kinds, counts)
+                _survey(info, (), found)
         columns: dict[str, InfoColumn] = {}
-        for path, kind in kinds.items():
-            name = f"info.{'.'.join(path)}"
-            frequent = kind is not None and (kind.name != "array" or counts[path] * 2 >= total)
+        for path, values in found.items():
+            item, name = _column_item(values), f"info.{'.'.join(path)}"
+            is_frequent = type(values[0]) in _SMALL or isinstance(values[0], np.generic) or len(values) * 2 >= total
             # Of two keys with one name ("a.b", and "b" in "a") the second stays in JSON.
-            if kind and frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
-                columns[name] = InfoColumn(path, kind, name)
+            if item and is_frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
+                columns[name] = InfoColumn(path, item, name)
         return cls(list(columns.values()))
 
     @classmethod
@@ -88,37 +98,46 @@ class InfoColumns:
         found = map(InfoColumn.from_field, schema)
         return cls([column for column in found if column is not None])
 
-    def encode(
-        self, infos: Sequence[Any], final_obs: Mapping[int, Any], dropped: Counter[str]
-    ) -> tuple[list[Any], list[str | None]]:
-        """Infos as columns.
+    def encode(self, trajectories: Sequence[Trajectory], dropped: Counter[str]) -> tuple[list[Any], dict[int, str]]:
+        """The infos of some trajectories as columns: a row a step, and one that is empty behind each trajectory.
 
         Args:
-            infos: One a row; None where there is none.
-            final_obs: The trajectory's last observation, by the rows of trajectories' last steps.
+            trajectories: With infos or without.
             dropped: Gains, by key, the number of values that could not be kept.
 
         Returns:
-            A `pyarrow.Array` a column, and the JSON of what is left of each row, None where nothing is.
+            A `pyarrow.Array` a column, and by row, in order, the JSON of what is left of it.
         """
-        found: list[tuple[list[int], list[Any]]] = [([], []) for _ in self.columns]
-        texts: list[str | None] = [None] * len(infos)
-        for row, info in enumerate(infos):
-            if info is None:
-                continue
-            if not isinstance(info, Mapping):
-                dropped["(an info that is no dict)"] += 1
-                continue
-            repeating = []
-            if row in final_obs:
-                repeating = [key for key in FINAL_OBS_KEYS if key in info and _repeats(info[key], final_obs[row])]
-                info = {key: value for key, value in info.items() if key not in repeating}
-            rest = _split(info, self._root, row, found) if info else {}
-            if rest or repeating:
-                packed = packed_info(rest, dropped)
-                texts[row] = dumps({**packed, _FINAL_OBS: repeating} if repeating else packed)
-        arrays = [column.encode(len(infos), *placed) for column, placed in zip(self.columns, found, strict=True)]
-        return arrays, texts
+        if all(trajectory.infos is None for trajectory in trajectories):
+            rows = sum(map(len, trajectories)) + len(trajectories)
+            return [pa.nulls(rows, column.item.arrow_type) for column in self.columns], {}
+        infos: list[Mapping[Any, Any]] = []
+        repeating: dict[int, tuple[str, ...]] = {}
+        for trajectory in trajectories:
+            if trajectory.infos is None:
+                infos.extend([_EMPTY] * len(trajectory))
+            else:
+                infos.extend(trajectory.infos)
+                last = infos[-1]
+                if not _FINAL_OBS_KEYS.isdisjoint(last):
+                    keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], trajectory.obs)])
+                    if keys:
+                        infos[-1] = {key: value for key, value in last.items() if key not in keys}
+                        repeating[len(infos) - 1] = keys
+            infos.append(_EMPTY)
+        if set(map(type, infos)) != {dict}:
+            infos = [_as_dict(info, dropped) for info in infos]
+        texts = {row: _repeated(keys) for row, keys in repeating.items()}
+        found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
+        if not _take(infos, range(len(infos)), self._root, found):
+            found = [[None] * len(infos) for _ in self.columns]
+            for row, info in enumerate(infos):
+                rest = _split(info, self._root, row, found)
+                if rest:
+                    repeated = {_FINAL_OBS: repeating[row]} if row in repeating else {}
+                    texts[row] = dumps({**packed_info(rest, dropped), **repeated})
+            texts = dict(sorted(texts.items()))
+        return [column.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[], Any]
@@ -136,19 +155,19 @@ class InfoColumns:
         Raises:
             DamagedTraceError: If a row's JSON is none of ours.
         """
-        infos = np.fromiter(({} for _ in texts), dtype=object, count=len(texts))
+        infos: list[Info] = [{} for _ in texts]
         for column, values in zip(self.columns, columns, strict=True):
             *parents, last = column.path
-            for row, value in enumerate(values):
+            for info, value in zip(infos, values, strict=True):
                 if value is not None:
-                    info = infos[row]
+                    here = info
                     for key in parents:
-                        info = info.setdefault(key, {})
-                    info[last] = value
+                        here = here.setdefault(key, {})
+                    here[last] = value
         for info, text in zip(infos, texts, strict=True):
             if text is not None:
                 _add_rest(info, text, final_obs)
-        return infos
+        return np.fromiter(infos, dtype=object, count=len(infos))
 
 
 def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
@@ -158,6 +177,8 @@ def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any
         info: The info.
         dropped: Gains, by key, the number of those values.
     """
+    if not info:
+        return {}
     kept = {}
     for key, value in info.items():
         try:
@@ -185,24 +206,23 @@ def unpacked_info(packed: Any, where: str) -> Info:
     return info
 
 
-def _survey(
-    info: Mapping[Any, Any],
-    path: tuple[str, ...],
-    kinds: dict[tuple[str, ...], Kind | None],
-    counts: Counter[tuple[str, ...]],
-) -> None:
+def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[str, ...], list[Any]]) -> None:
     for key, value in info.items():
         if type(key) is not str:
             continue
         here = (*path, key)
-        if _is_nested(value):
-            if len(here) < 8:  # deeper ones, or one that contains itself, are for JSON to keep or refuse
-                _survey(value, here, kinds, counts)
-            continue
-        kind = kind_of(value)
-        counts[here] += 1
-        if kinds.setdefault(here, kind) != kind:
-            kinds[here] = None
+        if not _is_nested(value):
+            found.setdefault(here, []).append(value)
+        elif len(here) < 8:  # deeper ones, or one that contains itself, are for JSON to keep or refuse
+            _survey(value, here, found)
+
+
+def _column_item(values: list[Any]) -> Item | None:
+    """What a column of the values would hold; None where there can be none: a missing value is not None there."""
+    if any(value is None for value in values):
+        return None
+    item = item_of(values)
+    return item if isinstance(item, Plain | Numbers | Rows) else None
 
 
 def _is_nested(value: Any) -> bool:
@@ -210,7 +230,29 @@ def _is_nested(value: Any) -> bool:
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
-def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[tuple[list[int], list[Any]]]) -> dict[Any, Any]:
+def _take(dicts: Sequence[Any], rows: Sequence[int], node: _Node, found: list[list[Any]]) -> bool:
+    """Put all values into the columns' lists, key by key; False, after some, where not all of them fit."""
+    taken = 0
+    for key, child in node.children.items():
+        values = [info.get(key) for info in dicts]
+        taken += len(values) - list(map(type, values)).count(type(None))
+        if child.children:
+            nested = [(row, value) for row, value in zip(rows, values, strict=True) if value is not None]
+            inner = [value for _, value in nested]
+            if not all(map(_is_nested, inner)) or not _take(inner, [row for row, _ in nested], child, found):
+                return False
+        elif child.item is None or not fits(child.item, values):
+            return False
+        elif len(values) == len(found[child.column]):
+            found[child.column] = values
+        else:
+            column = found[child.column]
+            for row, value in zip(rows, values, strict=True):
+                column[row] = value
+    return taken == sum(map(len, dicts))
+
+
+def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[list[Any]]) -> dict[Any, Any]:
     """Put what fits into the columns' lists; returns the rest."""
     rest = {}
     for key, value in info.items():
@@ -221,13 +263,23 @@ def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[tuple[lis
             remaining = _split(value, child, row, found)
             if remaining:
                 rest[key] = remaining
-        elif child.kind is not None and kind_of(value) == child.kind:
-            rows, values = found[child.column]
-            rows.append(row)
-            values.append(value)
+        elif child.item is not None and value is not None and fits(child.item, [value]):
+            found[child.column][row] = value
         else:
             rest[key] = value
     return rest
+
+
+@lru_cache
+def _repeated(keys: tuple[str, ...]) -> str:
+    return dumps({_FINAL_OBS: keys})
+
+
+def _as_dict(info: Any, dropped: Counter[str]) -> dict[Any, Any]:
+    if isinstance(info, Mapping):
+        return dict(info)
+    dropped["(an info that is no dict)"] += 1
+    return {}
 
 
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
@@ -249,11 +301,15 @@ def _merge(info: Info, rest: Info) -> None:
             info[key] = value
 
 
-def _repeats(value: Any, final_obs: Any) -> bool:
-    """Whether a value is a last observation to the bit, made of arrays as that one comes back."""
-    if type(value) not in (np.ndarray, dict, tuple):
+def _repeats(value: Any, obs: Any) -> bool:
+    """Whether a value is the last of some observations to the bit, made of arrays as that one comes back."""
+    if type(value) is np.ndarray and type(obs) is np.ndarray:
+        last = obs[-1, ...]
+        plain = value.dtype == last.dtype and not value.dtype.hasobject
+        return bool(value.shape == last.shape and plain and value.tobytes() == last.tobytes())
+    if type(value) not in (dict, tuple):
         return False
-    return _all_arrays(value) and same_bits(value, final_obs)
+    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[-1, ...], obs))
 
 
 def _all_arrays(value: Any) -> bool:

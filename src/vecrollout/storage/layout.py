@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from gymnasium import Space, spaces
 
 from vecrollout._typing import Array
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError
-from vecrollout.storage.columns import Column, encodable
+from vecrollout.storage.arrays import encodable
+from vecrollout.storage.columns import Column
+from vecrollout.storage.item_kinds import item_of_space
+from vecrollout.storage.items import JSON, Item, Nothing
 from vecrollout.storage.payload import pack, unpack
 from vecrollout.structures import Structure, flatten, leaf_names, structure_of, unflatten
 from vecrollout.trajectory import Trajectory
+
+Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
+"""Observation and action space."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +34,23 @@ class Part:
     columns: tuple[Column, ...]
 
     @classmethod
-    def of(cls, name: str, column: str, tree: Any) -> Part:
+    def of(cls, name: str, column: str, tree: Any, space: Space[Any] | None) -> Part:
         """What a trajectory's field looks like.
 
         Args:
             name: Name of the field.
             column: What the columns' names begin with.
             tree: The field.
+            space: The space that it is of, where that is known. It tells what objects are made of; for everything
+                else the data says itself what it is.
         """
         structure = structure_of(tree)
         names = _distinct(_column_names(structure, column))
-        leaves = map(np.asarray, flatten(tree, structure, name))
-        columns = [Column(each, leaf.dtype, leaf.shape[1:]) for each, leaf in zip(names, leaves, strict=True)]
+        leaves = [np.asarray(leaf) for leaf in flatten(tree, structure, name)]
+        columns = [
+            Column(each, leaf.dtype, leaf.shape[1:], _item(leaf, leaf_space))
+            for each, leaf, leaf_space in zip(names, leaves, _leaf_spaces(structure, space), strict=True)
+        ]
         return cls(name, structure, tuple(columns))
 
     def leaves(self, tree: Any) -> list[Array]:
@@ -82,8 +95,8 @@ class Part:
         used: list[Column] = []
         try:
             return cls(name, _tree_from_json(packed, columns, used), tuple(used))
-        except (LookupError, TypeError, ValueError) as error:
-            raise DamagedTraceError(f"{name}: expected a tree of columns, got {packed!r}: {error!r}") from error
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise DamagedTraceError(f"{name}: expected a tree of columns, got something else: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -96,19 +109,42 @@ class Layout:
     """None where the trajectories have no rewards."""
 
     @classmethod
-    def of(cls, trajectory: Trajectory) -> Layout:
-        """What all trajectories of a trace with this one look like."""
+    def of(cls, trajectory: Trajectory, spaces: Spaces | None = None) -> Layout:
+        """What all trajectories of a trace with this one look like; `spaces` are those of observations and actions."""
         rews = getattr(trajectory, "rews", None)
+        obs_space, act_space = spaces or (None, None)
         return cls(
-            Part.of("obs", "obs", trajectory.obs),
-            Part.of("acts", "action", trajectory.acts),
+            Part.of("obs", "obs", trajectory.obs, obs_space),
+            Part.of("acts", "action", trajectory.acts, act_space),
             None if rews is None else Column("reward", rews.dtype, ()),
         )
+
+    def widened(self, leaves: Sequence[Sequence[Array]], *, may_narrow: bool) -> Layout:
+        """The layout with columns of objects that fit these too.
+
+        Args:
+            leaves: Of some trajectories, their arrays.
+            may_narrow: Whether these are the first: then they outweigh what their spaces say.
+        """
+        if not any(column.has_objects for column in self.columns):
+            return self
+        columns = iter(
+            column.widened([each for part in parts for each in part], may_narrow=may_narrow)
+            for column, parts in zip(self.columns, zip(*leaves, strict=True), strict=True)
+        )
+        parts = [replace(part, columns=tuple(next(columns) for _ in part.columns)) for part in (self.obs, self.acts)]
+        return Layout(parts[0], parts[1], self.rews)
 
     @cached_property
     def has_text(self) -> bool:
         """Whether any column holds text."""
         return any(column.is_text for column in self.columns)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether observations and actions are arrays without text, and there are rewards."""
+        are_arrays = self.obs.structure is None and self.acts.structure is None
+        return are_arrays and self.rews is not None and not self.has_text
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -125,6 +161,12 @@ class Layout:
             ArgumentTypeError: If there are rewards where the trace has none, or the other way round.
         """
         rews = getattr(trajectory, "rews", None)
+        if self._is_plain and type(trajectory.obs) is type(trajectory.acts) is np.ndarray and rews is not None:
+            # Most come this way.
+            plain = [trajectory.obs, trajectory.acts, rews]
+            pairs = zip(plain, self.columns, strict=True)
+            if all(leaf.dtype == column.dtype and leaf.shape[1:] == column.shape for leaf, column in pairs):
+                return plain
         leaves = [*self.obs.leaves(trajectory.obs), *self.acts.leaves(trajectory.acts)]
         if (rews is None) != (self.rews is None):
             wanted, got = ("with", "without") if rews is None else ("without", "with")
@@ -156,6 +198,20 @@ class Layout:
         if rews is not None and (rews.dtype.kind != "f" or rews.shape):
             raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
         return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
+
+
+def _item(leaf: Array, space: Space[Any] | None) -> Item:
+    if leaf.dtype != object or leaf.ndim != 1:
+        return JSON
+    return (space and item_of_space(space)) or Nothing()
+
+
+def _leaf_spaces(structure: Structure, space: Space[Any] | None) -> list[Space[Any] | None]:
+    """The space of each leaf, None where the space is not made up like the structure."""
+    if structure is None:
+        return [space]
+    parts = dict(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else getattr(space, "spaces", {})
+    return [leaf for key, child in structure[1] for leaf in _leaf_spaces(child, parts.get(key))]
 
 
 def _column_names(structure: Structure, prefix: str) -> list[str]:

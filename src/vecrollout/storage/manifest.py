@@ -10,7 +10,8 @@ from typing import Any
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum
-from vecrollout.storage.format import FORMAT_VERSION, check_version, manifest_name, parsed, write_whole
+from vecrollout.storage.format import FORMAT_VERSION, check_version, manifest_name, parsed
+from vecrollout.storage.location import Location
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Manifest:
         """The manifest with one more shard."""
         return replace(self, shards=(*self.shards, entry))
 
-    def write(self, directory: Path) -> None:
+    def write(self, location: Location) -> None:
         """Put the manifest in place, whole.
 
         Raises:
@@ -57,31 +58,29 @@ class Manifest:
             "shards": [vars(entry) for entry in self.shards],
         }
         document["xxh3_64"] = _checksum(document)
-        write_whole(directory / manifest_name(self.writer), json.dumps(document, indent=1).encode())
+        location.write(manifest_name(self.writer), json.dumps(document, indent=1).encode())
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
+    def read(cls, location: Location, name: str) -> Manifest:
         """The manifest in a file.
 
         Raises:
             TraceVersionError: If a newer version of the package wrote it.
             DamagedTraceError: If it is none.
+            StoreError: If an object store fails.
         """
-        try:
-            document = parsed(path.read_bytes(), path.name)
-        except OSError as error:
-            raise DamagedTraceError(f"{path.name}: expected a manifest, got none: {error}") from error
-        check_version(document, path.name)
+        document = parsed(location.read(name), name)
+        check_version(document, name)
         if document.pop("xxh3_64", None) != _checksum(document):
-            raise DamagedTraceError(f"{path.name}: altered since it was written, its checksum differs")
+            raise DamagedTraceError(f"{name}: altered since it was written, its checksum differs")
         try:
             shards = tuple(ShardEntry(**entry) for entry in document.pop("shards"))
             writer, closed = str(document.pop("writer")), bool(document.pop("closed"))
         except (LookupError, TypeError) as error:
-            raise DamagedTraceError(f"{path.name}: expected a writer and its shards: {error!r}") from error
+            raise DamagedTraceError(f"{name}: expected a writer and its shards: {error!r}") from error
         del document["format_version"]
-        if manifest_name(writer) != path.name or not all(_is_sound(entry, writer) for entry in shards):
-            raise DamagedTraceError(f"{path.name}: expected shards of this writer with their sizes, got {shards}")
+        if manifest_name(writer) != name or not all(_is_sound(entry, writer) for entry in shards):
+            raise DamagedTraceError(f"{name}: expected shards of this writer with their sizes, got {shards}")
         return cls(writer, document, shards, closed)
 
 

@@ -19,6 +19,8 @@ from vecrollout.array_tree import ArrayTree
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.trees import wrap
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 
 class UnstorableError(ValueError):
     """A value has no form in JSON; caught within the package."""
@@ -26,7 +28,15 @@ class UnstorableError(ValueError):
 
 def dumps(value: Any) -> str:
     """A packed value as text, ASCII only."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
+
+
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 can write a text: lone surrogates it cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def pack(value: Any) -> Any:
@@ -103,7 +113,10 @@ def unpack(packed: Any) -> Any:
         case "$dict":
             return {unpack(key): unpack(item) for key, item in content}
         case "$obs":
-            return wrap(unpack(content))
+            tree = unpack(content)
+            if not isinstance(tree, dict | tuple):
+                raise ValueError(f"expected a dict or a tuple, got {type(tree).__name__}")
+            return wrap(tree)
         case "$bytes":
             return base64.b64decode(content, validate=True)
         case "$array":

@@ -10,6 +10,8 @@ from typing import Any
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.format import SHARD_NAME, index_name, manifest_name, sync_directory
 from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.local import MappedFile
+from vecrollout.storage.location import location_of
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
 from vecrollout.storage.shard_writer import ShardWriter, write_index
@@ -32,10 +34,11 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
 
     What comes before the first damaged batch of a shard stays. A shard of which something readable might have been left
     out is kept beside the new one, with `.damaged` behind its name; nothing reads it. No writer may be at work in the
-    directory. A second run finds nothing to do.
+    directory. A second run finds nothing to do. Of an object store, each shard is fetched, and put back where it was
+    repaired.
 
     Args:
-        path: The directory.
+        path: The directory, or the URL of an object store.
 
     Returns:
         What was done.
@@ -43,12 +46,13 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
     Raises:
         DamagedTraceError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
-        OSError: If files cannot be written; what was repaired up to there stays so.
+        OptionError: If the URL is none that can be used.
+        OSError: If files cannot be written, or an object store fails; what was repaired up to there stays so.
     """
-    directory = Path(path)
-    manifests, changes = sound_manifests(directory)
+    location = location_of(path)
+    manifests, changes = sound_manifests(location)
     damaged = {problem.file for problem in changes}
-    files = list_files(directory, manifests)
+    files = list_files(location, manifests)
     names = {match["writer"]: None for shard in files.shards if (match := SHARD_NAME.fullmatch(shard))}
     trajectories = 0
     for writer in [*names, *(writer for writer in manifests if writer not in names)]:
@@ -59,25 +63,27 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
         for shard in files.shards:
             if not shard.startswith(f"{writer}-"):
                 continue
-            entry = files.entry(shard)
-            examined = examine(directory, shard, entry)
-            if about is None and examined.index is not None:
-                about = {key: value for key, value in Shard(directory / shard).schema.about.items() if key != "writer"}
-            if entry is None or examined.problems:
-                changed += examined.problems
-                entry = _repaired(directory, shard, examined, changed)
+            entry = files.entries.get(shard)
+            with location.copied([shard, index_name(shard)], back=True) as local:
+                examined = examine(local, shard, entry)
+                if about is None and examined.index is not None:
+                    said = Shard(local.open(shard)).schema.about
+                    about = {key: value for key, value in said.items() if key != "writer"}
+                if entry is None or examined.problems:
+                    changed += examined.problems
+                    entry = _repaired(local.path, shard, examined, changed)
             if entry is not None:
                 entries.append(entry)
         manifest = Manifest(writer, about or {}, tuple(entries), closed=True)
         if manifest != old:
             if old is not None and not old.closed:
                 changed.append(Problem(manifest_name(writer), "file", "not closed; closed now"))
-            manifest.write(directory)
+            manifest.write(location)
         changes += changed
         trajectories += sum(entry.trajectories for entry in entries)
     for name in damaged - {manifest_name(writer) for writer in names}:
         # A damaged manifest without any shard says nothing.
-        (directory / name).unlink()
+        location.remove(name)
     return RepairReport(tuple(changes), trajectories)
 
 
@@ -97,18 +103,18 @@ def _repaired(directory: Path, name: str, examined: Examined, changes: list[Prob
         return None
     only_index = all(problem.file != name for problem in examined.problems)
     if not (examined.is_finished and only_index):
-        _rewrite(path, index, keep=not only_index)
+        index = _rewrite(path, index, keep=not only_index)
         changes.append(Problem(name, "file", f"{len(index)} trajectories kept; finished"))
-    return write_index(path)
+    return write_index(path, index)
 
 
-def _rewrite(path: Path, index: ShardIndex, keep: bool) -> None:
-    """Write a shard again, up to the end of an index.
+def _rewrite(path: Path, index: ShardIndex, keep: bool) -> ShardIndex:
+    """Write a shard again, up to the end of an index; returns the new one's index.
 
     Raises:
         DamagedTraceError: If it is compressed in a way that cannot be written.
     """
-    shard = Shard(path, as_stream=True)
+    shard = Shard(MappedFile(path), as_stream=True)
     compression: Any = shard.schema.about.get("compression")
     if compression not in ("zstd", "lz4", None):
         raise DamagedTraceError(f"{path.name}: expected a compression of zstd, lz4 or null, got {compression!r}")
@@ -118,7 +124,7 @@ def _rewrite(path: Path, index: ShardIndex, keep: bool) -> None:
     try:
         for number in range(len(index.batches["rows"])):
             writer.write(shard.batch(number, index))
-        writer.close()
+        rewritten = writer.close()
     except BaseException:
         writer.abandon()
         temporary.unlink(missing_ok=True)
@@ -127,3 +133,4 @@ def _rewrite(path: Path, index: ShardIndex, keep: bool) -> None:
         path.replace(path.with_name(f"{path.name}.damaged"))
     temporary.replace(path)
     sync_directory(path.parent)
+    return rewritten

@@ -1,58 +1,76 @@
-"""One shard, for reading: its schema, its batches, and what it holds."""
+"""One shard, for reading: its schema and its batches."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
-from vecrollout.storage.format import END_MAGIC, MAGIC
-from vecrollout.storage.index import BATCH_COLUMNS, TRAJECTORY_COLUMNS, ShardIndex
+from vecrollout.storage.format import END_MAGIC, MAGIC, SCHEMA_HEAD_BYTES, schema_end
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.location import RandomAccessFile
 from vecrollout.storage.schema import TraceSchema
 
-_CONTINUATION = b"\xff\xff\xff\xff"
-_DERIVED_FROM = ("episode", "step", "env", "terminated", "truncated", "episode_json")
+# What is fetched to find the schema; few schemas are larger.
+_HEAD_BYTES = 64 << 10
+
+# Batches that are read one after the other are fetched so many bytes at once.
+_READ_AHEAD_BYTES = 8 << 20
 
 
 class Shard:
-    """A shard's file, mapped into memory.
+    """A shard's file, of which batches are read.
 
     A shard that was not finished has no footer; it is read as a stream, as far as whole batches go.
 
     Args:
-        path: The file.
+        file: The file.
         as_stream: Whether to do without the footer even if there is one.
 
     Raises:
-        DamagedTraceError: If it is not there, or not even its schema can be read.
+        DamagedTraceError: If not even its schema can be read.
         TraceVersionError: If a newer version of the package wrote it.
+        StoreError: If the object store that it is in fails; so do all methods that read.
     """
 
-    def __init__(self, path: Path, *, as_stream: bool = False) -> None:
-        self.path = path
+    def __init__(self, file: RandomAccessFile, *, as_stream: bool = False) -> None:
+        self.name = file.name
+        self.size = file.size
+        self.file = file
+        """The file."""
+        self._as_stream = as_stream
         self._readers: dict[tuple[str, ...] | None, Any] = {}
-        try:
-            self._source = pa.memory_map(str(path))
-            self.size = int(self._source.size())
-            magic = self._source.read_at(len(MAGIC), 0)
-            if magic != MAGIC:
-                raise DamagedTraceError(f"{path.name}: expected an Arrow IPC file, got one that begins with {magic!r}")
-            self._source.seek(len(MAGIC))
-            self.arrow_schema = ipc.read_schema(ipc.read_message(self._source))
-            self._first_batch = int(self._source.tell())
-            end = self._source.read_at(len(END_MAGIC), max(0, self.size - len(END_MAGIC)))
-        except ArrowErrors as error:
-            if isinstance(error, DamagedTraceError):
-                raise
-            raise DamagedTraceError(f"{path.name}: expected a shard, got no schema: {error}") from error
-        self.is_finished = end == END_MAGIC and not as_stream and self._has_footer()
-        self.schema = TraceSchema.from_arrow(self.arrow_schema, path.name)
         self._checked: set[int] = set()
+        self._last_read: int | None = None
+        self._head = self._read_head()
+        self.first_batch = int(self._head.size)
+        """Where the first batch begins, in bytes."""
+        try:
+            self.arrow_schema = ipc.read_schema(ipc.read_message(self._head.slice(len(MAGIC))))
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: {error}") from error
+        self.schema = TraceSchema.from_arrow(self.arrow_schema, self.name)
+
+    @cached_property
+    def is_finished(self) -> bool:
+        """Whether the shard has a footer."""
+        end = self.file.read(max(0, self.size - len(END_MAGIC)), self.size).to_pybytes()
+        if end != END_MAGIC or self._as_stream:
+            return False
+        try:
+            self._reader(None)
+        except ArrowErrors:
+            return False
+        return True
+
+    @property
+    def listed_batches(self) -> int:
+        """Number of batches in the footer of a finished shard."""
+        return int(self._reader(None).num_record_batches)
 
     def batch(self, number: int, index: ShardIndex, columns: Sequence[str] | None = None) -> Any:
         """A `pyarrow.RecordBatch`, of all columns or of some.
@@ -65,27 +83,46 @@ class Shard:
         Raises:
             DamagedTraceError: If the batch cannot be read, or is not what was written.
         """
-        self.check_section(0, index)
-        self.check_section(number + 1, index)
+        begin, end = index.section(number + 1)
+        message = self.file.read(begin, end, self._reach(number, index))
+        self._check(0, self._head, index)
+        self._check(number + 1, message, index)
+        read = self.decoded(number, message, columns)
+        expected = index.batches["rows"][number]
+        if read.num_rows != expected:
+            raise DamagedTraceError(f"{self.name}: batch {number}: expected {expected} rows, got {read.num_rows}")
+        return read
+
+    def decoded(self, number: int, message: Any, columns: Sequence[str] | None) -> Any:
+        """The `pyarrow.RecordBatch` in the bytes of a message.
+
+        Args:
+            number: Which one of the shard it is.
+            message: The message with its body.
+            columns: Names of columns; None: all.
+
+        Raises:
+            DamagedTraceError: If there is none.
+        """
         try:
-            if self.is_finished:
-                # To choose columns makes pyarrow copy them, which pays where it saves decoding others.
-                is_compressed = self.schema.about.get("compression") is not None
-                read = self._reader(columns if is_compressed else None).get_batch(number)
+            # To choose columns makes pyarrow copy them, which pays where it saves decoding others.
+            chosen = columns if self.schema.about.get("compression") is not None else None
+            if self.file.arrow_file is not None and self.is_finished:
+                read = self._reader(chosen).get_batch(number)
+            elif chosen is None:
+                read = ipc.read_record_batch(ipc.read_message(message), self.arrow_schema)
             else:
-                self._source.seek(int(index.batches["offset"][number]))
-                read = ipc.read_record_batch(ipc.read_message(self._source), self.arrow_schema)
+                stream = b"".join([self._head.slice(len(MAGIC)), message])
+                read = ipc.open_stream(stream, options=self._choosing(chosen)).read_next_batch()
             if columns is not None:
                 read = read.select(list(columns))
-            if read.num_rows != index.batches["rows"][number]:
-                raise DamagedTraceError(f"expected {index.batches['rows'][number]} rows, got {read.num_rows}")
             read.validate()
             for column in read.columns:
                 # Offsets that point anywhere; of numbers the lengths say enough.
                 if not pa.types.is_primitive(getattr(column.type, "value_type", column.type)):
                     column.validate(full=True)
         except ArrowErrors as error:
-            raise DamagedTraceError(f"{self.path.name}: batch {number}: {error}") from error
+            raise DamagedTraceError(f"{self.name}: batch {number}: {error}") from error
         return read
 
     def check_section(self, section: int, index: ShardIndex) -> None:
@@ -94,160 +131,54 @@ class Shard:
         Raises:
             DamagedTraceError: If they differ.
         """
+        self._check(section, self.file.read(*index.section(section)), index)
+
+    def rest(self, begin: int) -> Any:
+        """The file from a byte on, as a `pyarrow.Buffer`."""
+        return self.file.read(begin, self.size)
+
+    def _check(self, section: int, content: Any, index: ShardIndex) -> None:
         if index.checksums is None or section in self._checked:
             return
         begin, end = index.section(section)
-        if self.checksum(begin, end) != index.checksums[section]:
+        if content.size != end - begin or checksum(content) != index.checksums[section]:
             raise DamagedTraceError(
-                f"{self.path.name}: {index.section_name(section)}: bytes {begin} to {end} were altered since they were "
+                f"{self.name}: {index.section_name(section)}: bytes {begin} to {end} were altered since they were "
                 "written, their checksum differs"
             )
         self._checked.add(section)
 
-    def checksum(self, begin: int, end: int) -> str:
-        """The checksum of a part of the file."""
-        self._source.seek(begin)
-        return checksum(self._source.read_buffer(end - begin))
+    def _reach(self, number: int, index: ShardIndex) -> int:
+        """Up to where to read ahead: nowhere unless the batches are read in order."""
+        in_order = self._last_read is not None and number == self._last_read + 1
+        self._last_read = number
+        if not in_order or self.file.arrow_file is not None:
+            return 0
+        ends = index.batches["offset"] + index.batches["bytes"]
+        within = np.searchsorted(ends, index.batches["offset"][number] + _READ_AHEAD_BYTES, side="right")
+        return int(ends[max(number, within - 1)])
 
-    def derive(self) -> tuple[ShardIndex, str | None]:
-        """The index of what the shard holds: whole batches, and of them what makes whole trajectories.
+    def _read_head(self) -> Any:
+        """What comes before the first batch: the magic bytes and the schema's message.
 
-        Returns:
-            The index, with checksums where the shard is finished; and what follows behind it that is not whole, None
-            where there is nothing.
+        Raises:
+            DamagedTraceError: If there is no such thing.
         """
-        offsets, lengths, rows, trouble = self._walk()
-        found: dict[str, list[Any]] = {name: [] for name in TRAJECTORY_COLUMNS}
-        whole = 0
-        opened: dict[str, Any] | None = None
-        bare = ShardIndex(self.size, _batches(offsets, lengths, rows), {}, None)
-        for number in range(len(offsets)):
-            try:
-                ended, opened = _trajectories(self.batch(number, bare, _DERIVED_FROM), number, opened)
-            except DamagedTraceError as error:
-                trouble = str(error)
-                break
-            for each in ended:
-                for name, value in each.items():
-                    found[name].append(value)
-            whole = whole if opened else number + 1
-        else:
-            if opened:
-                trouble = f"{self.path.name}: batch {opened['batch']}: a trajectory without its end"
-        trajectories = {name: np.array(found[name], dtype) for name, dtype in TRAJECTORY_COLUMNS.items()}
-        keep = trajectories["batch"] < whole
-        index = ShardIndex(
-            self.size,
-            _batches(offsets[:whole], lengths[:whole], rows[:whole]),
-            {name: column[keep] for name, column in trajectories.items()},
-            None,
-        )
-        if self.is_finished and trouble is None:
-            sums = tuple(self.checksum(*index.section(section)) for section in range(whole + 2))
-            index = ShardIndex(index.size, index.batches, index.trajectories, sums)
-        return index, trouble
+        head = self.file.read(0, min(self.size, _HEAD_BYTES))
+        begin = bytes(memoryview(head)[:SCHEMA_HEAD_BYTES])
+        if not begin.startswith(MAGIC):
+            raise DamagedTraceError(f"{self.name}: expected an Arrow IPC file, got one that begins with {begin[:8]!r}")
+        length = schema_end(begin)
+        if length > self.size:
+            raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: it ends before that does")
+        return head.slice(0, length) if length <= head.size else self.file.read(0, length)
 
-    def _walk(self) -> tuple[list[int], list[int], list[int], str | None]:
-        """Offset, length and rows of each whole batch, and what comes behind them that is none."""
-        offsets: list[int] = []
-        lengths: list[int] = []
-        rows: list[int] = []
-        at = self._first_batch
-        while at < self.size:
-            head = self._source.read_at(min(8, self.size - at), at)
-            if head == _CONTINUATION + bytes(4):
-                break
-            if len(head) < 8 or head[:4] != _CONTINUATION:
-                trouble = f"{self.path.name}: byte {at}: {self.size - at} bytes that are no whole batch"
-                return offsets, lengths, rows, trouble
-            try:
-                (metadata_bytes,) = struct.unpack("<i", head[4:])
-                self._source.seek(at)
-                message = ipc.read_message(self._source)
-                batch = ipc.read_record_batch(message, self.arrow_schema) if not self.is_finished else None
-            except ArrowErrors as error:
-                trouble = f"{self.path.name}: byte {at}: {self.size - at} bytes that are no whole batch: {error}"
-                return offsets, lengths, rows, trouble
-            length = 8 + metadata_bytes + int(message.body.size)
-            number = len(offsets)
-            try:
-                count = self._reader(("episode",)).get_batch(number).num_rows if batch is None else batch.num_rows
-            except ArrowErrors as error:
-                return offsets, lengths, rows, f"{self.path.name}: batch {number}: {error}"
-            offsets.append(at)
-            lengths.append(length)
-            rows.append(int(count))
-            at += length
-        if self.is_finished:
-            listed = self._reader(None).num_record_batches
-            if listed != len(offsets):
-                trouble = f"{self.path.name}: footer: expected {len(offsets)} batches, got {listed}"
-                return offsets, lengths, rows, trouble
-        return offsets, lengths, rows, None
-
-    def _has_footer(self) -> bool:
-        try:
-            self._reader(None)
-        except ArrowErrors:
-            return False
-        return True
+    def _choosing(self, columns: Sequence[str]) -> Any:
+        return ipc.IpcReadOptions(included_fields=[self.arrow_schema.get_field_index(name) for name in columns])
 
     def _reader(self, columns: Sequence[str] | None) -> Any:
         key = None if columns is None else tuple(columns)
         if key not in self._readers:
-            fields = None if key is None else [self.arrow_schema.get_field_index(name) for name in key]
-            options = ipc.IpcReadOptions(included_fields=fields) if fields is not None else ipc.IpcReadOptions()
-            self._readers[key] = ipc.open_file(self._source, options=options)
+            options = ipc.IpcReadOptions() if key is None else self._choosing(key)
+            self._readers[key] = ipc.open_file(self.file.arrow_file, options=options)
         return self._readers[key]
-
-
-def _batches(offsets: list[int], lengths: list[int], rows: list[int]) -> dict[str, Any]:
-    columns = zip(BATCH_COLUMNS.items(), (offsets, lengths, rows), strict=True)
-    return {name: np.array(values, dtype) for (name, dtype), values in columns}
-
-
-def _trajectories(
-    batch: Any, number: int, opened: dict[str, Any] | None
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The trajectories that end in a batch, and the one that goes on behind it.
-
-    Raises:
-        DamagedTraceError: If the rows are not whole trajectories, one after the other.
-    """
-    steps = batch.column("step").to_numpy()
-    episodes = batch.column("episode").to_numpy()
-    environments = batch.column("env").fill_null(-1).to_numpy()
-    is_first = batch.column("episode_json").is_valid().to_numpy(zero_copy_only=False)
-    is_last = batch.column("terminated").is_null().to_numpy(zero_copy_only=False)
-    terminated = batch.column("terminated").fill_null(False).to_numpy(zero_copy_only=False)
-    truncated = batch.column("truncated").fill_null(False).to_numpy(zero_copy_only=False)
-    ended = []
-    begin = 0
-    for end in [*(np.flatnonzero(is_last) + 1).tolist(), len(steps)]:
-        if begin == end:
-            continue
-        if is_first[begin] == (opened is not None) or is_first[begin + 1 : end].any():
-            raise DamagedTraceError(f"batch {number}: row {begin}: expected the first row of a trajectory, or the next")
-        if opened is None:
-            opened = {
-                "batch": number,
-                "row": begin,
-                "rows": 0,
-                "episode": int(episodes[begin]),
-                "env": int(environments[begin]),
-                "start_step": int(steps[begin]),
-            }
-        expected = np.arange(end - begin) + opened["start_step"] + opened["rows"]
-        same = (episodes[begin:end] == opened["episode"]).all() and (environments[begin:end] == opened["env"]).all()
-        if not same or (steps[begin:end] != expected).any():
-            raise DamagedTraceError(f"batch {number}: row {begin}: expected one episode's steps in order")
-        opened["rows"] += end - begin
-        # The row before the last one has the flags; a split never parts the two.
-        if is_last[end - 1]:
-            if end - begin < 2:
-                raise DamagedTraceError(f"batch {number}: row {begin}: expected a step before the last observation")
-            flags = {"terminated": bool(terminated[end - 2]), "truncated": bool(truncated[end - 2])}
-            ended.append({**opened, **flags})
-            opened = None
-        begin = end
-    return ended, opened

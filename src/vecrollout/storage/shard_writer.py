@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum, ipc, pa
-from vecrollout.storage.format import index_name, sync_directory, write_whole
+from vecrollout.storage.derive import Derivation
+from vecrollout.storage.format import SCHEMA_HEAD_BYTES, index_name, schema_end, sync_directory, write_whole
+from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.local import MappedFile
 from vecrollout.storage.manifest import ShardEntry
-from vecrollout.storage.shard import Shard
 
 SPLIT_BYTES = 64 << 20
 """A batch of a compressed shard is no larger than this before compression, nor a trajectory in one piece."""
@@ -33,7 +34,8 @@ class ShardWriter:
         self.path = path
         self._compressed = compression is not None
         # Kept for fsync; pyarrow opens the file a second time.
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._derivation = Derivation()
         try:
             self._sink = pa.OSFile(str(path), "wb")
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
@@ -53,7 +55,11 @@ class ShardWriter:
             OSError: If that fails; the file then ends with a part of the batch.
         """
         for part in _split(batch) if self._compressed else [batch]:
+            begin = self.size
             self._writer.write_batch(part)
+            # pyarrow writes the schema with the first batch.
+            begin = begin or schema_end(os.pread(self._descriptor, SCHEMA_HEAD_BYTES, 0))
+            self._derivation.add(part, begin, self.size - begin)
 
     def sync(self) -> None:
         """Make all that was written durable.
@@ -63,8 +69,11 @@ class ShardWriter:
         """
         os.fsync(self._descriptor)
 
-    def close(self) -> None:
+    def close(self) -> ShardIndex:
         """Write the footer, and make the file durable.
+
+        Returns:
+            Its index.
 
         Raises:
             OSError: If that fails.
@@ -73,6 +82,8 @@ class ShardWriter:
         self.sync()
         self.abandon()
         sync_directory(self.path.parent)
+        file = MappedFile(self.path)
+        return self._derivation.index(file.size).with_checksums(file)
 
     def abandon(self) -> None:
         """Let go of the file as it is."""
@@ -82,19 +93,15 @@ class ShardWriter:
             self._descriptor = -1
 
 
-def write_index(path: Path) -> ShardEntry:
-    """Derive a finished shard's index from it, and put it beside it.
+def write_index(path: Path, index: ShardIndex) -> ShardEntry:
+    """Put a finished shard's index beside it.
 
     Returns:
         What the manifest has to say about the shard.
 
     Raises:
         OSError: If the index cannot be written.
-        DamagedTraceError: If the shard is not whole.
     """
-    index, trouble = Shard(path).derive()
-    if trouble is not None or index.checksums is None:
-        raise DamagedTraceError(trouble or f"{path.name}: expected a finished shard, got one without a footer")
     content = index.to_bytes()
     write_whole(path.with_name(index_name(path.name)), content)
     return ShardEntry(path.name, index.size, index.rows, len(index), checksum(content))

@@ -1,8 +1,10 @@
-"""A trace directory, for reading: every writer's shards, and where each trajectory is."""
+"""What a trace consists of: every writer's shards, what each holds, and where each trajectory is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,55 +12,59 @@ import numpy.typing as npt
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum
+from vecrollout.storage.derive import Derivation, derive
 from vecrollout.storage.format import MAGIC, MANIFEST_NAME, SHARD_NAME, index_name
 from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.local import MappedFile
+from vecrollout.storage.location import Location
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
 
 
 @dataclass(frozen=True)
 class TraceFiles:
-    """What is in a directory, by name."""
+    """What is in a location, by name."""
 
     manifests: dict[str, Manifest]
     """By writer."""
-    shards: tuple[str, ...]
-    """All there are or should be, by writer and number."""
-    others: tuple[str, ...]
-    """Everything else."""
+    sizes: Mapping[str, int]
+    """Of all files that there are, in bytes."""
 
     def manifest(self, shard: str) -> Manifest | None:
         """The manifest of a shard's writer."""
         match = SHARD_NAME.fullmatch(shard)
         return self.manifests.get(match["writer"]) if match else None
 
-    def entry(self, shard: str) -> ShardEntry | None:
-        """What the manifest says about a shard; None where it is not finished or there is no manifest."""
-        manifest = self.manifest(shard)
-        return next((entry for entry in manifest.shards if entry.file == shard), None) if manifest else None
+    @cached_property
+    def entries(self) -> Mapping[str, ShardEntry]:
+        """What the manifests say about finished shards, by shard."""
+        return {entry.file: entry for manifest in self.manifests.values() for entry in manifest.shards}
+
+    @cached_property
+    def shards(self) -> tuple[str, ...]:
+        """All there are or should be, by writer and number."""
+        found = {name for name in self.sizes if SHARD_NAME.fullmatch(name)}
+        return tuple(sorted(found | self.entries.keys(), key=_in_order))
 
 
-def list_files(directory: Path, manifests: dict[str, Manifest] | None = None) -> TraceFiles:
-    """The files of a trace directory; other files in it do not matter.
+def list_files(location: Location, manifests: dict[str, Manifest] | None = None) -> TraceFiles:
+    """The files of a trace; other files beside them do not matter.
 
     Args:
-        directory: The directory.
+        location: Where they are.
         manifests: The manifests, by writer, where they were read already.
 
     Raises:
-        DamagedTraceError: If there is no such directory, or a manifest is damaged.
+        DamagedTraceError: If there is no such place, or a manifest is damaged.
         TraceVersionError: If a newer version of the package wrote a manifest.
+        StoreError: If an object store fails.
     """
-    try:
-        names = sorted(path.name for path in directory.iterdir())
-    except OSError as error:
-        raise DamagedTraceError(f"{directory}: expected a directory of traces: {error}") from error
+    sizes = location.sizes()
     if manifests is None:
-        matches = filter(None, map(MANIFEST_NAME.fullmatch, names))
-        manifests = {match["writer"]: Manifest.read(directory / match[0]) for match in matches}
-    listed = {entry.file for manifest in manifests.values() for entry in manifest.shards}
-    found = {name for name in names if SHARD_NAME.fullmatch(name)}
-    return TraceFiles(manifests, tuple(sorted(found | listed, key=_in_order)), tuple(set(names) - found))
+        names = [name for name in sorted(sizes) if MANIFEST_NAME.fullmatch(name)]
+        read = location.each(lambda name: Manifest.read(location, name), names)
+        manifests = {manifest.writer: manifest for manifest in read}
+    return TraceFiles(manifests, sizes)
 
 
 def _in_order(shard: str) -> tuple[str, int]:
@@ -66,33 +72,80 @@ def _in_order(shard: str) -> tuple[str, int]:
     return (match["writer"], int(match["number"])) if match else (shard, 0)
 
 
-def load_index(directory: Path, shard: str, entry: ShardEntry | None) -> ShardIndex | None:
-    """What a shard holds: from its index, or, where that is missing or altered, from the shard itself.
+class Indexes:
+    """What every shard of a trace holds, kept up to date.
 
     Args:
-        directory: Where it is.
-        shard: Its name.
-        entry: What the manifest says about it; None where it is not finished.
+        location: Where the trace is.
+    """
 
-    Returns:
-        The index; None where a shard was only just begun and holds nothing yet.
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self.by_shard: dict[str, ShardIndex] = {}
+        """Of all shards that hold something, by writer and number."""
+        # Of shards that are not finished.
+        self._derivations: dict[str, Derivation] = {}
+
+    def refresh(self) -> set[str]:
+        """See what was written since the last time.
+
+        Returns:
+            Names of the shards whose index is another one than before.
+
+        Raises:
+            DamagedTraceError: If a manifest is damaged, or a finished shard is missing, cut or altered.
+            TraceVersionError: If a newer version of the package wrote one of the files.
+            StoreError: If an object store fails.
+        """
+        files = list_files(self._location)
+        read = self._location.each(lambda name: self._index(name, files), files.shards)
+        before = self.by_shard
+        self.by_shard = {name: index for name, index in zip(files.shards, read, strict=True) if index is not None}
+        self._derivations = {name: each for name, each in self._derivations.items() if name not in files.entries}
+        return {name for name in before if self.by_shard.get(name) is not before[name]}
+
+    def _index(self, name: str, files: TraceFiles) -> ShardIndex | None:
+        """What a shard holds; None where it was only just begun and holds nothing yet."""
+        known, entry, size = self.by_shard.get(name), files.entries.get(name), files.sizes.get(name)
+        if known is not None and (known.checksums is not None or (entry is None and known.size == size)):
+            return known
+        if entry is not None:
+            return _listed_index(self._location, entry, size)
+        with self._location.copied([name]) as local:
+            path = local.path / name
+            if is_begun(path):
+                return None
+            if known is None or known.size > path.stat().st_size:
+                self._derivations[name] = Derivation()
+            return self._derivations[name].advance(Shard(MappedFile(path)))[0]
+
+
+def _listed_index(location: Location, entry: ShardEntry, size: int | None) -> ShardIndex:
+    """What a finished shard holds: from its index, or, where that is missing or altered, from the shard itself.
+
+    Args:
+        location: Where it is.
+        entry: What the manifest says about it.
+        size: Of the shard when the files were listed; None where there was none.
 
     Raises:
         DamagedTraceError: If the shard is missing, cut or altered.
         TraceVersionError: If a newer version of the package wrote it.
+        StoreError: If an object store fails.
     """
-    path = directory / shard
-    if entry is None:
-        return None if is_begun(path) else Shard(path).derive()[0]
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DamagedTraceError(f"{shard}: expected a shard of {entry.bytes} bytes, got none: {error}") from error
+    shard = entry.file
+    if size != entry.bytes:
+        # It may have been finished since.
+        try:
+            size = location.size(shard)
+        except DamagedTraceError as error:
+            raise DamagedTraceError(f"{shard}: expected a shard of {entry.bytes} bytes, got none: {error}") from error
     if size != entry.bytes:
         raise DamagedTraceError(f"{shard}: expected {entry.bytes} bytes, got {size}; repair_traces keeps what is whole")
-    index = cached_index(directory, entry)
+    index = cached_index(location, entry)
     if index is None:
-        index, trouble = Shard(path).derive()
+        with location.copied([shard]) as local:
+            index, trouble = derive(Shard(local.open(shard)))
         if trouble is not None:
             raise DamagedTraceError(trouble)
     if (index.rows, len(index)) != (entry.rows, entry.trajectories):
@@ -103,15 +156,19 @@ def load_index(directory: Path, shard: str, entry: ShardEntry | None) -> ShardIn
     return index
 
 
-def cached_index(directory: Path, entry: ShardEntry) -> ShardIndex | None:
-    """A finished shard's index from its file; None where that is missing, altered, or of another shard."""
+def cached_index(location: Location, entry: ShardEntry) -> ShardIndex | None:
+    """A finished shard's index from its file; None where that is missing, altered, or of another shard.
+
+    Raises:
+        StoreError: If an object store fails.
+    """
     name = index_name(entry.file)
     try:
-        content = (directory / name).read_bytes()
+        content = location.read(name)
         if checksum(content) != entry.index_xxh3_64:
             return None
         index = ShardIndex.from_bytes(content, name)
-    except (OSError, DamagedTraceError):
+    except DamagedTraceError:
         return None
     return index if index.size == entry.bytes else None
 

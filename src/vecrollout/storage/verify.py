@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.decoding import DecodedBatch
+from vecrollout.storage.derive import derive
 from vecrollout.storage.format import MANIFEST_NAME, index_name
 from vecrollout.storage.fragments import Stored
 from vecrollout.storage.index import ShardIndex
+from vecrollout.storage.local import LocalDirectory
+from vecrollout.storage.location import Location, location_of
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
 from vecrollout.storage.trace import TraceFiles, cached_index, is_begun, list_files
@@ -60,13 +62,13 @@ class Examined:
 
 
 def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
-    """Read everything in a directory of traces, and compare it with its checksums.
+    """Read everything of a trace, and compare it with its checksums. What is in an object store is fetched for that.
 
     A shard that a writer is still at, or was at when it was killed, has neither footer nor checksums; of it the
     structure is checked, and only a batch that was not written to its end is a problem.
 
     Args:
-        path: The directory.
+        path: The directory, or the URL of an object store.
 
     Returns:
         What is damaged, file by file.
@@ -74,53 +76,57 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
     Raises:
         DamagedTraceError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
+        OptionError: If the URL is none that can be used.
+        StoreError: If the object store fails.
     """
-    directory = Path(path)
-    manifests, problems = sound_manifests(directory)
-    files = list_files(directory, manifests)
+    location = location_of(path)
+    manifests, problems = sound_manifests(location)
+    files = list_files(location, manifests)
     trajectories = 0
     for shard in files.shards:
-        examined = examine(directory, shard, files.entry(shard))
+        with location.copied([shard, index_name(shard)]) as local:
+            examined = examine(local, shard, files.entries.get(shard))
         problems += examined.problems
         trajectories += 0 if examined.index is None else len(examined.index)
         problems += _unexpected(files, shard, examined)
     return TraceReport(tuple(problems), trajectories)
 
 
-def sound_manifests(directory: Path) -> tuple[dict[str, Manifest], list[Problem]]:
+def sound_manifests(location: Location) -> tuple[dict[str, Manifest], list[Problem]]:
     """The manifests that can be read, by writer, and the others.
 
     Raises:
         DamagedTraceError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one.
+        StoreError: If an object store fails.
     """
     manifests, problems = {}, []
-    for name in list_files(directory, {}).others:
+    for name in sorted(location.sizes()):
         match = MANIFEST_NAME.fullmatch(name)
         if match:
             try:
-                manifests[match["writer"]] = Manifest.read(directory / name)
+                manifests[match["writer"]] = Manifest.read(location, name)
             except DamagedTraceError as error:
                 problems.append(Problem(name, "file", _told(error, name)))
     return manifests, problems
 
 
-def examine(directory: Path, name: str, entry: ShardEntry | None) -> Examined:
+def examine(local: LocalDirectory, name: str, entry: ShardEntry | None) -> Examined:
     """Look through a shard.
 
     Args:
-        directory: Where it is.
+        local: Where it is.
         name: Its name.
         entry: What the manifest says about it; None where it says nothing.
 
     Raises:
         TraceVersionError: If a newer version of the package wrote it.
     """
-    path = directory / name
+    path = local.path / name
     if entry is None and is_begun(path):
         return Examined((), None, is_finished=False)
     try:
-        shard = Shard(path)
+        shard = Shard(local.open(name))
     except DamagedTraceError as error:
         return Examined((Problem(name, "file" if not path.exists() else "schema", _told(error, name)),), None, False)
     problems = []
@@ -128,7 +134,7 @@ def examine(directory: Path, name: str, entry: ShardEntry | None) -> Examined:
     if entry is not None:
         if shard.size != entry.bytes:
             problems.append(Problem(name, "file", f"expected {entry.bytes} bytes, got {shard.size}"))
-        recorded = cached_index(directory, entry)
+        recorded = cached_index(local, entry)
         if recorded is None:
             problems.append(Problem(index_name(name), "file", "missing, or altered since it was written"))
     sound = None
@@ -141,8 +147,8 @@ def examine(directory: Path, name: str, entry: ShardEntry | None) -> Examined:
         batches = [int(place.split()[1]) for place in places if place.startswith("batch")]
         sound = min(batches, default=None)
         if "footer" in places:
-            shard = Shard(path, as_stream=True)
-    index, trouble = shard.derive()
+            shard = Shard(local.open(name), as_stream=True)
+    index, trouble = derive(shard)
     if trouble is not None:
         problems.append(Problem(name, "end", _told(DamagedTraceError(trouble), name)))
     first_unreadable, unreadable = _unreadable(shard, index)
@@ -156,7 +162,7 @@ def examine(directory: Path, name: str, entry: ShardEntry | None) -> Examined:
 def _altered(shard: Shard, index: ShardIndex, size: int) -> list[Problem]:
     """Sections of the file whose bytes are others than written."""
     problems = []
-    name = shard.path.name
+    name = shard.name
     for section in range(len(index.batches["rows"]) + 2):
         place, (begin, end) = index.section_name(section), index.section(section)
         if end > size:
@@ -172,7 +178,7 @@ def _altered(shard: Shard, index: ShardIndex, size: int) -> list[Problem]:
 def _unreadable(shard: Shard, index: ShardIndex) -> tuple[int | None, list[Problem]]:
     """Trajectories that cannot be made of the shard's rows, and the batch of the first one."""
     first, problems = None, []
-    name = shard.path.name
+    name = shard.name
     held: dict[int, DecodedBatch] = {}
 
     def batch(number: int) -> DecodedBatch:
@@ -196,7 +202,7 @@ def _unreadable(shard: Shard, index: ShardIndex) -> tuple[int | None, list[Probl
 def _unexpected(files: TraceFiles, shard: str, examined: Examined) -> list[Problem]:
     """A shard that its writer's manifest should list and does not."""
     manifest = files.manifest(shard)
-    if manifest is not None and manifest.closed and files.entry(shard) is None and examined.index is not None:
+    if manifest is not None and manifest.closed and shard not in files.entries and examined.index is not None:
         return [Problem(shard, "file", "not listed in the manifest of its writer, which was closed")]
     return []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 
-from vecrollout.errors import TraceWriteError
+from vecrollout.errors import StoreError, TraceWriteError
 from vecrollout.storage.batches import Entry
 from vecrollout.storage.encoder import BATCH_BYTES, BATCH_ROWS, TraceEncoder
 
@@ -156,13 +157,18 @@ class Worker:
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             lost = list({id(entry): entry for entry in [*self._encoder.pending, *self._taken, *self._queue]}.values())
-            message = f"writing failed: {error}; lost are {_described(lost)}; what was written before them can be read"
-            self._error = TraceWriteError(message)
+            if isinstance(error, StoreError):
+                with suppress(Exception):
+                    self._encoder.keep(lost)
+                    lost = []
+            self._encoder.abandon()
+            folder = self._encoder.left_in
+            rest = f"what did not get there is in {folder}" if folder else "what was written before them can be read"
+            self._error = TraceWriteError(f"writing failed: {error}; lost are {_described(lost)}; {rest}")
             self._error.__cause__ = error
             self._queue, self._encoder.pending = [], []
             self._taken.clear()
             self._changed.notify_all()
-        self._encoder.abandon()
 
 
 def _described(lost: list[Entry]) -> str:

@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from vecrollout.storage.encoder import TraceEncoder
 from vecrollout.storage.format import new_writer_name
 from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
+from vecrollout.storage.location import location_of
 from vecrollout.storage.numbering import Numbering
 from vecrollout.storage.spaces import space_to_json
 from vecrollout.storage.worker import Worker
@@ -43,6 +43,10 @@ class TraceWriter:
     handler of one's own takes its place; it has to end the process by `sys.exit`, for example, or close the writers. A
     recorder whose sink the writer is hands over what is running before the writer closes.
 
+    Objects in a store do not grow: a shard is written in a temporary folder and put into the store when it is full, or
+    at the next `flush` or `close`; each flush makes a shard of its own. Where the store fails, everything that was
+    appended and is not in the store stays in such a folder, which the error names and `open_traces` reads.
+
     Examples:
         >>> import tempfile
         >>> from vecrollout import TrajectoryWithRew, open_traces
@@ -55,7 +59,8 @@ class TraceWriter:
         (1, True)
 
     Args:
-        directory: Where to; made where it does not exist. May hold traces already.
+        directory: Where to: a directory, which is made where it does not exist, or the URL of an object store, such
+            as `s3://bucket/prefix`. May hold traces already.
         compression: `"zstd"`, `"lz4"`, or None: larger files, which are read without a copy.
         max_shard_bytes: Size after which a file is finished and the next one begun, in bytes; a file may be larger by
             what is written at once.
@@ -67,8 +72,8 @@ class TraceWriter:
 
     Raises:
         OptionError: If an argument is outside what it may be.
-        OSError: If the directory cannot be made.
-        MissingDependencyError: If pyarrow or xxhash is not installed.
+        OSError: If the directory cannot be made, or the object store cannot be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what the URL needs besides.
     """
 
     def __init__(
@@ -90,10 +95,13 @@ class TraceWriter:
         if queue_bytes < 1:
             raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
         warm_up()
-        self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        location = location_of(directory)
+        location.make()
+        self.directory = location.path
+        """Where to, as it was given: a `Path`, or the URL of an object store."""
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
+        self._spaces = spaces
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
         about = {
@@ -104,7 +112,7 @@ class TraceWriter:
             "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
             "metadata": packed_info(metadata or {}, self._dropped),
         }
-        encoder = TraceEncoder(self.directory, self.name, about, compression, max_shard_bytes, self._dropped)
+        encoder = TraceEncoder(location, self.name, about, compression, max_shard_bytes, self._dropped)
         self._episode_metadata = episode_metadata
         self._numbering = Numbering()
         self._layout: Layout | None = None
@@ -138,7 +146,7 @@ class TraceWriter:
         """
         self._check_usable()
         self._worker.check()
-        layout = self._layout or Layout.of(trajectory)
+        layout = self._layout or Layout.of(trajectory, self._spaces)
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
             metadata = self._episode_metadata(trajectory)

@@ -54,15 +54,48 @@ def nested_spaces() -> st.SearchStrategy[gym.Space[Any]]:
     return st.recursive(leaf_spaces(), lambda inner: _dicts(inner) | _tuples(inner), max_leaves=6)
 
 
+def ragged_spaces() -> st.SearchStrategy[gym.Space[Any]]:
+    """Spaces whose elements differ in length: Sequence and Graph, Sequences of Dicts, Tuples, texts and Sequences."""
+    texts: st.SearchStrategy[gym.Space[Any]] = st.just(kinds.Text(5))
+    features = st.one_of(leaf_spaces(), texts, _dicts(leaf_spaces()), _tuples(leaf_spaces()))
+    sequences = st.builds(_sequence, st.one_of(features, features.map(kinds.Sequence)), st.booleans())
+    boxes: st.SearchStrategy[Any] = st.builds(_box, npst.array_shapes(max_dims=2, max_side=3), st.sampled_from(_DTYPES))
+    discrete: st.SearchStrategy[Any] = st.integers(1, 9).map(kinds.Discrete)
+    graphs = st.builds(kinds.Graph, st.one_of(boxes, discrete), st.one_of(st.none(), boxes, discrete))
+    return st.one_of(sequences, graphs)
+
+
+def elements(space: gym.Space[Any]) -> st.SearchStrategy[Any]:
+    """Single elements of a space, with any values that the dtype has."""
+    if isinstance(space, kinds.Dict):
+        return st.fixed_dictionaries({key: elements(child) for key, child in space.spaces.items()})
+    if isinstance(space, kinds.Tuple):
+        return st.tuples(*(elements(child) for child in space.spaces))
+    if isinstance(space, kinds.Text):
+        return st.text(max_size=space.max_length)
+    if isinstance(space, kinds.Graph):
+        return _graphs(space)
+    if isinstance(space, kinds.Sequence):
+        if not space.stack:
+            return st.lists(elements(space.feature_space), max_size=3).map(tuple)
+        return st.integers(0, 3).flatmap(lambda rows: batches(space.feature_space, rows))
+    assert space.dtype is not None
+    scalars = npst.from_dtype(space.dtype).map(space.dtype.type)
+    return scalars if isinstance(space, kinds.Discrete) else npst.arrays(space.dtype, space.shape or ())
+
+
 def batches(space: gym.Space[Any], rows: int) -> st.SearchStrategy[Any]:
     """So many elements of a space along the first dimension of every leaf, in the space's dtypes.
 
     Values are any that the dtype has, NaN, infinities and negative zeros among them, also such as the space excludes.
+    Of Text, Sequence and Graph spaces the elements are objects in an array.
     """
     if isinstance(space, kinds.Dict):
         return st.fixed_dictionaries({key: batches(child, rows) for key, child in space.spaces.items()})
     if isinstance(space, kinds.Tuple):
         return st.tuples(*(batches(child, rows) for child in space.spaces))
+    if isinstance(space, kinds.Text | kinds.Graph | kinds.Sequence):
+        return st.lists(elements(space), min_size=rows, max_size=rows).map(_objects)
     assert space.shape is not None
     assert space.dtype is not None
     return npst.arrays(space.dtype, (rows, *space.shape))
@@ -155,3 +188,25 @@ def _dicts(inner: st.SearchStrategy[gym.Space[Any]]) -> st.SearchStrategy[gym.Sp
 
 def _tuples(inner: st.SearchStrategy[gym.Space[Any]]) -> st.SearchStrategy[gym.Space[Any]]:
     return st.lists(inner, min_size=1, max_size=3).map(kinds.Tuple)
+
+
+def _sequence(feature: gym.Space[Any], stack: bool) -> gym.Space[Any]:
+    return kinds.Sequence(feature, stack=stack)
+
+
+def _graphs(space: kinds.Graph) -> st.SearchStrategy[Any]:
+    nodes = st.integers(0, 4).flatmap(lambda rows: batches(space.node_space, rows))
+    if space.edge_space is None:
+        return st.builds(kinds.GraphInstance, nodes, st.none(), st.none())
+    edge_space = space.edge_space
+    edges = st.integers(0, 4).flatmap(
+        lambda rows: st.tuples(batches(edge_space, rows), npst.arrays(np.int32, (rows, 2)))
+    )
+    return st.builds(lambda nodes, edges: kinds.GraphInstance(nodes, *edges), nodes, st.just((None, None)) | edges)
+
+
+def _objects(values: list[Any]) -> npt.NDArray[np.object_]:
+    objects = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        objects[i] = value
+    return objects

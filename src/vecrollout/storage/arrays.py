@@ -1,0 +1,200 @@
+"""Arrays as Arrow arrays, and back: one item a row, bits unchanged.
+
+An item of numbers becomes a flat fixed-size list, one without dimensions a plain number. Where Arrow has no such
+numbers the bytes are kept under the nearest type that every reader knows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.errors import DamagedTraceError, DtypeError
+from vecrollout.storage.arrow import pa
+
+
+@dataclass(frozen=True)
+class ArrayType:
+    """Dtype and shape of one row's item; any dtype without objects."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether items are text or byte strings, whose longest one decides on the dtype."""
+        return self.dtype.kind in "US"
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers a row, as Arrow has them; 0 where an item is empty."""
+        items = math.prod(self.shape)
+        if self.dtype.kind == "c" and self.dtype.itemsize <= 16:
+            return items * 2
+        return items * self.dtype.itemsize if self._is_raw else items
+
+    @cached_property
+    def arrow_type(self) -> Any:
+        """The `pyarrow.DataType`.
+
+        Raises:
+            DtypeError: If Arrow has none.
+        """
+        if self.width == 0:
+            return pa.null()
+        return self._scalar_type if self._is_plain else pa.list_(self._scalar_type, self.width)
+
+    def encode(self, values: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
+        """Rows as a `pyarrow.Array`.
+
+        Args:
+            values: Shape `(n, *shape)`, in this dtype; not copied where it is contiguous.
+            missing: Which rows are null, shape `(n,)`; what `values` has there does not matter.
+        """
+        rows = len(values)
+        if self.width == 0:
+            return pa.nulls(rows)
+        if self.is_text:
+            return self._encode_text(values, missing)
+        if self._is_flag:
+            return pa.array(values, mask=missing)
+        stored = pa.py_buffer(self._stored(values))
+        validity, nulls = _validity(missing)
+        if self._is_plain:
+            return pa.Array.from_buffers(self._scalar_type, rows, [validity, stored], nulls)
+        numbers = pa.Array.from_buffers(self._scalar_type, rows * self.width, [None, stored])
+        return pa.Array.from_buffers(self.arrow_type, rows, [validity], nulls, children=[numbers])
+
+    def decode(self, column: Any) -> Array:
+        """All rows of a `pyarrow.Array`, shape `(n, *shape)`; a read-only view of its memory where there is one.
+
+        Raises:
+            DamagedTraceError: If the array does not hold such rows.
+        """
+        rows = len(column)
+        if self.width == 0:
+            decoded = np.zeros((rows, *self.shape), self.dtype)
+        elif self.is_text:
+            decoded = self._decode_text(column)
+        elif self._is_flag:
+            decoded = column.fill_null(False).to_numpy(zero_copy_only=False)
+        else:
+            # Its offset is 0, as it comes from a file and not from a slice.
+            buffer = column.buffers()[-1]
+            if column.offset or (buffer is None and rows):
+                raise DamagedTraceError(f"expected the values of {rows} rows, got none")
+            numbers = self._scalar_numpy
+            flat = np.frombuffer(buffer, numbers, rows * self.width) if rows else np.empty(0, numbers)
+            decoded = self._from_stored(flat, rows)
+        decoded.flags.writeable = False
+        return decoded
+
+    @property
+    def _is_flag(self) -> bool:
+        return self.dtype.kind == "b" and not self.shape
+
+    @cached_property
+    def _is_raw(self) -> bool:
+        """Whether Arrow has no numbers like these: structured ones, and floats of more than 64 bits."""
+        return self.dtype.kind == "V" or (self.dtype.kind in "fc" and self._native.char in "gG")
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return self.width == 1 and not self.shape and not self._is_raw
+
+    @cached_property
+    def _native(self) -> np.dtype[Any]:
+        native: np.dtype[Any] = self.dtype.newbyteorder("=")
+        return native
+
+    @cached_property
+    def _scalar_numpy(self) -> np.dtype[Any]:
+        native = self._native
+        if self._is_raw or native.kind == "b":
+            return np.dtype(np.uint8)
+        if native.kind in "mM":
+            return np.dtype(np.int64)
+        if native.kind == "c":
+            return np.dtype(f"f{native.itemsize // 2}")
+        return native
+
+    @cached_property
+    def _scalar_type(self) -> Any:
+        if self.is_text:
+            return pa.string() if self.dtype.kind == "U" else pa.binary()
+        if self._is_flag:
+            return pa.bool_()
+        try:
+            return pa.from_numpy_dtype(self._scalar_numpy)
+        except pa.ArrowException as error:
+            raise DtypeError(f"expected a dtype that can be stored, got {self.dtype}") from error
+
+    def _stored(self, values: Array) -> Array:
+        values = np.ascontiguousarray(values)
+        if not self.dtype.isnative and self.dtype.kind != "V":
+            values = values.astype(self._native)
+        return values.reshape(-1).view(self._scalar_numpy)
+
+    def _from_stored(self, flat: Array, rows: int) -> Array:
+        if self._is_raw:
+            # Arrow aligns to 8 bytes, a long double wants 16.
+            raw: Array = flat.copy().view(self.dtype).reshape(rows, *self.shape)
+            return raw
+        native: Array = flat.view(self._native).reshape(rows, *self.shape)
+        in_order: Array = native if self.dtype.isnative else native.astype(self.dtype)
+        return in_order
+
+    def _encode_text(self, values: Array, missing: npt.NDArray[np.bool_] | None) -> Any:
+        texts = values.reshape(-1).tolist()
+        if self._is_plain:
+            return pa.array(texts, self._scalar_type, mask=missing)
+        validity, nulls = _validity(missing)
+        children = [pa.array(texts, self._scalar_type)]
+        return pa.Array.from_buffers(self.arrow_type, len(values), [validity], nulls, children=children)
+
+    def _decode_text(self, column: Any) -> Array:
+        texts = (column if self._is_plain else column.values).fill_null("" if self.dtype.kind == "U" else b"")
+        # As long as the longest needs: a trajectory's own dtype is put back where it is known.
+        decoded = np.array(texts.to_pylist(), dtype=self.dtype.kind).reshape(len(column), *self.shape)
+        return decoded if decoded.dtype.itemsize >= self.dtype.itemsize else decoded.astype(self.dtype)
+
+
+def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
+    """A `pyarrow.Array` with text at some rows, and null at all others.
+
+    Args:
+        rows: Number of rows.
+        at: Which have text, in order.
+        texts: As many texts.
+    """
+    packed = [text.encode() for text in texts]
+    missing = np.ones(rows, dtype=bool)
+    missing[at] = False
+    lengths = np.zeros(rows + 1, np.int32)
+    lengths[1:][~missing] = [len(each) for each in packed]
+    offsets = np.cumsum(lengths, dtype=np.int32)
+    validity, nulls = _validity(missing)
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(packed))]
+    return pa.Array.from_buffers(pa.string(), rows, buffers, nulls)
+
+
+def encodable(values: Array) -> bool:
+    """Whether text can be written as UTF-8: a lone surrogate cannot."""
+    try:
+        "".join(values.reshape(-1).tolist()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _validity(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
+    """Arrow's bitmap of the rows that are there, and the number of those that are not."""
+    if missing is None or not missing.any():
+        return None, 0
+    return pa.py_buffer(np.packbits(~missing, bitorder="little")), int(missing.sum())
