@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -123,3 +124,108 @@ def test_scan_without_rewards(tmp_path: Path) -> None:
     seen: list[Any] = []
     scan_recorded_traces(tmp_path, lambda *arrays: seen.append(arrays))
     assert seen[0][2] is None
+
+
+def part(number: int, start: int, stop: int, ended_by: Any = None, **fields: Any) -> TrajectoryWithRew:
+    """Steps of an episode in which observation and action at step t are t, the reward t + 0.5."""
+    return TrajectoryWithRew(
+        {"t": np.arange(start, stop + 1)},
+        np.arange(start, stop),
+        None,
+        ended_by in ("terminated", "truncated"),
+        rews=np.arange(start, stop) + 0.5,
+        episode=Episode(id=number, env_index=1, start_step=start, seed=number, ended_by=ended_by),
+        **fields,
+    )
+
+
+# An episode in one piece, in two that meet, with a gap, without its beginning, and without its end.
+PARTS = [
+    part(0, 0, 4, "terminated"),
+    part(1, 0, 2),
+    part(1, 2, 5, "closed"),
+    part(2, 0, 2),
+    part(2, 3, 4, "terminated"),
+    part(3, 2, 4, "terminated"),
+    part(4, 0, 3),
+]
+
+
+@pytest.fixture(params=[False, True], ids=["everything", "filtered"])
+def of_parts(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bool]:
+    options = {"metadata": {"steps_filtered": True}} if request.param else {}
+    with TraceWriter(tmp_path, **options) as writer:
+        for each in PARTS:
+            writer.append(each)
+    return tmp_path, request.param
+
+
+def test_episodes(of_parts: tuple[Path, bool]) -> None:
+    directory, _ = of_parts
+    traces = open_traces(directory)
+    assert traces.episodes() == [range(1), range(1, 3), range(3, 5), range(5, 6), range(6, 7)]
+    assert [traces.identity(number) for number in range(len(traces))] == [each.episode for each in PARTS]
+    assert traces.identity(-1) == PARTS[-1].episode
+    with pytest.raises(IndexError):
+        traces.identity(7)
+    with TraceWriter(directory) as writer:
+        writer.append(PARTS[0])
+    traces.refresh()
+    assert traces.episodes()[5:] == [range(7, 8)]
+
+
+def test_scan_joins_fragments(of_parts: tuple[Path, bool]) -> None:
+    """As many observations as actions where steps are missing, which a filter can have left out at an end, too."""
+    directory, is_filtered = of_parts
+    seen: list[Any] = []
+    scan_recorded_traces(directory, lambda *arrays: seen.append(arrays))
+    steps = [[0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 3], [2, 3], [0, 1, 2]]
+    ends = [[4], [5], [], [] if is_filtered else [4], [] if is_filtered else [3]]
+    for (obs, acts, rews), each, end in zip(seen, steps, ends, strict=True):
+        assert_same(obs, {"t": np.array(each + end)})
+        assert_same(acts, np.array(each))
+        assert_same(rews, np.array(each) + 0.5)
+
+
+def test_scan_joins_fragments_without_rewards(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        for start in (0, 2):
+            obs, acts = np.arange(start, start + 3), np.arange(start, start + 2)
+            writer.append(Trajectory(obs, acts, None, False, episode=Episode(id=0, start_step=start)))
+    seen: list[Any] = []
+    scan_recorded_traces(tmp_path, lambda *arrays: seen.append(arrays))
+    assert_same(seen, [(np.arange(5), np.arange(4), None)])
+
+
+def test_no_traces_at_all(tmp_path: Path) -> None:
+    assert open_traces(tmp_path).episodes() == []
+    scan_recorded_traces(tmp_path, lambda *arrays: pytest.fail("there is nothing"))
+
+
+def test_about_a_trace(tmp_path: Path) -> None:
+    spaces = gym.spaces.Dict({"t": gym.spaces.Discrete(9)}), gym.spaces.Box(-1, 1, (2,))
+    metadata = {"run": 3, "weights": np.arange(3.0), "of": (1, 2)}
+    with TraceWriter(tmp_path, spaces=spaces, metadata=metadata, env_spec="Own-v0", compression="lz4") as writer:
+        writer.append(PARTS[0])
+    with TraceWriter(tmp_path, spaces=(spaces[1], Unknown())) as other:
+        other.append(PARTS[0])
+    traces = open_traces(tmp_path)
+    about = traces.about(0)
+    assert about.pop("versions").keys() == {"numpy", "pyarrow", "gymnasium"}
+    assert_same(about.pop("metadata"), metadata)
+    assert about == {"writer": writer.name, "compression": "lz4", "env_spec": "Own-v0", "spaces": spaces}
+    assert traces.about(1)["spaces"] == (spaces[1], None)
+    assert traces.about(1)["metadata"] == {}
+
+
+class Unknown(gym.Space[Any]):
+    """A space of a kind that is not Gymnasium's own."""
+
+
+def test_metadata_of_trajectories(tmp_path: Path) -> None:
+    """What `append` is told goes before what the writer asks."""
+    with TraceWriter(tmp_path, episode_metadata=lambda each: {"steps": len(each)}) as writer:
+        writer.append(PARTS[0])
+        writer.append(PARTS[1], metadata={"own": True})
+    traces = open_traces(tmp_path)
+    assert [traces.metadata(number) for number in range(2)] == [{"steps": 4}, {"own": True}]

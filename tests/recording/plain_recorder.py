@@ -52,6 +52,10 @@ class Fragment:
     def terminal(self) -> bool:
         return self.terminated or self.truncated
 
+    def next(self) -> Fragment:
+        """The episode's next fragment, which follows on this one."""
+        return Fragment(self.env_index, self.episode, self.seed, self.stop_step, [self.obs[-1]])
+
     def recorded(self) -> Recorded:
         return Recorded(
             obs=stacked(self.obs),
@@ -148,6 +152,8 @@ class PlainRecorder:
         if not self.ready or self.pending is not None:
             raise ProtocolError
         if self.max_transitions is not None:
+            if self.on_full == "hand_over" and self.is_full():
+                self.hand_over(None)
             while self.on_full == "drop_oldest" and self.finished and self.is_full():
                 self.counts["dropped"] += len(self.finished.pop(0))
             if self.is_full():
@@ -203,12 +209,16 @@ class PlainRecorder:
             self.sunk.append(self.finished.pop(0))
 
     def close(self) -> None:
-        for fragment in self.running:
-            if len(fragment):
-                fragment.ended_by = "closed"
-                self.finished.append(fragment)
-        self.running = [nothing(i) for i in range(len(self.envs))]
         self.ready, self.pending = False, None
+        self.hand_over("closed")
+
+    def hand_over(self, ended_by: EndedBy | None) -> None:
+        """Running fragments end here; what follows of their episodes are others."""
+        for i, fragment in enumerate(self.running):
+            if len(fragment):
+                fragment.ended_by = ended_by
+                self.finished.append(fragment)
+                self.running[i] = fragment.next()
         self.drain()
 
     def pop_finished(self) -> list[Fragment]:
@@ -222,8 +232,7 @@ class PlainRecorder:
             if len(fragment):
                 popped.append(fragment)
                 self.counts["popped"] += len(fragment)
-                start, last = fragment.stop_step, fragment.obs[-1]
-                self.running[i] = Fragment(i, fragment.episode, fragment.seed, start, [last])
+                self.running[i] = fragment.next()
         return popped
 
     def pop_transitions(self) -> list[Fragment]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from vecrollout import BufferingWrapper, TrajectoryWithRew
+from vecrollout import BufferingWrapper, TrajectoryWithRew, stitch
 from vecrollout.buffer import Ending, RolloutBuffer, arena
 from vecrollout.errors import BufferFullError, OptionError
 from vecrollout.testing import EpisodeScript, Scenario
@@ -73,6 +74,111 @@ def test_a_sink_gets_what_it_refused_when_it_takes_again():
     venv.reset()
     assert [(len(each), each.episode.ended_by) for each in sink.taken] == [(2, "terminated"), (2, "reset_early")]
     assert (venv.held, venv.sunk, venv.stepped) == (0, 4, 4)
+
+
+LONG = Scenario(episodes=[[EpisodeScript(9)], [EpisodeScript(7)]])
+
+
+class Closing(list[TrajectoryWithRew]):
+    """A sink that closes by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_closing: list[Callable[[], object]] = []
+
+    def before_close(self, callback: Callable[[], object]) -> Callable[[], None]:
+        self.before_closing.append(callback)
+        return lambda: self.before_closing.remove(callback)
+
+    def close(self) -> None:
+        for callback in self.before_closing:
+            callback()
+
+
+def test_a_sink_that_closes_gets_what_is_running():
+    """The recorder goes on: what follows of the episodes are further fragments."""
+    sink = Closing()
+    venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
+    run(venv, LONG, 0, 1)
+    sink.close()
+    assert [(each.episode.env_index, len(each), each.episode.ended_by) for each in sink] == [
+        (env, 1, "closed") for env in range(venv.num_envs)
+    ]
+    assert venv.held == 0
+    run(venv, LONG, 1, 2)
+    assert [each.episode.start_step for each in venv.pop_trajectories()[0]] == [1] * venv.num_envs
+
+
+def test_a_recorder_that_closed_is_forgotten_by_its_sink():
+    sink = Closing()
+    venv = recorder(sink=sink, error_on_premature_reset=False)
+    venv.reset()
+    assert len(sink.before_closing) == 1
+    venv.close()
+    assert sink.before_closing == []
+    sink.close()
+    assert sink == []
+
+
+@pytest.mark.parametrize("most", [3, 4, 6, 300])
+def test_running_fragments_are_handed_over_where_memory_is_full(most):
+    sink: list[TrajectoryWithRew] = []
+    scenario = Scenario(episodes=[[EpisodeScript(9)], [EpisodeScript(4)], [EpisodeScript(10**6)]])
+    venv = recorder(scenario, sink=sink, max_transitions=most, on_full="hand_over")
+    for step in range(30):
+        run(venv, scenario, step, step + 1)
+        assert venv.held <= most
+    venv.close()
+    assert_same_steps(sink, scenario, 30)
+    assert venv.stepped == venv.sunk == 90
+
+
+def assert_same_steps(fragments, scenario, steps):
+    """Each environment's fragments follow on each other, and are what it did."""
+    for env in range(scenario.num_envs):
+        expected = [each for each in scenario.recorded(0, steps) if each.env_index == env]
+        got = [each for each in fragments if each.episode.env_index == env]
+        numbers = sorted({each.episode.id for each in got})
+        wholes = [stitch(each for each in got if each.episode.id == number) for number in numbers]
+        assert [whole.acts.tolist() for whole in wholes] == [each.acts.tolist() for each in expected]
+        assert [whole.rews.tolist() for whole in wholes] == [each.rews.tolist() for each in expected]
+        assert [whole.obs.tolist() for whole in wholes] == [each.obs.tolist() for each in expected]
+
+
+def test_to_hand_over_takes_a_sink():
+    with pytest.raises(OptionError, match="sink="):
+        recorder(max_transitions=4, on_full="hand_over")
+
+
+def test_what_the_sink_refuses_to_take_over_is_refused_as_a_step():
+    sink = Moody()
+    sink.refuses = True
+    scenario = Scenario(episodes=[[EpisodeScript(9)]])
+    venv = recorder(scenario, sink=sink, max_transitions=2, on_full="hand_over")
+    run(venv, scenario, 0, 2)
+    with pytest.raises(OSError, match="disk full"):
+        venv.step(scenario.actions(2))
+    assert (venv.held, venv.stepped) == (2, 2)
+    sink.refuses = False
+    run(venv, scenario, 2, 4)
+    assert [len(each) for each in sink.taken] == [2]
+
+
+def test_joining_in_the_middle_of_episodes():
+    base = DummyVecEnv(LONG.env_fns())
+    base.seed(7)
+    obs = base.reset()
+    for step in range(2):
+        obs, *_ = base.step(LONG.actions(step))
+    base.seed(8)  # for the next reset, not for this episode
+    venv = BufferingWrapper(base)
+    venv.join(obs, [2] * base.num_envs)
+    venv.step(LONG.actions(2))
+    trajectories, _ = venv.pop_trajectories()
+    for env, each in enumerate(sorted(trajectories, key=lambda each: each.episode.env_index)):
+        assert (each.episode.start_step, each.episode.seed, len(each)) == (2, None, 1)
+        assert each.episode.reset_info["episode"] == 0
+        np.testing.assert_array_equal(each.obs[0], obs[env])
 
 
 def test_a_long_trajectory_for_a_sink():

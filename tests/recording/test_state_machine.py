@@ -85,6 +85,11 @@ class Sink:
         self.model = model
         self.taken: list[Any] = []
         self.kept: list[tuple[Any, list[np.ndarray]]] = []
+        self.before_closing: list[Callable[[], Any]] = []
+
+    def before_close(self, callback: Callable[[], Any]) -> Callable[[], Any]:
+        self.before_closing.append(callback)
+        return lambda: self.before_closing.remove(callback)
 
     def append(self, trajectory: Any) -> None:
         if self.model.sink_refuses:
@@ -112,7 +117,7 @@ class BufferingMachine(RuleBasedStateMachine):
             {
                 "error_on_premature_reset": st.booleans(),
                 "early_reset": st.sampled_from(["close", "drop"]),
-                "on_full": st.sampled_from(["refuse", "drop_oldest"]),
+                "on_full": st.sampled_from(["refuse", "drop_oldest", "hand_over"]),
             }
         ),
         record_infos=st.sampled_from(["all", "none", ["t", "nowhere"]]),
@@ -136,6 +141,8 @@ class BufferingMachine(RuleBasedStateMachine):
         for name, value in blocks.items():
             self.patch.setattr(arena, name, value)
         self.patch.setattr(gather, "_SLICED_ITEM_BYTES", sliced)
+        if options["on_full"] == "hand_over":
+            has_sink = True
         most = None if most_steps is None else most_steps * scenario.num_envs
         self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, rule=self.autoreset, **options)
         self.sink = Sink(self.model) if has_sink else None
@@ -256,6 +263,13 @@ class BufferingMachine(RuleBasedStateMachine):
     def switch_sink(self, refuses: bool) -> None:
         self.model.sink_refuses = refuses
 
+    @precondition(lambda self: self.sink is not None and self.sink.before_closing)
+    @rule()
+    def sink_is_about_to_close(self) -> None:
+        (hand_over,) = self.sink.before_closing
+        with self.both_raise(lambda: self.model.hand_over("closed")):
+            hand_over()
+
     # Popping
 
     @rule(keep=st.sampled_from([None, *KEPT]), which=st.integers(0, 99))
@@ -331,6 +345,8 @@ class BufferingMachine(RuleBasedStateMachine):
         file = io.BytesIO()
         np.savez(file, **self.venv.state_dict())
         file.seek(0)
+        if self.sink is not None:
+            self.sink.before_closing.clear()  # the recorder that was is no more
         self.venv = self.recorder()
         with np.load(file, allow_pickle=False) as state:
             self.venv.load_state_dict(state)

@@ -40,7 +40,8 @@ class TraceCallback(BaseCallback):
     by the next `TraceCallback` of the same environments, or at the end of the process.
 
     Args:
-        directory: Where to; made where it does not exist. May hold traces already.
+        directory: Where to: a directory, which is made where it does not exist and may hold traces already, or the URL
+            of an object store.
         record_infos: Which of the environments' infos to keep: `"all"`, `"none"`, or those of the named keys.
         max_transitions: How many transitions of running episodes to hold before these are written in fragments; None:
             as many as take up a gigabyte.

@@ -62,7 +62,8 @@ def record_traces(
 
     Args:
         env: What to record: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single `gymnasium.Env`.
-        directory: Where to; made where it does not exist. May hold traces already.
+        directory: Where to: a directory, which is made where it does not exist and may hold traces already, or the URL
+            of an object store.
         episode_filter: Takes an episode's index, counted by the time of start over all environments; says whether the
             episode is kept.
         frame_filter: Takes a step's index in its episode; says whether the step is kept.
@@ -86,8 +87,8 @@ def record_traces(
     Raises:
         OptionError: If an option is not one of these, or not for environments of this kind.
         ArgumentTypeError: If `env` is no environment, or a filter no function.
-        OSError: If the directory cannot be made.
-        MissingDependencyError: If pyarrow or xxhash is not installed.
+        OSError: If the directory cannot be made, or the object store cannot be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
 
     Examples:
         >>> import tempfile

@@ -30,8 +30,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
 
     Args:
         env: The environment to wrap.
-        directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
-            see `directory`.
+        directory: Where to: a directory, which is made where it does not exist and may hold traces already, or the URL
+            of an object store. None: a fresh directory in the system's folder for temporary files, see `directory`.
         episode_filter: Takes an episode's index, which counts resets from 0; says whether the episode is kept.
         frame_filter: Takes a step's index in its episode, from 0; says whether the step is kept.
         reward_classes: Rewards, at least one: as many steps are kept of one class as of another. A reward counts to the
@@ -48,8 +48,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
     Raises:
         OptionError: If an option is not one of these.
         ArgumentTypeError: If a filter is no function.
-        OSError: If the directory cannot be made.
-        MissingDependencyError: If pyarrow or xxhash is not installed.
+        OSError: If the directory cannot be made, or the object store cannot be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
 
     Examples:
         >>> from vecrollout import scan_recorded_traces

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -38,7 +37,7 @@ def trace_writer(
     """A writer that knows the environment.
 
     Args:
-        directory: Where to.
+        directory: Where to: a directory or a URL.
         env: The environment, of any kind.
         spaces: Observation and action space of a single environment.
         **options: Of `TraceWriter`; they go before what the environment says.

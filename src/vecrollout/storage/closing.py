@@ -19,7 +19,8 @@ _AGAIN_AFTER_S = 0.01
 # A thread that is in one of these may be in the middle of a change.
 _CHANGING = (
     "vecrollout.buffer.",
-    "vecrollout.storage.",
+    "vecrollout.storage.writer",
+    "vecrollout.storage.closing",
     "vecrollout.interop.gym_recording.writer",
     "vecrollout.compat.gym_recording.recording",
 )
