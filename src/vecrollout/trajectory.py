@@ -343,6 +343,9 @@ class Sink(Protocol):
     it calls the callback, which takes no arguments, when it is about to close, and a recorder then hands over what is
     running (`episode.ended_by` is `"closed"`). What the method returns is called when the recorder has closed and the
     callback is not wanted any more.
+
+    One that need not have each trajectory at once may have a method `before_flush(callback)`, likewise: a recorder then
+    hands over finished trajectories some steps later, many at once, and whenever the callback is called.
     """
 
     def append(self, trajectory: TrajectoryWithRew, /) -> object:

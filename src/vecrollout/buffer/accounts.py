@@ -44,8 +44,11 @@ class Accounts:
         self.info_keys = info_keys
         self._arena = arena
         self._sink = sink
-        # Has a sink not ask for the running fragments any more.
-        self._call_off: Callable[[], object] | None = None
+        # Have a sink not ask any more: for the running fragments before it closes, for finished ones before it flushes.
+        self._call_off: list[Callable[[], object]] = []
+        self._is_joined = False
+        self._may_be_late = False  # whether the sink asks for finished trajectories itself, so that they may wait
+        self._owes = False  # whether episodes ended in staged steps that the sink is to have
         self.popped = self.sunk = self.dropped = 0
         self._stepped = 0  # without the staged steps
 

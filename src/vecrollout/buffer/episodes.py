@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -43,6 +44,21 @@ class Episodes(Accounts):
         except BaseException:
             self._return_to(before)
             raise
+
+    def deliver(self) -> None:
+        """Hand over what has finished, to a sink that may get it late. What it raises passes through."""
+        self._settle()
+        self._drain()
+
+    def _deliver_before(self) -> None:
+        """Before what is held is looked at: the sink gets what it is to have.
+
+        What it refuses stays held. It is offered again, and the error raised, when the next steps are handed over.
+        """
+        self._settle()
+        if self._may_be_late:
+            with suppress(Exception):
+                self._drain()
 
     def close_running(self) -> None:
         """End the running episodes as `"closed"`, and go on: what follows of them are further fragments."""
@@ -134,6 +150,7 @@ class Episodes(Accounts):
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
         if self._sink is None:
             return
+        self._owes = False
         while self._finished:
             run = self._finished[0]
             self._sink.append(to_trajectory(run, self._arena.layout))
@@ -144,12 +161,19 @@ class Episodes(Accounts):
             self._finished.popleft()
 
     def _join_sink(self) -> None:
-        """Let a sink that closes by itself ask for the running fragments before."""
-        before_close = getattr(self._sink, "before_close", None)
-        if self._call_off is None and before_close is not None:
-            self._call_off = before_close(self.close_running)
+        """Let a sink ask for what it has to have before it closes, or flushes."""
+        if self._is_joined:
+            return
+        self._is_joined = True
+        for name, callback in (("before_close", self.close_running), ("before_flush", self.deliver)):
+            ask = getattr(self._sink, name, None)
+            call_off = None if ask is None else ask(callback)
+            if call_off is not None:
+                self._call_off.append(call_off)
+                self._may_be_late = name == "before_flush"
 
     def _leave_sink(self) -> None:
-        if self._call_off is not None:
-            self._call_off()
-            self._call_off = None
+        for call_off in self._call_off:
+            call_off()
+        self._call_off = []
+        self._is_joined = self._may_be_late = False

@@ -32,6 +32,8 @@ class Room(Episodes):
             self._starts_over = False
             if not self.held:
                 self._start_over()
+        if self._may_be_late:
+            self._drain()
         # A step takes one row, and one more where an episode ends: the last one for which there is room may take two.
         if self._arena.is_full():
             self._roll()

@@ -201,8 +201,9 @@ class Stepping(Room):
             self._stepped -= skipped
             self._staged.append(step)
             if endings and self._sink is not None:
-                self._settle()
-                self._drain()
+                self._owes = True
+            if self._owes and (self._room < 1 or not self._may_be_late):
+                self.deliver()
             return True
         if endings or self.waiting:
             return False

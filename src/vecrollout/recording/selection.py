@@ -103,10 +103,17 @@ class SelectedSteps:
             self._sink.append(self._fragments[0])
             self._fragments.popleft()
 
-    def before_close(self, callback: Callable[[], object], /) -> Callable[[], object]:
+    def before_close(self, callback: Callable[[], object], /) -> Callable[[], object] | None:
         """Have a function called before the sink behind closes, where that one does so by itself."""
-        before_close = getattr(self._sink, "before_close", None)
-        return (lambda: None) if before_close is None else before_close(callback)
+        return self._ask("before_close", callback)
+
+    def before_flush(self, callback: Callable[[], object], /) -> Callable[[], object] | None:
+        """Have a function called before the sink behind flushes, where that one does so."""
+        return self._ask("before_flush", callback)
+
+    def _ask(self, name: str, callback: Callable[[], object]) -> Callable[[], object] | None:
+        ask: Callable[..., Callable[[], object]] | None = getattr(self._sink, name, None)
+        return None if ask is None else ask(callback)
 
     def _selected(self, trajectory: TrajectoryWithRew) -> Iterator[TrajectoryWithRew]:
         if not self._keeps_episode(trajectory.episode.id):

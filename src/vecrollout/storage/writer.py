@@ -119,6 +119,7 @@ class TraceWriter:
         self._process = os.getpid()
         self._worker = Worker(encoder, queue_bytes)
         self._before_close: list[Callable[[], object]] = []
+        self._before_flush: list[Callable[[], object]] = []
         closing.opened(self)
 
     @property
@@ -163,6 +164,8 @@ class TraceWriter:
             TraceWriteError: If writing failed.
         """
         self._check_usable()
+        for callback in self._before_flush:
+            callback()
         self._worker.flush()
         self._warn()
 
@@ -177,6 +180,18 @@ class TraceWriter:
         """
         self._before_close.append(callback)
         return lambda: self._before_close.remove(callback)
+
+    def before_flush(self, callback: Callable[[], object], /) -> Callable[[], None]:
+        """Have a function called before the writer flushes, so that it can append what it holds back.
+
+        Args:
+            callback: Takes no arguments.
+
+        Returns:
+            A function that calls this off.
+        """
+        self._before_flush.append(callback)
+        return lambda: self._before_flush.remove(callback)
 
     def close(self) -> None:
         """Write everything, finish the last file, and stop. A second call does nothing.
