@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from traces import assert_same_trajectory, of_space, write
 
-from vecrollout import TraceWriter, open_traces, verify_traces
+from vecrollout import TraceWriter, open_traces, repair_traces, verify_traces
 from vecrollout.storage.derive import Derivation, derive
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
@@ -139,6 +139,20 @@ def test_damage_in_what_was_appended_ends_what_is_seen(tmp_path: Path) -> None:
     writer.close()
     traces.refresh()
     assert len(traces) == 3
+
+
+def test_refresh_after_a_repair(tmp_path: Path) -> None:
+    write(tmp_path, [of_space("box", 3, number) for number in range(4)], flush=True)
+    traces = open_traces(tmp_path)
+    assert len(list(traces)) == 4
+    (path,) = tmp_path.glob("*.arrow")
+    content = path.read_bytes()
+    begin = int(derive(Shard(MappedFile(path)))[0].batches["offset"][2])
+    path.unlink()  # not altered in its place: views of it stay as they are
+    path.write_bytes(content[: begin + 50] + b"damage" + content[begin + 56 :])
+    assert repair_traces(tmp_path).trajectories == 2
+    traces.refresh()
+    assert [each.episode.id for each in traces] == [0, 1]
 
 
 def test_a_shard_that_became_shorter_is_read_anew(tmp_path: Path) -> None:

@@ -193,6 +193,16 @@ def many_batches(store: S3Server) -> int:
     return size
 
 
+def test_a_reader_ends_quietly(store: S3Server) -> None:
+    """With files of the store open, which nobody closes."""
+    write(store.url, [of_space("box", 3)])
+    code = "import sys; from vecrollout import open_traces; traces = open_traces(sys.argv[1]); print(len(traces[0]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "error", "-c", code, store.url]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "3\n", "")
+
+
 def test_one_episode_is_read_without_the_others(store: S3Server) -> None:
     size = many_batches(store)
     traces = open_traces(store.url)

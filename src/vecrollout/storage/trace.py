@@ -107,10 +107,13 @@ class Indexes:
     def _index(self, name: str, files: TraceFiles) -> ShardIndex | None:
         """What a shard holds; None where it was only just begun and holds nothing yet."""
         known, entry, size = self.by_shard.get(name), files.entries.get(name), files.sizes.get(name)
-        if known is not None and (known.checksums is not None or (entry is None and known.size == size)):
-            return known
         if entry is not None:
+            # One that was not finished before has checksums now.
+            if known is not None and known.checksums is not None and known.size == entry.bytes:
+                return known
             return _listed_index(self._location, entry, size)
+        if known is not None and known.size == size:
+            return known
         with self._location.copied([name]) as local:
             path = local.path / name
             if is_begun(path):
