@@ -77,8 +77,8 @@ def single_tables(runs: int) -> list[Table]:
     columns = ("", "Minari / vecrollout", "vecrollout us", "Minari us", "bare us")
     note = (
         "What recording to disk adds to a step of one environment, resets and ends of episodes included, in "
-        "microseconds: `TraceRecordingWrapper`, up to the end of its `close`, and Minari's `DataCollector` without JPEG, "
-        "whose `create_dataset` is not counted (the aims in brackets)."
+        "microseconds: `TraceRecordingWrapper`, up to the end of its `close`, and Minari's `DataCollector` without "
+        "JPEG, whose `create_dataset` is not counted (the aims in brackets)."
     )
     return [Table("Single environments", columns, rows, note), _growth_table(runs)]
 

@@ -40,11 +40,11 @@ RANKS = {
     "datasets": 10,
     "": 11,
     "interop": 11,
-    "compat": 11,
-    "viewer": 12,
-    "cli": 13,
+    "compat": 12,
+    "viewer": 13,
+    "cli": 14,
     # Last, so nothing in the package can import it.
-    "testing": 14,
+    "testing": 15,
 }
 
 # Who may import which heavy or optional package.

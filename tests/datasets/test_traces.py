@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,23 @@ import pytest
 
 from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces, scan_recorded_traces
 from vecrollout.errors import OptionError
+from vecrollout.storage.format import index_name, shard_name
+from vecrollout.storage.local import LocalDirectory
+from vecrollout.storage.manifest import Manifest
 from vecrollout.testing import assert_same
+
+# With as few files open as some systems allow, and views of all that is read.
+READS_ALL = """
+import resource, sys
+from vecrollout import open_traces
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+traces = open_traces(sys.argv[1])
+held = [trajectory.rews for trajectory in traces]
+held += [traces[number].rews for number in range(0, len(traces), 50)]
+assert all((each == 1).all() for each in held)
+print(len(traces), len(held))
+"""
 
 
 def counting(steps: int, number: int) -> TrajectoryWithRew:
@@ -46,6 +66,34 @@ def test_nothing_is_read_before_it_is_asked_for(directory: Path) -> None:
     size = shard.stat().st_size
     shard.write_bytes(b"x" * size)
     assert len(open_traces(directory)) == 5
+
+
+def as_many_shards(directory: Path, count: int) -> None:
+    """Has the trace consist of the same shard many times."""
+    location = LocalDirectory(directory)
+    (name,) = (name for name in location.sizes() if name.endswith(".json"))
+    manifest = Manifest.read(location, name)
+    (entry,) = manifest.shards
+    entries = [replace(entry, file=shard_name(manifest.writer, number)) for number in range(count)]
+    for each in entries[1:]:
+        os.link(directory / entry.file, directory / each.file)
+        os.link(directory / index_name(entry.file), directory / index_name(each.file))
+    replace(manifest, shards=tuple(entries)).write(location)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit to set")
+def test_more_shards_than_files_may_be_open(listed: bool, tmp_path: Path) -> None:
+    with TraceWriter(tmp_path, compression=None) as writer:
+        writer.append(counting(3, 0))
+    as_many_shards(tmp_path, 2000)
+    if not listed:  # as of writers that were killed
+        for path in [*tmp_path.glob("*.json"), *tmp_path.glob("*.index")]:
+            path.unlink()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "error", "-c", READS_ALL, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (result.stderr, result.stdout) == ("", "2000 2040\n")
 
 
 def test_some_columns(directory: Path) -> None:

@@ -36,7 +36,7 @@ def of_space(name: str, steps: int, number: int = 0, **fields: Any) -> Trajector
     )
 
 
-def write(directory: Path, written: Sequence[Trajectory], *, flush: bool = False, **options: Any) -> None:
+def write(directory: Path | str, written: Sequence[Trajectory], *, flush: bool = False, **options: Any) -> None:
     """Write trajectories, all at once or each in a batch of its own."""
     with TraceWriter(directory, **options) as writer:
         for each in written:

@@ -20,7 +20,7 @@ def scan_recorded_traces(
     """Call a function with the arrays of each episode in a directory of traces, in order.
 
     Args:
-        directory: The directory.
+        directory: The directory, or the URL of an object store.
         episode_cb: Called with observations (N + 1 rows; dicts and tuples of arrays for spaces of such), actions
             (N rows) and rewards (N rows, float; None where the trace has none). Where steps were left out of the
             episode, `observations` has N rows, too: those that the actions were taken on. Fragments of an episode are
@@ -30,7 +30,9 @@ def scan_recorded_traces(
     Raises:
         DamagedTraceError: If a trace cannot be read, or is not what was written.
         TraceVersionError: If a newer version of the package wrote it.
-        OptionError: If `max_episodes` is negative.
+        OptionError: If `max_episodes` is negative, or a URL is none that can be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
+        StoreError: If an object store fails.
 
     Source:
         `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording), whose callback gets the same.
@@ -39,14 +41,26 @@ def scan_recorded_traces(
         raise OptionError(f"max_episodes: expected 0 or more, or None, got {max_episodes}")
     traces = open_traces(directory)
     for fragments in traces.episodes()[:max_episodes]:
-        fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
-        obs = [each["obs"] for each in fields]
-        if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):
-            obs = [each[:-1] for each in obs]
-        else:
-            obs[:-1] = [each[:-1] for each in obs[:-1]]
-        columns = obs, [each["acts"] for each in fields], [each["rews"] for each in fields]
-        episode_cb(*map(_joined, columns))
+        episode_cb(*episode_arrays(traces, fragments))
+
+
+def episode_arrays(traces: TraceDataset, fragments: range) -> tuple[Any, Any, Any]:
+    """Observations, actions and rewards of an episode, as `scan_recorded_traces` hands them over.
+
+    Args:
+        traces: Where the episode is.
+        fragments: Its fragments, one of `traces.episodes()`.
+
+    Raises:
+        DamagedTraceError: If one cannot be read, or is not what was written.
+    """
+    fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
+    obs = [each["obs"] for each in fields]
+    if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):
+        obs = [each[:-1] for each in obs]
+    else:
+        obs[:-1] = [each[:-1] for each in obs[:-1]]
+    return _joined(obs), _joined([each["acts"] for each in fields]), _joined([each["rews"] for each in fields])
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -41,7 +41,9 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
     Raises:
         DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
         TraceVersionError: If a newer version of the package wrote one of the files.
-        MissingDependencyError: If pyarrow or xxhash is not installed.
+        OptionError: If a URL is none that can be used.
+        StoreError: If the object store fails.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
     """
     return TraceDataset(path, check=check)
 
@@ -59,6 +61,8 @@ class TraceDataset(Sequence[Trajectory]):
     Raises:
         DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
         TraceVersionError: If a newer version of the package wrote one of the files.
+        OptionError: If a URL is none that can be used.
+        StoreError: If the object store fails; so all methods that read.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
@@ -77,6 +81,7 @@ class TraceDataset(Sequence[Trajectory]):
         Raises:
             DamagedTraceError: If a manifest is damaged, or a finished shard is missing or cut.
             TraceVersionError: If a newer version of the package wrote one of the files.
+            StoreError: If the object store fails.
         """
         for name in self._indexes.refresh():
             self._forget(name)

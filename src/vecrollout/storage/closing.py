@@ -14,12 +14,18 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Protocol
 
-from vecrollout.storage.worker import Worker
-
 # How long to wait before trying again to close what is in use just now.
 _AGAIN_AFTER_S = 0.01
 # A thread that is in one of these may be in the middle of a change.
-_CHANGING = ("vecrollout.buffer.", "vecrollout.storage.writer", "vecrollout.storage.closing")
+_CHANGING = (
+    "vecrollout.buffer.",
+    "vecrollout.storage.writer",
+    "vecrollout.storage.closing",
+    "vecrollout.interop.gym_recording.writer",
+    "vecrollout.compat.gym_recording.recording",
+)
+# But for a writer's own thread, which goes on while the writer closes.
+_WRITER_THREAD = ("vecrollout.storage.worker", "run")
 
 
 class Closable(Protocol):
@@ -96,7 +102,11 @@ def _close_all() -> None:
 def _frames(interrupted: FrameType | None) -> list[FrameType | None]:
     """The frames in which the threads are, but for those of writers."""
     frames: dict[int, FrameType | None] = {**sys._current_frames(), threading.get_ident(): interrupted}
-    return [frame for frame in frames.values() if not any(each.f_code is Worker.run.__code__ for each in _stack(frame))]
+    return [frame for frame in frames.values() if not any(map(_is_of_writer, _stack(frame)))]
+
+
+def _is_of_writer(frame: FrameType) -> bool:
+    return (frame.f_globals.get("__name__"), frame.f_code.co_name) == _WRITER_THREAD
 
 
 def _behind_change(frame: FrameType | None) -> FrameType | None:

@@ -65,6 +65,11 @@ def manifest_name(writer: str) -> str:
     return f"{writer}.json"
 
 
+def is_file_name(text: str) -> bool:
+    """Whether a text names a file of a directory, and leads nowhere else on any system."""
+    return text not in ("", ".", "..") and not set(text) & set("/\\:\0")
+
+
 def parsed(text: str | bytes, where: str) -> dict[str, Any]:
     """A JSON object.
 

@@ -130,7 +130,9 @@ class ShardIndex:
             DamagedTraceError: If it is none.
         """
         try:
-            table = ipc.open_file(pa.BufferReader(content)).read_all()
+            # An index is small: to wake other threads for it takes longer than to read it.
+            alone = ipc.IpcReadOptions(use_threads=False)
+            table = ipc.open_file(pa.BufferReader(content), options=alone).read_all()
             table.validate(full=True)
             about = table.schema.metadata[METADATA_KEY]
         except ArrowErrors as error:

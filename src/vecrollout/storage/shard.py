@@ -18,7 +18,7 @@ from vecrollout.storage.schema import TraceSchema
 # What is fetched to find the schema; few schemas are larger.
 _HEAD_BYTES = 64 << 10
 
-# Batches that are read one after the other are fetched so many bytes at once.
+# Of batches that are read one after the other, at most so many bytes are fetched at once.
 _READ_AHEAD_BYTES = 8 << 20
 
 
@@ -46,6 +46,7 @@ class Shard:
         self._readers: dict[tuple[str, ...] | None, Any] = {}
         self._checked: set[int] = set()
         self._last_read: int | None = None
+        self._read_in_a_row = 0
         self._head = self._read_head()
         self.first_batch = int(self._head.size)
         """Where the first batch begins, in bytes."""
@@ -149,12 +150,13 @@ class Shard:
         self._checked.add(section)
 
     def _reach(self, number: int, index: ShardIndex) -> int:
-        """Up to where to read ahead: nowhere unless the batches are read in order."""
+        """Up to where to fetch: as many batches behind this one as were read in a row before it."""
         in_order = self._last_read is not None and number == self._last_read + 1
         self._last_read = number
+        self._read_in_a_row = self._read_in_a_row + 1 if in_order else 0
         if not in_order or self.file.arrow_file is not None:
             return 0
-        ends = index.batches["offset"] + index.batches["bytes"]
+        ends = (index.batches["offset"] + index.batches["bytes"])[: number + self._read_in_a_row + 1]
         within = np.searchsorted(ends, index.batches["offset"][number] + _READ_AHEAD_BYTES, side="right")
         return int(ends[max(number, within - 1)])
 

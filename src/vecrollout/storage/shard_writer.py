@@ -9,7 +9,7 @@ from typing import Any
 
 from vecrollout.storage.arrow import checksum, ipc, pa
 from vecrollout.storage.derive import Derivation
-from vecrollout.storage.format import SCHEMA_HEAD_BYTES, index_name, schema_end, sync_directory, write_whole
+from vecrollout.storage.format import MAGIC, index_name, sync_directory, write_whole
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
 from vecrollout.storage.manifest import ShardEntry
@@ -34,8 +34,9 @@ class ShardWriter:
         self.path = path
         self._compressed = compression is not None
         # Kept for fsync; pyarrow opens the file a second time.
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._derivation = Derivation()
+        self._first_batch = len(MAGIC) + int(schema.serialize().size)
         try:
             self._sink = pa.OSFile(str(path), "wb")
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
@@ -55,10 +56,9 @@ class ShardWriter:
             OSError: If that fails; the file then ends with a part of the batch.
         """
         for part in _split(batch) if self._compressed else [batch]:
-            begin = self.size
-            self._writer.write_batch(part)
             # pyarrow writes the schema with the first batch.
-            begin = begin or schema_end(os.pread(self._descriptor, SCHEMA_HEAD_BYTES, 0))
+            begin = self.size or self._first_batch
+            self._writer.write_batch(part)
             self._derivation.add(part, begin, self.size - begin)
 
     def sync(self) -> None:

@@ -98,6 +98,8 @@ class ObjectStore:
         except (ValueError, pa.ArrowException) as error:
             raise OptionError(f"{self}: expected a URL of an object store: {error}") from error
         self._prefix = prefix.rstrip("/")
+        if not self._prefix:
+            raise OptionError(f"{self}: expected a URL that names a bucket or folder, got one that names none")
 
     def __str__(self) -> str:
         """The URL without passwords and options."""

@@ -1,0 +1,59 @@
+"""`gym_recording.wrappers`: the recorder around an environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium as gym
+
+from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
+from vecrollout.interop.gym_recording import GymRecordingWriter
+from vecrollout.recording import traces
+from vecrollout.recording.writing import TraceSink
+
+__all__ = ["TraceRecordingWrapper"]
+
+
+class TraceRecordingWrapper(traces.TraceRecordingWrapper):
+    """`vecrollout.TraceRecordingWrapper`, which can write gym-recording's format, too.
+
+    In that format only observations, actions and rewards are kept, and where steps are left out by filters, or an
+    episode is too long for the memory that it may take, each fragment looks like an episode.
+
+    Args:
+        env: The environment to record.
+        directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
+            see `directory`.
+        file_format: `"vecrollout"`, or `"gym_recording"` for files that OpenAI's `gym_recording.playback` reads.
+        **options: Further ones of `vecrollout.TraceRecordingWrapper`; with `"gym_recording"` those of
+            `GymRecordingWriter` in the place of those of `TraceWriter`.
+
+    Raises:
+        OptionError: If an option is not one of these.
+
+    Source:
+        `gym_recording.wrappers.TraceRecordingWrapper` (OpenAI, gym-recording). Its first version ignores the directory
+        that it is given, and its `close` does not close the environment.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        file_format: FileFormat = "vecrollout",
+        **options: Any,
+    ) -> None:
+        check_file_format(file_format)
+        self._file_format = file_format
+        if file_format == "gym_recording":
+            options.setdefault("record_infos", "none")  # the format has no place for them
+        super().__init__(env, directory, **options)
+
+    def _make_writer(self, directory: str | os.PathLike[str]) -> TraceSink:
+        """What writes the trajectories, in which steps are left out already."""
+        if self._file_format == "vecrollout":
+            return super()._make_writer(directory)
+        options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
+        return GymRecordingWriter(directory, **options)
