@@ -6,6 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -81,9 +82,10 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         selection = Selection(episode_filter, frame_filter, reward_classes, seed)
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
-        self._writer = self._make_writer(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
-        self.directory = self._writer.directory
+        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else os.fspath(directory)
+        self.directory = where if "://" in where else Path(where)
         """Where the traces are: a `Path`, or the URL of an object store."""
+        self._writer = self._make_writer(self.directory)
         try:
             super().__init__(
                 env,
@@ -97,7 +99,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
             self._writer.close()
             raise
 
-    def _make_writer(self, directory: str | os.PathLike[str]) -> TraceSink:
+    def _make_writer(self, directory: Path | str) -> TraceSink:
         """What writes the trajectories, in which steps are left out already."""
         spaces = self.env.observation_space, self.env.action_space
         return trace_writer(directory, self.env, spaces, **self._writer_options)

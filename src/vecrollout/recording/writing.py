@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -20,10 +19,6 @@ _UNKNOWN_BYTES = 500
 
 class TraceSink(Protocol):
     """A sink that writes, and has to be closed."""
-
-    @property
-    def directory(self) -> Path | str:
-        """Where to: a `Path`, or the URL of an object store."""
 
     def append(self, trajectory: Any, /) -> object:
         """Take one trajectory."""

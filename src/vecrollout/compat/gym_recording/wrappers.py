@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -51,7 +52,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             options.setdefault("record_infos", "none")  # the format has no place for them
         super().__init__(env, directory, **options)
 
-    def _make_writer(self, directory: str | os.PathLike[str]) -> TraceSink:
+    def _make_writer(self, directory: Path | str) -> TraceSink:
         """What writes the trajectories, in which steps are left out already."""
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)
