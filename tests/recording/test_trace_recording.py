@@ -312,8 +312,7 @@ def test_a_filter_that_fails_loses_nothing(tmp_path: Path) -> None:
 class Refusing:
     """A sink that refuses every second trajectory that it is offered."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self) -> None:
         self.taken: list[Any] = []
         self.offers = 0
         self.is_closed = False
@@ -329,8 +328,8 @@ class Refusing:
 
 
 def test_what_a_sink_refuses_is_offered_again_and_nothing_comes_twice(tmp_path: Path) -> None:
-    """With a writer of one's own, too, which need not know more than to append, to close, and where it writes."""
-    sink = Refusing(tmp_path)
+    """With a writer of one's own, too, which need not know more than to append and to close."""
+    sink = Refusing()
 
     class Own(TraceRecordingWrapper):
         def _make_writer(self, directory: Any) -> Refusing:
