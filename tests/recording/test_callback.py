@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import ARS, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
@@ -144,6 +144,20 @@ def column_names(shard: Path) -> list[str]:
     pyarrow = pytest.importorskip("pyarrow")
     names: list[str] = pyarrow.ipc.open_file(shard).schema.names
     return names
+
+
+def test_an_algorithm_that_runs_whole_episodes_between_calls(tmp_path: Path) -> None:
+    """All of its steps, and nothing of the policy, which it does not tell."""
+    model = ARS("LinearPolicy", envs(discrete), n_delta=2, **SMALL).learn(STEPS, TraceCallback(tmp_path))
+    traces = open_traces(tmp_path)
+    assert sum(map(len, traces)) == model.num_timesteps
+    assert not any("policy_action" in info for each in traces for info in infos_of(each))
+
+
+def test_learning_for_the_first_time_as_if_it_went_on(tmp_path: Path) -> None:
+    model = A2C("MlpPolicy", DummyVecEnv([continuous]), **SMALL)
+    model.learn(5, TraceCallback(tmp_path), reset_num_timesteps=False)
+    assert [each.episode.start_step for each in open_traces(tmp_path)] == [0]
 
 
 def test_actions_are_the_executed_ones(tmp_path: Path) -> None:

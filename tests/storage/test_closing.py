@@ -180,6 +180,20 @@ time.sleep(60)
     assert_all_there(tmp_path, 100)
 
 
+def test_by_sigterm_while_the_interpreter_exits(tmp_path: Path) -> None:
+    """It closes what there is to close, and ends by the signal."""
+    code = """
+from vecrollout.storage.encoder import TraceEncoder
+finish = TraceEncoder.finish
+TraceEncoder.finish = lambda self: (ready(), time.sleep(0.5), finish(self))
+env = recorder()
+steps(env, 100)
+other = TraceWriter(directory)
+"""
+    assert terminated(code, tmp_path, 0.1) == (-signal.SIGTERM, "")
+    assert_all_there(tmp_path, 100)
+
+
 def test_by_sigterm_while_another_thread_records(tmp_path: Path) -> None:
     code = """
 env = recorder()

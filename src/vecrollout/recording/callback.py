@@ -95,8 +95,9 @@ class TraceCallback(BaseCallback):
         self.close()
         venv, obs = _below_normalization(self.training_env, self.model._last_obs)
         tapped = vars(venv).get("step_wait")
-        if tapped is not None and isinstance(tapped.__self__, _Tap):
-            tapped.__self__.close()  # left over from training that an exception ended
+        other = getattr(tapped, "__self__", None)
+        if isinstance(other, _Tap):
+            other.close()  # left over from training that an exception ended
         spaces = venv.observation_space, venv.action_space
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
         metadata = {**about, **(self._options.get("metadata") or {})}
@@ -111,7 +112,7 @@ class TraceCallback(BaseCallback):
 
     def _start_steps(self, venv: VecEnv) -> list[int]:
         """How many steps each environment's episode has had before training begins."""
-        if self.locals.get("reset_num_timesteps", True):
+        if self.locals.get("reset_num_timesteps", True) or not self.num_timesteps:
             return [0] * venv.num_envs
         if all(venv.env_is_wrapped(Monitor)):
             return [len(rews) for rews in venv.get_attr("rewards")]
@@ -259,14 +260,12 @@ def _said_by_policy(variables: Mapping[str, Any], num_envs: int) -> list[dict[st
     """
     # Off-policy algorithms rescale their actions to the action space; on-policy ones clip them.
     names = "buffer_actions" if "buffer_actions" in variables else "actions", "values", "log_probs"
-    columns = {
-        key: _as_array(variables[name])
-        for key, name in zip(_POLICY_KEYS, names, strict=True)
-        if variables.get(name) is not None
-    }
-    for key in _POLICY_KEYS[1:]:
-        if key in columns:
-            columns[key] = columns[key].reshape(num_envs)
+    columns = {}
+    for key, name in zip(_POLICY_KEYS, names, strict=True):
+        column = _as_array(variables.get(name))
+        if column.ndim and len(column) == num_envs:
+            # Values come as a column of numbers.
+            columns[key] = column if key == "policy_action" or column.size > num_envs else column.reshape(num_envs)
     return [{key: column[env].copy() for key, column in columns.items()} for env in range(num_envs)]
 
 

@@ -16,7 +16,7 @@ from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.recording.environments import AnyEnv, is_vector_env, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.sb3 import BufferingWrapper
-from vecrollout.recording.selection import BalancedRewards, SelectedSteps
+from vecrollout.recording.selection import Selection
 from vecrollout.recording.traces import TraceRecordingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
@@ -123,8 +123,8 @@ def record_traces(
             "env: expected a VecEnv of Stable-Baselines3, a VectorEnv of Gymnasium, or a single gymnasium.Env, got "
             f"{type(env).__name__}"
         )
-    rewards = None if reward_classes is None else BalancedRewards(reward_classes, seed)
-    if frame_filter is not None or rewards is not None:
+    selection = Selection(episode_filter, frame_filter, reward_classes, seed)
+    if selection.cuts_episodes:
         options = filtered(options)
     spaces, num_envs = spaces_of(env), env.num_envs  # type: ignore[union-attr]  # single ones went another way
     writer = trace_writer(directory, env, spaces, **options)
@@ -132,7 +132,7 @@ def record_traces(
         recorder_options: dict[str, Any] = {
             "error_on_premature_reset": False,
             "record_infos": record_infos,
-            "sink": SelectedSteps(writer, episode_filter, frame_filter, rewards),
+            "sink": selection.before(writer),
             "max_transitions": most_transitions(spaces, num_envs) if max_transitions is None else max_transitions,
             "on_full": "hand_over",
         }

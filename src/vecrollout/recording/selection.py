@@ -59,6 +59,63 @@ class BalancedRewards:
         return kept
 
 
+class Selection:
+    """Which steps of a recording are kept.
+
+    Args:
+        episode_filter: Says by an episode's id whether it is kept.
+        frame_filter: Says by a step's index in its episode whether the step is kept.
+        reward_classes: Rewards between whose classes the steps that the others keep are balanced.
+        seed: Seed of what that leaves to chance, or a generator.
+
+    Raises:
+        ArgumentTypeError: If a filter is no function.
+        OptionError: If `reward_classes` is no list of finite numbers, or empty.
+    """
+
+    def __init__(
+        self,
+        episode_filter: Callable[[int], object] | None = None,
+        frame_filter: Callable[[int], object] | None = None,
+        reward_classes: Sequence[float] | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        for name, each in (("episode_filter", episode_filter), ("frame_filter", frame_filter)):
+            if each is not None and not callable(each):
+                raise ArgumentTypeError(f"{name}: expected a function of an index, got a {type(each).__name__}")
+        self._episode_filter = episode_filter
+        self._frame_filter = frame_filter
+        self._rewards = None if reward_classes is None else BalancedRewards(reward_classes, seed)
+        # The episode that the filter was asked about last, and its answer.
+        self._episode: tuple[int | None, bool] | None = None
+
+    @property
+    def cuts_episodes(self) -> bool:
+        """Whether single steps may be left out."""
+        return self._frame_filter is not None or self._rewards is not None
+
+    def before(self, sink: Sink) -> Sink:
+        """A sink that hands on to another one what is kept."""
+        return SelectedSteps(sink, self) if self.cuts_episodes or self._episode_filter is not None else sink
+
+    def kept(self, trajectory: TrajectoryWithRew) -> npt.NDArray[np.bool_]:
+        """Which steps of a trajectory are kept: a mask of shape `(T,)`. What a filter raises passes through."""
+        kept = np.full(len(trajectory), self._keeps_episode(trajectory.episode.id))
+        if self._frame_filter is not None and kept.any():
+            first = trajectory.episode.start_step
+            kept[:] = [bool(self._frame_filter(step)) for step in range(first, first + len(trajectory))]
+        if self._rewards is not None:
+            kept[kept] = self._rewards.keeps(trajectory.rews[kept])
+        return kept
+
+    def _keeps_episode(self, number: int | None) -> bool:
+        if self._episode_filter is None or number is None:
+            return True
+        if self._episode is None or self._episode[0] != number:
+            self._episode = (number, bool(self._episode_filter(number)))
+        return self._episode[1]
+
+
 class SelectedSteps:
     """Hands on those steps of trajectories that are kept: each run of them as a fragment.
 
@@ -66,30 +123,12 @@ class SelectedSteps:
 
     Args:
         sink: Takes the fragments.
-        episode_filter: Says by an episode's id whether it is kept.
-        frame_filter: Says by a step's index in its episode whether it is kept.
-        rewards: Says by rewards which steps are kept, of those that the others keep.
-
-    Raises:
-        ArgumentTypeError: If a filter is no function.
+        selection: Says which steps are kept.
     """
 
-    def __init__(
-        self,
-        sink: Sink,
-        episode_filter: Callable[[int], object] | None = None,
-        frame_filter: Callable[[int], object] | None = None,
-        rewards: BalancedRewards | None = None,
-    ) -> None:
-        for name, each in (("episode_filter", episode_filter), ("frame_filter", frame_filter)):
-            if each is not None and not callable(each):
-                raise ArgumentTypeError(f"{name}: expected a function of an index, got a {type(each).__name__}")
+    def __init__(self, sink: Sink, selection: Selection) -> None:
         self._sink = sink
-        self._episode_filter = episode_filter
-        self._frame_filter = frame_filter
-        self._rewards = rewards
-        # The episode that the filter was asked about last, and its answer.
-        self._episode: tuple[int | None, bool] | None = None
+        self._selection = selection
         # What of the trajectory that was taken last, by episode and first step, is still to be handed on.
         self._taken: tuple[int | None, int] | None = None
         self._fragments: deque[TrajectoryWithRew] = deque()
@@ -98,7 +137,7 @@ class SelectedSteps:
         """Take one trajectory, and hand on what is kept of it. What a filter or the sink raises passes through."""
         taken = trajectory.episode.id, trajectory.episode.start_step
         if not self._fragments or self._taken != taken:
-            self._fragments, self._taken = deque(self._selected(trajectory)), taken
+            self._fragments, self._taken = deque(runs(trajectory, self._selection.kept(trajectory))), taken
         while self._fragments:
             self._sink.append(self._fragments[0])
             self._fragments.popleft()
@@ -115,28 +154,17 @@ class SelectedSteps:
         ask: Callable[..., Callable[[], object]] | None = getattr(self._sink, name, None)
         return None if ask is None else ask(callback)
 
-    def _selected(self, trajectory: TrajectoryWithRew) -> Iterator[TrajectoryWithRew]:
-        if not self._keeps_episode(trajectory.episode.id):
-            return
-        first = trajectory.episode.start_step
-        kept = np.ones(len(trajectory), dtype=bool)
-        if self._frame_filter is not None:
-            kept[:] = [bool(self._frame_filter(step)) for step in range(first, first + len(trajectory))]
-        if self._rewards is not None:
-            kept[kept] = self._rewards.keeps(trajectory.rews[kept])
-        if kept.all():
-            yield trajectory
-            return
-        edges = np.flatnonzero(np.diff(kept, prepend=False, append=False)).tolist()
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            yield fragment(trajectory, start, stop)
 
-    def _keeps_episode(self, number: int | None) -> bool:
-        if self._episode_filter is None or number is None:
-            return True
-        if self._episode is None or self._episode[0] != number:
-            self._episode = (number, bool(self._episode_filter(number)))
-        return self._episode[1]
+def runs(trajectory: TrajectoryWithRew, kept: npt.NDArray[np.bool_]) -> Iterator[TrajectoryWithRew]:
+    """A trajectory's runs of steps that are kept, as fragments that are views.
+
+    Args:
+        trajectory: The trajectory.
+        kept: Which steps are kept, shape `(T,)`.
+    """
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False)).tolist()
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        yield trajectory if stop - start == len(trajectory) else fragment(trajectory, start, stop)
 
 
 def fragment(trajectory: TrajectoryWithRew, start: int, stop: int) -> TrajectoryWithRew:

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
-from vecrollout.recording.selection import BalancedRewards, SelectedSteps
+from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import TraceSink, filtered, most_transitions, trace_writer
 
@@ -79,9 +79,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         **options: Any,
     ) -> None:
         spaces = env.observation_space, env.action_space
-        rewards = None if reward_classes is None else BalancedRewards(reward_classes, seed)
-        is_filtered = frame_filter is not None or rewards is not None
-        self._writer_options = filtered(options) if is_filtered else options
+        selection = Selection(episode_filter, frame_filter, reward_classes, seed)
+        self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
         where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else os.fspath(directory)
         self.directory = where if "://" in where else Path(where)
@@ -92,7 +91,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
                 env,
                 error_on_premature_reset=False,
                 record_infos=record_infos,
-                sink=SelectedSteps(self._writer, episode_filter, frame_filter, rewards),
+                sink=selection.before(self._writer),
                 max_transitions=most_transitions(spaces, 1) if max_transitions is None else max_transitions,
                 on_full="hand_over",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
@@ -38,6 +39,8 @@ class Closable(Protocol):
 # With the process that opened each: a forked one inherits the list.
 _open: list[tuple[int, Closable]] = []
 _finalized_process = 0
+# Whether the process is to end by SIGTERM as soon as everything is closed.
+_is_ending = False
 
 
 def opened(closable: Closable) -> None:
@@ -60,6 +63,8 @@ def closed(closable: Closable) -> None:
     atexit.unregister(closable.close)
     if not _open and _may_handle() and signal.getsignal(signal.SIGTERM) is _close_and_end:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if _is_ending and not _mine():
+        _end()
 
 
 def _may_handle() -> bool:
@@ -73,15 +78,26 @@ def _close_and_end(number: int, frame: FrameType | None) -> None:
     It runs between any two instructions of the main thread. In the middle of a change nothing can be closed, and to
     wait for its end would be to wait for oneself: so the handler returns, and is called again when the change is over.
     """
-    if _mine() and any(_behind_change(each) for each in _frames(frame)):
-        _call_again_in(_behind_change(frame))
+    global _is_ending
+    if _mine() and any(map(_changes, _frames(frame))):
+        _is_ending = True
+        for change in _changes(frame)[-1:]:
+            _call_again_in(change.f_back)
         # Another thread may be in a change, too; and a debugger may take the trace function away.
         again = threading.Timer(_AGAIN_AFTER_S, _send_again)
         again.daemon = True
-        again.start()
+        # At the interpreter's exit no thread can be started: everything is being closed anyway.
+        with contextlib.suppress(RuntimeError):
+            again.start()
         return
     _close_all()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end()
+
+
+def _end() -> None:
+    """End as SIGTERM ends a process that does not handle it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.raise_signal(signal.SIGTERM)
     # The first process of a container is spared by signals that nothing handles.
     os._exit(128 + signal.SIGTERM)
@@ -109,10 +125,9 @@ def _is_of_writer(frame: FrameType) -> bool:
     return (frame.f_globals.get("__name__"), frame.f_code.co_name) == _WRITER_THREAD
 
 
-def _behind_change(frame: FrameType | None) -> FrameType | None:
-    """The frame that goes on when a thread has done the change that it is in the middle of; None: it is in none."""
-    changing = [each for each in _stack(frame) if str(each.f_globals.get("__name__")).startswith(_CHANGING)]
-    return changing[-1].f_back if changing else None
+def _changes(frame: FrameType | None) -> list[FrameType]:
+    """The calls by which a thread is in the middle of a change, innermost first."""
+    return [each for each in _stack(frame) if str(each.f_globals.get("__name__")).startswith(_CHANGING)]
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:
