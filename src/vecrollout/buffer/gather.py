@@ -24,21 +24,22 @@ _SLICED_ITEM_BYTES = 1024
 def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
     """The run as a trajectory: read-only views where it lies in one piece, else copies."""
     width = layout.obs_width
-    if len(run.pieces) == 1:
-        piece = run.pieces[0]
-        start, stop = piece.row, piece.row + run.steps
+    pieces = run.pieces
+    if len(pieces) == 1:
+        piece = pieces[0]
+        start, stop = piece.row, piece.row + piece.steps
         columns = piece.block.columns
         obs = [column.frozen[start : stop + 1] for column in columns[:width]]
         rest = [column.frozen[start:stop] for column in columns[width:]]
     else:
-        obs = [joined(run.pieces, i, 1) for i in range(width)]
-        rest = [joined(run.pieces, i, 0) for i in range(width, len(run.pieces[0].block.columns))]
+        obs = [joined(pieces, i, 1) for i in range(width)]
+        rest = [joined(pieces, i, 0) for i in range(width, len(pieces[0].block.columns))]
     return trusted(
         TrajectoryWithRew,
         {
             "obs": obs[0] if layout.obs is None else unflatten(layout.obs, obs),
             "acts": rest[0] if layout.acts is None else unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(run.pieces) if layout.keeps_infos else None,
+            "infos": _infos(pieces) if layout.keeps_infos else None,
             "terminal": run.terminal,
             "terminated": run.terminated,
             "truncated": run.truncated,

@@ -16,7 +16,7 @@ from vecrollout.buffer.endings import Ending, Restart
 from vecrollout.buffer.gather import packed, to_trajectory, to_transitions
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
-from vecrollout.buffer.stage import StagedStep, write_acts, write_staged
+from vecrollout.buffer.stage import Change, StagedStep, write_acts, write_staged
 from vecrollout.buffer.state import Snapshot, dump, restore
 from vecrollout.errors import (
     BufferFullError,
@@ -106,7 +106,8 @@ class RolloutBuffer:
         self._arena = Arena(num_envs, self._keeps_infos, sink is not None, most_steps)
         # Open runs are replaced, and never altered; so is the list, before it is altered: see `_mark`.
         self._open = [OpenRun(env) for env in range(num_envs)]
-        self.waiting = set(range(num_envs))  # environments whose episode has ended, or that have not begun any
+        # Environments whose episode has ended, or that have not begun any.
+        self.waiting = frozenset(range(num_envs))
         self._next_id = 0
         self._finished: deque[Run] = deque()
         self._finished_steps = 0  # sum of their steps
@@ -220,6 +221,7 @@ class RolloutBuffer:
                 info = dict(infos[env]) if len(infos) else None
                 start_step = start_steps[env] if start_steps else 0
                 self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info, start_step)
+            self.waiting = self.waiting.difference(envs.tolist())
         except BaseException:
             self._return_to(before)
             raise
@@ -232,7 +234,7 @@ class RolloutBuffer:
         self._settle()
         self._join_sink()
         self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
-        self.waiting = set(range(self.num_envs))
+        self.waiting = frozenset(range(self.num_envs))
         self._failed = False
         self._ready = self.is_pending = True
 
@@ -314,7 +316,7 @@ class RolloutBuffer:
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
-        if self.is_pending and envs is None and not self.waiting and self._step_plainly(obs, rews, infos, endings):
+        if self.is_pending and envs is None and self._step_plainly(obs, rews, infos, endings, restarts):
             return
         self.check_step()
         self._settle()
@@ -340,31 +342,39 @@ class RolloutBuffer:
         if self._keeps_infos:
             arena.block.infos.recent.append(self._selected(infos))
             arena.block.infos.recent_rows.append(rows)
-        steps, now = len(rows), following
+        now = following
         if envs is not None:
             now = arena.row.copy()
             now[envs] = following
-        before = self._mark() if endings or self.waiting else None
+        # Rows of environments whose episode was over are no transitions.
+        steps = len(rows) - (len(self._waiting_among(envs)) if self.waiting else 0)
+        has_changes = bool(endings or self.waiting)
+        waiting = self._waiting_after(endings, restarts, envs)
+        before = self._mark() if has_changes else None
         # Up to here, rows were written that do not count yet. Now they do, all at once: without calls in between, no
         # interrupt comes between.
         arena.row = now
+        self.waiting = waiting
         self._stepped += steps
         self._room -= 1
         self.is_pending = envs is not None
         if before is None:
             return
         try:
-            if self.waiting:
-                self._skip_waiting(restarts, following, envs)
-            if endings:
-                self._end_episodes(endings, following, envs)
+            changes: list[Change] = [*restarts, *endings]
+            self._change_episodes([(change, int(following[change.at])) for change in changes], envs)
         except BaseException:
             self._return_to(before)
             raise
         self._drain()
 
     def _step_plainly(
-        self, obs: Tree, rews: Array, infos: Sequence[Info] | BatchedInfos, endings: Sequence[Ending]
+        self,
+        obs: Tree,
+        rews: Array,
+        infos: Sequence[Info] | BatchedInfos,
+        endings: Sequence[Ending],
+        restarts: Sequence[Restart],
     ) -> bool:
         """What `step` does, for most steps: plain arrays of the known kind. False, and nothing done, if others."""
         arena = self._arena
@@ -377,26 +387,32 @@ class RolloutBuffer:
             return False
         acts = self._staged_acts
         if acts is not None:
-            finals: Sequence[bytes] = ()
-            if endings:
-                if any(ending.final_obs is None for ending in endings):
+            changes: Sequence[Change] = endings
+            lasts: Sequence[bytes | None] = ()
+            waiting, skipped = self.waiting, len(self.waiting)
+            if endings or restarts:
+                if any(ending.drops_last for ending in endings):
                     return False
-                finals = [self._final_leaves(ending)[0].tobytes() for ending in endings]
+                changes = [*restarts, *endings]
+                lasts = [self._last_bytes(change) for change in changes]
                 infos = _replaced(infos, endings)
+                waiting = self._waiting_after(endings, restarts)
             kept = None
             if self._keeps_infos:
                 kept = tuple(infos) if type(infos) is list and self.info_keys is None else self._selected(infos)
-            step = acts, rews.tobytes(), obs.tobytes(), kept, endings, finals
-            # From here on the step counts.
-            self._staged.append(step)
+            step = acts, rews.tobytes(), obs.tobytes(), kept, changes, lasts
+            # Without calls in between, no interrupt comes between. With the last of these lines, the step counts.
             self._staged_acts = None
             self._room -= 1
             self.is_pending = False
+            self.waiting = waiting
+            self._stepped -= skipped
+            self._staged.append(step)
             if endings and self._sink is not None:
                 self._settle()
                 self._drain()
             return True
-        if endings:
+        if endings or self.waiting:
             return False
         row = arena.row
         rew_lane[row] = rews
@@ -421,11 +437,8 @@ class RolloutBuffer:
         arena = self._arena
         before = self._mark()
         try:
-            rows = write_staged(arena, staged)
-            arena.row = rows[-1]
-            for step, following in zip(staged, rows[1:], strict=True):
-                if step[4]:
-                    self._end_episodes(step[4], following, None)
+            arena.row, changes = write_staged(arena, staged)
+            self._change_episodes(changes)
             transitions = len(staged) * self.num_envs
             # No calls from here on: an interrupt cannot come between.
             self._staged = []
@@ -487,7 +500,8 @@ class RolloutBuffer:
         rows = self._arena.row.tolist()
         open_runs = [*self._open]
         for run in running:
-            open_runs[run.env] = open_runs[run.env].next_fragment(rows[run.env])
+            env = run.fragment.env
+            open_runs[env] = run.fragment.next_fragment(rows[env])
         finished: deque[Run] = deque()
         # No calls from here on: an interrupt cannot come between.
         self.popped += popped
@@ -500,7 +514,7 @@ class RolloutBuffer:
         """The running fragments as they stand, by environment; those without steps are left out."""
         self._settle()
         block, rows = self._arena.block, self._arena.row.tolist()
-        return [run.close(row, block, None) for run, row in zip(self._open, rows, strict=True) if run.steps(row)]
+        return [Run(run, row, block) for run, row in zip(self._open, rows, strict=True) if run.steps(row)]
 
     # The state as a whole
 
@@ -533,8 +547,8 @@ class RolloutBuffer:
             self.sunk, self.dropped = counters["sunk"], counters["dropped"]
             self._finished = deque(snapshot.finished)
             self._finished_steps = sum(run.steps for run in snapshot.finished)
-            self._open = [OpenRun.of(run) for run in snapshot.running]
-            self.waiting = set(snapshot.waiting)
+            self._open = [run.fragment for run in snapshot.running]
+            self.waiting = frozenset(snapshot.waiting)
             self._begin_pieces()
             self._next_id = snapshot.next_id
             self._ready, self._failed = snapshot.is_ready, not snapshot.is_ready
@@ -569,7 +583,7 @@ class RolloutBuffer:
             layout=arena.layout,
             specs=arena.specs,
             finished=list(self._finished),
-            running=[run.close(row, arena.block, None) for run, row in zip(self._open, rows, strict=True)],
+            running=[Run(run, row, arena.block) for run, row in zip(self._open, rows, strict=True)],
             current=[column.rows[arena.row] for column in arena.obs_columns],
         )
 
@@ -578,10 +592,8 @@ class RolloutBuffer:
     def _mark(self) -> _Mark:
         """What the recording is now, to return to if an interrupt or an error comes while it is being altered."""
         mark = _RECORDING(self), _MEMORY(self._arena), len(self._finished)
-        # These are altered; the mark keeps the old ones. At the end of `_finished` there may be more afterwards.
+        # This is altered; the mark keeps the old one. At the end of `_finished` there may be more afterwards.
         self._open = [*self._open]
-        if self.waiting:
-            self.waiting = {*self.waiting}
         return mark
 
     def _return_to(self, mark: _Mark) -> None:
@@ -597,7 +609,6 @@ class RolloutBuffer:
 
     def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
         self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, piece_row=row)
-        self.waiting.discard(env)
         self._next_id += 1
 
     def _finish(self, run: Run) -> None:
@@ -615,7 +626,7 @@ class RolloutBuffer:
                 if steps and is_dropped:
                     self.dropped += steps
                 elif steps:
-                    self._finish(run.close(row, arena.block, ended_by))
+                    self._finish(Run(run, row, arena.block, ended_by))
                 self._open[env] = run.next_fragment(row)
         except BaseException:
             self._return_to(before)
@@ -645,39 +656,46 @@ class RolloutBuffer:
             following[at] = row + 1
         return _replaced(infos, endings)
 
-    def _skip_waiting(self, restarts: Sequence[Restart], following: Array, envs: Array | None) -> None:
-        """Rows of environments whose episode was over are no transitions; where it was reset, one begins."""
-        if envs is None:
-            skipped = [(env, env) for env in sorted(self.waiting)]
-        else:
-            skipped = [(at, env) for at, env in enumerate(envs.tolist()) if env in self.waiting]
-        begun = {restart.at: restart.reset_info for restart in restarts}
-        self._stepped -= len(skipped)
-        for at, env in skipped:
-            row = int(following[at])
-            if at in begun:
-                self._begin_episode(env, row, None, begun[at])
-            else:
-                self._open[env] = self._open[env].resting(row)
+    def _change_episodes(self, changes: Sequence[tuple[Change, int]], envs: Array | None = None) -> None:
+        """Let episodes end and begin, each with the row of the environment's observation."""
+        for change, row in changes:
+            env = change.at if envs is None else int(envs[change.at])
+            if isinstance(change, Ending):
+                self._end_episode(env, row, change)
+                if change.final_obs is None and not change.drops_last:
+                    continue
+            self._begin_episode(env, row, None, change.reset_info)
+        for env in self.waiting:
+            self._open[env] = self._open[env].resting(int(self._arena.row[env]))
 
-    def _end_episodes(self, endings: Sequence[Ending], following: Array, envs: Array | None) -> None:
-        block = self._arena.block
-        for at, terminated, truncated, final_obs, _, reset_info, drops_last in endings:
-            env = at if envs is None else int(envs[at])
-            run, row = self._open[env], int(following[at])
-            if drops_last:
-                self.dropped += 1
-                if run.steps(row - 1):
-                    self._finish(run.close(row - 1, block, None))
-            else:
-                last_row = row if final_obs is None else row - 1
-                ended_by: EndedBy = "terminated" if terminated else "truncated"
-                self._finish(run.close(last_row, block, ended_by, terminated, truncated))
-            if final_obs is None and not drops_last:
-                self._open[env] = run.resting(row)
-                self.waiting = {*self.waiting, env}
-            else:
-                self._begin_episode(env, row, None, reset_info)
+    def _end_episode(self, env: int, row: int, ending: Ending) -> None:
+        run, block = self._open[env], self._arena.block
+        if ending.drops_last:
+            self.dropped += 1
+            if run.steps(row - 1):
+                self._finish(Run(run, row - 1, block))
+            return
+        last_row = row if ending.final_obs is None else row - 1
+        ended_by: EndedBy = "terminated" if ending.terminated else "truncated"
+        self._finish(Run(run, last_row, block, ended_by, ending.terminated, ending.truncated))
+
+    def _waiting_among(self, envs: Array | None) -> frozenset[int]:
+        return self.waiting if envs is None else self.waiting.intersection(envs.tolist())
+
+    def _waiting_after(
+        self, endings: Sequence[Ending], restarts: Sequence[Restart], envs: Array | None = None
+    ) -> frozenset[int]:
+        """Environments whose episode is over after a step."""
+        begun = [restart.at for restart in restarts]
+        over = [ending.at for ending in endings if ending.final_obs is None and not ending.drops_last]
+        if envs is not None:
+            begun, over = envs[begun].tolist(), envs[over].tolist()
+        return self.waiting.difference(begun).union(over)
+
+    def _last_bytes(self, change: Change) -> bytes | None:
+        if isinstance(change, Restart) or change.final_obs is None:
+            return None
+        return self._final_leaves(change)[0].tobytes()
 
     def _fit_obs(self, obs: Tree, rows: Array, is_fixed: bool) -> list[Array]:
         """Leaves of first observations, in a block that takes them."""
@@ -806,7 +824,7 @@ class RolloutBuffer:
             return
         runs = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
         copies = iter(packed(runs, self._arena.layout))
-        self._finished = deque(run._replace(pieces=next(copies)) for run in self._finished)
+        self._finished = deque(run.moved(next(copies)) for run in self._finished)
         self._open = [run._replace(pieces=next(copies)) for run in self._open]
 
     def _begin_pieces(self) -> None:

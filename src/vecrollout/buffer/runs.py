@@ -11,46 +11,6 @@ from vecrollout.fields import trusted
 from vecrollout.trajectory import EndedBy, Episode
 
 
-class Run(NamedTuple):
-    """Steps of one episode, in one piece a block: what becomes a trajectory."""
-
-    pieces: list[Piece]
-    steps: int
-    start_step: int
-    """Index in the episode of the first step."""
-    id: int
-    env: int
-    seed: int | None
-    reset_info: Info | None
-    ended_by: EndedBy | None = None
-    terminated: bool = False
-    truncated: bool = False
-
-    @property
-    def terminal(self) -> bool:
-        """Whether the environment ended the episode with the last step."""
-        return self.terminated or self.truncated
-
-    @property
-    def episode_steps(self) -> int:
-        """Steps of the episode up to the run's end."""
-        return self.start_step + self.steps
-
-    def episode(self) -> Episode:
-        """The identity that the trajectory gets."""
-        return trusted(
-            Episode,
-            {
-                "id": self.id,
-                "env_index": self.env,
-                "start_step": self.start_step,
-                "seed": self.seed,
-                "reset_info": self.reset_info,
-                "ended_by": self.ended_by,
-            },
-        )
-
-
 class OpenRun(NamedTuple):
     """An environment's running fragment.
 
@@ -63,14 +23,10 @@ class OpenRun(NamedTuple):
     seed: int | None = None
     reset_info: Info | None = None
     start_step: int = 0
+    """Index in the episode of the first step."""
     pieces: Sequence[Piece] = ()
     piece_steps: int = 0
     piece_row: int = 0
-
-    @classmethod
-    def of(cls, run: Run) -> OpenRun:
-        """A run that goes on, as yet without a piece in the current block."""
-        return cls(run.env, run.id, run.seed, run.reset_info, run.start_step, run.pieces, run.steps)
 
     def resting(self, row: int) -> OpenRun:
         """The episode has ended and no other begun; what is in this row begins no transition."""
@@ -93,24 +49,61 @@ class OpenRun(NamedTuple):
         """Steps of the fragment, if the current observation is in this row."""
         return self.piece_steps + row - self.piece_row
 
-    def close(
-        self, row: int, block: Block, ended_by: EndedBy | None, terminated: bool = False, truncated: bool = False
-    ) -> Run:
-        """The fragment as it stands, if the current observation is in this row."""
-        return Run(
-            self.pieces_at(row, block),
-            self.steps(row),
-            self.start_step,
-            self.id,
-            self.env,
-            self.seed,
-            self.reset_info,
-            ended_by,
-            terminated,
-            truncated,
-        )
-
     def pieces_at(self, row: int, block: Block) -> list[Piece]:
         """All pieces, the one that runs up to this row included."""
         steps = row - self.piece_row
         return [*self.pieces, Piece(block, self.piece_row, steps)] if steps else [*self.pieces]
+
+
+class Run(NamedTuple):
+    """Steps of one episode: what becomes a trajectory. Noted as it ends, and worked out when it is looked at."""
+
+    fragment: OpenRun
+    """The running fragment that it was."""
+    row: int
+    """Row of the last observation."""
+    block: Block
+    """The block that the row is in."""
+    ended_by: EndedBy | None = None
+    terminated: bool = False
+    truncated: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.fragment.steps(self.row)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Where they lie: one piece a block."""
+        return self.fragment.pieces_at(self.row, self.block)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the environment ended the episode with the last step."""
+        return self.terminated or self.truncated
+
+    @property
+    def episode_steps(self) -> int:
+        """Steps of the episode up to the run's end."""
+        return self.fragment.start_step + self.steps
+
+    def episode(self) -> Episode:
+        """The identity that the trajectory gets."""
+        fragment = self.fragment
+        return trusted(
+            Episode,
+            {
+                "id": fragment.id,
+                "env_index": fragment.env,
+                "start_step": fragment.start_step,
+                "seed": fragment.seed,
+                "reset_info": fragment.reset_info,
+                "ended_by": self.ended_by,
+            },
+        )
+
+    def moved(self, pieces: list[Piece]) -> Run:
+        """The same steps, copied to these pieces."""
+        fragment = self.fragment._replace(pieces=pieces, piece_steps=self.steps, piece_row=self.row)
+        return self._replace(fragment=fragment, block=pieces[-1].block)

@@ -18,7 +18,7 @@ from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
 from vecrollout.buffer.gather import joined
-from vecrollout.buffer.runs import Run
+from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.errors import StateError
 from vecrollout.structures import Structure
 from vecrollout.trees import DictObs, TupleObs
@@ -165,11 +165,18 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
 
 
 def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
+    fragment = run.fragment
     return {
-        **run._asdict(),
-        "seed": None if run.seed is None else int(run.seed),
-        "reset_info": packer.pack(run.reset_info, "reset_info"),
         "pieces": packer.pack([info for piece in run.pieces for info in piece.infos()], "infos"),
+        "steps": run.steps,
+        "start_step": fragment.start_step,
+        "id": fragment.id,
+        "env": fragment.env,
+        "seed": None if fragment.seed is None else int(fragment.seed),
+        "reset_info": packer.pack(fragment.reset_info, "reset_info"),
+        "ended_by": run.ended_by,
+        "terminated": run.terminated,
+        "truncated": run.truncated,
     }
 
 
@@ -184,7 +191,10 @@ def _unpack_runs(packed_runs: list[dict[str, Any]], block: Block, unpack: Callab
             block.infos.recent.append(tuple(infos or [{}] * steps))
             block.infos.recent_rows.append(np.arange(row, row + steps))
             row += steps + 1
-        runs.append(Run(**{**packed, "pieces": pieces, "reset_info": unpack(packed["reset_info"])}))
+        reset_info = unpack(packed["reset_info"])
+        identity = packed["env"], packed["id"], packed["seed"], reset_info, packed["start_step"]
+        ending = packed["ended_by"], packed["terminated"], packed["truncated"]
+        runs.append(Run(OpenRun(*identity, pieces, piece_steps=steps), 0, block, *ending))
     return runs
 
 

@@ -189,7 +189,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
         reset_infos = self._reset_infos()
         endings = []
-        for env in np.flatnonzero(dones).tolist():
+        for env in dones.nonzero()[0].tolist():
             # A copy: wrappers above replace entries of the dict, and an environment may reuse it.
             info = dict(infos[env])
             if "terminal_observation" not in info:
