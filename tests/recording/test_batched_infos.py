@@ -103,8 +103,6 @@ def test_some_keys() -> None:
     infos = BatchedInfos(batch_of_three(), 3, ["vector", "number", "absent"])
     expected = [{key: info[key] for key in ("vector", "number") if key in info} for info in EXPECTED]
     assert_infos(list(infos), expected)
-    infos[1] = {"number": 4.0, "text": "b"}
-    assert list(infos)[1] == infos[1] == {"number": 4.0}
 
 
 def test_copied_at_once() -> None:

@@ -85,6 +85,11 @@ class Arena:
         """Rows left in the block for every environment."""
         return self.block.capacity - 1 - self._used_rows()
 
+    def is_full(self) -> bool:
+        """Whether no step fits in the block, which may take two rows, or so few that staging them would not pay."""
+        few = min(self.staged_steps // 16, self.block.capacity // 64) if self.is_staged else 0
+        return self.free_rows() < max(2, few)
+
     def _used_rows(self) -> int:
         return int((self.row - self._first).max())
 
@@ -170,11 +175,11 @@ class Arena:
 
     # Which block
 
-    def roll(self, needed: Collection[int], grow: bool) -> None:
+    def roll(self, needed: Collection[Block], grow: bool) -> None:
         """The block is full: go on in another one.
 
         Args:
-            needed: Identities of the blocks that hold data.
+            needed: The blocks that hold data.
             grow: Whether the next block should be larger.
         """
         self._rows_before += self._used_rows()
@@ -243,10 +248,10 @@ class Arena:
             capacity = min(capacity, 2 * self._most_steps)
         return max(capacity, _FEWEST_ROWS)
 
-    def _free_block(self, capacity: int, needed: Collection[int]) -> Block:
+    def _free_block(self, capacity: int, needed: Collection[Block]) -> Block:
         for i, spare in enumerate(self._spares):
             fits = capacity <= spare.capacity and spare.specs == self.specs
-            if fits and id(spare) not in needed and not spare.is_shared():
+            if fits and spare not in needed and not spare.is_shared():
                 self._spares = self._spares[:i] + self._spares[i + 1 :]
                 return spare
         return self._new_block(capacity)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from vecrollout._typing import Info
 from vecrollout.trees import Tree
 
 
-class Ending(NamedTuple):
+# Not frozen: that makes one several times as expensive, and most of what short episodes cost is making these.
+@dataclass(slots=True, eq=False)
+class Ending:
     """An episode that ended with a step."""
 
     at: int
@@ -26,7 +28,8 @@ class Ending(NamedTuple):
     """Whether the last observation is lost: the step's own begins the next episode, and the transition is dropped."""
 
 
-class Restart(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Restart:
     """An environment that was reset in the place of being stepped: its observation begins an episode."""
 
     at: int

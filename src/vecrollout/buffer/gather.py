@@ -94,8 +94,7 @@ def packed(runs: Sequence[Sequence[Piece]], layout: Layout) -> list[list[Piece]]
             extra = int(i < layout.obs_width)
             column.rows[row : row + steps + extra] = joined(pieces, i, extra)
         if layout.keeps_infos:
-            block.infos.recent.append(tuple(_infos(pieces)))
-            block.infos.recent_rows.append(np.arange(row, row + steps))
+            block.infos.write(np.arange(row, row + steps), [tuple(_infos(pieces))])
         row += steps + 1
     return copies
 

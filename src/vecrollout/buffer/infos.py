@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -27,32 +27,23 @@ class BatchedInfos:
         `VectorEnv._add_info` (Gymnasium 0.29 to 1.4), which fills in zeros for environments that lack a key.
     """
 
-    __slots__ = ("_batch", "_keys", "_num_envs", "_replaced")
+    __slots__ = ("_batch", "_num_envs")
 
     def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
         if keys is not None:
             batch = {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
         self._batch = _copied(batch) if batch else {}
-        self._keys = keys
         self._num_envs = num_envs
-        self._replaced: dict[int, Info] = {}
 
     def __len__(self) -> int:
         return self._num_envs
 
     def __iter__(self) -> Iterator[Info]:
-        infos = _split(self._batch, self._num_envs)
-        for env, info in self._replaced.items():
-            infos[env] = info
-        return iter(infos)
+        return iter(_split(self._batch, self._num_envs))
 
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
-        return self._replaced[env] if env in self._replaced else info_of(self._batch, env, self._num_envs)
-
-    def __setitem__(self, env: int, info: Info) -> None:
-        """Put one environment's info, of which the same keys are kept, in the place of what the batch says."""
-        self._replaced[env] = info if self._keys is None else {key: info[key] for key in self._keys if key in info}
+        return info_of(self._batch, env, self._num_envs)
 
 
 def _copied(batch: Info) -> Info:
@@ -118,39 +109,41 @@ def _is_mask(key: str, batch: Info) -> bool:
 class InfoColumn:
     """Infos by row, as the other columns of a block.
 
-    A step's infos are just appended to lists (`recent`, and the rows they are for to `recent_rows`), as a tuple, which
-    the garbage collector lets go of once it has seen that there are only plain dicts in it. They are put into rows when
-    they are asked for.
+    What is written is just appended to a list. It is put into rows when it is asked for.
     """
 
-    __slots__ = ("_rows", "_size", "recent", "recent_rows")
+    __slots__ = ("_recent", "_rows", "_size")
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._rows: npt.NDArray[np.object_] | None = None
-        self.recent: list[tuple[Info, ...] | BatchedInfos] = []
-        self.recent_rows: list[Array] = []
+        self._recent: list[tuple[Array, Sequence[Iterable[Info]]]] = []
 
-    def settle(self) -> None:
-        """Forget what a step appended that was interrupted half way."""
-        del self.recent[len(self.recent_rows) :]
-        del self.recent_rows[len(self.recent) :]
+    def write(self, rows: Array, steps: Sequence[Iterable[Info]]) -> None:
+        """Keep infos; where there are others already, in their place.
+
+        Args:
+            rows: Where they belong.
+            steps: As many of them, step after step. Tuples are best: the garbage collector lets go of one once it has
+                seen that there are only plain dicts in it.
+        """
+        self._recent.append((rows, steps))
 
     def _store(self) -> None:
         """Put what was appended into its rows."""
-        if not self.recent:
+        if not self._recent:
             return
         if self._rows is None:
             self._rows = np.empty(self._size, dtype=object)
-        rows = np.concatenate(self.recent_rows)
-        self._rows[rows] = np.fromiter(chain.from_iterable(self.recent), dtype=object, count=len(rows))
-        # In one go, so that no interrupt comes between.
-        self.recent, self.recent_rows = [], []
+        rows = np.concatenate([rows for rows, _ in self._recent])
+        infos = chain.from_iterable(step for _, steps in self._recent for step in steps)
+        self._rows[rows] = np.fromiter(infos, dtype=object, count=len(rows))
+        self._recent = []
 
     def clear(self) -> None:
         """Let go of all infos."""
         self._rows = None
-        self.recent, self.recent_rows = [], []
+        self._recent = []
 
     def take(self, row: int, steps: int) -> npt.NDArray[np.object_]:
         """Infos of the steps that began in these rows, shape `(steps,)`: a view, to be copied."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer.arena import Arena
-from vecrollout.buffer.blocks import Column, Piece
+from vecrollout.buffer.blocks import Block, Column
 from vecrollout.buffer.endings import Ending, Restart
 from vecrollout.buffer.gather import packed, to_trajectory, to_transitions
 from vecrollout.buffer.infos import BatchedInfos
@@ -99,7 +101,8 @@ class RolloutBuffer:
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._failed = False  # whether something failed, or all was closed, since all environments were reset last
         self.is_pending = False  # whether actions were taken that no step has answered yet
-        self._room = 0  # steps that surely fit before `_make_room` has to look again
+        # Steps that surely fit before `_make_room` has to look again; one in which an episode ends counts twice.
+        self._room = 0
         self._starts_over = False  # whether everything was popped since `_make_room` looked last
 
         most_steps = None if max_transitions is None else max_transitions // num_envs
@@ -287,7 +290,6 @@ class RolloutBuffer:
         self._failed = self._failed or self._ready
         self._ready = self.is_pending = False
         self._staged_acts = None
-        self._arena.block.infos.settle()
 
     def step(
         self,
@@ -331,6 +333,7 @@ class RolloutBuffer:
         if type(rews) is not np.ndarray or column is None or not column.write(rows, rews):
             rews = arena.fit_rews(rews, rows, is_fixed=self.held > 0)
             arena.rew_column.write(rows, rews)  # type: ignore[union-attr]  # there is one now
+            self._room = 0  # from now on, steps may be staged
         if len(infos) != len(rows):
             raise ShapeError(f"infos: expected {len(rows)} dicts, one an environment, got {len(infos)}")
         leaves = [obs] if type(obs) is np.ndarray and arena.layout.obs is None else arena.obs_leaves(obs)
@@ -338,10 +341,9 @@ class RolloutBuffer:
         if not _write(arena.obs_columns, following, leaves):
             arena.check(arena.obs_columns, leaves, rows)
         if endings:
-            infos = self._splice(endings, following, leaves, infos)
+            self._splice(endings, following, leaves)
         if self._keeps_infos:
-            arena.block.infos.recent.append(self._selected(infos))
-            arena.block.infos.recent_rows.append(rows)
+            arena.block.infos.write(rows, (self._selected(infos),))
         now = following
         if envs is not None:
             now = arena.row.copy()
@@ -356,7 +358,7 @@ class RolloutBuffer:
         arena.row = now
         self.waiting = waiting
         self._stepped += steps
-        self._room -= 1
+        self._room -= 2 if endings else 1
         self.is_pending = envs is not None
         if before is None:
             return
@@ -388,22 +390,29 @@ class RolloutBuffer:
         acts = self._staged_acts
         if acts is not None:
             changes: Sequence[Change] = endings
-            lasts: Sequence[bytes | None] = ()
+            lasts: list[bytes | None] = []
             waiting, skipped = self.waiting, len(self.waiting)
             if endings or restarts:
-                if any(ending.drops_last for ending in endings):
-                    return False
-                changes = [*restarts, *endings]
-                lasts = [self._last_bytes(change) for change in changes]
-                infos = _replaced(infos, endings)
-                waiting = self._waiting_after(endings, restarts)
-            kept = None
-            if self._keeps_infos:
-                kept = tuple(infos) if type(infos) is list and self.info_keys is None else self._selected(infos)
+                lasts = [None] * len(restarts)
+                item = shape[1:]
+                for ending in endings:
+                    last = ending.final_obs
+                    if type(last) is np.ndarray and last.dtype is dtype and last.shape == item:
+                        lasts.append(last.tobytes())
+                    elif last is not None:
+                        lasts.append(self._final_leaves(ending)[0].tobytes())
+                    elif ending.drops_last:
+                        return False
+                    else:
+                        lasts.append(None)
+                if None in lasts:
+                    waiting = self._waiting_after(endings, restarts)
+                    changes = [*restarts, *endings]
+            kept = self._selected(infos) if self._keeps_infos else ()
             step = acts, rews.tobytes(), obs.tobytes(), kept, changes, lasts
             # Without calls in between, no interrupt comes between. With the last of these lines, the step counts.
             self._staged_acts = None
-            self._room -= 1
+            self._room -= 2 if endings else 1
             self.is_pending = False
             self.waiting = waiting
             self._stepped -= skipped
@@ -419,10 +428,7 @@ class RolloutBuffer:
         following = np.add(row, arena.one)
         lane[following] = obs if lane_dtype is None else obs.ravel().view(lane_dtype)
         if self._keeps_infos:
-            column = arena.block.infos
-            takes_all = type(infos) is list and self.info_keys is None
-            column.recent.append(tuple(infos) if takes_all else self._selected(infos))
-            column.recent_rows.append(row)
+            arena.block.infos.write(row, (self._selected(infos),))
         arena.row = following
         self._stepped += self.num_envs
         self._room -= 1
@@ -608,7 +614,7 @@ class RolloutBuffer:
     # Runs
 
     def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
-        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, piece_row=row)
+        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, (), 0, row)
         self._next_id += 1
 
     def _finish(self, run: Run) -> None:
@@ -633,13 +639,7 @@ class RolloutBuffer:
             raise
         self._drain()
 
-    def _splice(
-        self,
-        endings: Sequence[Ending],
-        following: Array,
-        leaves: Sequence[Array],
-        infos: Sequence[Info] | BatchedInfos,
-    ) -> Sequence[Info] | BatchedInfos:
+    def _splice(self, endings: Sequence[Ending], following: Array, leaves: Sequence[Array]) -> None:
         """Put true last observations before the next episodes' first ones, which stand in their rows so far."""
         arena = self._arena
         # All of them, before anything is written: one that does not fit raises.
@@ -654,30 +654,37 @@ class RolloutBuffer:
                 column.rows[row, ...] = last
                 column.rows[row + 1] = first[at]
             following[at] = row + 1
-        return _replaced(infos, endings)
 
     def _change_episodes(self, changes: Sequence[tuple[Change, int]], envs: Array | None = None) -> None:
         """Let episodes end and begin, each with the row of the environment's observation."""
+        last_infos: dict[int, Info] = {}  # by row
         for change, row in changes:
             env = change.at if envs is None else int(envs[change.at])
-            if isinstance(change, Ending):
-                self._end_episode(env, row, change)
-                if change.final_obs is None and not change.drops_last:
+            if type(change) is Ending:
+                has_next = change.final_obs is not None
+                if change.info is not None:
+                    last_infos[row - 1 - has_next] = change.info
+                self._end_episode(env, row - has_next, change)
+                if not has_next and not change.drops_last:
                     continue
             self._begin_episode(env, row, None, change.reset_info)
+        if last_infos and self._keeps_infos:
+            self._arena.block.infos.write(np.array([*last_infos]), (self._selected(last_infos.values()),))
         for env in self.waiting:
             self._open[env] = self._open[env].resting(int(self._arena.row[env]))
 
     def _end_episode(self, env: int, row: int, ending: Ending) -> None:
-        run, block = self._open[env], self._arena.block
+        """An environment's episode ends, with its last observation in this row."""
+        fragment, block = self._open[env], self._arena.block
         if ending.drops_last:
             self.dropped += 1
-            if run.steps(row - 1):
-                self._finish(Run(run, row - 1, block))
-            return
-        last_row = row if ending.final_obs is None else row - 1
-        ended_by: EndedBy = "terminated" if ending.terminated else "truncated"
-        self._finish(Run(run, last_row, block, ended_by, ending.terminated, ending.truncated))
+            run = Run(fragment, row - 1, block)
+            if not run.steps:
+                return
+        else:
+            ended_by: EndedBy = "terminated" if ending.terminated else "truncated"
+            run = Run(fragment, row, block, ended_by, ending.terminated, ending.truncated)
+        self._finish(run)
 
     def _waiting_among(self, envs: Array | None) -> frozenset[int]:
         return self.waiting if envs is None else self.waiting.intersection(envs.tolist())
@@ -691,11 +698,6 @@ class RolloutBuffer:
         if envs is not None:
             begun, over = envs[begun].tolist(), envs[over].tolist()
         return self.waiting.difference(begun).union(over)
-
-    def _last_bytes(self, change: Change) -> bytes | None:
-        if isinstance(change, Restart) or change.final_obs is None:
-            return None
-        return self._final_leaves(change)[0].tobytes()
 
     def _fit_obs(self, obs: Tree, rows: Array, is_fixed: bool) -> list[Array]:
         """Leaves of first observations, in a block that takes them."""
@@ -723,8 +725,9 @@ class RolloutBuffer:
             column.spec.check(leaf, column.spec.shape, f" ({where})")
         return finals
 
-    def _selected(self, infos: Sequence[Info] | BatchedInfos) -> tuple[Info, ...] | BatchedInfos:
-        if isinstance(infos, BatchedInfos):
+    def _selected(self, infos: Iterable[Info]) -> Iterable[Info]:
+        """The infos with the keys that are kept; they are dicts of our own then."""
+        if type(infos) is BatchedInfos:
             return infos
         keys = self.info_keys
         return tuple(infos) if keys is None else tuple({key: i[key] for key in keys if key in i} for i in infos)
@@ -756,10 +759,10 @@ class RolloutBuffer:
             self._starts_over = False
             if not self.held:
                 self._start_over()
-        # A step takes one row, and one more where an episode ends.
-        if self._arena.free_rows() < 2:
+        # A step takes one row, and one more where an episode ends: the last one for which there is room may take two.
+        if self._arena.is_full():
             self._roll()
-        room = self._arena.free_rows() // 2
+        room = self._arena.free_rows() - 1
         if self._arena.is_staged:
             room = min(room, self._arena.staged_steps)
         limit = self._max_transitions
@@ -802,30 +805,37 @@ class RolloutBuffer:
         try:
             rows = arena.row.tolist()
             self._open = [run.next_piece(row, arena.block) for run, row in zip(self._open, rows, strict=True)]
-            kept = sum(piece.steps + 1 for piece in self._pieces() if piece.block is arena.block)
-            self._pack()
+            kept = self._rows_kept()
             # Where most of what went through the block is gone again, it is large enough.
-            grow = 2 * kept > arena.block.capacity * self.num_envs
-            arena.roll({id(piece.block) for piece in self._pieces()}, grow)
+            grow = 2 * kept[arena.block] > arena.block.capacity * self.num_envs
+            rows_taken = sum(block.num_envs * block.capacity for block in kept)
+            if len(kept) > _FEW_BLOCKS and rows_taken > _SPARSE * self.held:
+                self._pack()
+                kept = self._rows_kept()
+            arena.roll(kept, grow)
             self._begin_pieces()
         except BaseException:
             self._return_to(before)
             raise
 
-    def _pieces(self) -> list[Piece]:
-        """The pieces of all runs, without those that running fragments have begun in the current block."""
-        return [piece for runs in (self._finished, self._open) for run in runs for piece in run.pieces]
+    def _rows_kept(self) -> Counter[Block]:
+        """How many rows of each block the runs lie in, without the pieces that running fragments have begun."""
+        kept: Counter[Block] = Counter()
+        for run in self._finished:
+            steps = run.row - run.fragment.piece_row
+            if steps:  # its last piece, which is the only one of most
+                kept[run.block] += steps + 1
+        for earlier in chain(self._open, (run.fragment for run in self._finished)):
+            for piece in earlier.pieces:
+                kept[piece.block] += piece.steps + 1
+        return kept
 
     def _pack(self) -> None:
-        """Where a few long runs keep many blocks from being freed, copy them, and let go of the blocks."""
-        blocks = {id(piece.block): piece.block for piece in self._pieces()}
-        rows = sum(block.num_envs * block.capacity for block in blocks.values())
-        if len(blocks) <= _FEW_BLOCKS or rows <= _SPARSE * self.held:
-            return
+        """A few long runs keep many blocks from being freed: copy them, and let go of the blocks."""
         runs = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
         copies = iter(packed(runs, self._arena.layout))
         self._finished = deque(run.moved(next(copies)) for run in self._finished)
-        self._open = [run._replace(pieces=next(copies)) for run in self._open]
+        self._open = [replace(run, pieces=next(copies)) for run in self._open]
 
     def _begin_pieces(self) -> None:
         rows = self._arena.row.tolist()
@@ -839,15 +849,6 @@ class RolloutBuffer:
 
 def _with_options(options: dict[str, Any]) -> RolloutBuffer:
     return RolloutBuffer(**options)
-
-
-def _replaced(infos: Sequence[Info] | BatchedInfos, endings: Sequence[Ending]) -> Sequence[Info] | BatchedInfos:
-    """The infos with those of the endings in their places."""
-    replaced = infos if isinstance(infos, BatchedInfos) else list(infos)
-    for ending in endings:
-        if ending.info is not None:
-            replaced[ending.at] = ending.info
-    return replaced
 
 
 def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> bool:

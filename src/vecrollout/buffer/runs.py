@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 from vecrollout._typing import Info
 from vecrollout.buffer.blocks import Block, Piece
@@ -11,7 +11,9 @@ from vecrollout.fields import trusted
 from vecrollout.trajectory import EndedBy, Episode
 
 
-class OpenRun(NamedTuple):
+# Neither is altered once it is made. They are not frozen, because that makes one several times as expensive to make.
+@dataclass(slots=True, eq=False)
+class OpenRun:
     """An environment's running fragment.
 
     Its current piece began in row `piece_row` of the current block; `pieces`, with `piece_steps` steps in all, are its
@@ -30,7 +32,7 @@ class OpenRun(NamedTuple):
 
     def resting(self, row: int) -> OpenRun:
         """The episode has ended and no other begun; what is in this row begins no transition."""
-        return self._replace(pieces=(), piece_steps=0, piece_row=row)
+        return replace(self, pieces=(), piece_steps=0, piece_row=row)
 
     def next_fragment(self, row: int) -> OpenRun:
         """What was recorded so far is handed out; a fragment of the same episode begins in this row."""
@@ -39,11 +41,11 @@ class OpenRun(NamedTuple):
 
     def next_piece(self, row: int, block: Block) -> OpenRun:
         """The block is full: the fragment has come as far as this row of it."""
-        return self._replace(pieces=self.pieces_at(row, block), piece_steps=self.steps(row), piece_row=row)
+        return replace(self, pieces=self.pieces_at(row, block), piece_steps=self.steps(row), piece_row=row)
 
     def moved(self, row: int) -> OpenRun:
         """The current observation, with which a piece begins, is in this row now."""
-        return self._replace(piece_row=row)
+        return replace(self, piece_row=row)
 
     def steps(self, row: int) -> int:
         """Steps of the fragment, if the current observation is in this row."""
@@ -55,7 +57,8 @@ class OpenRun(NamedTuple):
         return [*self.pieces, Piece(block, self.piece_row, steps)] if steps else [*self.pieces]
 
 
-class Run(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Run:
     """Steps of one episode: what becomes a trajectory. Noted as it ends, and worked out when it is looked at."""
 
     fragment: OpenRun
@@ -105,5 +108,5 @@ class Run(NamedTuple):
 
     def moved(self, pieces: list[Piece]) -> Run:
         """The same steps, copied to these pieces."""
-        fragment = self.fragment._replace(pieces=pieces, piece_steps=self.steps, piece_row=self.row)
-        return self._replace(fragment=fragment, block=pieces[-1].block)
+        fragment = replace(self.fragment, pieces=pieces, piece_steps=self.steps, piece_row=self.row)
+        return replace(self, fragment=fragment, block=pieces[-1].block)

@@ -188,8 +188,7 @@ def _unpack_runs(packed_runs: list[dict[str, Any]], block: Block, unpack: Callab
         pieces = [Piece(block, row, steps)] if steps else []
         infos = unpack(packed["pieces"])
         if steps:
-            block.infos.recent.append(tuple(infos or [{}] * steps))
-            block.infos.recent_rows.append(np.arange(row, row + steps))
+            block.infos.write(np.arange(row, row + steps), [infos or [{}] * steps])
             row += steps + 1
         reset_info = unpack(packed["reset_info"])
         identity = packed["env"], packed["id"], packed["seed"], reset_info, packed["start_step"]
