@@ -1,0 +1,150 @@
+"""How episodes begin and end in a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from vecrollout._typing import Array, Info
+from vecrollout.buffer.accounts import Accounts
+from vecrollout.buffer.endings import Ending, Restart
+from vecrollout.buffer.gather import to_trajectory
+from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.buffer.runs import OpenRun, Run
+from vecrollout.buffer.stage import Change, write_staged
+from vecrollout.trajectory import EndedBy
+
+
+class Episodes(Accounts):
+    """Runs that begin, go on, end, and go to the sink."""
+
+    @property
+    def held(self) -> int:
+        """Transitions that can be popped."""
+        self._settle()
+        rows = self._arena.row.tolist()
+        return self._finished_steps + sum(run.steps(row) for run, row in zip(self._open, rows, strict=True))
+
+    def _settle(self) -> None:
+        """Write the staged steps to the arena, and let the episodes that ended in them end."""
+        staged = self._staged
+        if not staged:
+            return
+        arena = self._arena
+        before = self._mark()
+        try:
+            arena.row, changes = write_staged(arena, staged)
+            self._change_episodes(changes)
+            transitions = len(staged) * self.num_envs
+            # No calls from here on: an interrupt cannot come between.
+            self._staged = []
+            self._stepped += transitions
+        except BaseException:
+            self._return_to(before)
+            raise
+
+    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
+        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, (), 0, row)
+        self._next_id += 1
+
+    def _finish(self, run: Run) -> None:
+        self._finished.append(run)
+        self._finished_steps += run.steps
+
+    def close_running(self) -> None:
+        """As `close`, but stepping goes on: what follows of the episodes are further fragments."""
+        self._settle()
+        self._close_running(np.arange(self.num_envs), "closed")
+
+    def _close_running(self, envs: Array, ended_by: EndedBy | None, is_dropped: bool = False) -> None:
+        """End running fragments from outside; those without steps leave nothing behind."""
+        arena = self._arena
+        before = self._mark()
+        try:
+            for env in envs.tolist():
+                run, row = self._open[env], int(arena.row[env])
+                steps = run.steps(row)
+                if steps and is_dropped:
+                    self.dropped += steps
+                elif steps:
+                    self._finish(Run(run, row, arena.block, ended_by))
+                self._open[env] = run.next_fragment(row)
+        except BaseException:
+            self._return_to(before)
+            raise
+        self._drain()
+
+    def _change_episodes(self, changes: Sequence[tuple[Change, int]], envs: Array | None = None) -> None:
+        """Let episodes end and begin, each with the row of the environment's observation."""
+        last_infos: dict[int, Info] = {}  # by row
+        for change, row in changes:
+            env = change.at if envs is None else int(envs[change.at])
+            if type(change) is Ending:
+                has_next = change.final_obs is not None
+                if change.info is not None:
+                    last_infos[row - 1 - has_next] = change.info
+                self._end_episode(env, row - has_next, change)
+                if not has_next and not change.drops_last:
+                    continue
+            self._begin_episode(env, row, None, change.reset_info)
+        if last_infos and self.keeps_infos:
+            self._arena.block.infos.write(np.array([*last_infos]), (self._selected(last_infos.values()),))
+        for env in self.waiting:
+            self._open[env] = self._open[env].resting(int(self._arena.row[env]))
+
+    def _end_episode(self, env: int, row: int, ending: Ending) -> None:
+        """An environment's episode ends, with its last observation in this row."""
+        fragment, block = self._open[env], self._arena.block
+        if ending.drops_last:
+            self.dropped += 1
+            run = Run(fragment, row - 1, block)
+            if not run.steps:
+                return
+        else:
+            ended_by: EndedBy = "terminated" if ending.terminated else "truncated"
+            run = Run(fragment, row, block, ended_by, ending.terminated, ending.truncated)
+        self._finish(run)
+
+    def _waiting_among(self, envs: Array | None) -> frozenset[int]:
+        return self.waiting if envs is None else self.waiting.intersection(envs.tolist())
+
+    def _waiting_after(
+        self, endings: Sequence[Ending], restarts: Sequence[Restart], envs: Array | None = None
+    ) -> frozenset[int]:
+        """Environments whose episode is over after a step."""
+        begun = [restart.at for restart in restarts]
+        over = [ending.at for ending in endings if ending.final_obs is None and not ending.drops_last]
+        if envs is not None:
+            begun, over = envs[begun].tolist(), envs[over].tolist()
+        return self.waiting.difference(begun).union(over)
+
+    def _begin_pieces(self) -> None:
+        rows = self._arena.row.tolist()
+        self._open = [run.moved(row) for run, row in zip(self._open, rows, strict=True)]
+
+    def _selected(self, infos: Iterable[Info]) -> Iterable[Info]:
+        """The infos with the keys that are kept; they are dicts of our own then."""
+        if type(infos) is BatchedInfos:
+            return infos
+        keys = self.info_keys
+        return tuple(infos) if keys is None else tuple({key: i[key] for key in keys if key in i} for i in infos)
+
+    def _drain(self) -> None:
+        """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
+        if self._sink is None:
+            return
+        while self._finished:
+            run = self._finished[0]
+            self._sink.append(to_trajectory(run, self._arena.layout))
+            if not self._finished or self._finished[0] is not run:
+                continue  # the sink popped it meanwhile
+            self.sunk += run.steps
+            self._finished_steps -= run.steps
+            self._finished.popleft()
+
+    def _join_sink(self) -> None:
+        """Let a sink that closes by itself ask for the running fragments before."""
+        before_close = getattr(self._sink, "before_close", None)
+        if self._leave_sink is None and before_close is not None:
+            self._leave_sink = before_close(self.close_running)
