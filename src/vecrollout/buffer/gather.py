@@ -10,7 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
-from vecrollout.buffer.blocks import Block, Column, Piece
+from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.runs import Run
 from vecrollout.fields import infos_or_empty, trusted
 from vecrollout.structures import unflatten
@@ -39,7 +39,7 @@ def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
         {
             "obs": obs[0] if layout.obs is None else unflatten(layout.obs, obs),
             "acts": rest[0] if layout.acts is None else unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(pieces) if layout.keeps_infos else None,
+            "infos": infos_of(pieces) if layout.keeps_infos else None,
             "terminal": run.terminal,
             "terminated": run.terminated,
             "truncated": run.truncated,
@@ -69,7 +69,7 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
         {
             "obs": unflatten(layout.obs, obs),
             "acts": unflatten(layout.acts, rest[:-1]),
-            "infos": _infos(pieces) if layout.keeps_infos else infos_or_empty(None, total),
+            "infos": infos_of(pieces) if layout.keeps_infos else infos_or_empty(None, total),
             "next_obs": unflatten(layout.obs, next_obs),
             "dones": flags[0],
             "terminated": flags[1],
@@ -79,26 +79,6 @@ def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
     )
 
 
-def packed(runs: Sequence[Sequence[Piece]], layout: Layout) -> list[list[Piece]]:
-    """Copies of the runs, each in one piece, in a block that holds nothing else; where a run has no piece, none."""
-    lengths = [sum(piece.steps for piece in pieces) for pieces in runs]
-    specs = next(pieces for pieces in runs if pieces)[0].block.specs
-    block = Block(1, sum(steps + 1 for steps in lengths if steps), specs)
-    row = 0
-    copies: list[list[Piece]] = []
-    for pieces, steps in zip(runs, lengths, strict=True):
-        copies.append([Piece(block, row, steps)] if steps else [])
-        if not steps:
-            continue
-        for i, column in enumerate(block.columns):
-            extra = int(i < layout.obs_width)
-            column.rows[row : row + steps + extra] = joined(pieces, i, extra)
-        if layout.keeps_infos:
-            block.infos.write(np.arange(row, row + steps), [tuple(_infos(pieces))])
-        row += steps + 1
-    return copies
-
-
 def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:
     """One column of all pieces; with `extra` 1, the last observation too."""
     slices = [piece.block.columns[column].rows[piece.row : piece.row + piece.steps] for piece in pieces]
@@ -106,6 +86,11 @@ def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:
         last = pieces[-1]
         slices.append(last.block.columns[column].rows[last.row + last.steps :][:1])
     return np.concatenate(slices)
+
+
+def infos_of(pieces: Sequence[Piece]) -> Any:
+    """Infos of all steps, as an array of objects of their own."""
+    return pieces[0].infos().copy() if len(pieces) == 1 else np.concatenate([piece.infos() for piece in pieces])
 
 
 def _gathered(groups: Sequence[list[Piece]], column: int, shift: int, total: int) -> Array:
@@ -143,7 +128,3 @@ def _take(source: Column, index: Array, out: Array) -> None:
         out = out.reshape(-1).view(source.lane_dtype)
     # mode="clip" writes straight into `out`; the default mode goes through a buffer.
     source.lane.take(index, axis=0, out=out, mode="clip")
-
-
-def _infos(pieces: Sequence[Piece]) -> Any:
-    return pieces[0].infos().copy() if len(pieces) == 1 else np.concatenate([piece.infos() for piece in pieces])

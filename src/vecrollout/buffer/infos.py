@@ -47,10 +47,16 @@ class BatchedInfos:
 
 
 def _copied(batch: Info) -> Info:
-    return {
-        key: value.copy() if isinstance(value, np.ndarray) else _copied(value) if isinstance(value, dict) else value
-        for key, value in batch.items()
-    }
+    """The batch with copies of its arrays, and without the masks that leave nobody out."""
+    copies: dict[str, Any] = {}
+    for key, value in batch.items():
+        if isinstance(value, np.ndarray):
+            # A search in bytes costs a fraction of `value.all()`.
+            if not (_is_mask(key, batch) and value.dtype == bool and 0 not in value.tobytes()):
+                copies[key] = value.copy()
+        else:
+            copies[key] = _copied(value) if isinstance(value, dict) else value
+    return copies
 
 
 def info_of(batch: Info, env: int, num_envs: int) -> Info:

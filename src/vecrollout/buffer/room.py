@@ -11,7 +11,7 @@ import numpy as np
 from vecrollout._typing import OnFull
 from vecrollout.buffer.blocks import Block
 from vecrollout.buffer.episodes import Episodes
-from vecrollout.buffer.gather import packed
+from vecrollout.buffer.packing import repacked
 from vecrollout.errors import BufferFullError
 
 # When runs are copied out of the blocks that they lie in: where these are more than so many, and not even one of so
@@ -106,6 +106,6 @@ class Room(Episodes):
     def _pack(self) -> None:
         """A few long runs keep many blocks from being freed: copy them, and let go of the blocks."""
         runs = [*(run.pieces for run in self._finished), *(run.pieces for run in self._open)]
-        copies = iter(packed(runs, self._arena.layout))
+        copies = iter(repacked(runs, self._arena.layout))
         self._finished = deque(run.moved(next(copies)) for run in self._finished)
         self._open = [replace(run, pieces=next(copies)) for run in self._open]

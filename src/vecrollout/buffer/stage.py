@@ -32,28 +32,33 @@ def write_staged(arena: Arena, steps: Sequence[StagedStep]) -> tuple[Array, list
         with the row of the environment's observation. Where an episode ended and another began, the last observation
         of the one is in the row before the first of the other.
     """
+    num_envs = arena.num_envs
     acts, rews, obs, infos, changed, lasts = zip(*steps, strict=True)
-    changes = [*chain.from_iterable(changed)]
     # Each step takes a row, and one more for a last observation.
-    taken = np.ones((len(steps) + 1, arena.num_envs), dtype=np.int64)
-    taken[0] = arena.row
-    if changes:
-        at = np.arange(1, len(steps) + 1).repeat([*map(len, changed)]), np.array([change.at for change in changes])
-        last_obs = [*chain.from_iterable(lasts)]
-        is_spliced = np.array([last is not None for last in last_obs])
-        taken[at] += is_spliced
-    rows: Array = np.add.accumulate(taken)
-    before = rows[:-1].ravel()
+    rows = np.ones((len(steps) + 1) * num_envs, dtype=np.int64)
+    rows[:num_envs] = arena.row
+    at: list[int] = []
+    spliced: list[int] = []
+    last_obs: list[bytes] = []
+    for i, changes in enumerate(changed):
+        for change, last in zip(changes, lasts[i], strict=True) if changes else ():
+            at.append((i + 1) * num_envs + change.at)
+            if last is not None:
+                spliced.append(at[-1])
+                last_obs.append(last)
+    if spliced:
+        rows[spliced] = 2
+    table = rows.reshape(-1, num_envs)
+    np.add.accumulate(table, out=table)
+    before = rows[:-num_envs]
     _scatter(arena.act_columns[0], before, acts)
     _scatter(arena.rew_column, before, rews)
-    _scatter(arena.obs_columns[0], rows[1:].ravel(), obs)
+    _scatter(arena.obs_columns[0], rows[num_envs:], obs)
+    if spliced:
+        _scatter(arena.obs_columns[0], rows[spliced] - 1, last_obs)
     if arena.layout.keeps_infos:
         arena.block.infos.write(before, infos)
-    if not changes:
-        return rows[-1], []
-    now = rows[at]
-    _scatter(arena.obs_columns[0], now[is_spliced] - 1, [last for last in last_obs if last is not None])
-    return rows[-1], [*zip(changes, now.tolist(), strict=True)]
+    return table[-1], [*zip(chain.from_iterable(changed), rows[at].tolist(), strict=True)] if at else []
 
 
 def write_acts(arena: Arena, acts: bytes) -> None:

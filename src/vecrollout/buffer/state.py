@@ -16,8 +16,9 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
-from vecrollout.buffer.blocks import Block, ColumnSpec, Piece
+from vecrollout.buffer.blocks import Block, ColumnSpec
 from vecrollout.buffer.gather import joined
+from vecrollout.buffer.packing import Contents, packed
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.errors import StateError
 from vecrollout.structures import Structure
@@ -138,19 +139,12 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         )
     if [run["env"] for run in meta["running"]] != list(range(num_envs)) or not {*meta["waiting"]} <= {*range(num_envs)}:
         raise StateError(f"state: expected a running episode for each of {num_envs} environments, got others")
-    # All runs come to lie in one block of one row of environments, each with its last observation behind it.
-    block = Block(1, sum(run["steps"] + 1 for run in packed_runs if run["steps"]), specs)
-    for i, column in enumerate(block.columns):
-        extra = int(i < obs_width)
-        total = sum(run["steps"] + extra for run in packed_runs if run["steps"])
-        values = stored(f"columns/{i}", column.spec, total)
-        row = at = 0
-        for run in packed_runs:
-            if run["steps"]:
-                count = run["steps"] + extra
-                column.rows[row : row + count] = values[at : at + count]
-                row, at = row + run["steps"] + 1, at + count
-    runs = _unpack_runs(packed_runs, block, unpack)
+    ends = [np.cumsum([run["steps"] + extra if run["steps"] else 0 for run in packed_runs]) for extra in (0, 1)]
+    parts = []
+    for i, spec in enumerate(specs):
+        stops = ends[i < obs_width]
+        parts.append(np.split(stored(f"columns/{i}", spec, int(stops[-1])), stops[:-1]))
+    runs = _unpack_runs(packed_runs, parts, specs, obs_width, unpack)
     return Snapshot(
         counters=counters,
         next_id=int(meta["next_id"]),
@@ -180,20 +174,24 @@ def _pack_run(run: Run, packer: _Packer) -> dict[str, Any]:
     }
 
 
-def _unpack_runs(packed_runs: list[dict[str, Any]], block: Block, unpack: Callable[[Any], Any]) -> list[Run]:
+def _unpack_runs(
+    packed_runs: list[dict[str, Any]],
+    parts: list[list[Array]],
+    specs: list[ColumnSpec],
+    obs_width: int,
+    unpack: Callable[[Any], Any],
+) -> list[Run]:
+    def contents(k: int, run: dict[str, Any]) -> Contents:
+        infos = unpack(run["pieces"]) or [{}] * run["steps"]
+        return Contents(run["steps"], lambda i: parts[i][k], infos)
+
+    placed = packed([contents(k, run) for k, run in enumerate(packed_runs)], specs, obs_width)
     runs: list[Run] = []
-    row = 0
-    for packed in packed_runs:
-        steps = packed["steps"]
-        pieces = [Piece(block, row, steps)] if steps else []
-        infos = unpack(packed["pieces"])
-        if steps:
-            block.infos.write(np.arange(row, row + steps), [infos or [{}] * steps])
-            row += steps + 1
-        reset_info = unpack(packed["reset_info"])
-        identity = packed["env"], packed["id"], packed["seed"], reset_info, packed["start_step"]
-        ending = packed["ended_by"], packed["terminated"], packed["truncated"]
-        runs.append(Run(OpenRun(*identity, pieces, piece_steps=steps), 0, block, *ending))
+    for run, pieces in zip(packed_runs, placed, strict=True):
+        identity = run["env"], run["id"], run["seed"], unpack(run["reset_info"]), run["start_step"]
+        block = pieces[0].block if pieces else Block(1, 0)
+        ending = run["ended_by"], run["terminated"], run["truncated"]
+        runs.append(Run(OpenRun(*identity, pieces, piece_steps=run["steps"]), 0, block, *ending))
     return runs
 
 

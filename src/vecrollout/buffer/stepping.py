@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -114,7 +114,8 @@ class Stepping(Room):
         if type(rews) is not np.ndarray or column is None or not column.write(rows, rews):
             rews = arena.fit_rews(rews, rows, is_fixed=self.held > 0)
             arena.rew_column.write(rows, rews)  # type: ignore[union-attr]  # there is one now
-            self._room = 0  # from now on, steps may be staged
+            if arena.rew_column is not column:
+                self._room = 0  # from now on, steps may be staged
         if len(infos) != len(rows):
             raise ShapeError(f"infos: expected {len(rows)} dicts, one an environment, got {len(infos)}")
         leaves = [obs] if type(obs) is np.ndarray and arena.layout.obs is None else arena.obs_leaves(obs)
@@ -131,9 +132,8 @@ class Stepping(Room):
             now[envs] = following
         # Rows of environments whose episode was over are no transitions.
         steps = len(rows) - (len(self._waiting_among(envs)) if self.waiting else 0)
-        has_changes = bool(endings or self.waiting)
         waiting = self._waiting_after(endings, restarts, envs)
-        before = self._mark() if has_changes else None
+        before = self._mark() if endings or self.waiting else None
         # Up to here, rows were written that do not count yet. Now they do, all at once: without calls in between, no
         # interrupt comes between.
         arena.row = now
@@ -189,7 +189,9 @@ class Stepping(Room):
                 if None in lasts:
                     waiting = self._waiting_after(endings, restarts)
                     changes = [*restarts, *endings]
-            kept = self._selected(infos) if self.keeps_infos else ()
+            kept: Iterable[Info] = ()
+            if self.keeps_infos:
+                kept = tuple(infos) if type(infos) is list and self.info_keys is None else self._selected(infos)
             step = acts, rews.tobytes(), obs.tobytes(), kept, changes, lasts
             # Without calls in between, no interrupt comes between. With the last of these lines, the step counts.
             self._staged_acts = None
