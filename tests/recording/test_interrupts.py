@@ -6,14 +6,16 @@ import inspect
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
+from vector_envs import MODES, sync_env
 
 import vecrollout
-from vecrollout import BufferingWrapper
+from vecrollout import BufferingWrapper, VectorBufferingWrapper
 from vecrollout.buffer import arena
-from vecrollout.testing import Scenario
+from vecrollout.testing import EpisodeScript, Scenario
 
 SCENARIO = Scenario()
 PACKAGE = Path(vecrollout.__file__).parent
@@ -93,6 +95,37 @@ def test_a_step(calls):
     for venv in interrupted(calls, lambda venv: venv.step(SCENARIO.actions(calls))):
         assert venv.stepped in (3 * calls, 3 * calls + 3)
         assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, venv.stepped // 3))
+
+
+@pytest.mark.skipif("next_step" not in MODES, reason="this gymnasium does not have the rule")
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("calls", [1, 2, 3, 4])
+def test_a_step_in_which_episodes_end_and_others_begin(calls, looks):
+    """Some environments wait, some are reset; it is all recorded, or nothing of it, whether it was looked at or not."""
+    episodes = [[EpisodeScript(1), EpisodeScript(2)], [EpisodeScript(3)], [EpisodeScript(9)]]
+    scenario = Scenario(episodes=episodes, has_dead_calls=True)
+    for point in range(1, 10_000):
+        env = VectorBufferingWrapper(sync_env(scenario.env_fns(), "next_step"), error_on_premature_reset=False)
+        env.reset()
+        run(env, scenario, 0, calls)
+        act = lambda env=env: (env.step(scenario.actions(calls)), looks and env.held)  # noqa: E731
+        if not interrupted_at(point, act):
+            break
+        assert env.stepped == env.held
+        assert env.stepped in (scenario.steps(calls), scenario.steps(calls + 1))
+        was_recorded = env.stepped == scenario.steps(calls + 1)
+        assert_recorded(env.pop_trajectories()[0], scenario.recorded(0, calls + was_recorded), np.float64)
+        env.reset()
+        run(env, scenario, 0, 1)
+        assert env.held == 3
+    assert point > 10
+
+
+def test_looking():
+    """What was recorded is all there, whatever of it was written already, and can be looked at again."""
+    for venv in interrupted(5, lambda venv: venv.held):
+        assert venv.stepped == 15
+        assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, 5))
 
 
 @pytest.mark.parametrize("pop", ["pop_trajectories", "pop_finished_trajectories", "pop_transitions"])
