@@ -35,3 +35,5 @@ class Restart:
     at: int
     """Where in the step's arrays the environment stands."""
     reset_info: Info | None
+    seed: int | None = None
+    """Seed given to the reset, where it is known."""

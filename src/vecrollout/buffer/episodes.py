@@ -103,7 +103,8 @@ class Episodes(Accounts):
                 self._end_episode(env, row - has_next, change)
                 if not has_next and not change.drops_last:
                     continue
-            self._begin_episode(env, row, None, change.reset_info)
+            seed = change.seed if type(change) is Restart else None
+            self._begin_episode(env, row, seed, change.reset_info)
         if last_infos and self.keeps_infos:
             self._arena.block.infos.write(np.array([*last_infos]), (self._selected(last_infos.values()),))
         for env in self.waiting:

@@ -110,6 +110,8 @@ class RolloutBuffer(Stepping, Popping):
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
+        if mask is None and not start_steps and self._restart_plainly(obs, seeds, infos):
+            return
         self._settle()
         self._join_sink()
         envs = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)

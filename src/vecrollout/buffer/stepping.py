@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -217,6 +218,33 @@ class Stepping(Room):
         self._stepped += self.num_envs
         self._room -= 1
         self.is_pending = False
+        return True
+
+    def _restart_plainly(self, obs: Tree, seeds: Sequence[int | None], infos: Sequence[Info] | BatchedInfos) -> bool:
+        """What a reset does where all episodes have ended: staged as a step in which all environments begin.
+
+        False, and nothing done, where that cannot be.
+        """
+        arena, num_envs = self._arena, self.num_envs
+        if arena.plain_step is None or arena.plain_acts is None or not arena.is_staged or self._room < 1:
+            return False
+        if not self._ready or self.is_pending or len(self.waiting) < num_envs:
+            return False
+        _, _, shape, dtype, _, rew_shape, rew_dtype = arena.plain_step
+        if type(obs) is not np.ndarray or obs.dtype is not dtype or obs.shape != shape:
+            return False
+        _, _, act_shape, act_dtype = arena.plain_acts
+        no_acts, no_rews = bytes(prod(act_shape) * act_dtype.itemsize), bytes(prod(rew_shape) * rew_dtype.itemsize)
+        restarts = [
+            Restart(env, dict(infos[env]) if len(infos) else None, seeds[env] if seeds else None)
+            for env in range(num_envs)
+        ]
+        no_infos: Iterable[Info] = ({},) * num_envs if self.keeps_infos else ()
+        step = no_acts, no_rews, obs.tobytes(), no_infos, restarts, [None] * num_envs
+        self._room -= 1
+        self.waiting = frozenset()
+        self._stepped -= num_envs
+        self._staged.append(step)
         return True
 
     def _splice(self, endings: Sequence[Ending], following: Array, leaves: Sequence[Array]) -> None:

@@ -82,9 +82,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
                 ended. Nothing was reset.
             ShapeError, DtypeError, StructureError: If the observation is not like those held. These can be popped.
         """
-        all_of_one = np.ones(1, dtype=bool)
         if self.error_on_premature_reset:
-            self._buffer.check_reset(all_of_one)
+            self._buffer.check_reset(np.ones(1, dtype=bool))
         obs, info = self.env.reset(seed=seed, options=options)
         self._buffer.reset(self._observations.of_one(obs), [seed], [info])
         return obs, info
@@ -106,11 +105,11 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         try:
             returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
             obs, rew, terminated, truncated, info = returned
-            endings = (
-                [Ending(0, bool(terminated), bool(truncated), None, dict(info))] if terminated or truncated else ()
-            )
+            own = dict(info)
+            endings = [Ending(0, bool(terminated), bool(truncated), None, own)] if terminated or truncated else ()
             # A reward may be an array of shape (1,); one of any other size is refused as no reward.
-            self._buffer.step(self._observations.of_one(obs), np.asarray(rew).reshape(-1), [dict(info)], endings)
+            rews = np.array([rew]) if type(rew) is float else np.asarray(rew).reshape(-1)
+            self._buffer.step(self._observations.of_one(obs), rews, [own], endings)
         except BaseException:
             self._buffer.abort()
             raise
