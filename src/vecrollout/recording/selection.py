@@ -143,15 +143,11 @@ class SelectedSteps:
             self._fragments.popleft()
 
     def before_close(self, callback: Callable[[], object], /) -> Callable[[], object] | None:
-        """Have a function called before the sink behind closes, where that one does so by itself."""
-        return self._ask("before_close", callback)
+        """Have a function called before the sink behind closes, where that one does so by itself.
 
-    def before_flush(self, callback: Callable[[], object], /) -> Callable[[], object] | None:
-        """Have a function called before the sink behind flushes, where that one does so."""
-        return self._ask("before_flush", callback)
-
-    def _ask(self, name: str, callback: Callable[[], object]) -> Callable[[], object] | None:
-        ask: Callable[..., Callable[[], object]] | None = getattr(self._sink, name, None)
+        There is no `before_flush`: what a filter raises is to come up with the step.
+        """
+        ask: Callable[..., Callable[[], object]] | None = getattr(self._sink, "before_close", None)
         return None if ask is None else ask(callback)
 
 

@@ -20,7 +20,7 @@ class Numbering:
     def __init__(self) -> None:
         # The first step of an episode, by id, that this recording has not handed over yet.
         self._next_step: dict[int, float] = {}
-        # The highest id of those that are no longer remembered, so that memory stays bounded.
+        # Ids up to this one need not be remembered: they have ended, or are so many that memory would not stay bounded.
         self._forgotten = -1
         self._base = 0
         self._next = 0
@@ -40,6 +40,9 @@ class Numbering:
         if episode.start_step < expected:
             self._restart()
         self._next_step[key] = episode.start_step + steps if episode.ended_by is None else math.inf
+        while self._next_step.get(self._forgotten + 1) == math.inf:
+            self._forgotten += 1
+            del self._next_step[self._forgotten]
         if len(self._next_step) > 2 * _REMEMBERED:
             # Dicts keep the order of insertion: what goes are the ids that came first.
             for old in list(self._next_step)[:_REMEMBERED]:
