@@ -19,7 +19,10 @@ from benchmarks.imports import import_table
 from benchmarks.memory import memory_table
 from benchmarks.recording import recording_tables, step_table
 from benchmarks.report import Table, machine
+from benchmarks.serialize import serialize_table
+from benchmarks.single import single_tables
 from benchmarks.timing import keep_memory
+from benchmarks.traces import trace_tables
 from benchmarks.vector import vector_table
 from benchmarks.workloads import WORKLOADS
 
@@ -35,6 +38,9 @@ _PARTS: dict[str, Callable[[argparse.Namespace], list[Table]]] = {
     "cartpole": lambda options: [cartpole_table(4 * options.runs)],
     "growth": lambda options: [growth_table(max(1, options.runs // 2))],
     "memory": lambda options: [memory_table()],
+    "traces": lambda options: trace_tables(options.runs),
+    "single": lambda options: single_tables(options.runs),
+    "serialize": lambda options: [serialize_table(max(1, options.runs // 2))],
     "imports": lambda options: [import_table(options.runs)],
 }
 _WITHIN_ANOTHER = {"step"}

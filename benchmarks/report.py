@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("vecrollout", "numpy", "gymnasium", "stable-baselines3", "imitation", "cpprb", "torch")
+_PACKAGES = (
+    *("vecrollout", "numpy", "gymnasium", "stable-baselines3", "imitation", "cpprb", "torch"),
+    *("pyarrow", "minari", "datasets"),
+)
 _MISSING = "-"
 
 

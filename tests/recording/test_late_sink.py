@@ -1,0 +1,109 @@
+"""Recorders hand finished trajectories to a writer some steps late; whoever looks sees no difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from vecrollout import BufferingWrapper, TraceWriter, TrajectoryWithRew, open_traces
+from vecrollout.errors import TraceWriteError
+from vecrollout.testing import CountingEnv, EpisodeScript
+
+STEPS = 3
+
+
+def recorder(sink: Any) -> BufferingWrapper:
+    venv = DummyVecEnv([lambda: CountingEnv("box", [EpisodeScript(STEPS, "terminated")])] * 2)
+    return BufferingWrapper(venv, error_on_premature_reset=False, sink=sink)
+
+
+def step(venv: BufferingWrapper, times: int) -> None:
+    for _ in range(times):
+        venv.step(np.zeros(2, dtype=np.int64))
+        assert venv.stepped == venv.held + venv.popped + venv.sunk + venv.dropped
+
+
+def ended_by(directory: Path) -> list[str | None]:
+    return [each.episode.ended_by for each in open_traces(directory)]
+
+
+def test_a_flush_takes_all_that_has_finished(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        venv.reset()
+        for flushed in range(1, 5):
+            step(venv, STEPS)
+            writer.flush()
+            assert ended_by(tmp_path) == ["terminated"] * 2 * flushed
+            assert (venv.sunk, venv.held) == (2 * STEPS * flushed, 0)
+
+
+def test_close_takes_running_episodes_too(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        venv.reset()
+        step(venv, 2 * STEPS + 1)
+    assert sorted(map(str, ended_by(tmp_path))) == ["closed"] * 2 + ["terminated"] * 4
+    assert (venv.sunk, venv.held) == (2 * (2 * STEPS + 1), 0)
+
+
+def test_what_is_popped_is_what_runs(tmp_path: Path) -> None:
+    """Finished episodes are the writer's; they are not popped, however late it gets them."""
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        venv.reset()
+        step(venv, STEPS + 1)
+        assert venv.pop_finished_trajectories() == ([], [])
+        trajectories, lengths = venv.pop_trajectories()
+        assert [len(each) for each in trajectories] == [1, 1]
+        assert lengths == []
+        step(venv, 1)
+        assert len(venv.pop_transitions()) == 2
+        assert (venv.sunk, venv.popped) == (2 * STEPS, 4)
+    assert ended_by(tmp_path) == ["terminated"] * 2
+
+
+def test_no_more_than_the_staged_steps_are_late(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path)
+    venv = recorder(writer)
+    venv.reset()
+    step(venv, 1000 * STEPS)
+    assert venv.sunk > 700 * 2 * STEPS
+    writer.close()
+    assert venv.sunk == 1000 * 2 * STEPS
+    assert len(open_traces(tmp_path)) == 2000
+
+
+class Broken(TraceWriter):
+    """Refuses everything from some time on."""
+
+    is_broken = False
+
+    def append(self, trajectory: Any, /, **options: Any) -> None:
+        if self.is_broken:
+            raise TraceWriteError("of the test")
+        super().append(trajectory, **options)
+
+
+def test_nothing_is_lost_where_the_writer_fails(tmp_path: Path) -> None:
+    writer = Broken(tmp_path)
+    venv = recorder(writer)
+    venv.reset()
+    step(venv, STEPS)
+    writer.flush()
+    writer.is_broken = True
+    with pytest.raises(TraceWriteError, match="of the test"):
+        step(venv, 1000)
+    assert venv.stepped == venv.held + venv.sunk
+    trajectories: list[TrajectoryWithRew] = venv.pop_trajectories()[0]
+    assert sum(map(len, trajectories)) == venv.popped == venv.stepped - 2 * STEPS
+    assert all((np.asarray(each.obs)[:, 0] == np.arange(len(each) + 1)).all() for each in trajectories)
+    writer.is_broken = False
+    venv.reset()
+    step(venv, STEPS)
+    writer.close()
+    assert len(open_traces(tmp_path)) == 4
