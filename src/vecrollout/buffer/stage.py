@@ -42,12 +42,12 @@ def write_staged(arena: Arena, steps: Sequence[StagedStep]) -> tuple[Array, list
     last_obs: list[bytes] = []
     for i, changes in enumerate(changed):
         for change, last in zip(changes, lasts[i], strict=True) if changes else ():
-            at.append((i + 1) * num_envs + change.at)
+            k = (i + 1) * num_envs + change.at
+            at.append(k)
             if last is not None:
-                spliced.append(at[-1])
+                rows[k] = 2
+                spliced.append(k)
                 last_obs.append(last)
-    if spliced:
-        rows[spliced] = 2
     table = rows.reshape(-1, num_envs)
     np.add.accumulate(table, out=table)
     before = rows[:-num_envs]
@@ -55,10 +55,10 @@ def write_staged(arena: Arena, steps: Sequence[StagedStep]) -> tuple[Array, list
     _scatter(arena.rew_column, before, rews)
     _scatter(arena.obs_columns[0], rows[num_envs:], obs)
     if spliced:
-        _scatter(arena.obs_columns[0], rows[spliced] - 1, last_obs)
+        _scatter(arena.obs_columns[0], rows.take(spliced) - 1, last_obs)
     if arena.layout.keeps_infos:
         arena.block.infos.write(before, infos)
-    return table[-1], [*zip(chain.from_iterable(changed), rows[at].tolist(), strict=True)] if at else []
+    return table[-1], [*zip(chain.from_iterable(changed), rows.take(at).tolist(), strict=True)] if at else []
 
 
 def write_acts(arena: Arena, acts: bytes) -> None:

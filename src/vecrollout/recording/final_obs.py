@@ -45,10 +45,17 @@ def final_obs_of(infos: Info, env: int, final_obs_fn: Callable[[Info], Any] | No
     return None
 
 
-def final_info_of(infos: Info, env: int, num_envs: int) -> Info:
-    """The info of an environment's last step, whatever the reset that followed put in its place."""
+def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
+    """The info of an environment's last step, whatever the reset that followed put in its place.
+
+    Args:
+        infos: Infos of the step.
+        others: `without_finals` of them.
+        env: Where in their arrays the environment stands.
+        num_envs: How many environments the arrays are of.
+    """
     finals = infos.get(_INFO_KEY)
-    own = info_of(without_finals(infos), env, num_envs)
+    own = info_of(others, env, num_envs)
     if isinstance(finals, dict):
         info = info_of(finals, env, num_envs)
     elif finals is not None and finals[env] is not None:
@@ -58,9 +65,12 @@ def final_info_of(infos: Info, env: int, num_envs: int) -> Info:
     return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _has_statistics(own) else info
 
 
-def reset_info_of(infos: Info, env: int, num_envs: int) -> Info:
-    """The info of the reset that followed an environment's last step, without what is said about that step."""
-    info = info_of(without_finals(infos), env, num_envs)
+def reset_info_of(others: Info, env: int, num_envs: int) -> Info:
+    """The info of the reset that followed an environment's last step, without what is said about that step.
+
+    The arguments are those of `final_info_of`.
+    """
+    info = info_of(others, env, num_envs)
     if _has_statistics(info):
         del info[_EPISODE_KEY]
     return info

@@ -257,7 +257,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         # A search in bytes costs a fraction of `dones.any()`.
         if 1 in dones.tobytes():
             skipped = set(self._waiting_at(envs))
-            ended = [at for at in np.flatnonzero(dones).tolist() if at not in skipped]
+            ended = [at for at in dones.nonzero()[0].tolist() if at not in skipped]
             endings = [self._ending(at, bool(terminated[at]), bool(truncated[at]), infos, own, envs) for at in ended]
         buffer.step(self._observations.leaves(obs), rews, kept, endings, restarts, envs)
 
@@ -273,7 +273,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             return Ending(at, terminated, truncated, None)
         count = self._buffer.num_envs if envs is None else len(envs)
         env = at if envs is None else int(envs[at])
-        info = final_info_of(infos, at, count)
+        info = final_info_of(infos, own, at, count)
         reset_info = reset_info_of(own, at, count)
         final_obs = final_obs_of(infos, at, self._final_obs_fn)
         if final_obs is not None:
