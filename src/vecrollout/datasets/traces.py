@@ -132,10 +132,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
         stored = self._stored(number, FIELDS)
-        begin, end, _ = slice(start, stop).indices(stored.steps)
-        if begin >= end:
-            raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
-        return stored.fragment(begin, end)
+        return stored.fragment(*_range(stored, start, stop))
 
     def columns(self, number: int, names: Sequence[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
         """Some fields of a trajectory, without reading the others.
@@ -158,9 +155,7 @@ class TraceDataset(Sequence[Trajectory]):
         if unknown:
             raise OptionError(f"names: expected some of {FIELDS}, got {sorted(unknown)}")
         stored = self._stored(number, tuple(names))
-        begin, end, _ = slice(start, stop).indices(stored.steps)
-        if begin >= end:
-            raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
+        begin, end = _range(stored, start, stop)
         return {name: stored.field(name, begin, end) for name in names}
 
     def episodes(self) -> list[range]:
@@ -249,3 +244,15 @@ class TraceDataset(Sequence[Trajectory]):
         self._shards.pop(name, None)
         for key in [key for key in self._batches if key[0] == name]:
             del self._batches[key]
+
+
+def _range(stored: Stored, start: int, stop: int | None) -> tuple[int, int]:
+    """Which of a trajectory's steps are asked for.
+
+    Raises:
+        OptionError: If none are.
+    """
+    begin, end, _ = slice(start, stop).indices(stored.steps)
+    if begin >= end:
+        raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
+    return begin, end

@@ -7,13 +7,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
-from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.errors import OptionError
 from vecrollout.storage import closing
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.batches import Entry
@@ -25,12 +24,13 @@ from vecrollout.storage.location import location_of
 from vecrollout.storage.numbering import Numbering
 from vecrollout.storage.spaces import space_to_json
 from vecrollout.storage.worker import Worker
+from vecrollout.storage.writing_sink import WritingSink
 from vecrollout.trajectory import Trajectory
 
 _MIN_SHARD_BYTES = 1 << 12
 
 
-class TraceWriter:
+class TraceWriter(WritingSink):
     """Writes trajectories into a directory, where any number of other writers may write at the same time.
 
     A sink: recorders take it as `sink=`. Encoding and writing happen in a thread of their own, behind a queue of
@@ -94,6 +94,7 @@ class TraceWriter:
             raise OptionError(f"max_shard_bytes: expected at least {_MIN_SHARD_BYTES}, got {max_shard_bytes}")
         if queue_bytes < 1:
             raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
+        super().__init__()
         warm_up()
         location = location_of(directory)
         location.make()
@@ -116,10 +117,7 @@ class TraceWriter:
         self._episode_metadata = episode_metadata
         self._numbering = Numbering()
         self._layout: Layout | None = None
-        self._process = os.getpid()
         self._worker = Worker(encoder, queue_bytes)
-        self._before_close: list[Callable[[], object]] = []
-        self._before_flush: list[Callable[[], object]] = []
         closing.opened(self)
 
     @property
@@ -169,30 +167,6 @@ class TraceWriter:
         self._worker.flush()
         self._warn()
 
-    def before_close(self, callback: Callable[[], object], /) -> Callable[[], None]:
-        """Have a function called before the writer closes, so that it can still append.
-
-        Args:
-            callback: Takes no arguments.
-
-        Returns:
-            A function that calls this off.
-        """
-        self._before_close.append(callback)
-        return lambda: self._before_close.remove(callback)
-
-    def before_flush(self, callback: Callable[[], object], /) -> Callable[[], None]:
-        """Have a function called before the writer flushes, so that it can append what it holds back.
-
-        Args:
-            callback: Takes no arguments.
-
-        Returns:
-            A function that calls this off.
-        """
-        self._before_flush.append(callback)
-        return lambda: self._before_flush.remove(callback)
-
     def close(self) -> None:
         """Write everything, finish the last file, and stop. A second call does nothing.
 
@@ -210,19 +184,8 @@ class TraceWriter:
                     stack.callback(callback)
         self._warn()
 
-    def __enter__(self) -> TraceWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._process:
-            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
-        if self._worker.is_closed:
-            raise ProtocolError("writer: expected one that is open, got one that is closed")
+    def _is_closed(self) -> bool:
+        return self._worker.is_closed
 
     def _warn(self) -> None:
         if self._dropped and not self._has_warned:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
-from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, TraceWriteError
+from vecrollout.errors import ArgumentTypeError, OptionError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
 from vecrollout.storage import closing
 from vecrollout.storage.format import new_writer_name, write_whole
+from vecrollout.storage.writing_sink import WritingSink
 from vecrollout.trajectory import Trajectory, TrajectoryWithRew
 
 
-class GymRecordingWriter:
+class GymRecordingWriter(WritingSink):
     """Writes trajectories into a directory, so that OpenAI's `gym_recording.playback` reads them.
 
     A sink: recorders take it as `sink=`. Any number of writers may write into a directory at the same time. What was
@@ -51,6 +50,7 @@ class GymRecordingWriter:
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, batch_bytes: int = 5_000_000) -> None:
+        super().__init__()
         if batch_bytes < 1:
             raise OptionError(f"batch_bytes: expected at least 1, got {batch_bytes}")
         self.directory = Path(directory)
@@ -59,9 +59,7 @@ class GymRecordingWriter:
         self._batch_bytes = batch_bytes
         self._batches: list[dict[str, int | str]] = []
         self._first = 0
-        self._process = os.getpid()
-        self._is_closed = False
-        self._before_close: list[Callable[[], object]] = []
+        self._has_closed = False
         self._begin_batch()
         closing.opened(self)
 
@@ -111,19 +109,9 @@ class GymRecordingWriter:
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
         self._check_usable()
+        for callback in self._before_flush:
+            callback()
         self._write_batch()
-
-    def before_close(self, callback: Callable[[], object], /) -> Callable[[], None]:
-        """Have a function called before the writer closes, so that it can still append.
-
-        Args:
-            callback: Takes no arguments.
-
-        Returns:
-            A function that calls this off.
-        """
-        self._before_close.append(callback)
-        return lambda: self._before_close.remove(callback)
 
     def close(self) -> None:
         """Write everything, and stop. A second call does nothing.
@@ -131,29 +119,18 @@ class GymRecordingWriter:
         Raises:
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
-        if self._is_closed or os.getpid() != self._process:
+        if self._has_closed or os.getpid() != self._process:
             return
         with ExitStack() as stack:
             # From the last to the first, also where one of them raises.
             stack.callback(self._write_batch)
             for callback in reversed(self._before_close):
                 stack.callback(callback)
-        self._is_closed = True
+        self._has_closed = True
         closing.closed(self)
 
-    def __enter__(self) -> GymRecordingWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _check_usable(self) -> None:
-        if os.getpid() != self._process:
-            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
-        if self._is_closed:
-            raise ProtocolError("writer: expected one that is open, got one that is closed")
+    def _is_closed(self) -> bool:
+        return self._has_closed
 
     def _begin_batch(self) -> None:
         self._name = f"{self._prefix}.ep{self._first:09}"
