@@ -165,6 +165,30 @@ class ArrayType:
         return decoded if decoded.dtype.itemsize >= self.dtype.itemsize else decoded.astype(self.dtype)
 
 
+def validity(column: Any) -> npt.NDArray[np.bool_]:
+    """Which rows of a `pyarrow.Array` are not null, shape `(n,)`."""
+    return _unpacked(column.buffers()[0], column)
+
+
+def bits(column: Any) -> npt.NDArray[np.bool_]:
+    """The rows of a `pyarrow.BooleanArray`, shape `(n,)`; anything where they are null."""
+    return _unpacked(column.buffers()[1], column)
+
+
+def values(column: Any, dtype: Any) -> Array:
+    """The rows of a `pyarrow.Array` of numbers of this dtype, shape `(n,)`; anything where they are null."""
+    # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
+    return np.frombuffer(column.buffers()[1], dtype)[column.offset : column.offset + len(column)]
+
+
+def _unpacked(buffer: Any, column: Any) -> npt.NDArray[np.bool_]:
+    rows, offset = len(column), column.offset
+    if buffer is None:
+        return np.ones(rows, dtype=bool)
+    packed = np.frombuffer(buffer, np.uint8)
+    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
+
+
 def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
     """A `pyarrow.Array` with text at some rows, and null at all others.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrays import bits, validity, values
 from vecrollout.storage.arrow import ArrowErrors, ipc
 from vecrollout.storage.index import BATCH_COLUMNS, TRAJECTORY_COLUMNS, ShardIndex
 from vecrollout.storage.shard import Shard
@@ -49,7 +50,12 @@ class Derivation:
         Raises:
             DamagedTraceError: If its rows do not go on where those before it ended.
         """
-        ended, self._opened = _trajectories(batch, len(self._batches), self._opened)
+        try:
+            ended, self._opened = _trajectories(batch, len(self._batches), self._opened)
+        except DamagedTraceError:
+            raise
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"batch {len(self._batches)}: expected rows of a trace: {error}") from error
         self._ended.append(ended)
         self._batches.append((at, size, batch.num_rows))
         self._whole = self._whole if self._opened else len(self._batches)
@@ -139,9 +145,9 @@ def _trajectories(
     if not len(steps):
         raise DamagedTraceError(f"batch {number}: expected rows, got none")
     episodes = batch.column("episode").to_numpy()
-    environments = batch.column("env").fill_null(-1).to_numpy()
-    is_first = batch.column("episode_json").is_valid().to_numpy(zero_copy_only=False)
-    is_last = batch.column("terminated").is_null().to_numpy(zero_copy_only=False)
+    environments = np.where(validity(batch.column("env")), values(batch.column("env"), np.int32), -1)
+    is_first = validity(batch.column("episode_json"))
+    is_last = ~validity(batch.column("terminated"))
     # A trajectory begins behind the last row of the one before; the first may have begun in an earlier batch.
     begins = np.concatenate(([0], np.flatnonzero(is_last[:-1]) + 1))
     ends = np.concatenate((begins[1:], [len(steps)]))
@@ -176,8 +182,7 @@ def _trajectories(
     # The row before the last one has the flags; a split never parts the two.
     _check(lengths[whole] >= 2, number, "a step before the last observation")
     for name in ("terminated", "truncated"):
-        flags = batch.column(name).fill_null(False).to_numpy(zero_copy_only=False)
-        found[name] = flags[ends - 2]
+        found[name] = bits(batch.column(name))[ends - 2]
     return {name: column[whole] for name, column in found.items()}, unfinished
 
 

@@ -17,7 +17,7 @@ from vecrollout.storage.manifest import Manifest
 from vecrollout.storage.schema import TraceSchema
 from vecrollout.storage.shard_writer import ShardWriter, write_index
 
-BATCH_ROWS = 2048
+BATCH_ROWS = 8192
 """A batch is written once it has so many rows,"""
 
 BATCH_BYTES = 8 << 20
