@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
+import numpy as np
 import pytest
 from checks import assert_recorded, run
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from vecrollout import BufferingWrapper
 from vecrollout.errors import PrematureResetError, ProtocolError
-from vecrollout.testing import EpisodeScript, Scenario, ScriptedError
+from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, ScriptedError
 
 SCENARIO = Scenario()
 
@@ -201,3 +204,29 @@ def test_environments_are_closed_even_if_the_sink_refuses():
         venv.close()
     assert all(env.is_closed for env in base.envs)
     assert venv.held == 3
+
+
+class Dying(CountingEnv):
+    """Its process ends in the middle of a step."""
+
+    def step(self, action):
+        if self._t == 2:
+            os._exit(3)
+        return super().step(action)
+
+
+def test_a_worker_that_dies_loses_nothing_recorded_before():
+    venv = BufferingWrapper(SubprocVecEnv([Dying, CountingEnv]))
+    venv.reset()
+    for _ in range(2):
+        venv.step(np.zeros(2, dtype=np.int64))
+    with pytest.raises((EOFError, ConnectionError)):
+        venv.step(np.zeros(2, dtype=np.int64))
+    assert venv.stepped == venv.held == 4
+    trajectories, lengths = venv.pop_trajectories()
+    assert lengths == []
+    for each in trajectories:
+        assert (each.obs[:, 0] == np.arange(3)).all()
+    for process in venv.unwrapped.processes:
+        process.kill()
+        process.join()
