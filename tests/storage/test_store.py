@@ -185,9 +185,9 @@ def rows_of_batches(store: S3Server) -> Any:
 
 
 def many_batches(store: S3Server) -> int:
-    """A shard of 15 batches of 20 episodes; its size in bytes."""
-    write(store.url, [of_space("box", 101, number) for number in range(300)], compression=None)
-    assert rows_of_batches(store).tolist() == [2142] * 14 + [612]
+    """A shard of 15 batches of 21 episodes; its size in bytes."""
+    write(store.url, [of_space("box", 404, number) for number in range(300)], compression=None)
+    assert rows_of_batches(store).tolist() == [8505] * 14 + [2430]
     size = len(store.request("GET", only(store, ".arrow")))
     store.answered.clear()
     return size
@@ -208,17 +208,17 @@ def test_one_episode_is_read_without_the_others(store: S3Server) -> None:
     traces = open_traces(store.url)
     assert store.sent(".arrow") == []
     assert len(store.answered) == 5  # what there is, and of manifest and index each the size and the content
-    assert_same_trajectory(traces[150], of_space("box", 101, 150))
+    assert_same_trajectory(traces[150], of_space("box", 404, 150))
     head, batch = store.sent(".arrow")
     assert head <= 64 << 10
     assert 0 < batch < size / 14
-    assert_same_trajectory(traces[151], of_space("box", 101, 151))
+    assert_same_trajectory(traces[151], of_space("box", 404, 151))
     assert len(store.sent(".arrow")) == 2
 
 
 def test_batches_in_a_row_are_read_at_once(store: S3Server) -> None:
     size = many_batches(store)
-    assert sum(len(each) for each in open_traces(store.url)) == 300 * 101
+    assert sum(len(each) for each in open_traces(store.url)) == 300 * 404
     head, *batches = store.sent(".arrow")
     assert head <= 64 << 10
     assert len(batches) == 4  # of 1, 2, 4 and 8 batches
