@@ -222,6 +222,8 @@ def python(packed: Any) -> Any:
         return float(content)
     if kind == "$bytes":
         return base64.b64decode(content)
+    if kind == "$graph":
+        return GraphInstance(*map(python, content))
     if kind == "$obs":
         return python(content)
     if kind == "$objects":

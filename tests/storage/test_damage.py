@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from vecrollout.storage.derive import derive
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
 from vecrollout.storage.shard import Shard
+from vecrollout.testing import assert_same
 
 COMPRESSIONS = ("zstd", None)
 
@@ -226,3 +228,28 @@ def test_checks_can_be_left_out(tmp_path: Path) -> None:
     assert len(list(open_traces(tmp_path, check=False))) == 10
     with pytest.raises(DamagedTraceError, match="checksum"):
         list(open_traces(tmp_path))
+
+
+def test_a_flipped_byte_in_the_footer_gives_no_other_values(tmp_path: Path) -> None:
+    """It holds the schema once more: doubles could be taken for floats, and fields for others."""
+    infos = [{"place": number / 3, "count": -number} for number in range(4)]
+    write(tmp_path, [of_space("box", 4, infos=infos)])
+    shard = only(tmp_path, ".arrow")
+    whole = shard.read_bytes()
+    begin, end = index_of(tmp_path).section(2)
+    for at in range(begin, end):
+        shard.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with contextlib.suppress(DamagedTraceError):
+            assert_same(list(open_traces(tmp_path)[0].infos), infos)  # type: ignore[arg-type]
+
+
+def test_a_name_in_the_schema_that_is_no_text(tmp_path: Path) -> None:
+    several_batches(tmp_path, None)
+    shard = only(tmp_path, ".arrow")
+    content = shard.read_bytes()
+    shard.write_bytes(content.replace(b"reward\0", b"rewar\xff\0", 1))
+    with pytest.raises(DamagedTraceError, match=shard.name):
+        list(open_traces(tmp_path))
+    assert [problem.place for problem in verify_traces(tmp_path).problems] == ["schema"]
+    repair_traces(tmp_path)
+    assert verify_traces(tmp_path).ok

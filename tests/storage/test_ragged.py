@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from gymnasium import spaces
+from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import assert_same_trajectory
 
-from vecrollout import BufferingEnvWrapper, TraceWriter, TrajectoryWithRew, open_traces
+from vecrollout import BufferingEnvWrapper, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.testing import assert_same
 from vecrollout.testing.strategies import leaf_spaces, ragged_spaces, trajectories
 
@@ -181,3 +182,13 @@ def test_a_writer_leaves_the_random_stream_of_its_spaces_alone(tmp_path: Path) -
     with TraceWriter(tmp_path, spaces=(space, spaces.Discrete(2))) as writer:
         writer.append(of_objects((), ()))
     assert_same([space.sample() for _ in range(3)], [same.sample() for _ in range(3)])
+
+
+def test_graphs_among_other_objects_come_back(tmp_path: Path) -> None:
+    graph = GraphInstance(np.ones((2, 3)), None, None)
+    obs = np.empty(3, dtype=object)
+    obs[:] = [(np.int64(0), graph), (np.int64(1), np.zeros(3)), graph]
+    written = Trajectory(obs=obs, acts=np.arange(2), infos=[{"graph": graph}, {}], terminal=False)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(written)
+    assert_same_trajectory(open_traces(tmp_path)[0], written)

@@ -161,3 +161,25 @@ def test_uncompressed_arrays_are_views_of_the_file(tmp_path: Path) -> None:
     assert pa.total_allocated_bytes() == allocated
     assert not image.flags.owndata
     assert not image.flags.writeable
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 0)])
+def test_byte_order_of_a_trajectory_in_several_batches(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 200)
+    rows = np.arange(41 * int(np.prod(shape))).reshape(41, *shape)
+    written = Trajectory(obs=rows.astype(">f4"), acts=rows[:40].astype(">i2"), infos=None, terminal=False)
+    assert_same_trajectory(stored(tmp_path, [written])[0], written)
+
+
+def test_bools_of_numpy_among_those_of_python(tmp_path: Path) -> None:
+    infos = [{"flag": True}] * 3
+    later = [{"flag": np.True_}, {"flag": False}, {"flag": np.False_}]
+    with TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 3, 0, infos=infos))
+        writer.flush()
+        writer.append(of_space("box", 3, 1, infos=later))
+    read = open_traces(tmp_path)[1].infos
+    assert read is not None
+    assert_same(list(read), later)

@@ -235,3 +235,67 @@ def test_what_cannot_be_kept_is_counted_and_warned_of_once(tmp_path: Path) -> No
     writer.close()
     assert writer.dropped_infos == {"bad": 4, "loop": 2}
     assert_same([dict(info) for info in open_traces(tmp_path)[1].infos], [{"keep": 1}, {}, {"keep": 2}])  # type: ignore[union-attr]
+
+
+def test_metadata_is_kept_as_it_was_when_it_was_given(tmp_path: Path) -> None:
+    metadata: dict[str, Any] = {}
+    with TraceWriter(tmp_path) as writer:
+        for number in range(3):
+            metadata["number"] = number
+            writer.append(of_space("box", 3, number), metadata=metadata)
+        with pytest.raises(ArgumentTypeError, match="metadata: expected a dict, got list"):
+            writer.append(of_space("box", 3, 3), metadata=[1])  # type: ignore[arg-type]
+    traces = open_traces(tmp_path)
+    assert [traces.metadata(number) for number in range(len(traces))] == [{"number": number} for number in range(3)]
+
+
+def test_infos_that_are_no_dicts_do_not_end_the_writer(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="an info that is no dict"), TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 2, infos=np.empty(2, object)))
+    assert_same(list(open_traces(tmp_path)[0].infos), [{}, {}])  # type: ignore[arg-type]
+
+
+def test_the_thread_sleeps_while_there_is_nothing_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what waits for a batch to become full is more than may wait."""
+    from vecrollout.storage.worker import Worker
+
+    rounds = []
+    work = Worker._work
+    monkeypatch.setattr(Worker, "_work", lambda self: rounds.append(self) or work(self))
+    with TraceWriter(tmp_path, queue_bytes=1) as writer:
+        writer.append(of_space("box", 3))
+        time.sleep(0.2)
+        assert len(rounds) < 10
+
+
+def test_an_error_at_the_end_of_an_error(tmp_path: Path) -> None:
+    """A file system may fail once more when the file is closed; nobody may wait for a thread that has ended."""
+
+    class Failing:
+        def tell(self) -> int:
+            raise OSError("no space")
+
+        def close(self) -> None:
+            raise OSError("no space at the end either")
+
+    writer = TraceWriter(tmp_path)
+    writer.append(of_space("box", 3, 0))
+    writer.flush()
+    shard = writer._worker._encoder._shard
+    assert shard is not None
+    shard._sink = Failing()
+    writer.append(of_space("box", 3, 1))
+    with pytest.raises(TraceWriteError, match="no space; lost are 1 trajectories of episode 1"):
+        writer.flush()
+    with pytest.raises(TraceWriteError):
+        writer.close()
+
+
+def test_a_fragment_behind_very_many_episodes(tmp_path: Path) -> None:
+    from vecrollout.storage.numbering import Numbering
+
+    numbering = Numbering()
+    first = numbering.number(Episode(id=0), 10)
+    for number in range(2, 200_100):  # the second episode was left out
+        numbering.number(Episode(id=number, ended_by="terminated"), 5)
+    assert numbering.number(Episode(id=0, start_step=10), 10) == first

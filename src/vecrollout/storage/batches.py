@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -28,7 +28,7 @@ class Entry:
         layout: That of the trace.
         leaves: Its arrays, one a column of the layout.
         episode: Number of its episode, unique in the trace.
-        metadata: What the user says about it.
+        metadata: What the user says about it, as JSON.
     """
 
     __slots__ = ("episode", "layout", "leaves", "metadata", "nbytes", "rows", "trajectory")
@@ -39,7 +39,7 @@ class Entry:
         layout: Layout,
         leaves: list[Array],
         episode: int,
-        metadata: Mapping[str, Any] | None,
+        metadata: str | None,
     ) -> None:
         self.trajectory = trajectory
         self.layout = layout
@@ -51,7 +51,12 @@ class Entry:
         self.nbytes = sum(leaf.nbytes for leaf in leaves) + 1000
         """Memory of its arrays, and a guess at that of its infos."""
         if trajectory.infos is not None:
-            self.nbytes += 200 * self.rows
+            self.nbytes += self.rows * _nbytes(trajectory.infos[0])
+
+
+def _nbytes(info: Any) -> int:
+    arrays = [value.nbytes for value in info.values() if isinstance(value, np.ndarray)] if info else []
+    return 200 + sum(arrays)
 
 
 _ENDED_BY = {ended_by: dumps(ended_by) for ended_by in (None, *get_args(EndedBy))}
@@ -137,7 +142,7 @@ def _story(entry: Entry, schema: TraceSchema, dropped: Counter[str]) -> str:
         packed = packed_info(episode.reset_info, dropped)
         story += f',"reset_info":{dumps(packed) if packed else "{}"}'
     if entry.metadata is not None:
-        story += f',"metadata":{dumps(packed_info(entry.metadata, dropped))}'
+        story += f',"metadata":{entry.metadata}'
     # Text is as wide as its longest; which dtype this trajectory's had would be lost.
     if schema.layout.has_text:
         columns = zip(schema.layout.columns, entry.leaves, strict=True)

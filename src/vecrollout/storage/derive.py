@@ -109,6 +109,8 @@ class Derivation:
                 self.add(batch, at, message.size)
             except DamagedTraceError as error:
                 return str(error)
+            except ArrowErrors as error:
+                return f"{shard.name}: batch {len(self._batches)}: {error}"
             at += message.size
         return None
 

@@ -123,7 +123,9 @@ class Stored:
         if self._is_in_one_batch:
             rows = self._first_batch.array(column)[self._first_row + start : self._first_row + stop]
         else:
-            rows = np.concatenate([batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)])
+            pieces = [batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)]
+            # Without a dtype NumPy would make the other byte order its own; text gets its dtype below.
+            rows = np.concatenate(pieces, dtype=None if column.is_text else column.dtype)
             rows.flags.writeable = False
         if column.is_text:
             rows = rows.astype(self._text_dtype(column))

@@ -119,7 +119,7 @@ class InfoColumns:
             else:
                 infos.extend(trajectory.infos)
                 last = infos[-1]
-                if not _FINAL_OBS_KEYS.isdisjoint(last):
+                if type(last) is dict and not _FINAL_OBS_KEYS.isdisjoint(last):
                     keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], trajectory.obs)])
                     if keys:
                         infos[-1] = {key: value for key, value in last.items() if key not in keys}
@@ -163,6 +163,8 @@ class InfoColumns:
                     here = info
                     for key in parents:
                         here = here.setdefault(key, {})
+                        if type(here) is not dict:
+                            raise DamagedTraceError(f"column {column.name!r}: expected a dict at {key!r}, got {here!r}")
                     here[last] = value
         for info, text in zip(infos, texts, strict=True):
             if text is not None:

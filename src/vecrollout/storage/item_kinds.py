@@ -40,7 +40,7 @@ def fits(item: Item, values: Sequence[Any]) -> bool:
     types.discard(type(None))
     # Of most columns the type says it all.
     if isinstance(item, Plain) and item.name in ("bool", "float"):
-        return all(each.__name__ == item.name for each in types)
+        return types <= {bool if item.name == "bool" else float}
     if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":
         return types <= {item.dtype.type}
     return item_of(values, item) == item

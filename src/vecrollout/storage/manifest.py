@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum
-from vecrollout.storage.format import FORMAT_VERSION, check_version, manifest_name, parsed
+from vecrollout.storage.format import FORMAT_VERSION, SHARD_NAME, check_version, manifest_name, parsed
 from vecrollout.storage.location import Location
 
 
@@ -96,6 +95,6 @@ def _is_sound(entry: ShardEntry, writer: str) -> bool:
     return (
         all(type(number) is int and number >= 0 for number in numbers)
         and all(type(text) is str for text in texts)
-        and entry.file.startswith(f"{writer}-")
-        and Path(entry.file).name == entry.file
+        and (match := SHARD_NAME.fullmatch(entry.file)) is not None
+        and match["writer"] == writer
     )

@@ -44,8 +44,9 @@ class Numbering:
             self._forgotten += 1
             del self._next_step[self._forgotten]
         if len(self._next_step) > 2 * _REMEMBERED:
-            # Dicts keep the order of insertion: what goes are the ids that came first.
-            for old in list(self._next_step)[:_REMEMBERED]:
+            # Dicts keep the order of insertion: what goes are the ids that ended first.
+            ended = [old for old, step in self._next_step.items() if step == math.inf]
+            for old in ended[:_REMEMBERED]:
                 del self._next_step[old]
                 self._forgotten = max(self._forgotten, old)
         return self._take(key)

@@ -2,7 +2,7 @@
 
 None, bools, numbers, text, lists, and dicts whose keys are text stand for themselves. What JSON has no form for is an
 object with a single key that begins with `$`: `$tuple`, `$dict` (pairs of key and value), `$array`, `$scalar`,
-`$objects`, `$bytes`, `$float` (NaN and infinities), `$obs` (a `DictObs` or `TupleObs`).
+`$objects`, `$bytes`, `$float` (NaN and infinities), `$graph` (a `GraphInstance`), `$obs` (a `DictObs` or `TupleObs`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import GraphInstance
 
 from vecrollout.array_tree import ArrayTree
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
@@ -63,6 +64,8 @@ def _pack(value: Any) -> Any:
         return [_pack(item) for item in value]
     if kind is tuple:
         return {"$tuple": [_pack(item) for item in value]}
+    if kind is GraphInstance:
+        return {"$graph": [_pack(item) for item in value]}
     if isinstance(value, ArrayTree):
         return {"$obs": _pack(value.unwrap())}
     if isinstance(value, Mapping):
@@ -110,6 +113,8 @@ def unpack(packed: Any) -> Any:
             return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[content]
         case "$tuple":
             return tuple(unpack(item) for item in content)
+        case "$graph":
+            return GraphInstance(*(unpack(item) for item in content))
         case "$dict":
             return {unpack(key): unpack(item) for key, item in content}
         case "$obs":

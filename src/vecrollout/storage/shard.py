@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.errors import DamagedTraceError
+from vecrollout.errors import DamagedTraceError, VecrolloutError
 from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
 from vecrollout.storage.format import END_MAGIC, MAGIC, SCHEMA_HEAD_BYTES, schema_end
 from vecrollout.storage.index import ShardIndex
@@ -52,9 +52,11 @@ class Shard:
         """Where the first batch begins, in bytes."""
         try:
             self.arrow_schema = ipc.read_schema(ipc.read_message(self._head.slice(len(MAGIC))))
-        except ArrowErrors as error:
+            self.schema = TraceSchema.from_arrow(self.arrow_schema, self.name)
+        except VecrolloutError:
+            raise
+        except ArrowErrors as error:  # names that are no text among them
             raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: {error}") from error
-        self.schema = TraceSchema.from_arrow(self.arrow_schema, self.name)
 
     @cached_property
     def is_finished(self) -> bool:
@@ -88,6 +90,9 @@ class Shard:
         message = self.file.read(begin, end, self._reach(number, index))
         self._check(0, self._head, index)
         self._check(number + 1, message, index)
+        if self.file.arrow_file is not None and self.is_finished:
+            # It is read by its footer, which has the schema once more.
+            self.check_section(len(index.batches["rows"]) + 1, index)
         read = self.decoded(number, message, columns)
         expected = index.batches["rows"][number]
         if read.num_rows != expected:

@@ -68,6 +68,7 @@ class ShardWriter:
             OSError: If that fails.
         """
         os.fsync(self._descriptor)
+        sync_directory(self.path.parent)
 
     def close(self) -> ShardIndex:
         """Write the footer, and make the file durable.
@@ -81,16 +82,17 @@ class ShardWriter:
         self._writer.close()
         self.sync()
         self.abandon()
-        sync_directory(self.path.parent)
         file = MappedFile(self.path)
         return self._derivation.index(file.size).with_checksums(file)
 
     def abandon(self) -> None:
         """Let go of the file as it is."""
-        self._sink.close()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        try:
+            self._sink.close()
+        finally:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
 
 
 def write_index(path: Path, index: ShardIndex) -> ShardEntry:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.storage.payload import UnstorableError, pack, unpack
 
@@ -39,7 +40,7 @@ def space_from_json(packed: Any) -> Space[Any] | None:
         if packed["kind"] == "unknown":
             return None
         space: Space[Any] = _FROM_JSON[packed["kind"]](packed)
-    except (LookupError, TypeError, ValueError, AssertionError, RecursionError, AttributeError) as error:
+    except (*ArrowErrors, AssertionError, AttributeError, MemoryError) as error:
         raise DamagedTraceError(f"space: expected the description of a space, got {packed!r}: {error!r}") from error
     return space
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
-from vecrollout.errors import StoreError, TraceWriteError
+from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
 from vecrollout.storage.batches import Entry
 from vecrollout.storage.encoder import BATCH_BYTES, BATCH_ROWS, TraceEncoder
 
@@ -43,19 +43,22 @@ class Worker:
 
         Raises:
             TraceWriteError: If writing failed; the trajectory is not taken.
+            ProtocolError: If it was closed.
         """
         with self._changed:
-            self.check()
+            self._check_open()
             if self._thread is None:
                 # A daemon: the interpreter joins other threads before it runs what closes the writer at its exit.
                 self._thread = threading.Thread(target=self.run, name="vecrollout-trace-writer", daemon=True)
                 self._thread.start()
             while self._waiting_bytes and self._waiting_bytes + entry.nbytes > self._limit:
                 self._producers_waiting += 1
-                self._changed.notify_all()
-                self._changed.wait()
-                self._producers_waiting -= 1
-                self.check()
+                try:
+                    self._changed.notify_all()
+                    self._changed.wait()
+                finally:  # Ctrl-C may end the waiting
+                    self._producers_waiting -= 1
+                self._check_open()
             self._queue.append(entry)
             self._queued_rows += entry.rows
             self._waiting_bytes += entry.nbytes
@@ -67,9 +70,10 @@ class Worker:
 
         Raises:
             TraceWriteError: If writing failed.
+            ProtocolError: If it was closed.
         """
         with self._changed:
-            self.check()
+            self._check_open()
             if self._thread is None:
                 return
             self._flushes_wanted += 1
@@ -107,6 +111,12 @@ class Worker:
             # A new one each time, as a traceback grows with every raise.
             raise TraceWriteError(str(self._error)) from self._error.__cause__
 
+    def _check_open(self) -> None:
+        self.check()
+        # Another thread may have closed the writer since it was asked whether it is open.
+        if self.is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
+
     def _has_work(self) -> bool:
         """Whether the thread has a reason to wake up: few small trajectories are none."""
         return (
@@ -133,7 +143,8 @@ class Worker:
                 self._changed.wait()
             taken, self._queue, self._queued_rows = self._queue, [], 0
             flush, closing = self._flushes_wanted, self.is_closed
-            write_all = flush > self._flushes_done or closing or self._producers_waiting > 0
+            is_full = self._producers_waiting > 0 or self._waiting_bytes >= self._limit
+            write_all = flush > self._flushes_done or closing or is_full
         self._taken.extend(taken)
         while self._taken:
             # It stays in the queue until the encoder has it, so that no failure loses sight of it.
@@ -161,7 +172,8 @@ class Worker:
                 with suppress(Exception):
                     self._encoder.keep(lost)
                     lost = []
-            self._encoder.abandon()
+            with suppress(OSError):  # what failed may fail again
+                self._encoder.abandon()
             folder = self._encoder.left_in
             rest = f"what did not get there is in {folder}" if folder else "what was written before them can be read"
             self._error = TraceWriteError(f"writing failed: {error}; lost are {_described(lost)}; {rest}")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from vecrollout.errors import OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.batches import Entry
@@ -22,6 +22,7 @@ from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
 from vecrollout.storage.location import location_of
 from vecrollout.storage.numbering import Numbering
+from vecrollout.storage.payload import dumps
 from vecrollout.storage.spaces import space_to_json
 from vecrollout.storage.worker import Worker
 from vecrollout.storage.writing_sink import WritingSink
@@ -139,7 +140,7 @@ class TraceWriter(WritingSink):
             ShapeError: If an array has items of another shape than in the first trajectory.
             DtypeError: If one has another dtype.
             StructureError: If observations or actions have other entries.
-            ArgumentTypeError: If it has rewards and the first had none, or the other way round.
+            ArgumentTypeError: If it has rewards and the first had none, or the other way round, or metadata is no dict.
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
@@ -149,9 +150,10 @@ class TraceWriter(WritingSink):
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
             metadata = self._episode_metadata(trajectory)
+        described = None if metadata is None else self._described(metadata)
         self._layout = layout
         number = self._numbering.number(trajectory.episode, len(trajectory))
-        self._worker.put(Entry(trajectory, layout, leaves, number, metadata))
+        self._worker.put(Entry(trajectory, layout, leaves, number, described))
         self._warn()
 
     def flush(self) -> None:
@@ -186,6 +188,11 @@ class TraceWriter(WritingSink):
 
     def _is_closed(self) -> bool:
         return self._worker.is_closed
+
+    def _described(self, metadata: Mapping[str, Any]) -> str:
+        if not isinstance(metadata, Mapping):
+            raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
+        return dumps(packed_info(metadata, self._dropped))
 
     def _warn(self) -> None:
         if self._dropped and not self._has_warned:
