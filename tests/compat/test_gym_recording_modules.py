@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,8 @@ class TestRecording:
             recording.add_step(0, 0.0, [1.0, 2.0])
         with pytest.raises(DtypeError):
             recording.add_step(0, 0.0, "much")
+        with pytest.raises(TypeError, match="pickle"):
+            recording.add_step(5, threading.Lock(), 0.0)
         recording.add_step(0, 1.0, 1.0)
         recording.close()
         assert_same(played(tmp_path), [(np.array([0.0, 1.0]), np.array([0]), np.array([1.0]))])

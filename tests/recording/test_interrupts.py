@@ -48,10 +48,11 @@ def interrupted_at(point, act):
     try:
         act()
     except Interrupt:
-        return True
+        pass
     finally:
         sys.setprofile(None)
-    return False
+    # Not whether it came through: NumPy swallows what is raised in some of its own functions.
+    return points >= point
 
 
 @pytest.fixture(autouse=True)

@@ -130,6 +130,44 @@ def test_a_step_after_the_end_of_an_episode():
     assert env.held == 4
 
 
+@pytest.mark.filterwarnings("ignore:.*already returned")
+@pytest.mark.parametrize("looks", [False, True])
+def test_steps_after_the_end_that_the_environment_allows(looks):
+    """It says at each of them that the episode has ended; that was recorded once."""
+    sink = []
+    env = BufferingEnvWrapper(gym.make("CartPole-v1").unwrapped, sink=sink)
+    for episode in range(3):
+        env.reset(seed=episode)
+        is_over = False
+        steps = 0
+        while not is_over:
+            _, _, is_over, _, _ = env.step(1)
+            steps += 1
+        for _ in range(5):
+            assert env.step(1)[2]
+            if looks:
+                assert (env.held, env.stepped) == (0, env.sunk)
+        assert [each.episode.id for each in sink] == list(range(episode + 1))
+        assert len(sink[-1]) == steps
+    assert env.stepped == env.sunk == sum(map(len, sink))
+
+
+@pytest.mark.skipif(not hasattr(gym.wrappers, "Autoreset"), reason="this gymnasium does not have the wrapper")
+def test_an_environment_that_resets_itself():
+    """The step in which it does so is none; the observation that comes of it begins an episode."""
+    env = BufferingEnvWrapper(gym.wrappers.Autoreset(CountingEnv("box", [EpisodeScript(3, "terminated")])))
+    env.reset(seed=3)
+    for _ in range(3 + 1 + 3 + 1 + 2):
+        env.step(1)
+    assert env.stepped == 3 + 3 + 2
+    trajectories = env.pop_trajectories()[0]
+    assert [len(each) for each in trajectories] == [3, 3, 2]
+    assert [each.episode.seed for each in trajectories] == [3, None, None]
+    assert [each.episode.reset_info["episode"] for each in trajectories] == [0, 1, 2]
+    for each in trajectories:
+        assert each.obs[:, 0].tolist() == list(range(len(each) + 1))
+
+
 def test_a_step_that_fails():
     base = counting()
     env = BufferingEnvWrapper(base)

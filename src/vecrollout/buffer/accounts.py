@@ -49,6 +49,7 @@ class Accounts:
         self._is_joined = False
         self._may_be_late = False  # whether the sink asks for finished trajectories itself, so that they may wait
         self._owes = False  # whether episodes ended in staged steps that the sink is to have
+        self._is_handing_over = False  # whether the sink is taking a trajectory just now
         self.popped = self.sunk = self.dropped = 0
         self._stepped = 0  # without the staged steps
 

@@ -132,8 +132,8 @@ class Arena:
             return leaves
         structure, leaves, specs = self._kind_of("acts", acts, len(rows))
         if structure != self.layout.acts or specs != [column.spec for column in self.act_columns]:
-            self.layout = self.layout._replace(acts=structure, act_width=len(specs))
-            self._replace(self.layout.obs_width, specs)
+            layout = self.layout._replace(acts=structure, act_width=len(specs))
+            self._replace(layout, layout.obs_width, specs)
         return leaves
 
     def fit_rews(self, rews: Any, rows: Array, is_fixed: bool) -> Array:
@@ -152,7 +152,8 @@ class Arena:
         dtype = array.dtype if column is None or not is_fixed else np.promote_types(column.dtype, array.dtype)
         if column is None or column.dtype != dtype:
             wider = [ColumnSpec("rews", (), dtype)]
-            self._replace(self.layout.obs_width + self.layout.act_width, wider, [column] if column and is_fixed else [])
+            position = self.layout.obs_width + self.layout.act_width
+            self._replace(self.layout, position, wider, [column] if column and is_fixed else [])
         return array.astype(dtype, copy=False)
 
     def adopt(self, layout: Layout, specs: list[ColumnSpec]) -> None:
@@ -168,10 +169,13 @@ class Arena:
         specs = [ColumnSpec.of(each, leaf, rows) for each, leaf in zip(names, leaves, strict=True)]
         return structure, leaves, specs
 
-    def _replace(self, position: int, specs: list[ColumnSpec], contents: Sequence[Column] = ()) -> None:
-        self.block.replace(position, specs, contents)
-        self.specs = self.specs[:position] + specs
-        self._use(self.block, self._first, self.row)
+    def _replace(self, layout: Layout, position: int, specs: list[ColumnSpec], contents: Sequence[Column] = ()) -> None:
+        try:
+            self.block.replace(position, specs, contents)
+            # Not before: an interrupt leaves the layout of the columns that there are.
+            self.layout, self.specs = layout, self.specs[:position] + specs
+        finally:
+            self._use(self.block, self._first, self.row)
 
     # Which block
 

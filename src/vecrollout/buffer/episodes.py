@@ -50,7 +50,7 @@ class Episodes(Accounts):
         self._settle()
         self._drain()
 
-    def _deliver_before(self) -> None:
+    def deliver_before(self) -> None:
         """Before what is held is looked at: the sink gets what it is to have.
 
         What it refuses stays held. It is offered again, and the error raised, when the next steps are handed over.
@@ -149,17 +149,23 @@ class Episodes(Accounts):
 
     def _drain(self) -> None:
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
-        if self._sink is None:
-            return
+        if self._sink is None or self._is_handing_over:
+            return  # a sink that asks for more while it takes one gets it next
         self._owes = False
-        while self._finished:
-            run = self._finished[0]
-            self._sink.append(to_trajectory(run, self._arena.layout))
-            if not self._finished or self._finished[0] is not run:
-                continue  # the sink popped it meanwhile
-            self.sunk += run.steps
-            self._finished_steps -= run.steps
-            self._finished.popleft()
+        self._is_handing_over = True
+        try:
+            while self._finished:
+                run = self._finished[0]
+                steps = run.steps
+                self._sink.append(to_trajectory(run, self._arena.layout))
+                if not self._finished or self._finished[0] is not run:
+                    continue  # the sink popped it meanwhile
+                # No calls from here on: an interrupt cannot come between.
+                self.sunk += steps
+                self._finished_steps -= steps
+                self._finished.popleft()
+        finally:
+            self._is_handing_over = False
 
     def _join_sink(self) -> None:
         """Let a sink ask for what it has to have before it closes, or flushes."""

@@ -21,7 +21,7 @@ class Popping(Episodes):
 
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
         """Finished trajectories in the order of their ends, and the whole lengths of the episodes completed."""
-        self._deliver_before()
+        self.deliver_before()
         return self._pop([])
 
     def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
@@ -68,7 +68,7 @@ class Popping(Episodes):
 
     def running(self) -> list[Run]:
         """The running fragments as they stand, by environment; those without steps are left out."""
-        self._deliver_before()
+        self.deliver_before()
         block, rows = self._arena.block, self._arena.row.tolist()
         return [Run(run, row, block) for run, row in zip(self._open, rows, strict=True) if run.steps(row)]
 
@@ -80,7 +80,7 @@ class Popping(Episodes):
         Raises:
             StateError: If an info holds something that is neither plain data nor an array.
         """
-        self._deliver_before()
+        self.deliver_before()
         return dump(self._snapshot())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ class RolloutBuffer(Stepping, Popping):
         """
         if mask is not None and self.waiting.issuperset(np.flatnonzero(mask).tolist()):
             return
-        self._deliver_before()
+        self.deliver_before()
         held = self.held
         if held:
             raise PrematureResetError(

@@ -45,9 +45,10 @@ class Room(Episodes):
             if self._on_full == "hand_over" and self.held + self.num_envs > limit:
                 self._close_running(np.arange(self.num_envs), None)
             while self._on_full == "drop_oldest" and self._finished and self.held + self.num_envs > limit:
-                oldest = self._finished[0]
-                self.dropped += oldest.steps
-                self._finished_steps -= oldest.steps
+                steps = self._finished[0].steps
+                # No calls from here on: an interrupt cannot come between.
+                self.dropped += steps
+                self._finished_steps -= steps
                 self._finished.popleft()
             if self.held + self.num_envs > limit:
                 cure = {

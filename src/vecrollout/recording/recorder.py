@@ -71,11 +71,12 @@ class Recorder:
     @property
     def n_transitions(self) -> int:
         """Transitions held: the same as `held`, under the name that imitation gives it."""
-        return self._buffer.held
+        return self.held
 
     @property
     def held(self) -> int:
         """Transitions that can be popped."""
+        self._buffer.deliver_before()
         return self._buffer.held
 
     @property
@@ -91,6 +92,7 @@ class Recorder:
     @property
     def sunk(self) -> int:
         """Transitions that the sink took so far."""
+        self._buffer.deliver_before()
         return self._buffer.sunk
 
     @property

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Info, OnFull, RecordInfos
-from vecrollout.buffer import Ending, RolloutBuffer
+from vecrollout.buffer import Ending, Restart, RolloutBuffer
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
 from vecrollout.recording.batching import Batching
@@ -62,6 +62,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         self.error_on_premature_reset = error_on_premature_reset
         self._observations = Batching(env.observation_space)
         self._actions = Batching(env.action_space)
+        # Gymnasium 1.0 and later: the step after an episode's end is a reset.
+        self._resets_itself = hasattr(gym.wrappers, "Autoreset") and _wraps(env, gym.wrappers.Autoreset)
         self._buffer = RolloutBuffer(
             1,
             record_infos=record_infos,
@@ -106,10 +108,14 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
             obs, rew, terminated, truncated, info = returned
             own = dict(info)
-            endings = [Ending(0, bool(terminated), bool(truncated), None, own)] if terminated or truncated else ()
+            is_waiting = bool(self._buffer.waiting)
+            # What an environment says after its episode's end, before it was reset, means nothing.
+            has_ended = (terminated or truncated) and not is_waiting
+            endings = [Ending(0, bool(terminated), bool(truncated), None, own)] if has_ended else ()
+            restarts = [Restart(0, own)] if is_waiting and self._resets_itself else ()
             # A reward may be an array of shape (1,); one of any other size is refused as no reward.
             rews = np.array([rew]) if type(rew) is float else np.asarray(rew).reshape(-1)
-            self._buffer.step(self._observations.of_one(obs), rews, [own], endings)
+            self._buffer.step(self._observations.of_one(obs), rews, [own], endings, restarts)
         except BaseException:
             self._buffer.abort()
             raise

@@ -105,8 +105,10 @@ class TraceRecording:
         rewards = as_rewards(np.asarray(reward).reshape(-1))
         if rewards.shape != (1,):
             raise ShapeError(f"reward: expected one number, got {len(rewards)}")
-        self._actions.append(copy.deepcopy(action))
-        self._observations.append(copy.deepcopy(observation))
+        # Before anything is kept: what cannot be copied must not leave half a step behind.
+        action, observation = copy.deepcopy((action, observation))
+        self._actions.append(action)
+        self._observations.append(observation)
         self._rewards.append(rewards[0])
         self._ended = bool(terminated), bool(truncated)
 
