@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,25 @@ def test_nothing_is_lost_where_the_writer_fails(tmp_path: Path) -> None:
     step(venv, STEPS)
     writer.close()
     assert len(open_traces(tmp_path)) == 4
+
+
+def test_a_flush_from_another_thread_leaves_the_steps_alone(tmp_path: Path) -> None:
+    """It may come in the middle of a step; what has finished is handed over with one of the next."""
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        venv.reset()
+        is_over = threading.Event()
+
+        def flush() -> None:
+            while not is_over.is_set():
+                writer.flush()
+
+        thread = threading.Thread(target=flush)
+        thread.start()
+        step(venv, 200 * STEPS)
+        is_over.set()
+        thread.join()
+        assert venv.stepped == venv.held + venv.sunk == 2 * 200 * STEPS
+    read = list(open_traces(tmp_path))
+    assert sorted(each.episode.id for each in read if each.episode.id is not None) == list(range(400))
+    assert all((np.asarray(each.obs)[:, 0] == np.arange(STEPS + 1)).all() for each in read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
 
 from vecrollout import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
@@ -196,3 +197,67 @@ def test_a_monitor_that_refuses_early_resets():
     (trajectory,) = env.pop_trajectories()[0]
     assert_same(trajectory.obs, batch_of(SPACES["box"], range(10, 14)))
     assert trajectory.episode.ended_by == "terminated"
+
+
+def test_a_reset_that_fails_ends_the_recording_until_the_next_one():
+    """What the environment does after it is no neighbour of what it did before."""
+
+    class Failing(gym.Wrapper):
+        fails = False
+
+        def reset(self, **kwargs):
+            returned = self.env.reset(**kwargs)
+            if self.fails:
+                raise ScriptedError("of the test")
+            return returned
+
+    env = BufferingEnvWrapper(Failing(counting()), error_on_premature_reset=False)
+    env.reset()
+    env.step(1)
+    env.env.fails = True
+    with pytest.raises(ScriptedError):
+        env.reset()
+    with pytest.raises(ProtocolError, match="reset"):
+        env.step(1)
+    env.env.fails = False
+    env.reset()
+    env.step(1)
+    first, second = env.pop_trajectories()[0]
+    assert_same(first.obs, batch_of(SPACES["box"], [10, 11]))
+    assert_same(second.obs, batch_of(SPACES["box"], [50, 51]))
+
+
+class Refilling(gym.Env):
+    """Fills the same arrays at every step, those in its info and in its sequences among them."""
+
+    observation_space = spaces.Sequence(spaces.Box(0, 9, (2,)))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self):
+        self.obs, self.info = (np.zeros(2, np.float32),), {"at": np.zeros(2), "deep": [{"at": np.zeros(1)}]}
+
+    def say(self, value):
+        self.obs[0][:] = self.info["at"][:] = self.info["deep"][0]["at"][:] = value
+        return self.obs, self.info
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self.say(0)
+
+    def step(self, action):
+        self.t += 1
+        obs, info = self.say(self.t)
+        return obs, 1.0, self.t == 3, False, info
+
+
+def test_arrays_that_are_refilled_within_infos_and_objects():
+    env = BufferingEnvWrapper(Refilling())
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    env.reset()
+    (trajectory,) = env.pop_finished_trajectories()[0]
+    assert [obs[0][0] for obs in trajectory.obs] == [0, 1, 2, 3]
+    assert [info["at"][0] for info in trajectory.infos] == [1, 2, 3]
+    assert [info["deep"][0]["at"][0] for info in trajectory.infos] == [1, 2, 3]
+    assert trajectory.episode.reset_info["at"][0] == 0

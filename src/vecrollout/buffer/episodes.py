@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -46,7 +47,17 @@ class Episodes(Accounts):
             raise
 
     def deliver(self) -> None:
-        """Hand over what has finished, to a sink that may get it late. What it raises passes through."""
+        """Hand over what has finished, to a sink that may get it late. What it raises passes through.
+
+        Another thread than the one that steps may be asked by the sink, in the middle of a step: then the next step
+        does it.
+        """
+        if threading.get_ident() == self._thread:
+            self._deliver()
+        else:
+            self._is_asked = True
+
+    def _deliver(self) -> None:
         self._settle()
         self._drain()
 
@@ -151,7 +162,7 @@ class Episodes(Accounts):
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
         if self._sink is None or self._is_handing_over:
             return  # a sink that asks for more while it takes one gets it next
-        self._owes = False
+        self._owes = self._is_asked = False
         self._is_handing_over = True
         try:
             while self._finished:
@@ -169,6 +180,7 @@ class Episodes(Accounts):
 
     def _join_sink(self) -> None:
         """Let a sink ask for what it has to have before it closes, or flushes."""
+        self._thread = threading.get_ident()
         if self._is_joined:
             return
         self._is_joined = True

@@ -203,8 +203,8 @@ class Stepping(Room):
             self._staged.append(step)
             if endings and self._sink is not None:
                 self._owes = True
-            if self._owes and (self._room < 1 or not self._may_be_late):
-                self.deliver()
+            if self._owes and (self._room < 1 or not self._may_be_late or self._is_asked):
+                self._deliver()
             return True
         if endings or self.waiting:
             return False

@@ -94,7 +94,7 @@ def _with_arrays(space: spaces.Space[Any], batch: Any) -> Any:
     if isinstance(space, _ARRAYS):
         return batch
     array = np.empty(len(batch), dtype=object)
-    array[:] = list(batch)
+    array[:] = [copied(value) for value in batch]
     return array
 
 
@@ -106,8 +106,19 @@ def _item_with_arrays(space: spaces.Space[Any], value: Any) -> Any:
     if isinstance(space, _ARRAYS):
         return value
     array = np.empty((), dtype=object)
-    array[()] = value
+    array[()] = copied(value)
     return array
+
+
+def copied(value: Any) -> Any:
+    """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: copied(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(copied, value))
+    return type(value)(*map(copied, value)) if isinstance(value, spaces.GraphInstance) else value
 
 
 def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:

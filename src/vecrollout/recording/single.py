@@ -13,7 +13,7 @@ from vecrollout._typing import Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, Restart, RolloutBuffer
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
-from vecrollout.recording.batching import Batching
+from vecrollout.recording.batching import Batching, copied
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.trees import stack
@@ -86,8 +86,15 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         """
         if self.error_on_premature_reset:
             self._buffer.check_reset(np.ones(1, dtype=bool))
-        obs, info = self.env.reset(seed=seed, options=options)
-        self._buffer.reset(self._observations.of_one(obs), [seed], [info])
+        is_refused = self._refuses_reset()
+        try:
+            obs, info = self.env.reset(seed=seed, options=options)
+            self._buffer.reset(self._observations.of_one(obs), [seed], [copied(info)])
+        except BaseException:
+            # Where nothing was reset, the episode just goes on.
+            if not is_refused:
+                self._buffer.abort()
+            raise
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, Info]:
@@ -107,7 +114,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         try:
             returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
             obs, rew, terminated, truncated, info = returned
-            own = dict(info)
+            own = copied(info)
             is_waiting = bool(self._buffer.waiting)
             # What an environment says after its episode's end, before it was reset, means nothing.
             has_ended = (terminated or truncated) and not is_waiting
@@ -120,6 +127,16 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             self._buffer.abort()
             raise
         return returned
+
+    def _refuses_reset(self) -> bool:
+        """Whether a `Monitor(allow_early_resets=False)` of Stable-Baselines3 will raise, and reset nothing."""
+        env: Any = self.env
+        while isinstance(env, gym.Wrapper):
+            its_own = vars(env)  # a wrapper may pass others' attributes on
+            if its_own.get("allow_early_resets", True) is False and not its_own.get("needs_reset", True):
+                return True
+            env = env.env
+        return False
 
     def close(self) -> None:
         """Close the environment and the running episode, which can then be popped, or goes to the sink (`"closed"`)."""
