@@ -46,6 +46,8 @@ class ArrayType:
         Raises:
             DtypeError: If Arrow has none.
         """
+        if self.dtype.hasobject:
+            raise DtypeError(f"expected a dtype that can be stored, got {self.dtype}, which refers to objects")
         if self.width == 0:
             return pa.null()
         return self._scalar_type if self._is_plain else pa.list_(self._scalar_type, self.width)
