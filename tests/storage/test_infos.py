@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from traces import of_space, write
 
-from vecrollout import open_traces, verify_traces
+from vecrollout import TraceWriter, open_traces, verify_traces
+from vecrollout.errors import DtypeError
+from vecrollout.storage.arrays import sparse_text
 from vecrollout.testing import assert_same
 
 
@@ -42,3 +45,23 @@ def test_keys_that_come_later_gain_columns_in_the_next_shard(tmp_path: Path) -> 
         if read.infos is not None and expected.infos is not None:
             assert_same(list(read.infos), list(expected.infos))
     assert verify_traces(tmp_path).ok
+
+
+def test_an_array_with_a_mask_is_not_kept_without_it(tmp_path: Path) -> None:
+    masked = np.ma.MaskedArray([1.0, 2.0], [True, False])
+    infos: Any = [{"at": masked, "keep": 1}, {"at": np.zeros(2), "in": [np.ma.masked]}]
+    with pytest.warns(UserWarning, match="'at', 'in'"), TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 2, infos=infos))
+    assert writer.dropped_infos == {"at": 1, "in": 1}
+    (read,) = open_traces(tmp_path)
+    assert_same(list(read.infos), [{"keep": 1}, {"at": np.zeros(2)}])  # type: ignore[arg-type]
+
+
+def test_more_text_than_a_column_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is 2 GB; here a smaller one has its place."""
+    texts = ["[1]" * 10] * 3
+    monkeypatch.setattr("vecrollout.storage.arrays._MAX_TEXT_BYTES", 90)
+    assert sparse_text(4, [0, 2, 3], texts).to_pylist() == [texts[0], None, *texts[1:]]
+    monkeypatch.setattr("vecrollout.storage.arrays._MAX_TEXT_BYTES", 89)
+    with pytest.raises(DtypeError, match=r"infos: expected at most 89 bytes .* got 90; .*record_infos"):
+        sparse_text(4, [0, 2, 3], texts)
