@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,6 +38,11 @@ print(len(traces), len(held))
 def counting(steps: int, number: int) -> TrajectoryWithRew:
     obs = {"t": np.arange(steps + 1), "x": np.zeros((steps + 1, 2), np.float32)}
     return TrajectoryWithRew(obs, np.arange(steps), None, True, rews=np.ones(steps), episode=Episode(id=number))
+
+
+def lengths(trajectories: list[Trajectory]) -> list[int]:
+    """What a spawned process makes of a batch."""
+    return [len(each) for each in trajectories]
 
 
 @pytest.fixture
@@ -229,3 +235,51 @@ def test_metadata_of_trajectories(tmp_path: Path) -> None:
         writer.append(PARTS[1], metadata={"own": True})
     traces = open_traces(tmp_path)
     assert [traces.metadata(number) for number in range(2)] == [{"steps": 4}, {"own": True}]
+
+
+def test_what_was_handed_out_can_be_altered(tmp_path: Path) -> None:
+    """The next reading gives what was written, though the batch is not read again."""
+
+    def written() -> Any:
+        obs = np.empty((2, 2), object)
+        obs[0, 0], obs[1, 1] = [1, [2]], {"a": np.zeros(2)}
+        acts = np.empty(1, object)
+        acts[0] = {"a": 1, "b": (np.zeros(1), 2.0)}
+        return Trajectory({"json": obs, "t": np.arange(2)}, acts, None, True)
+
+    with TraceWriter(tmp_path) as writer:
+        writer.append(written())
+    traces = open_traces(tmp_path)
+    for _ in range(2):
+        read: Any = traces[0]
+        assert_same(read.obs.unwrap(), written().obs.unwrap())
+        assert_same(read.acts, written().acts)
+        read.obs.get("json")[0, 0].append(99)
+        read.obs.get("json")[0, 0][1].append(99)
+        read.obs.get("json")[1, 1]["a"][:] = 1
+        read.acts[0]["a"] = 3
+
+
+def test_objects_without_dimensions_stay_arrays(tmp_path: Path) -> None:
+    obs = np.empty(2, object)
+    obs[0] = obs[1] = np.array(3)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(Trajectory(obs, np.zeros(1), None, True))
+    assert_same(open_traces(tmp_path)[0].obs, obs)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_can_be_pickled(check: bool, directory: Path) -> None:
+    traces = open_traces(directory, check=check)
+    before = list(traces)
+    again = pickle.loads(pickle.dumps(traces))
+    assert list(again) == before
+    assert (again.path, again._check) == (directory, check)
+
+
+def test_a_worker_that_was_spawned_reads_it(directory: Path) -> None:
+    data = pytest.importorskip("torch.utils.data")
+    traces = open_traces(directory)
+    assert len(traces[0]) == 1
+    loader = data.DataLoader(traces, batch_size=2, num_workers=1, multiprocessing_context="spawn", collate_fn=lengths)
+    assert list(loader) == [[1, 2], [3, 4], [5]]

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
 from vecrollout.errors import DamagedTraceError, TraceVersionError
+from vecrollout.storage import encoder
 from vecrollout.storage.derive import derive
 from vecrollout.storage.index import ShardIndex
-from vecrollout.storage.local import MappedFile
+from vecrollout.storage.local import LocalDirectory, MappedFile
+from vecrollout.storage.manifest import Manifest
 from vecrollout.storage.shard import Shard
 from vecrollout.testing import assert_same
 
@@ -176,6 +179,79 @@ def test_a_flipped_byte_in_the_manifest(tmp_path: Path) -> None:
     (problem,) = verify_traces(tmp_path).problems
     assert problem.file == manifest.name
     assert_repairs(tmp_path, written, 10)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_flipped_byte_where_the_manifest_is_missing(compression: str | None, tmp_path: Path) -> None:
+    """The index beside the shard still knows the checksums."""
+    written = several_batches(tmp_path, compression)
+    begin, end = index_of(tmp_path).section(4)
+    shard = only(tmp_path, ".arrow")
+    content = bytearray(shard.read_bytes())
+    content[end - 70] ^= 1
+    only(tmp_path, ".json").unlink()
+    assert open_traces(tmp_path)[7] == written[7]
+    shard.write_bytes(content)
+    assert begin < end - 70
+    traces = open_traces(tmp_path)
+    assert traces[0] == written[0]
+    with pytest.raises(DamagedTraceError, match=r"batch 3: .* checksum differs"):
+        traces[7]
+    problems = verify_traces(tmp_path).problems
+    assert {(each.file, each.place) for each in problems} >= {(shard.name, "batch 3"), (shard.name, "file")}
+    assert_repairs(tmp_path, written, 6)
+
+
+def test_a_missing_manifest(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    only(tmp_path, ".json").unlink()
+    (problem,) = verify_traces(tmp_path).problems
+    assert (problem.file, problem.what) == (
+        only(tmp_path, ".arrow").name,
+        "finished, but there is no manifest that lists it",
+    )
+    assert whole_or_error(tmp_path, written) == ""
+    assert_repairs(tmp_path, written, 10)
+
+
+def test_a_writer_that_finishes_a_shard_just_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any moment of it nothing is damaged, and what was flushed can be read."""
+    seen = []
+
+    def looks(before: Any) -> Any:
+        def looking(*arguments: Any) -> Any:
+            seen.append(verify_traces(tmp_path).problems)
+            result = before(*arguments)
+            seen.append(verify_traces(tmp_path).problems)
+            return result
+
+        return looking
+
+    monkeypatch.setattr(encoder, "write_index", looks(encoder.write_index))
+    monkeypatch.setattr(Manifest, "write", looks(Manifest.write))
+    with TraceWriter(tmp_path, max_shard_bytes=4096) as writer:
+        for number in range(4):
+            writer.append(of_space("image", 50, number))
+            writer.flush()
+    assert len(list(tmp_path.glob("*.index"))) > 1
+    assert len(seen) > 10
+    assert set(seen) == {()}
+
+
+def test_a_shard_that_was_left_out_of_its_manifest(tmp_path: Path) -> None:
+    """Of a writer that was killed only the last shard may be finished and not listed."""
+    written = [of_space("image", 50, number) for number in range(3)]
+    write(tmp_path, written, flush=True, compression=None, max_shard_bytes=4096)
+    shards = sorted(path.name for path in tmp_path.glob("*.arrow"))
+    assert len(shards) == 3
+    location = LocalDirectory(tmp_path)
+    manifest = replace(Manifest.read(location, only(tmp_path, ".json").name), closed=False)
+    for left_out, expected in ((2, []), (1, [shards[1]])):
+        listed = tuple(entry for entry in manifest.shards if entry.file != shards[left_out])
+        replace(manifest, shards=listed).write(location)
+        assert [problem.file for problem in verify_traces(tmp_path).problems] == expected
+        assert whole_or_error(tmp_path, written) == ""
+    assert_repairs(tmp_path, written, 3)
 
 
 def test_a_missing_shard(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
 from traces import of_space, write
 
-from vecrollout import open_traces, repair_traces, verify_traces
+from vecrollout import Trajectory, open_traces, repair_traces, verify_traces
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.format import METADATA_KEY
 
@@ -184,3 +185,18 @@ def test_a_manifest_that_leads_out_of_the_directory(file: str, tmp_path: Path) -
     manifest.write_text(json.dumps({**document, "xxh3_64": checksum_of(document)}))
     with pytest.raises(DamagedTraceError, match="expected shards of this writer"):
         open_traces(directory)
+
+
+def test_lengths_of_arrays_that_point_anywhere(tmp_path: Path) -> None:
+    """Also without checksums, which whoever alters a file can write anew."""
+    obs = np.empty(4, object)
+    for i in range(4):
+        obs[i] = np.full(i + 1, i)
+    write(tmp_path, [Trajectory(obs, np.zeros(3), None, True)], compression=None)
+    (shard,) = tmp_path.glob("*.arrow")
+    offsets, altered = np.array([[0, 1, 3, 6, 10], [0, 1, 1 << 30, 6, 10]], np.int32)
+    content = shard.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    shard.write_bytes(content.replace(offsets.tobytes(), altered.tobytes()))
+    with pytest.raises(DamagedTraceError, match="batch 0"):
+        open_traces(tmp_path, check=False)[0]

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,24 @@ import numpy as np
 import pytest
 from traces import assert_same_trajectory, of_space, write
 
-from vecrollout import Episode, TraceWriter, Trajectory, open_traces, repair_traces, verify_traces
-from vecrollout.errors import ArgumentTypeError, DtypeError, OptionError, ProtocolError, ShapeError, TraceWriteError
+from vecrollout import (
+    Episode,
+    TraceWriter,
+    Trajectory,
+    TrajectoryWithRew,
+    open_traces,
+    repair_traces,
+    verify_traces,
+)
+from vecrollout.errors import (
+    ArgumentTypeError,
+    DtypeError,
+    OptionError,
+    ProtocolError,
+    ShapeError,
+    StructureError,
+    TraceWriteError,
+)
 from vecrollout.storage import encoder as encoder_module
 from vecrollout.testing import assert_same
 
@@ -110,6 +127,112 @@ def test_what_does_not_fit_is_refused_at_once_and_does_no_harm(tmp_path: Path) -
                 writer.append(trajectory)
         writer.append(good)
     assert len(open_traces(tmp_path)) == 2
+
+
+def objects(*values: Any) -> Any:
+    array = np.empty(len(values), object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
+
+
+def nested() -> dict[str, Any]:
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    return loop
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        objects(1, {1, 2}),
+        objects(1, object()),
+        objects([], nested()),
+        objects(nested(), nested()),
+        objects(None, {frozenset(): 1}),
+        objects(1, 10**5000),
+        np.array([[1, 2], [3, object()]], object),
+    ],
+)
+def test_objects_that_cannot_be_stored_are_refused_at_once(bad: Any, tmp_path: Path) -> None:
+    good = TrajectoryWithRew(np.full(bad.shape, None), np.full(bad.shape, None)[1:], None, True, rews=np.ones(1))
+    with TraceWriter(tmp_path) as writer:
+        for _ in range(2):
+            with pytest.raises(DtypeError, match="obs: expected objects of plain data and arrays"):
+                writer.append(replace(good, obs=bad))
+            with pytest.raises(DtypeError, match="acts: expected objects of plain data and arrays"):
+                writer.append(replace(good, acts=bad[1:]))
+            writer.append(good)
+    assert len(open_traces(tmp_path)) == 2
+
+
+OUT_OF_ORDER = np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [4, 0]})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (np.zeros(2, [("a", object), ("b", float)]), DtypeError),
+        (np.zeros(2, OUT_OF_ORDER), DtypeError),
+        ({frozenset([1]): np.zeros(2)}, StructureError),
+        ({"arm": {(1, frozenset()): np.zeros(2)}}, StructureError),
+        ({"\ud800": np.zeros(2)}, StructureError),
+    ],
+)
+def test_a_first_trajectory_that_no_shard_can_hold_is_refused_at_once(bad: Any, error: Any, tmp_path: Path) -> None:
+    good = Trajectory(np.zeros(2), np.zeros(1), None, True)
+    with TraceWriter(tmp_path) as writer:
+        with pytest.raises(error, match=r"obs.*: expected"):
+            writer.append(Trajectory(bad, np.zeros(1), None, True))
+        writer.append(good)
+    assert len(open_traces(tmp_path)) == 1
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy has had it since 2.0")
+def test_text_of_any_length_is_refused_at_once(tmp_path: Path) -> None:
+    texts = np.array(["a", "bc"], np.dtypes.StringDType())
+    with TraceWriter(tmp_path) as writer:
+        with pytest.raises(DtypeError, match="obs: expected a dtype that can be stored"):
+            writer.append(Trajectory(texts, np.zeros(1), None, True))
+        writer.append(Trajectory(texts.astype("U2"), np.zeros(1), None, True))
+    assert len(open_traces(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"ended_by": "exploded"}, OptionError),
+        ({"ended_by": ["closed"]}, ArgumentTypeError),
+        ({"env_index": 2**31}, OptionError),
+        ({"env_index": 1.5}, ArgumentTypeError),
+        ({"id": 2**63}, OptionError),
+        ({"id": "7"}, ArgumentTypeError),
+        ({"start_step": 2**63}, OptionError),
+        ({"start_step": 2**63 - 2}, OptionError),
+        ({"start_step": None}, ArgumentTypeError),
+        ({"start_step": np.float64(1)}, ArgumentTypeError),
+        ({"seed": 0.5}, ArgumentTypeError),
+        ({"seed": 10**5000}, OptionError),
+        ({"reset_info": [1]}, ArgumentTypeError),
+    ],
+)
+def test_an_identity_that_cannot_be_written_is_refused_at_once(fields: Any, error: Any, tmp_path: Path) -> None:
+    good = of_space("box", 2)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(good)
+        with pytest.raises(error, match="episode"):
+            writer.append(of_space("box", 2, episode=Episode(**{"id": 1, **fields})))
+        writer.append(of_space("box", 2, 1))
+    assert [each.episode.id for each in open_traces(tmp_path)] == [0, 1]
+
+
+def test_the_largest_identity_comes_back(tmp_path: Path) -> None:
+    largest = Episode(2**63 - 1, 2**31 - 1, 2**63 - 3, 2**128, {"a": 1}, "closed")
+    numbers = Episode(np.int64(3), np.int32(2), np.uint8(1), np.uint64(2**64 - 1))  # type: ignore[arg-type]
+    written = [of_space("box", 2, episode=each) for each in (numbers, largest)]
+    write(tmp_path, written)
+    assert [each.episode for each in open_traces(tmp_path)] == [each.episode for each in written]
+    assert verify_traces(tmp_path).ok
 
 
 def test_arrays_that_can_be_written_to_are_copied(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ class TraceDataset(Sequence[Trajectory]):
     Trajectories are read when they are asked for, and a few batches are kept. Arrays are read-only; of a trace that was
     written without compression they are views of the file, which must stay as it is while they are in use.
 
+    A data set can be pickled, for the workers of a `DataLoader` for example; it is opened anew where it is unpickled.
+
     Args:
         path: The directory, or the URL of an object store.
         check: Whether to compare each batch with its checksum when it is first read.
@@ -203,6 +205,10 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         return self._stored(number, ()).metadata()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Open files cannot be pickled, and batches need not.
+        return partial(type(self), check=self._check), (self.path,)
 
     def __repr__(self) -> str:
         return f"<TraceDataset of {len(self)} trajectories in {str(self._location)!r}>"

@@ -18,6 +18,9 @@ from vecrollout._typing import Array
 from vecrollout.errors import DamagedTraceError, DtypeError
 from vecrollout.storage.arrow import pa
 
+# What 32 bits can count; Arrow's text has such offsets.
+_MAX_TEXT_BYTES = (1 << 31) - 1
+
 
 @dataclass(frozen=True)
 class ArrayType:
@@ -46,6 +49,8 @@ class ArrayType:
         Raises:
             DtypeError: If Arrow has none.
         """
+        if self.dtype.hasobject:
+            raise DtypeError(f"expected a dtype that can be stored, got {self.dtype}, which refers to objects")
         if self.width == 0:
             return pa.null()
         return self._scalar_type if self._is_plain else pa.list_(self._scalar_type, self.width)
@@ -196,15 +201,23 @@ def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
         rows: Number of rows.
         at: Which have text, in order.
         texts: As many texts.
+
+    Raises:
+        DtypeError: If they are longer than a column of text can be.
     """
     packed = [text.encode() for text in texts]
     missing = np.ones(rows, dtype=bool)
     missing[at] = False
-    lengths = np.zeros(rows + 1, np.int32)
+    lengths = np.zeros(rows + 1, np.int64)
     lengths[1:][~missing] = [len(each) for each in packed]
-    offsets = np.cumsum(lengths, dtype=np.int32)
+    offsets = np.cumsum(lengths)
+    if offsets[-1] > _MAX_TEXT_BYTES:
+        raise DtypeError(
+            f"infos: expected at most {_MAX_TEXT_BYTES} bytes of JSON in {rows} rows that are written at once, got "
+            f"{offsets[-1]}; choose by record_infos what is kept"
+        )
     validity, nulls = _validity(missing)
-    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(b"".join(packed))]
+    buffers = [validity, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(packed))]
     return pa.Array.from_buffers(pa.string(), rows, buffers, nulls)
 
 

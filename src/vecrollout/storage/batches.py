@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any, get_args
 
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage.arrays import sparse_text
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.columns import Column
@@ -17,7 +19,7 @@ from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
 from vecrollout.storage.payload import dumps
 from vecrollout.storage.schema import TraceSchema
-from vecrollout.trajectory import EndedBy, Trajectory
+from vecrollout.trajectory import EndedBy, Episode, Trajectory
 
 
 class Entry:
@@ -55,11 +57,52 @@ class Entry:
 
 
 def _nbytes(info: Any) -> int:
-    arrays = [value.nbytes for value in info.values() if isinstance(value, np.ndarray)] if info else []
-    return 200 + sum(arrays)
+    values = info.values() if isinstance(info, Mapping) else ()
+    return 200 + sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 _ENDED_BY = {ended_by: dumps(ended_by) for ended_by in (None, *get_args(EndedBy))}
+
+
+_INT32, _INT64 = 1 << 31, 1 << 63
+
+# Python itself writes no number that is much longer.
+_SEED = 1 << 4096
+
+
+def check_episode(episode: Episode, steps: int) -> None:
+    """Refuse an identity that cannot be written.
+
+    Args:
+        episode: The identity of a trajectory.
+        steps: Its number of steps.
+
+    Raises:
+        ArgumentTypeError: If a number is no integer, or the reset's info no dict.
+        OptionError: If a number is too large, or the episode ended by nothing that is known.
+    """
+    # One condition, as it is asked of every trajectory.
+    number, env_index, seed = episode.id, episode.env_index, episode.seed
+    try:
+        if (
+            (number is None or -_INT64 <= index(number) < _INT64)
+            and (env_index is None or -_INT32 <= index(env_index) < _INT32)
+            and -_INT64 <= index(episode.start_step) < _INT64 - steps
+            and (seed is None or -_SEED < index(seed) < _SEED)
+            and episode.ended_by in _ENDED_BY
+            and (episode.reset_info is None or isinstance(episode.reset_info, Mapping))
+        ):
+            return
+    except (TypeError, AttributeError) as error:
+        raise ArgumentTypeError(f"episode: expected an Episode of integers and text, got another: {error}") from error
+    if not isinstance(episode.reset_info, Mapping | None):
+        raise ArgumentTypeError(f"episode.reset_info: expected a dict or None, got {type(episode.reset_info).__name__}")
+    if episode.ended_by not in _ENDED_BY:
+        raise OptionError(f"episode.ended_by: expected one of {tuple(_ENDED_BY)}, got {episode.ended_by!r}")
+    raise OptionError(
+        "episode: expected an id and steps of 64 bits, an env_index of 32 and a seed of 4096 at most, got "
+        f"id {number}, env_index {env_index}, {steps} steps from {episode.start_step} on"
+    )
 
 
 def encode(entries: Sequence[Entry], schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> Any:

@@ -51,11 +51,17 @@ class Column:
         return self.item.arrow_type if self.has_objects else self._arrays.arrow_type
 
     def field(self) -> Any:
-        """The `pyarrow.Field`."""
+        """The `pyarrow.Field`.
+
+        Raises:
+            DtypeError: If Arrow has no type for it.
+        """
+        # First: of dtypes that Arrow has none for, NumPy makes no JSON either.
+        arrow_type = self.arrow_type
         described: dict[str, Any] = {"dtype": dtype_to_json(self.dtype), "shape": list(self.shape)}
         if self.has_objects:
             described["item"] = self.item.to_json()
-        return pa.field(self.name, self.arrow_type, metadata={METADATA_KEY: dumps(described)})
+        return pa.field(self.name, arrow_type, metadata={METADATA_KEY: dumps(described)})
 
     @classmethod
     def from_field(cls, field: Any) -> Column:

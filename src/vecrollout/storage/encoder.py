@@ -23,6 +23,9 @@ BATCH_ROWS = 8192
 BATCH_BYTES = 8 << 20
 """or so many bytes before compression. A trajectory of that size has a batch of its own."""
 
+# A new column stays in all shards that follow: fewer infos than these do not decide on one.
+_TELLING_INFOS = 32
+
 
 class TraceEncoder:
     """Writes one writer's shards and manifest; knows nothing of threads.
@@ -160,20 +163,21 @@ class TraceEncoder:
             self._shard.abandon()
 
     def _fitting_schema(self) -> TraceSchema:
-        """The columns, planned by the first trajectories; where later objects need another type, a new shard has it."""
+        """The columns, planned when a shard is begun; where later objects need another type, that is a new shard's."""
         leaves = [entry.leaves for entry in self.pending]
-        if self._schema is None:
-            infos = [info for entry in self.pending for info in _infos(entry)]
-            layout = self.pending[0].layout.widened(leaves, may_narrow=True)
-            schema = TraceSchema(layout, InfoColumns.plan(infos), self._about)
+        old = self._schema
+        layout = (old or self.pending[0]).layout.widened(leaves, may_narrow=old is None)
+        if old is not None and self._shard is not None:
+            if layout is old.layout or layout == old.layout:
+                return old
+            self._finish_shard()
+        infos = [info for entry in self.pending for info in _infos(entry)]
+        if old is None:
+            columns = InfoColumns.plan(infos)
         else:
-            layout = self._schema.layout.widened(leaves, may_narrow=False)
-            if layout is self._schema.layout or layout == self._schema.layout:
-                return self._schema
-            if self._shard is not None:
-                self._finish_shard()
-            schema = replace(self._schema, layout=layout)
-        self._schema, self._arrow_schema = schema, schema.to_arrow()
+            columns = old.infos if len(infos) < _TELLING_INFOS else InfoColumns.plan(infos, old.infos.columns)
+        schema = self._schema = TraceSchema(layout, columns, self._about)
+        self._arrow_schema = schema.to_arrow()
         return schema
 
     def _begin_shard(self) -> ShardWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
 from vecrollout.errors import DamagedTraceError
@@ -130,6 +132,10 @@ class Stored:
         if column.is_text:
             rows = rows.astype(self._text_dtype(column))
             rows.flags.writeable = False
+        if column.has_objects:
+            # The batch hands out its objects again.
+            rows = np.fromiter(map(_own, rows.flat), object, rows.size).reshape(rows.shape)
+            rows.flags.writeable = False
         return rows
 
     def _text_dtype(self, column: Column) -> np.dtype[Any]:
@@ -205,3 +211,17 @@ class Stored:
             reset_info=reset_info,
             ended_by=ended_by if reaches_end else None,
         )
+
+
+def _own(value: Any) -> Any:
+    """An object's copy, as far as it can be altered."""
+    kind = type(value)
+    if kind is dict:
+        return {key: _own(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(map(_own, value))
+    if kind is GraphInstance:
+        return GraphInstance(*map(_own, value))
+    if kind is np.ndarray and not (value.flags.writeable or value.dtype.hasobject):
+        return value
+    return copy.deepcopy(value)

@@ -1,7 +1,8 @@
 """Info dicts as typed columns where they allow it, and as JSON where not.
 
-Which keys get a column is decided once, by the first infos. Dicts in an info are taken apart into columns of their own.
-What does not fit its column goes into the row's JSON, so that everything comes back as it was.
+Which keys get a column is decided when a shard is begun, by its first infos; those of earlier shards keep theirs. Dicts
+in an info are taken apart into columns of their own. What does not fit its column goes into the row's JSON, so that
+everything comes back as it was.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ class InfoColumns:
             node.item, node.column = column.item, i
 
     @classmethod
-    def plan(cls, infos: Iterable[Any]) -> InfoColumns:
+    def plan(cls, infos: Iterable[Any], known: Sequence[InfoColumn] = ()) -> InfoColumns:
         """Columns for the keys that have one kind of value throughout; for arrays only where half of the infos have it.
 
         Args:
-            infos: The infos of all steps so far.
+            infos: The infos of the first steps.
+            known: Columns of earlier shards, which stay.
         """
         found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
@@ -79,12 +81,15 @@ class InfoColumns:
             total += 1
             if isinstance(info, Mapping):
                 _survey(info, (), found)
-        columns: dict[str, InfoColumn] = {}
+        columns = {column.name: column for column in known}
         for path, values in found.items():
-            item, name = _column_item(values), f"info.{'.'.join(path)}"
-            is_frequent = type(values[0]) in _SMALL or isinstance(values[0], np.generic) or len(values) * 2 >= total
+            name = f"info.{'.'.join(path)}"
             # Of two keys with one name ("a.b", and "b" in "a") the second stays in JSON.
-            if item and is_frequent and name not in columns and len(columns) < _MAX_COLUMNS and is_writable(name):
+            if name in columns or len(columns) == _MAX_COLUMNS or not is_writable(name):
+                continue
+            item = _column_item(values)
+            is_frequent = type(values[0]) in _SMALL or isinstance(values[0], np.generic) or len(values) * 2 >= total
+            if item and is_frequent:
                 columns[name] = InfoColumn(path, item, name)
         return cls(list(columns.values()))
 

@@ -11,12 +11,13 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from vecrollout._typing import Array
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError, StructureError
 from vecrollout.storage.arrays import encodable
+from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.columns import Column
-from vecrollout.storage.item_kinds import item_of_space
+from vecrollout.storage.item_kinds import item_of, item_of_space
 from vecrollout.storage.items import JSON, Item, Nothing
-from vecrollout.storage.payload import pack, unpack
+from vecrollout.storage.payload import UnstorableError, is_writable, pack, unpack
 from vecrollout.structures import Structure, flatten, leaf_names, structure_of, unflatten
 from vecrollout.trajectory import Trajectory
 
@@ -53,13 +54,36 @@ class Part:
         ]
         return cls(name, structure, tuple(columns))
 
+    def check(self) -> None:
+        """Refuse what no shard can hold.
+
+        Raises:
+            DtypeError: If arrays have a dtype that cannot be stored.
+            StructureError: If a key cannot be written.
+        """
+        for column, where in zip(self.columns, leaf_names(self.structure, self.name), strict=True):
+            if not is_writable(column.name):
+                raise StructureError(f"{where}: expected keys that UTF-8 can write, got a lone surrogate")
+            try:
+                column.field()
+            except ArrowErrors as error:
+                raise DtypeError(
+                    f"{where}: expected a dtype that can be stored, got {column.dtype}: {error}"
+                ) from error
+        try:
+            self.to_json()
+        except UnstorableError as error:
+            raise StructureError(
+                f"{self.name}: expected keys of plain data, such as text, got others: {error}"
+            ) from error
+
     def leaves(self, tree: Any) -> list[Array]:
         """The leaves of another trajectory's field, one a column.
 
         Raises:
             StructureError: If it has other entries.
             ShapeError: If a leaf has another shape.
-            DtypeError: If a leaf has another dtype, or text that cannot be written.
+            DtypeError: If a leaf has another dtype, text that cannot be written, or objects that are no plain data.
         """
         if self.structure is None and type(tree) is np.ndarray:
             leaves = [tree]
@@ -75,6 +99,8 @@ class Part:
                 )
             if leaf.dtype.kind == "U" and not encodable(leaf):
                 raise DtypeError(f"{self.name}: expected text that UTF-8 can write, got a lone surrogate")
+            if column.has_objects:
+                _check_objects(leaf, leaf_names(self.structure, self.name)[i])
         return leaves
 
     def tree(self, leaves: list[Array]) -> Any:
@@ -110,14 +136,19 @@ class Layout:
 
     @classmethod
     def of(cls, trajectory: Trajectory, spaces: Spaces | None = None) -> Layout:
-        """What all trajectories of a trace with this one look like; `spaces` are those of observations and actions."""
+        """What all trajectories of a trace with this one look like; `spaces` are those of observations and actions.
+
+        Raises:
+            DtypeError: If arrays have a dtype that cannot be stored.
+            StructureError: If a key cannot be written.
+        """
         rews = getattr(trajectory, "rews", None)
         obs_space, act_space = spaces or (None, None)
-        return cls(
-            Part.of("obs", "obs", trajectory.obs, obs_space),
-            Part.of("acts", "action", trajectory.acts, act_space),
-            None if rews is None else Column("reward", rews.dtype, ()),
-        )
+        obs = Part.of("obs", "obs", trajectory.obs, obs_space)
+        acts = Part.of("acts", "action", trajectory.acts, act_space)
+        for part in (obs, acts):
+            part.check()
+        return cls(obs, acts, None if rews is None else Column("reward", rews.dtype, ()))
 
     def widened(self, leaves: Sequence[Sequence[Array]], *, may_narrow: bool) -> Layout:
         """The layout with columns of objects that fit these too.
@@ -142,9 +173,10 @@ class Layout:
 
     @cached_property
     def _is_plain(self) -> bool:
-        """Whether observations and actions are arrays without text, and there are rewards."""
+        """Whether observations and actions are arrays without text and objects, and there are rewards."""
         are_arrays = self.obs.structure is None and self.acts.structure is None
-        return are_arrays and self.rews is not None and not self.has_text
+        has_others = any(column.is_text or column.has_objects for column in self.columns)
+        return are_arrays and self.rews is not None and not has_others
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -157,7 +189,7 @@ class Layout:
         Raises:
             StructureError: If its trees have other entries.
             ShapeError: If an array has items of another shape.
-            DtypeError: If one has another dtype.
+            DtypeError: If one has another dtype, or something in it that cannot be stored.
             ArgumentTypeError: If there are rewards where the trace has none, or the other way round.
         """
         rews = getattr(trajectory, "rews", None)
@@ -204,6 +236,20 @@ def _item(leaf: Array, space: Space[Any] | None) -> Item:
     if leaf.dtype != object or leaf.ndim != 1:
         return JSON
     return (space and item_of_space(space)) or Nothing()
+
+
+def _check_objects(leaf: Array, where: str) -> None:
+    """Refuse objects that neither a type of Arrow nor JSON can hold.
+
+    Raises:
+        DtypeError: If there are any.
+    """
+    try:
+        if leaf.ndim == 1 and item_of(leaf) is not None:
+            return
+        pack(leaf)
+    except (UnstorableError, RecursionError) as error:
+        raise DtypeError(f"{where}: expected objects of plain data and arrays, got others: {error}") from error
 
 
 def _leaf_spaces(structure: Structure, space: Space[Any] | None) -> list[Space[Any] | None]:

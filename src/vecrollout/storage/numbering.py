@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from vecrollout.errors import OptionError
 from vecrollout.trajectory import Episode
 
 _REMEMBERED = 100_000
+_NUMBERS = 1 << 63
 
 
 class Numbering:
@@ -31,14 +33,24 @@ class Numbering:
         Args:
             episode: The trajectory's identity.
             steps: Its number of steps.
+
+        Raises:
+            OptionError: If the number has more than 64 bits; nothing is changed then.
         """
-        if episode.id is None or episode.id < 0:
+        has_id = episode.id is not None and episode.id >= 0
+        key = int(episode.id) if has_id else 0  # type: ignore[arg-type]
+        expected = self._next_step.get(key, math.inf if key <= self._forgotten else 0)
+        goes_on = has_id and episode.start_step >= expected
+        if (self._base if goes_on else self._next) + key >= _NUMBERS:
+            raise OptionError(f"episode.id: expected one that has room behind the ids before it, got {key}")
+        if not goes_on:
             self._restart()
-            return self._take(0)
-        key = int(episode.id)
-        expected = self._next_step.pop(key, math.inf if key <= self._forgotten else 0)
-        if episode.start_step < expected:
+        if not has_id:
+            number = self._take(0)
+            # The next one's id may be 0.
             self._restart()
+            return number
+        self._next_step.pop(key, None)
         self._next_step[key] = episode.start_step + steps if episode.ended_by is None else math.inf
         while self._next_step.get(self._forgotten + 1) == math.inf:
             self._forgotten += 1

@@ -82,6 +82,8 @@ def _pack(value: Any) -> Any:
 
 
 def _pack_array(array: np.ndarray[Any, Any]) -> Any:
+    if isinstance(array, np.ma.MaskedArray):
+        raise UnstorableError("an array with a mask would lose it")
     if array.dtype == object:
         return {"$objects": [list(array.shape), [_pack(item) for item in array.ravel()]]}
     if array.dtype.hasobject:

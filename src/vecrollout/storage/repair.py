@@ -78,6 +78,8 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
         if manifest != old:
             if old is not None and not old.closed:
                 changed.append(Problem(manifest_name(writer), "file", "not closed; closed now"))
+            if old is None and manifest_name(writer) not in damaged:
+                changed.append(Problem(manifest_name(writer), "file", "missing; written anew"))
             manifest.write(location)
         changes += changed
         trajectories += sum(entry.trajectories for entry in entries)

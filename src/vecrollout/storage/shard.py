@@ -124,8 +124,9 @@ class Shard:
                 read = read.select(list(columns))
             read.validate()
             for column in read.columns:
-                # Offsets that point anywhere; of numbers the lengths say enough.
-                if not pa.types.is_primitive(getattr(column.type, "value_type", column.type)):
+                # Offsets that point anywhere; of numbers, as many in each row, the lengths say enough.
+                is_even = pa.types.is_fixed_size_list(column.type)
+                if not pa.types.is_primitive(column.type.value_type if is_even else column.type):
                     column.validate(full=True)
         except ArrowErrors as error:
             raise DamagedTraceError(f"{self.name}: batch {number}: {error}") from error

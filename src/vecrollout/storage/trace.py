@@ -114,6 +114,10 @@ class Indexes:
             return _listed_index(self._location, entry, size)
         if known is not None and known.size == size:
             return known
+        if size is not None and index_name(name) in files.sizes:
+            index = cached_index(self._location, name, size, None)
+            if index is not None:
+                return index
         with self._location.copied([name]) as local:
             path = local.path / name
             if is_begun(path):
@@ -145,7 +149,7 @@ def _listed_index(location: Location, entry: ShardEntry, size: int | None) -> Sh
             raise DamagedTraceError(f"{shard}: expected a shard of {entry.bytes} bytes, got none: {error}") from error
     if size != entry.bytes:
         raise DamagedTraceError(f"{shard}: expected {entry.bytes} bytes, got {size}; repair_traces keeps what is whole")
-    index = cached_index(location, entry)
+    index = cached_index(location, shard, entry.bytes, entry.index_xxh3_64)
     if index is None:
         with location.copied([shard]) as local:
             index, trouble = derive(Shard(local.open(shard)))
@@ -159,21 +163,28 @@ def _listed_index(location: Location, entry: ShardEntry, size: int | None) -> Sh
     return index
 
 
-def cached_index(location: Location, entry: ShardEntry) -> ShardIndex | None:
+def cached_index(location: Location, shard: str, size: int, xxh3_64: str | None) -> ShardIndex | None:
     """A finished shard's index from its file; None where that is missing, altered, or of another shard.
 
+    Args:
+        location: Where the shard is.
+        shard: Its name.
+        size: Its size in bytes.
+        xxh3_64: The checksum of the index's file; None where no manifest tells it.
+
     Raises:
+        TraceVersionError: If a newer version of the package wrote it.
         StoreError: If an object store fails.
     """
-    name = index_name(entry.file)
+    name = index_name(shard)
     try:
         content = location.read(name)
-        if checksum(content) != entry.index_xxh3_64:
+        if xxh3_64 is not None and checksum(content) != xxh3_64:
             return None
         index = ShardIndex.from_bytes(content, name)
     except DamagedTraceError:
         return None
-    return index if index.size == entry.bytes else None
+    return index if index.size == size else None
 
 
 def is_begun(path: Path) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.derive import derive
-from vecrollout.storage.format import MANIFEST_NAME, index_name
+from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, index_name, manifest_name
 from vecrollout.storage.fragments import Stored
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import LocalDirectory
@@ -65,7 +65,8 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
     """Read everything of a trace, and compare it with its checksums. What is in an object store is fetched for that.
 
     A shard that a writer is still at, or was at when it was killed, has neither footer nor checksums; of it the
-    structure is checked, and only a batch that was not written to its end is a problem.
+    structure is checked, and only a batch that was not written to its end is a problem. A finished one that no manifest
+    lists is a problem, but for the last one of a writer that was not closed.
 
     Args:
         path: The directory, or the URL of an object store.
@@ -88,7 +89,7 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
             examined = examine(local, shard, files.entries.get(shard))
         problems += examined.problems
         trajectories += 0 if examined.index is None else len(examined.index)
-        problems += _unexpected(files, shard, examined)
+        problems += _unexpected(location, files, shard, examined)
     return TraceReport(tuple(problems), trajectories)
 
 
@@ -130,11 +131,12 @@ def examine(local: LocalDirectory, name: str, entry: ShardEntry | None) -> Exami
     except DamagedTraceError as error:
         return Examined((Problem(name, "file" if not path.exists() else "schema", _told(error, name)),), None, False)
     problems = []
-    recorded = None
-    if entry is not None:
+    if entry is None:
+        recorded = cached_index(local, name, shard.size, None)
+    else:
         if shard.size != entry.bytes:
             problems.append(Problem(name, "file", f"expected {entry.bytes} bytes, got {shard.size}"))
-        recorded = cached_index(local, entry)
+        recorded = cached_index(local, name, entry.bytes, entry.index_xxh3_64)
         if recorded is None:
             problems.append(Problem(index_name(name), "file", "missing, or altered since it was written"))
     sound = None
@@ -199,11 +201,27 @@ def _unreadable(shard: Shard, index: ShardIndex) -> tuple[int | None, list[Probl
     return first, problems
 
 
-def _unexpected(files: TraceFiles, shard: str, examined: Examined) -> list[Problem]:
+def _unexpected(location: Location, files: TraceFiles, shard: str, examined: Examined) -> list[Problem]:
     """A shard that its writer's manifest should list and does not."""
-    manifest = files.manifest(shard)
-    if manifest is not None and manifest.closed and shard not in files.entries and examined.index is not None:
+    match = SHARD_NAME.fullmatch(shard)
+    if match is None or shard in files.entries or examined.index is None:
+        return []
+    writer = match["writer"]
+    try:
+        # Once more: the writer may have finished shards since its manifest was read.
+        manifest = Manifest.read(location, manifest_name(writer))
+    except DamagedTraceError:
+        # A writer has a manifest before it finishes its first shard. One that is damaged is a problem of its own.
+        if examined.is_finished and manifest_name(writer) not in files.sizes:
+            return [Problem(shard, "file", "finished, but there is no manifest that lists it")]
+        return []
+    if any(entry.file == shard for entry in manifest.shards):
+        return []
+    if manifest.closed:
         return [Problem(shard, "file", "not listed in the manifest of its writer, which was closed")]
+    # The last one may be just about to be listed; before that, the writer begins no other.
+    if examined.is_finished and shard != [each for each in files.shards if each.startswith(f"{writer}-")][-1]:
+        return [Problem(shard, "file", "not listed in the manifest of its writer, which went on behind it")]
     return []
 
 

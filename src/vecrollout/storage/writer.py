@@ -15,7 +15,7 @@ import numpy as np
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
 from vecrollout.storage.arrow import pa, warm_up
-from vecrollout.storage.batches import Entry
+from vecrollout.storage.batches import Entry, check_episode
 from vecrollout.storage.encoder import TraceEncoder
 from vecrollout.storage.format import new_writer_name
 from vecrollout.storage.infos import packed_info
@@ -138,14 +138,18 @@ class TraceWriter(WritingSink):
 
         Raises:
             ShapeError: If an array has items of another shape than in the first trajectory.
-            DtypeError: If one has another dtype.
-            StructureError: If observations or actions have other entries.
-            ArgumentTypeError: If it has rewards and the first had none, or the other way round, or metadata is no dict.
+            DtypeError: If one has another dtype, a dtype that cannot be stored, text that UTF-8 cannot write, or
+                objects that are neither plain data nor arrays.
+            StructureError: If observations or actions have other entries, or keys that cannot be written.
+            ArgumentTypeError: If it has rewards and the first had none, or the other way round, metadata or the reset's
+                info is no dict, or a number of its `episode` no integer.
+            OptionError: If a number of its `episode` is too large, or it was ended by nothing that is known.
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
         self._check_usable()
         self._worker.check()
+        check_episode(trajectory.episode, len(trajectory))
         layout = self._layout or Layout.of(trajectory, self._spaces)
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
