@@ -11,7 +11,7 @@ import plain_reader
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import of_space
+from traces import alike, of_space
 
 from vecrollout import DictObs, TraceWriter, Trajectory, TrajectoryWithRew, TupleObs
 from vecrollout.testing import SPACES, assert_same
@@ -52,11 +52,7 @@ def test_every_space(space: str, compression: Any, tmp_path: Path) -> None:
 def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
     spaces, actions = draw(nested_spaces() | ragged_spaces()), draw(leaf_spaces())
     drawn = draw(st.lists(trajectories(spaces, actions), min_size=1, max_size=3))
-    for i, each in enumerate(drawn):
-        with np.errstate(all="ignore"):
-            object.__setattr__(each, "rews", each.rews.astype(drawn[0].rews.dtype))
-        object.__setattr__(each.episode, "id", i)
-    return drawn
+    return alike(drawn)
 
 
 @settings(max_examples=60)

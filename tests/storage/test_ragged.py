@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import assert_same_trajectory
+from traces import alike, assert_same_trajectory
 
 from vecrollout import BufferingEnvWrapper, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.testing import assert_same
@@ -107,11 +107,7 @@ def test_every_kind_comes_back(name: str, with_spaces: bool, tmp_path: Path) -> 
 def of_one_space(draw: st.DrawFn) -> tuple[gym.Space[Any], list[TrajectoryWithRew]]:
     space, actions = draw(ragged_spaces()), draw(leaf_spaces())
     drawn = draw(st.lists(trajectories(space, actions), min_size=1, max_size=3))
-    for i, each in enumerate(drawn):
-        with np.errstate(all="ignore"):
-            object.__setattr__(each, "rews", each.rews.astype(drawn[0].rews.dtype))
-        object.__setattr__(each.episode, "id", i)
-    return space, drawn
+    return space, alike(drawn)
 
 
 @settings(max_examples=150)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import assert_same_trajectory, of_space
+from traces import alike, assert_same_trajectory, of_space
 
 from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.storage.encoder import BATCH_ROWS
@@ -33,11 +33,7 @@ def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
     """Several with the same spaces and dtypes, ids in order."""
     obs_space, act_space = draw(nested_spaces()), draw(leaf_spaces())
     drawn = draw(st.lists(trajectories(obs_space, act_space), min_size=1, max_size=4))
-    for i, each in enumerate(drawn):
-        with np.errstate(all="ignore"):
-            object.__setattr__(each, "rews", each.rews.astype(drawn[0].rews.dtype))
-        object.__setattr__(each.episode, "id", i)
-    return drawn
+    return alike(drawn)
 
 
 @settings(max_examples=150)

@@ -24,6 +24,15 @@ def assert_same_trajectory(actual: Trajectory, expected: Trajectory) -> None:
     assert_same(vars(actual.episode), vars(expected.episode), "episode")
 
 
+def alike(drawn: list[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
+    """The trajectories with rewards of one dtype, and ids in order, as those of a recording have them."""
+    for i, each in enumerate(drawn):
+        with np.errstate(all="ignore"):
+            object.__setattr__(each, "rews", each.rews.astype(drawn[0].rews.dtype))
+        object.__setattr__(each.episode, "id", i)
+    return drawn
+
+
 def of_space(name: str, steps: int, number: int = 0, **fields: Any) -> TrajectoryWithRew:
     numbers = [(number + i) % 256 for i in range(steps + 1)]
     return TrajectoryWithRew(
