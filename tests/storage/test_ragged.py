@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.spaces import GraphInstance
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces import alike, assert_same_trajectory
+from traces import alike, assert_same_trajectory, write
 
 from vecrollout import BufferingEnvWrapper, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.testing import assert_same
@@ -188,3 +188,16 @@ def test_graphs_among_other_objects_come_back(tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.append(written)
     assert_same_trajectory(open_traces(tmp_path)[0], written)
+
+
+@pytest.mark.parametrize("depth", [1, 32, 33, 70])
+@pytest.mark.parametrize("wrap", [lambda value: {"a": value}, lambda value: (value,), lambda value: (value, "a")])
+def test_objects_in_objects_in_objects(wrap: Any, depth: int, tmp_path: Path) -> None:
+    """Deeper ones than Arrow's types can be."""
+    value: Any = np.zeros((2, 3))
+    for _ in range(depth):
+        value = wrap(value)
+    obs = np.empty(2, object)
+    obs[0] = obs[1] = value
+    write(tmp_path, [Trajectory(obs, np.zeros(1), None, True)])
+    assert_same(open_traces(tmp_path)[0].obs[1], value)

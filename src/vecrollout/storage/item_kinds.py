@@ -16,6 +16,9 @@ from vecrollout.storage.payload import is_writable
 
 _SAMPLES = 32
 
+# Arrow's files have types that are nested up to 64 times. What is deeper, or contains itself, is for JSON.
+_MAX_DEPTH = 32
+
 
 def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
     """What fits all objects; None where nothing does.
@@ -24,14 +27,7 @@ def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
         values: The objects; None may be among them.
         known: What has to fit besides, such as what fitted those before.
     """
-    item: Item = Nothing() if known is None else known
-    for value in values:
-        here = _item_of(value)
-        wider = here and _common(item, here)
-        if wider is None:
-            return None
-        item = wider
-    return item
+    return _common_of((_item_of(value, 0) for value in values), Nothing() if known is None else known)
 
 
 def fits(item: Item, values: Sequence[Any]) -> bool:
@@ -61,7 +57,7 @@ def common_item(first: Item | None, second: Item | None) -> Item | None:
     return None if first is None or second is None else _common(first, second)
 
 
-def _item_of(value: Any) -> Item | None:
+def _item_of(value: Any, depth: int) -> Item | None:
     if value is None:
         return Nothing()
     if isinstance(value, np.ndarray):
@@ -69,15 +65,16 @@ def _item_of(value: Any) -> Item | None:
     if isinstance(value, np.generic):
         return Numbers(value.dtype, is_scalar=True) if _is_number(value.dtype) else None
     if type(value) is GraphInstance:
-        graph = _record("graph", dict(zip(GRAPH, value, strict=True)))
+        graph = _record("graph", dict(zip(GRAPH, value, strict=True)), depth)
         # Another graph has other numbers of nodes and edges.
         return graph and Records("graph", tuple((key, _as_rows(entry) or entry) for key, entry in graph.entries))
     if type(value) is tuple:
-        item = item_of(value)
-        return _record("tuple", {str(i): entry for i, entry in enumerate(value)}) if item is None else Tuples(item)
+        record = _record("tuple", {str(i): entry for i, entry in enumerate(value)}, depth)
+        item = record and _common_of((entry for _, entry in record.entries), Nothing())
+        return record if item is None else Tuples(item)
     if isinstance(value, dict):
         writable = all(type(key) is str and is_writable(key) for key in value)
-        return _record("dict", value) if value and writable else None
+        return _record("dict", value, depth) if value and writable else None
     if type(value) is str:
         return Plain("str") if is_writable(value) else None
     if type(value) is int:
@@ -98,10 +95,22 @@ def _is_number(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "biufcmM"
 
 
-def _record(kind: str, value: dict[str, Any]) -> Records | None:
-    entries = [(key, _item_of(entry)) for key, entry in value.items()]
+def _record(kind: str, value: dict[str, Any], depth: int) -> Records | None:
+    if depth == _MAX_DEPTH:
+        return None
+    entries = [(key, _item_of(entry, depth + 1)) for key, entry in value.items()]
     known = [(key, entry) for key, entry in entries if entry is not None]
     return Records(kind, tuple(known)) if len(known) == len(entries) else None
+
+
+def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
+    """What fits whatever one of the items fits; None where nothing does, or one is None."""
+    common: Item | None = known
+    for item in items:
+        common = common_item(common, item)
+        if common is None:
+            return None
+    return common
 
 
 def _common(first: Item, second: Item) -> Item | None:
