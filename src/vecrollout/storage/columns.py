@@ -34,7 +34,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether rows are text or byte strings, whose longest one decides on the dtype."""
-        return self.dtype.kind in "US"
+        return self._arrays.is_text
 
     @property
     def has_objects(self) -> bool:

@@ -13,7 +13,14 @@ import numpy.typing as npt
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import checksum
 from vecrollout.storage.derive import Derivation, derive
-from vecrollout.storage.format import MAGIC, MANIFEST_NAME, SHARD_NAME, index_name
+from vecrollout.storage.format import (
+    MAGIC,
+    MANIFEST_NAME,
+    SCHEMA_HEAD_BYTES,
+    SHARD_NAME,
+    index_name,
+    schema_end,
+)
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
 from vecrollout.storage.location import Location
@@ -191,11 +198,11 @@ def is_begun(path: Path) -> bool:
     """Whether a shard ends before its schema does, as one does that was begun a moment ago."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(MAGIC) + 8)
-            if len(head) < len(MAGIC) + 8:
+            head = file.read(SCHEMA_HEAD_BYTES)
+            if len(head) < SCHEMA_HEAD_BYTES:
                 return MAGIC.startswith(head[: len(MAGIC)])
-            length = int.from_bytes(head[-4:], "little")
-            return head.startswith(MAGIC) and length > 0 and path.stat().st_size < len(head) + length
+            end = schema_end(head)
+            return head.startswith(MAGIC) and end > len(head) and path.stat().st_size < end
     except OSError:
         return True
 

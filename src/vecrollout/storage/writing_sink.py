@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
@@ -12,7 +13,7 @@ from vecrollout.errors import ProtocolError
 _Self = TypeVar("_Self", bound="WritingSink")
 
 
-class WritingSink:
+class WritingSink(ABC):
     """A sink that belongs to a process, and asks others for what they hold back before it flushes or closes."""
 
     def __init__(self) -> None:
@@ -44,9 +45,9 @@ class WritingSink:
         self._before_flush.append(callback)
         return lambda: self._before_flush.remove(callback)
 
+    @abstractmethod
     def close(self) -> None:
         """Write everything, and stop."""
-        raise NotImplementedError
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -56,8 +57,9 @@ class WritingSink:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def _is_closed(self) -> bool:
-        raise NotImplementedError
+        """Whether nothing more can be appended."""
 
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
