@@ -20,6 +20,7 @@ from benchmarks.timing import Phases, fastest
 _WRITE_AIM = 0.6
 _SCAN_AIM = 0.7
 _EPISODE_AIM = 2.0
+_OPENING_AIM = 0.5
 _BARE, _OURS = "pyarrow", "vecrollout"
 _COMPRESSIONS = ("zstd", None)
 _RANDOM_READS = 40
@@ -60,7 +61,26 @@ def trace_tables(runs: int) -> list[Table]:
     return [
         Table("Writing traces", _WRITING, writing, _WRITING_NOTE),
         Table("Reading traces", _READING, reading, _READING_NOTE),
+        _opening_table(runs),
     ]
+
+
+def _opening_table(runs: int) -> Table:
+    """Many episodes, in one shard and in many."""
+    from vecrollout import TraceWriter, open_traces
+
+    trajectories = _trajectories(cartpole(100_000, 2))
+    rows = []
+    for shards, shard_bytes in (("one", 1 << 30), ("some", 1 << 19)):
+        with tempfile.TemporaryDirectory() as directory:
+            with TraceWriter(directory, max_shard_bytes=shard_bytes, compression=None) as writer:
+                for each in trajectories:
+                    writer.append(each)
+            count = sum(path.suffix == ".arrow" for path in Path(directory).iterdir())
+            best = fastest({_OURS: partial(_timed, "open", open_traces, directory)}, runs)[_OURS]["open"]
+        rows.append((f"{shards} ({count})", at_most(best, _OPENING_AIM)))
+    note = f"Seconds that `open_traces` takes for {len(trajectories):,} episodes (the aim in brackets)."
+    return Table("Opening traces", ("shards", "seconds"), rows, note)
 
 
 def _writing_row(episodes: Episodes, compression: str | None, directory: Path, runs: int) -> tuple[str, ...]:
