@@ -79,7 +79,7 @@ def test_a_sink_gets_what_it_refused_when_it_takes_again():
 LONG = Scenario(episodes=[[EpisodeScript(9)], [EpisodeScript(7)]])
 
 
-class Closing(list[TrajectoryWithRew]):
+class Closing(Moody):
     """A sink that closes by itself."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ def test_a_sink_that_closes_gets_what_is_running():
     venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
     run(venv, LONG, 0, 1)
     sink.close()
-    assert [(each.episode.env_index, len(each), each.episode.ended_by) for each in sink] == [
+    assert [(each.episode.env_index, len(each), each.episode.ended_by) for each in sink.taken] == [
         (env, 1, "closed") for env in range(venv.num_envs)
     ]
     assert venv.held == 0
@@ -117,9 +117,29 @@ def test_a_recorder_that_closed_is_forgotten_by_its_sink():
     venv.close()
     assert sink.before_closing == []
     sink.close()
-    assert sink == []
+    assert sink.taken == []
 
 
+@pytest.mark.parametrize("large_row_bytes", [0, 1 << 10])
+def test_what_was_refused_is_offered_again_after_every_step(large_row_bytes, monkeypatch):
+    """Also where no episode ends in the step, and where the sink asked for what was running; staged steps and not."""
+    monkeypatch.setattr(arena, "_LARGE_ROW_BYTES", large_row_bytes)
+    sink = Closing()
+    venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
+    run(venv, LONG, 0, 3)
+    sink.refuses = True
+    with pytest.raises(OSError, match="disk full"):
+        sink.close()
+    state = venv.state_dict()
+    with pytest.raises(OSError, match="disk full"):
+        venv.step(LONG.actions(3))
+    assert (venv.held, venv.sunk) == (4 * venv.num_envs, 0)
+
+    resumed = recorder(LONG, sink=(other := Moody()))
+    resumed.load_state_dict(state)
+    resumed.step(LONG.actions(3))
+    assert [len(each) for each in other.taken] == [3] * venv.num_envs
+    assert (resumed.held, resumed.sunk) == (venv.num_envs, 3 * venv.num_envs)
 @pytest.mark.parametrize("most", [3, 4, 6, 300])
 def test_running_fragments_are_handed_over_where_memory_is_full(most):
     sink: list[TrajectoryWithRew] = []

@@ -264,8 +264,9 @@ class BufferingMachine(RuleBasedStateMachine):
         self.model.sink_refuses = refuses
 
     @precondition(lambda self: self.sink is not None and self.sink.before_closing)
-    @rule()
-    def sink_is_about_to_close(self) -> None:
+    @rule(refuses=st.booleans())
+    def sink_is_about_to_close(self, refuses: bool) -> None:
+        self.model.sink_refuses = refuses
         (hand_over,) = self.sink.before_closing
         with self.both_raise(lambda: self.model.hand_over("closed")):
             hand_over()

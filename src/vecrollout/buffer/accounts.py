@@ -50,7 +50,7 @@ class Accounts:
         self._may_be_late = False  # whether the sink asks for finished trajectories itself, so that they may wait
         self._thread = 0  # the one that steps
         self._is_asked = False  # whether the sink asked for them from another thread
-        self._owes = False  # whether episodes ended in staged steps that the sink is to have
+        self._owes = False  # whether there is, also in staged steps, what the sink is to have
         self._is_handing_over = False  # whether the sink is taking a trajectory just now
         self.popped = self.sunk = self.dropped = 0
         self._stepped = 0  # without the staged steps

@@ -162,7 +162,7 @@ class Episodes(Accounts):
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
         if self._sink is None or self._is_handing_over:
             return  # a sink that asks for more while it takes one gets it next
-        self._owes = self._is_asked = False
+        self._is_asked = False
         self._is_handing_over = True
         try:
             while self._finished:
@@ -177,6 +177,7 @@ class Episodes(Accounts):
                 self._finished.popleft()
         finally:
             self._is_handing_over = False
+            self._owes = bool(self._finished)  # what it refused it is offered again after the next step
 
     def _join_sink(self) -> None:
         """Let a sink ask for what it has to have before it closes, or flushes."""

@@ -109,6 +109,7 @@ class Popping(Episodes):
             self._next_id = snapshot.next_id
             self._ready, self._failed = snapshot.is_ready, not snapshot.is_ready
             self.is_pending, self._room = False, 0
+            self._owes = self._sink is not None and bool(self._finished)
         except BaseException:
             self._return_to(before)
             raise

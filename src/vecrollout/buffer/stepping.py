@@ -142,15 +142,15 @@ class Stepping(Room):
         self._stepped += steps
         self._room -= 2 if endings else 1
         self.is_pending = envs is not None
-        if before is None:
-            return
-        try:
-            changes: list[Change] = [*restarts, *endings]
-            self._change_episodes([(change, int(following[change.at])) for change in changes], envs)
-        except BaseException:
-            self._return_to(before)
-            raise
-        self._drain()
+        if before is not None:
+            try:
+                changes: list[Change] = [*restarts, *endings]
+                self._change_episodes([(change, int(following[change.at])) for change in changes], envs)
+            except BaseException:
+                self._return_to(before)
+                raise
+        if self._finished:
+            self._drain()
 
     def _step_plainly(
         self,
@@ -206,7 +206,7 @@ class Stepping(Room):
             if self._owes and (self._room < 1 or not self._may_be_late or self._is_asked):
                 self._deliver()
             return True
-        if endings or self.waiting:
+        if endings or self.waiting or self._owes:
             return False
         row = arena.row
         rew_lane[row] = rews
@@ -229,6 +229,8 @@ class Stepping(Room):
         if arena.plain_step is None or arena.plain_acts is None or not arena.is_staged or self._room < 1:
             return False
         if not self._ready or self.is_pending or len(self.waiting) < num_envs:
+            return False
+        if self._owes and not self._may_be_late:
             return False
         _, _, shape, dtype, _, rew_shape, rew_dtype = arena.plain_step
         if type(obs) is not np.ndarray or obs.dtype is not dtype or obs.shape != shape:
