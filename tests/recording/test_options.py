@@ -140,6 +140,8 @@ def test_what_was_refused_is_offered_again_after_every_step(large_row_bytes, mon
     resumed.step(LONG.actions(3))
     assert [len(each) for each in other.taken] == [3] * venv.num_envs
     assert (resumed.held, resumed.sunk) == (venv.num_envs, 3 * venv.num_envs)
+
+
 @pytest.mark.parametrize("most", [3, 4, 6, 300])
 def test_running_fragments_are_handed_over_where_memory_is_full(most):
     sink: list[TrajectoryWithRew] = []
