@@ -75,6 +75,8 @@ class TraceDataset(Sequence[Trajectory]):
         self._indexes = Indexes(self._location)
         self._shards: OrderedDict[str, Shard] = OrderedDict()
         self._batches: OrderedDict[tuple[str, int, tuple[str, ...]], DecodedBatch] = OrderedDict()
+        # Of a shard, the columns that some fields are in.
+        self._columns: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -213,15 +215,18 @@ class TraceDataset(Sequence[Trajectory]):
     def __repr__(self) -> str:
         return f"<TraceDataset of {len(self)} trajectories in {str(self._location)!r}>"
 
-    def _stored(self, number: int, fields: Sequence[str]) -> Stored:
+    def _stored(self, number: int, fields: tuple[str, ...]) -> Stored:
         number = operator.index(number)
-        if not -len(self) <= number < len(self):
+        located = self._located
+        if not -len(located.shard) <= number < len(located.shard):
             raise IndexError(f"expected a trajectory of {len(self)}, got {number}")
-        name = self._names[self._located.shard[number]]
-        schema, index = self._shard(name).schema, self._indexes.by_shard[name]
-        columns = tuple(arrow_columns(schema, fields))
+        name = self._names[located.shard.item(number)]
+        schema = self._shard(name).schema
+        columns = self._columns.get((name, fields))
+        if columns is None:
+            columns = self._columns[name, fields] = tuple(arrow_columns(schema, fields))
         batch = partial(self._batch, name, columns)
-        return Stored(schema, index, int(self._located.place[number]), batch, name)
+        return Stored(schema, self._indexes.by_shard[name], located.place.item(number), batch, name)
 
     def _shard(self, name: str) -> Shard:
         if name not in self._shards:
@@ -248,8 +253,8 @@ class TraceDataset(Sequence[Trajectory]):
     def _forget(self, name: str) -> None:
         """Let go of a shard that may have grown."""
         self._shards.pop(name, None)
-        for key in [key for key in self._batches if key[0] == name]:
-            del self._batches[key]
+        self._batches = OrderedDict((key, batch) for key, batch in self._batches.items() if key[0] != name)
+        self._columns = {key: columns for key, columns in self._columns.items() if key[0] != name}
 
 
 def _range(stored: Stored, start: int, stop: int | None) -> tuple[int, int]:

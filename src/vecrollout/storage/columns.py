@@ -42,6 +42,11 @@ class Column:
         return self.dtype == object
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether rows are neither text nor objects: what was decoded can be handed out as it is."""
+        return not self.is_text and not self.has_objects
+
+    @cached_property
     def arrow_type(self) -> Any:
         """The `pyarrow.DataType`.
 

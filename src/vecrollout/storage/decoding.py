@@ -25,6 +25,8 @@ class DecodedBatch:
         """Memory of the batch."""
         self._where = where
         self._decoded: dict[str, Any] = {}
+        # Not decoded: pyarrow takes longer to find a column than to read one row of it.
+        self._texts: dict[str, Any] = {}
 
     def array(self, column: Column) -> Array:
         """All rows of a column of arrays.
@@ -46,7 +48,9 @@ class DecodedBatch:
 
     def text(self, name: str, row: int) -> str | None:
         """One row of a column of text."""
-        text: str | None = self._batch.column(name)[row].as_py()
+        if name not in self._texts:
+            self._texts[name] = self._batch.column(name)
+        text: str | None = self._texts[name][row].as_py()
         return text
 
     def has_values(self, name: str) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -31,6 +29,7 @@ FIELDS = ("obs", "acts", "rews", "infos")
 
 _BESIDES = ("episode_json",)
 _ENDINGS = (None, *get_args(EndedBy))
+_NUMBERS = {int, type(None)}
 
 
 def arrow_columns(schema: TraceSchema, fields: Sequence[str]) -> list[str]:
@@ -49,35 +48,57 @@ def arrow_columns(schema: TraceSchema, fields: Sequence[str]) -> list[str]:
     return [*names, *_BESIDES]
 
 
-@dataclass(frozen=True)
 class Stored:
     """A trajectory in a shard.
 
     Its methods raise `DamagedTraceError` where the shard does not hold what it should.
+
+    Args:
+        schema: The shard's.
+        index: The shard's.
+        place: Number of the trajectory in the shard.
+        batch: Gives a batch by its number, with the columns that are needed.
+        where: Name of the shard, for errors.
     """
 
-    schema: TraceSchema
-    index: ShardIndex
-    place: int
-    """Number of the trajectory in the shard."""
-    batch: Callable[[int], DecodedBatch]
-    """Gives a batch by its number, with the columns that are needed."""
-    where: str
-    """Name of the shard, for errors."""
+    __slots__ = (
+        "_batch",
+        "_batches",
+        "_first",
+        "_first_row",
+        "_is_in_one_batch",
+        "_known_batch",
+        "_known_story",
+        "_of",
+        "_place",
+        "schema",
+        "steps",
+        "where",
+    )
 
-    @cached_property
-    def steps(self) -> int:
+    def __init__(
+        self, schema: TraceSchema, index: ShardIndex, place: int, batch: Callable[[int], DecodedBatch], where: str
+    ) -> None:
+        self.schema = schema
+        self.where = where
+        self._of, self._batches, self._place = index.trajectories, index.batches, place
+        self._batch = batch
+        self._first = self._of["batch"].item(place)
+        """Number of the batch that it begins in,"""
+        self._first_row = self._of["row"].item(place)
+        """and the row."""
+        self.steps: int = self._of["rows"].item(place) - 1
         """T."""
-        return int(self.index.trajectories["rows"][self.place]) - 1
-
-    def _flag(self, name: str) -> bool:
-        return bool(self.index.trajectories[name][self.place])
+        self._is_in_one_batch = self._first_row + self.steps < self._batches["rows"].item(self._first)
+        # Not by `cached_property`, whose lock takes longer than the rest.
+        self._known_batch: DecodedBatch | None = None
+        self._known_story: dict[str, Any] | None = None
 
     def fragment(self, start: int, stop: int) -> Trajectory:
         """The steps from `start` up to, not including, `stop`, with the observations around them."""
         reaches_end = stop == self.steps
-        terminated = reaches_end and self._flag("terminated")
-        truncated = reaches_end and self._flag("truncated")
+        terminated = reaches_end and self._of["terminated"].item(self._place)
+        truncated = reaches_end and self._of["truncated"].item(self._place)
         fields = {
             "obs": self.field("obs", start, stop),
             "acts": self.field("acts", start, stop),
@@ -124,6 +145,8 @@ class Stored:
     def _rows(self, column: Column, start: int, stop: int) -> Array:
         if self._is_in_one_batch:
             rows = self._first_batch.array(column)[self._first_row + start : self._first_row + stop]
+            if column.is_plain:
+                return rows
         else:
             pieces = [batch.array(column)[begin:end] for batch, begin, end in self._pieces(start, stop)]
             # Without a dtype NumPy would make the other byte order its own; text gets its dtype below.
@@ -167,49 +190,47 @@ class Stored:
         """Batches, and the rows of each, that hold the trajectory's rows from `start` up to `stop`."""
         if self._is_in_one_batch:
             return [(self._first_batch, self._first_row + start, self._first_row + stop)]
-        number = int(self.index.trajectories["batch"][self.place])
+        number = self._first
         start, stop = start + self._first_row, stop + self._first_row
         pieces = []
         while stop > 0:
-            rows = int(self.index.batches["rows"][number])
+            rows = self._batches["rows"].item(number)
             if start < rows and start < stop:
-                pieces.append((self.batch(number), start, min(stop, rows)))
+                pieces.append((self._batch(number), start, min(stop, rows)))
             start, stop, number = max(0, start - rows), stop - rows, number + 1
         return pieces
 
-    @cached_property
+    @property
     def _first_batch(self) -> DecodedBatch:
-        return self.batch(int(self.index.trajectories["batch"][self.place]))
+        if self._known_batch is None:
+            self._known_batch = self._batch(self._first)
+        return self._known_batch
 
-    @cached_property
-    def _first_row(self) -> int:
-        return int(self.index.trajectories["row"][self.place])
-
-    @cached_property
-    def _is_in_one_batch(self) -> bool:
-        rows = self.index.batches["rows"][self.index.trajectories["batch"][self.place]]
-        return bool(self._first_row + self.steps + 1 <= rows)
-
-    @cached_property
+    @property
     def _story(self) -> dict[str, Any]:
-        text = self._first_batch.text("episode_json", self._first_row)
-        if text is None:
-            raise DamagedTraceError(f"{self.where}: row {self._first_row}: expected the first row of a trajectory")
-        return parsed(text, self.where)
+        if self._known_story is None:
+            text = self._first_batch.text("episode_json", self._first_row)
+            if text is None:
+                raise DamagedTraceError(f"{self.where}: row {self._first_row}: expected the first row of a trajectory")
+            self._known_story = parsed(text, self.where)
+        return self._known_story
 
     def _episode(self, start: int, reaches_end: bool) -> Episode:
         story = self._story
-        numbers = {name: story.get(name) for name in ("id", "env_index", "seed")}
+        numbers = [story.get(name) for name in ("id", "env_index", "seed")]
         start_step, ended_by = story.get("start_step"), story.get("ended_by")
-        known = all(value is None or type(value) is int for value in numbers.values())
-        if not known or type(start_step) is not int or ended_by not in _ENDINGS:
+        if not _NUMBERS.issuperset(map(type, numbers)) or type(start_step) is not int or ended_by not in _ENDINGS:
             raise DamagedTraceError(f"{self.where}: expected an episode's identity, got {story}")
-        reset_info = unpacked_info(story["reset_info"], self.where) if "reset_info" in story else None
-        return Episode(
-            **numbers,
-            start_step=start_step + start,
-            reset_info=reset_info,
-            ended_by=ended_by if reaches_end else None,
+        return trusted(
+            Episode,
+            {
+                "id": numbers[0],
+                "env_index": numbers[1],
+                "start_step": start_step + start,
+                "seed": numbers[2],
+                "reset_info": unpacked_info(story["reset_info"], self.where) if "reset_info" in story else None,
+                "ended_by": ended_by if reaches_end else None,
+            },
         )
 
 

@@ -175,8 +175,7 @@ class Layout:
     def _is_plain(self) -> bool:
         """Whether observations and actions are arrays without text and objects, and there are rewards."""
         are_arrays = self.obs.structure is None and self.acts.structure is None
-        has_others = any(column.is_text or column.has_objects for column in self.columns)
-        return are_arrays and self.rews is not None and not has_others
+        return are_arrays and self.rews is not None and all(column.is_plain for column in self.columns)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
