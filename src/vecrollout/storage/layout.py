@@ -172,10 +172,12 @@ class Layout:
         return any(column.is_text for column in self.columns)
 
     @cached_property
-    def _is_plain(self) -> bool:
-        """Whether observations and actions are arrays without text and objects, and there are rewards."""
+    def _plain(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Dtypes and items' shapes of observations, actions and rewards, where all are arrays without text and objects;
+        else empty."""
         are_arrays = self.obs.structure is None and self.acts.structure is None
-        return are_arrays and self.rews is not None and all(column.is_plain for column in self.columns)
+        is_plain = are_arrays and self.rews is not None and all(column.is_plain for column in self.columns)
+        return [(column.dtype, column.shape) for column in self.columns] if is_plain else []
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -192,11 +194,10 @@ class Layout:
             ArgumentTypeError: If there are rewards where the trace has none, or the other way round.
         """
         rews = getattr(trajectory, "rews", None)
-        if self._is_plain and type(trajectory.obs) is type(trajectory.acts) is np.ndarray and rews is not None:
+        if self._plain and type(trajectory.obs) is type(trajectory.acts) is np.ndarray and rews is not None:
             # Most come this way.
             plain = [trajectory.obs, trajectory.acts, rews]
-            pairs = zip(plain, self.columns, strict=True)
-            if all(leaf.dtype == column.dtype and leaf.shape[1:] == column.shape for leaf, column in pairs):
+            if [(leaf.dtype, leaf.shape[1:]) for leaf in plain] == self._plain:
                 return plain
         leaves = [*self.obs.leaves(trajectory.obs), *self.acts.leaves(trajectory.acts)]
         if (rews is None) != (self.rews is None):
