@@ -121,7 +121,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             endings = [Ending(0, bool(terminated), bool(truncated), None, own)] if has_ended else ()
             restarts = [Restart(0, own)] if is_waiting and self._resets_itself else ()
             # A reward may be an array of shape (1,); one of any other size is refused as no reward.
-            rews = np.array([rew]) if type(rew) is float else np.asarray(rew).reshape(-1)
+            rews = np.array(rew, ndmin=1) if type(rew) is float else np.asarray(rew).reshape(-1)
             self._buffer.step(self._observations.of_one(obs), rews, [own], endings, restarts)
         except BaseException:
             self._buffer.abort()
