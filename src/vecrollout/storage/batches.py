@@ -50,7 +50,7 @@ class Entry:
         self.metadata = metadata
         self.rows = len(trajectory.acts) + 1
         """Rows that it takes: T + 1."""
-        self.nbytes = sum([leaf.nbytes for leaf in leaves]) + 1000
+        self.nbytes = sum(leaf.nbytes for leaf in leaves) + 1000
         """Memory of its arrays, and a guess at that of its infos."""
         if trajectory.infos is not None:
             self.nbytes += self.rows * _nbytes(trajectory.infos[0])
@@ -58,7 +58,7 @@ class Entry:
 
 def _nbytes(info: Any) -> int:
     values = info.values() if isinstance(info, Mapping) else ()
-    return 200 + sum([value.nbytes for value in values if isinstance(value, np.ndarray)])
+    return 200 + sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 _ENDED_BY = {ended_by: dumps(ended_by) for ended_by in (None, *get_args(EndedBy))}

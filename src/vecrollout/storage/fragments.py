@@ -62,15 +62,15 @@ class Stored:
     """
 
     __slots__ = (
-        "_batch",
         "_batches",
         "_first",
         "_first_row",
         "_is_in_one_batch",
-        "_known_batch",
+        "_known_batches",
         "_known_story",
         "_of",
         "_place",
+        "_read",
         "schema",
         "steps",
         "where",
@@ -82,7 +82,7 @@ class Stored:
         self.schema = schema
         self.where = where
         self._of, self._batches, self._place = index.trajectories, index.batches, place
-        self._batch = batch
+        self._read = batch
         self._first = self._of["batch"].item(place)
         """Number of the batch that it begins in,"""
         self._first_row = self._of["row"].item(place)
@@ -90,8 +90,9 @@ class Stored:
         self.steps: int = self._of["rows"].item(place) - 1
         """T."""
         self._is_in_one_batch = self._first_row + self.steps < self._batches["rows"].item(self._first)
+        # Each is read once for all fields, however many there are.
+        self._known_batches: dict[int, DecodedBatch] = {}
         # Not by `cached_property`, whose lock takes longer than the rest.
-        self._known_batch: DecodedBatch | None = None
         self._known_story: dict[str, Any] | None = None
 
     def fragment(self, start: int, stop: int) -> Trajectory:
@@ -144,7 +145,7 @@ class Stored:
 
     def _rows(self, column: Column, start: int, stop: int) -> Array:
         if self._is_in_one_batch:
-            rows = self._first_batch.array(column)[self._first_row + start : self._first_row + stop]
+            rows = self._batch(self._first).array(column)[self._first_row + start : self._first_row + stop]
             if column.is_plain:
                 return rows
         else:
@@ -189,7 +190,7 @@ class Stored:
     def _pieces(self, start: int, stop: int) -> list[tuple[DecodedBatch, int, int]]:
         """Batches, and the rows of each, that hold the trajectory's rows from `start` up to `stop`."""
         if self._is_in_one_batch:
-            return [(self._first_batch, self._first_row + start, self._first_row + stop)]
+            return [(self._batch(self._first), self._first_row + start, self._first_row + stop)]
         number = self._first
         start, stop = start + self._first_row, stop + self._first_row
         pieces = []
@@ -200,16 +201,16 @@ class Stored:
             start, stop, number = max(0, start - rows), stop - rows, number + 1
         return pieces
 
-    @property
-    def _first_batch(self) -> DecodedBatch:
-        if self._known_batch is None:
-            self._known_batch = self._batch(self._first)
-        return self._known_batch
+    def _batch(self, number: int) -> DecodedBatch:
+        batch = self._known_batches.get(number)
+        if batch is None:
+            batch = self._known_batches[number] = self._read(number)
+        return batch
 
     @property
     def _story(self) -> dict[str, Any]:
         if self._known_story is None:
-            text = self._first_batch.text("episode_json", self._first_row)
+            text = self._batch(self._first).text("episode_json", self._first_row)
             if text is None:
                 raise DamagedTraceError(f"{self.where}: row {self._first_row}: expected the first row of a trajectory")
             self._known_story = parsed(text, self.where)

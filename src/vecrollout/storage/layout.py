@@ -173,8 +173,7 @@ class Layout:
 
     @cached_property
     def _plain(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
-        """Dtypes and items' shapes of observations, actions and rewards, where all are arrays without text and objects;
-        else empty."""
+        """Dtypes and items' shapes of observations, actions, rewards; empty where there are trees, text or objects."""
         are_arrays = self.obs.structure is None and self.acts.structure is None
         is_plain = are_arrays and self.rews is not None and all(column.is_plain for column in self.columns)
         return [(column.dtype, column.shape) for column in self.columns] if is_plain else []
