@@ -19,6 +19,7 @@ from vecrollout.errors import OptionError
 from vecrollout.storage.format import index_name, shard_name
 from vecrollout.storage.local import LocalDirectory
 from vecrollout.storage.manifest import Manifest
+from vecrollout.storage.shard import Shard
 from vecrollout.testing import assert_same
 
 # With as few files open as some systems allow, and views of all that is read.
@@ -110,6 +111,25 @@ def test_some_columns(directory: Path) -> None:
     for names, start, stop in ((["reward"], 0, None), (["obs"], 3, 3), (["obs"], 9, None)):
         with pytest.raises(OptionError):
             traces.columns(-1, names, start, stop)
+
+
+def test_each_batch_of_a_long_trajectory_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all fields together, also where there are more of them than are kept."""
+    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 1000)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(counting(1000, 0))
+    read: list[int] = []
+    batch = Shard.batch
+
+    def noted(shard: Shard, number: int, *arguments: Any) -> Any:
+        read.append(number)
+        return batch(shard, number, *arguments)
+
+    monkeypatch.setattr(Shard, "batch", noted)
+    (trajectory,) = open_traces(tmp_path)
+    assert trajectory == counting(1000, 0)
+    assert read == list(range(len(read)))
+    assert len(read) > 20
 
 
 def test_scan(directory: Path) -> None:
