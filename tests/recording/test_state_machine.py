@@ -100,6 +100,18 @@ class Sink:
             self.kept.append((trajectory.obs, [leaf.copy() for leaf in leaves_of(trajectory.obs)]))
 
 
+class LateSink(Sink):
+    """Asks for what it has to have, so that it may get it late; whoever looks sees no difference."""
+
+    def __init__(self, model: PlainRecorder) -> None:
+        super().__init__(model)
+        self.before_flushing: list[Callable[[], Any]] = []
+
+    def before_flush(self, callback: Callable[[], Any]) -> Callable[[], Any]:
+        self.before_flushing.append(callback)
+        return lambda: self.before_flushing.remove(callback)
+
+
 class BufferingMachine(RuleBasedStateMachine):
     autoreset = "same_step"
     reward_dtype: Any = np.float32
@@ -122,7 +134,7 @@ class BufferingMachine(RuleBasedStateMachine):
         ),
         record_infos=st.sampled_from(["all", "none", ["t", "nowhere"]]),
         most_steps=st.none() | st.integers(1, 12),
-        has_sink=st.sampled_from([False, False, True]),
+        sink=st.sampled_from([None, None, Sink, LateSink]),
         blocks=st.fixed_dictionaries(
             {
                 "_FIRST_BLOCK_ROWS": st.integers(3, 12),
@@ -136,16 +148,17 @@ class BufferingMachine(RuleBasedStateMachine):
         ),
         sliced=st.sampled_from([1, 1024]),
     )
-    def begin(self, scenario, options, record_infos, most_steps, has_sink, blocks, sliced) -> None:
+    def begin(self, scenario, options, record_infos, most_steps, sink, blocks, sliced) -> None:
         self.patch = pytest.MonkeyPatch()
         for name, value in blocks.items():
             self.patch.setattr(arena, name, value)
         self.patch.setattr(gather, "_SLICED_ITEM_BYTES", sliced)
         if options["on_full"] == "hand_over":
-            has_sink = True
+            sink = sink or Sink
         most = None if most_steps is None else most_steps * scenario.num_envs
+        has_sink = sink is not None
         self.model = PlainRecorder(scenario, max_transitions=most, has_sink=has_sink, rule=self.autoreset, **options)
-        self.sink = Sink(self.model) if has_sink else None
+        self.sink = sink(self.model) if has_sink else None
         self.options = {**options, "record_infos": record_infos, "max_transitions": most, "sink": self.sink}
         self.record_infos = record_infos
         self.base = self.environments(scenario)
@@ -258,15 +271,22 @@ class BufferingMachine(RuleBasedStateMachine):
             self.venv.close()
         self.reset(None)
 
-    @precondition(lambda self: self.sink is not None)
+    @precondition(lambda self: type(self.sink) is Sink)
     @rule(refuses=st.booleans())
     def switch_sink(self, refuses: bool) -> None:
         self.model.sink_refuses = refuses
 
+    @precondition(lambda self: type(self.sink) is LateSink)
+    @rule()
+    def sink_is_about_to_flush(self) -> None:
+        for hand_over in self.sink.before_flushing:
+            hand_over()
+        assert len(self.sink.taken) == len(self.model.sunk)
+
     @precondition(lambda self: self.sink is not None and self.sink.before_closing)
     @rule(refuses=st.booleans())
     def sink_is_about_to_close(self, refuses: bool) -> None:
-        self.model.sink_refuses = refuses
+        self.model.sink_refuses = refuses and type(self.sink) is Sink
         (hand_over,) = self.sink.before_closing
         with self.both_raise(lambda: self.model.hand_over("closed")):
             hand_over()
@@ -348,6 +368,8 @@ class BufferingMachine(RuleBasedStateMachine):
         file.seek(0)
         if self.sink is not None:
             self.sink.before_closing.clear()  # the recorder that was is no more
+            if type(self.sink) is LateSink:
+                self.sink.before_flushing.clear()
         self.venv = self.recorder()
         with np.load(file, allow_pickle=False) as state:
             self.venv.load_state_dict(state)
@@ -373,6 +395,7 @@ class BufferingMachine(RuleBasedStateMachine):
     @invariant()
     def the_sink_got_what_finished(self) -> None:
         if getattr(self, "sink", None) is not None:
+            assert self.venv.held == self.model.held  # a late one then has it all
             self.check(self.sink.taken[self.seen :], self.model.sunk[self.seen :])
             self.seen = len(self.model.sunk)
 
