@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer.arena import Arena
-from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
 from vecrollout.errors import OptionError, PrematureResetError
@@ -134,7 +134,7 @@ class RolloutBuffer(Stepping, Popping):
                 column.write(following[envs], leaf[envs])
             arena.row = following
             for env in envs.tolist():
-                info = dict(infos[env]) if len(infos) else None
+                info = deep_copied(infos[env]) if len(infos) else None
                 start_step = start_steps[env] if start_steps else 0
                 self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info, start_step)
             self.waiting = self.waiting.difference(envs.tolist())

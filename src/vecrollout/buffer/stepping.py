@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.blocks import Column
 from vecrollout.buffer.endings import Ending, Restart
-from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.room import Room
 from vecrollout.buffer.stage import Change, write_acts
 from vecrollout.errors import ProtocolError, ShapeError
@@ -238,7 +238,7 @@ class Stepping(Room):
         _, _, act_shape, act_dtype = arena.plain_acts
         no_acts, no_rews = bytes(prod(act_shape) * act_dtype.itemsize), bytes(prod(rew_shape) * rew_dtype.itemsize)
         restarts = [
-            Restart(env, dict(infos[env]) if len(infos) else None, seeds[env] if seeds else None)
+            Restart(env, deep_copied(infos[env]) if len(infos) else None, seeds[env] if seeds else None)
             for env in range(num_envs)
         ]
         no_infos: Iterable[Info] = ({},) * num_envs if self.keeps_infos else ()

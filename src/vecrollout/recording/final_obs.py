@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vecrollout._typing import Info
-from vecrollout.buffer import info_of
+from vecrollout.buffer import deep_copied, info_of
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trees import unwrap
@@ -59,7 +59,7 @@ def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
     if isinstance(finals, dict):
         info = info_of(finals, env, num_envs)
     elif finals is not None and finals[env] is not None:
-        info = dict(finals[env])
+        info = deep_copied(finals[env])
     else:
         return own
     return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _has_statistics(own) else info

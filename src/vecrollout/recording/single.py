@@ -10,10 +10,10 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Info, OnFull, RecordInfos
-from vecrollout.buffer import Ending, Restart, RolloutBuffer
+from vecrollout.buffer import Ending, Restart, RolloutBuffer, deep_copied
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
-from vecrollout.recording.batching import Batching, copied
+from vecrollout.recording.batching import Batching
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.trees import stack
@@ -89,7 +89,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         is_refused = self._refuses_reset()
         try:
             obs, info = self.env.reset(seed=seed, options=options)
-            self._buffer.reset(self._observations.of_one(obs), [seed], [copied(info)])
+            self._buffer.reset(self._observations.of_one(obs), [seed], [info])
         except BaseException:
             # Where nothing was reset, the episode just goes on.
             if not is_refused:
@@ -114,7 +114,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         try:
             returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
             obs, rew, terminated, truncated, info = returned
-            own = copied(info)
+            own = deep_copied(info)
             is_waiting = bool(self._buffer.waiting)
             # What an environment says after its episode's end, before it was reset, means nothing.
             has_ended = (terminated or truncated) and not is_waiting
