@@ -54,7 +54,7 @@ class Stepping(Room):
                 return
         if (self.is_pending and envs is None) or not self._ready:
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
-        self._settle()
+        self._take_turn()
         self._staged_acts = None
         if self._room < 1:
             self._make_room()
@@ -100,6 +100,8 @@ class Stepping(Room):
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
+        if self._is_wanted:
+            self._await_turn()
         if self.is_pending and envs is None and self._step_plainly(obs, rews, infos, endings, restarts):
             return
         self.check_step()
