@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -440,3 +444,59 @@ def test_options_are_checked(tmp_path: Path) -> None:
     for options in ({"record_infos": "some"}, {"max_transitions": 1}, {"compression": "gzip"}):
         with pytest.raises(OptionError, match=next(iter(options))):
             ALGORITHMS["A2C"][0](envs(discrete)).learn(10, TraceCallback(tmp_path, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
+def test_a_signal_that_ends_the_process_between_a_step_and_its_recording(tmp_path: Path) -> None:
+    """The step is recorded first. Most of the time is spent there: infos are large, and copied."""
+    code = f"""
+import mmap, sys
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import DummyVecEnv
+from vecrollout import TraceCallback
+
+file = open({str(tmp_path / "steps")!r}, "r+b")
+steps = mmap.mmap(file.fileno(), 8)
+LARGE = dict.fromkeys(range(300_000))
+
+
+class Counting(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **kwargs):
+        return np.zeros(1, np.float32), {{}}
+
+
+class Counted(DummyVecEnv):
+    def step_wait(self):
+        number = int.from_bytes(steps[:], "little") + 1
+        returned = np.zeros((1, 1), np.float32), np.full(1, number, np.float32), np.zeros(1, bool), [LARGE]
+        steps[:] = number.to_bytes(8, "little")
+        if number == 3:
+            print("ready", flush=True)
+        return returned
+
+
+callback = TraceCallback({str(tmp_path / "t")!r}, record_infos="none")
+A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
+"""
+    (tmp_path / "steps").write_bytes(bytes(8))
+    paths = os.pathsep.join(filter(None, sys.path))
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", child.communicate()[1]
+        child.terminate()
+        child.communicate(timeout=120)
+        assert child.returncode == -signal.SIGTERM
+    (trajectory,) = open_traces(tmp_path / "t")
+    number = int.from_bytes((tmp_path / "steps").read_bytes(), "little")
+    assert trajectory.rews.tolist() == list(range(1, number + 1))  # type: ignore[attr-defined]

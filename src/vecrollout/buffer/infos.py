@@ -14,16 +14,30 @@ from vecrollout._typing import Array, Info
 
 def deep_copied(value: Any) -> Any:
     """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
+    return _deep_copied(value, {})
+
+
+def _deep_copied(value: Any, copies: dict[int, Any]) -> Any:
+    # `copies` has those of dicts and lists, by identity: one may be in itself.
+    if id(value) in copies:
+        return copies[id(value)]
+    if isinstance(value, dict):
+        entries = copies[id(value)] = {}
+        entries.update((key, _deep_copied(entry, copies)) for key, entry in value.items())
+        return entries
+    if type(value) is list:
+        items = copies[id(value)] = []
+        items.extend(_deep_copied(item, copies) for item in value)
+        return items
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return value.copy()
-        return np.fromiter(map(deep_copied, value.flat), dtype=object, count=value.size).reshape(value.shape)
-    if isinstance(value, dict):
-        return {key: deep_copied(entry) for key, entry in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(deep_copied, value))
+        leaves = (_deep_copied(leaf, copies) for leaf in value.flat)
+        return np.fromiter(leaves, dtype=object, count=value.size).reshape(value.shape)
+    if type(value) is tuple:
+        return tuple(_deep_copied(item, copies) for item in value)
     is_named = isinstance(value, tuple) and hasattr(value, "_fields")
-    return type(value)(*map(deep_copied, value)) if is_named else value
+    return type(value)(*(_deep_copied(item, copies) for item in value)) if is_named else value
 
 
 class BatchedInfos:
