@@ -150,7 +150,7 @@ class TraceWriter(WritingSink):
         self._check_usable()
         self._worker.check()
         check_episode(trajectory.episode, len(trajectory))
-        layout = self._layout or Layout.of(trajectory, self._spaces)
+        layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
             metadata = self._episode_metadata(trajectory)
