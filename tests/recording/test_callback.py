@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from vecrollout import BufferingWrapper, TraceCallback, open_traces, stitch, verify_traces
@@ -292,6 +298,80 @@ def test_beside_an_evaluation(tmp_path: Path) -> None:
     assert sum(map(len, open_traces(tmp_path))) == STEPS
 
 
+@pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped")
+@pytest.mark.parametrize("is_before", [True, False])
+def test_an_evaluation_of_the_same_environments(is_before: bool, tmp_path: Path) -> None:
+    """Its steps are theirs, too, and the policy's part of the training is not taken for one of them."""
+
+    class Told(BaseCallback):
+        def _on_step(self) -> bool:
+            told.append((self.locals["infos"][0]["t"], self.training_env.envs[0].unwrapped._number))  # type: ignore[attr-defined]
+            values[told[-1]] = self.locals["values"][0].item()
+            return True
+
+    told: list[Any] = []
+    values: dict[Any, float] = {}
+    venv = DummyVecEnv([lambda: CountingEnv("box", [EpisodeScript(6)], stride=10)])
+    model = A2C("MlpPolicy", venv, **SMALL)
+    evaluation, trace = (
+        EvalCallback(venv, eval_freq=4, n_eval_episodes=2, verbose=0, warn=False),
+        TraceCallback(tmp_path),
+    )
+    model.learn(20, CallbackList([Told(), evaluation, trace] if is_before else [Told(), trace, evaluation]))
+    infos = [
+        (np.asarray(each.obs)[i + 1, 0], info)
+        for each in open_traces(tmp_path)
+        for i, info in enumerate(infos_of(each))
+    ]
+    assert len(infos) > 20 + 5 * 2 * 5
+    got = {(info["t"], number): info["policy_value"] for number, info in infos if "policy_value" in info}
+    assert len(got) >= 15
+    for step, value in got.items():
+        assert value == pytest.approx(values[step])
+
+
+@pytest.mark.parametrize("end", ["stop", "interrupt", "interrupt and close"])
+@pytest.mark.parametrize("is_another", [False, True])
+def test_training_that_goes_on_after_a_step_that_the_algorithm_did_not_see(
+    end: str, is_another: bool, tmp_path: Path
+) -> None:
+    """A callback ended it: the algorithm has the observation before, the environment the one after."""
+
+    class Ends(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls == 4 and end != "stop":
+                raise KeyboardInterrupt
+            return self.n_calls < 4
+
+    callback = TraceCallback(tmp_path)
+    model = A2C("MlpPolicy", DummyVecEnv([lambda: Monitor(continuous())]), **SMALL)
+    with pytest.raises(KeyboardInterrupt) if end != "stop" else nullcontext():
+        model.learn(20, CallbackList([Ends(), callback]))
+    if end == "interrupt and close":
+        callback.close()
+    model.learn(5, TraceCallback(tmp_path) if is_another else callback, reset_num_timesteps=False)
+    callback.close()
+    traces = open_traces(tmp_path)
+    assert [(each.episode.start_step, len(each), each.episode.ended_by) for each in traces] == [
+        (0, 4, "closed"),
+        (4, 5, "terminated"),
+    ]
+    assert [np.asarray(each.obs)[:, 0].tolist() for each in traces] == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8, 9]]
+
+
+def test_training_that_goes_on_after_a_reset(tmp_path: Path) -> None:
+    """What the environments returned before it is over."""
+    model = A2C("MlpPolicy", DummyVecEnv([lambda: Monitor(continuous())]), **SMALL)
+    model.learn(5, TraceCallback(tmp_path))
+    model.set_env(model.get_env())
+    model.learn(5, TraceCallback(tmp_path), reset_num_timesteps=False)
+    assert [np.asarray(each.obs)[:, 0].tolist() for each in open_traces(tmp_path)] == [
+        [0, 1, 2, 3, 4, 5],
+        [20, 21, 22, 23, 24],
+        [40, 41],
+    ]
+
+
 def test_infos_by_name_and_none(tmp_path: Path) -> None:
     policys = {"policy_action", "policy_value", "policy_log_prob"}
     for name, record_infos, kept in (("none", "none", set()), ("some", ["t"], {"t"})):
@@ -364,3 +444,59 @@ def test_options_are_checked(tmp_path: Path) -> None:
     for options in ({"record_infos": "some"}, {"max_transitions": 1}, {"compression": "gzip"}):
         with pytest.raises(OptionError, match=next(iter(options))):
             ALGORITHMS["A2C"][0](envs(discrete)).learn(10, TraceCallback(tmp_path, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
+def test_a_signal_that_ends_the_process_between_a_step_and_its_recording(tmp_path: Path) -> None:
+    """The step is recorded first. Most of the time is spent there: infos are large, and copied."""
+    code = f"""
+import mmap, sys
+import gymnasium as gym
+import numpy as np
+from stable_baselines3 import A2C
+from stable_baselines3.common.vec_env import DummyVecEnv
+from vecrollout import TraceCallback
+
+file = open({str(tmp_path / "steps")!r}, "r+b")
+steps = mmap.mmap(file.fileno(), 8)
+LARGE = dict.fromkeys(range(300_000))
+
+
+class Counting(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **kwargs):
+        return np.zeros(1, np.float32), {{}}
+
+
+class Counted(DummyVecEnv):
+    def step_wait(self):
+        number = int.from_bytes(steps[:], "little") + 1
+        returned = np.zeros((1, 1), np.float32), np.full(1, number, np.float32), np.zeros(1, bool), [LARGE]
+        steps[:] = number.to_bytes(8, "little")
+        if number == 3:
+            print("ready", flush=True)
+        return returned
+
+
+callback = TraceCallback({str(tmp_path / "t")!r}, record_infos="none")
+A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
+"""
+    (tmp_path / "steps").write_bytes(bytes(8))
+    paths = os.pathsep.join(filter(None, sys.path))
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", child.communicate()[1]
+        child.terminate()
+        child.communicate(timeout=120)
+        assert child.returncode == -signal.SIGTERM
+    (trajectory,) = open_traces(tmp_path / "t")
+    number = int.from_bytes((tmp_path / "steps").read_bytes(), "little")
+    assert trajectory.rews.tolist() == list(range(1, number + 1))  # type: ignore[attr-defined]

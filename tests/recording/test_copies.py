@@ -11,7 +11,7 @@ from custom_venv import CustomVecEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper
-from vecrollout.testing import VEC_ENV_SPACES, Scenario, assert_same, leaves_of
+from vecrollout.testing import VEC_ENV_SPACES, CountingEnv, EpisodeScript, Scenario, assert_same, leaves_of
 from vecrollout.testing.conformance import RecorderConformance
 
 CALLS = 13
@@ -24,6 +24,34 @@ class TestVecEnvThatReusesItsArrays(RecorderConformance):
 
     def make_recorder(self, env_fns, **options):
         return BufferingWrapper(CustomVecEnv(env_fns, reuses_arrays=True), **options)
+
+
+@pytest.mark.parametrize("kind", [DummyVecEnv, CustomVecEnv])
+def test_infos_that_an_environment_goes_on_to_fill(kind):
+    """Those of its resets, too; and a `VecEnv` of one's own may return the same dicts at every step."""
+
+    class Filling(CountingEnv):
+        def __init__(self):
+            super().__init__("box", [EpisodeScript(3)])
+            self.info = {"path": []}
+
+        def reset(self, **kwargs):
+            obs, _ = super().reset(**kwargs)
+            self.info["path"][:] = [0]
+            return obs, self.info
+
+        def step(self, action):
+            *returned, _ = super().step(action)
+            self.info["path"].append(self._t)
+            return *returned, self.info
+
+    venv = BufferingWrapper(kind([Filling]))
+    venv.reset()
+    for _ in range(4):
+        venv.step(np.zeros(1, np.int64))
+    first, second = venv.pop_trajectories()[0]
+    assert [info["path"] for info in [*first.infos[:2], *second.infos]] == [[0, 1], [0, 1, 2], [0, 1]]
+    assert first.episode.reset_info["path"] == second.episode.reset_info["path"] == [0]
 
 
 def spoil(array):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TraceWriter, TrajectoryWithRew, open_traces
-from vecrollout.errors import TraceWriteError
+from vecrollout.errors import ProtocolError, TraceWriteError
 from vecrollout.testing import CountingEnv, EpisodeScript
 
 STEPS = 3
@@ -170,3 +174,67 @@ def test_a_flush_from_another_thread_leaves_the_steps_alone(tmp_path: Path) -> N
     read = list(open_traces(tmp_path))
     assert sorted(each.episode.id for each in read if each.episode.id is not None) == list(range(400))
     assert all((np.asarray(each.obs)[:, 0] == np.arange(STEPS + 1)).all() for each in read)
+
+
+def test_a_flush_from_another_thread_while_nobody_steps(tmp_path: Path) -> None:
+    """What has finished is durable when it returns."""
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        venv.reset()
+        step(venv, STEPS)
+        thread = threading.Thread(target=writer.flush)
+        thread.start()
+        thread.join()
+        assert ended_by(tmp_path) == ["terminated"] * 2
+
+
+@pytest.fixture
+def often_switching() -> Iterator[None]:
+    """Threads that take turns at every few instructions."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("often_switching")
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("max_transitions", [None, 20])
+def test_a_close_from_another_thread(max_transitions: int | None, looks: bool, tmp_path: Path) -> None:
+    """Every step is in the trace or still held, once, whatever the recorder was doing when it came."""
+    for number in range(25):
+        directory = tmp_path / str(number)
+        writer = TraceWriter(directory)
+        venv = BufferingWrapper(
+            DummyVecEnv([lambda: CountingEnv("box", [EpisodeScript(7)], stride=10)] * 2),
+            error_on_premature_reset=False,
+            sink=writer,
+            max_transitions=max_transitions,
+            on_full="hand_over" if max_transitions else "refuse",
+        )
+        venv.reset()
+        is_over = threading.Event()
+
+        def steps(venv: BufferingWrapper = venv, is_over: threading.Event = is_over) -> None:
+            with suppress(ProtocolError):  # the writer is closed
+                while not is_over.is_set():
+                    venv.step(np.zeros(2, dtype=np.int64))
+                    if looks:
+                        assert venv.held >= 0
+
+        thread = threading.Thread(target=steps)
+        thread.start()
+        time.sleep(0.001 * (number % 10))
+        writer.close()
+        is_over.set()
+        thread.join()
+        assert venv.stepped == venv.held + venv.sunk
+        trajectories: list[Any] = [*open_traces(directory), *venv.pop_trajectories()[0]]
+        for env in range(2):
+            own = [each for each in trajectories if each.episode.env_index == env]
+            for each in own:
+                counts = np.append(each.rews[:1] - 1, each.rews) - 0.5  # they go on, where observations wrap around
+                np.testing.assert_array_equal(each.obs[:, 0], counts % 256)
+                assert [info["t"] for info in each.infos] == (counts[1:] % 10).tolist()
+            after = [rew - 0.5 for each in own for rew in each.rews.tolist()]
+            assert after == [10 * (k // 7) + k % 7 + 1 for k in range(venv.stepped // 2)]

@@ -169,6 +169,51 @@ def test_an_environment_that_resets_itself():
         assert each.obs[:, 0].tolist() == list(range(len(each) + 1))
 
 
+@pytest.mark.skipif(not hasattr(gym.wrappers, "AutoResetWrapper"), reason="this gymnasium does not have the wrapper")
+@pytest.mark.parametrize("space", ["box", "image", "discrete", "dict", "tuple", "nested"])
+def test_an_environment_that_resets_itself_in_the_same_step(space):
+    """Gymnasium 0.29: the last observation and info are among those of the reset."""
+    env = BufferingEnvWrapper(gym.wrappers.AutoResetWrapper(counting(space)))
+    env.reset(seed=3)
+    for _ in range(sum(script.steps for script in EPISODES)):
+        env.step(1)
+    trajectories, _ = env.pop_finished_trajectories()
+    assert [each.episode.seed for each in trajectories] == [3, None, None]
+    env.step(1)
+    (after,) = env.pop_trajectories()[0]
+    assert_same(after.obs, batch_of(SPACES[space], [70, 71]))
+    assert after.episode.reset_info == {"episode": 3, "seed": None}
+    env = BufferingEnvWrapper(gym.wrappers.AutoResetWrapper(counting(space)))
+    env.reset()
+    for _ in range(sum(script.steps for script in EPISODES)):
+        env.step(1)
+    assert_all_recorded(env, space)
+
+
+@pytest.mark.skipif(not hasattr(gym.wrappers, "AutoResetWrapper"), reason="this gymnasium does not have the wrapper")
+def test_statistics_around_an_environment_that_resets_itself_in_the_same_step():
+    """They are of the episode that ended."""
+    cartpole = gym.wrappers.AutoResetWrapper(gym.make("CartPole-v1"))
+    env = BufferingEnvWrapper(gym.wrappers.RecordEpisodeStatistics(cartpole))
+    env.reset(seed=0)
+    for _ in range(100):
+        env.step(0)
+    trajectories, lengths = env.pop_finished_trajectories()
+    assert [each.infos[-1]["episode"]["l"][0] for each in trajectories] == lengths
+    assert [each.episode.reset_info for each in trajectories] == [{}] * len(trajectories)
+
+
+@pytest.mark.skipif(not hasattr(gym.wrappers, "AutoResetWrapper"), reason="this gymnasium does not have the wrapper")
+def test_a_time_limit_around_an_environment_that_resets_itself():
+    """It ends episodes that the wrapper inside does not: these wait to be reset."""
+    env = BufferingEnvWrapper(gym.wrappers.TimeLimit(gym.wrappers.AutoResetWrapper(counting()), 2))
+    play(env, 2)
+    first, second = env.pop_trajectories()[0]
+    assert_same(first.obs, batch_of(SPACES["box"], [10, 11, 12]))
+    assert (first.truncated, first.terminated) == (True, False)
+    assert_same(second.obs, batch_of(SPACES["box"], [30, 31, 32]))
+
+
 def test_a_step_that_fails():
     base = counting()
     env = BufferingEnvWrapper(base)
@@ -248,6 +293,24 @@ class Refilling(gym.Env):
         self.t += 1
         obs, info = self.say(self.t)
         return obs, 1.0, self.t == 3, False, info
+
+
+def test_an_info_that_is_in_itself():
+    """As where an environment that reuses its info is reset in the same step."""
+
+    class Looping(CountingEnv):
+        def step(self, action):
+            *returned, info = super().step(action)
+            info["list"] = [info]
+            return *returned, info
+
+    env = BufferingEnvWrapper(Looping(reuse_info=True))
+    env.reset()
+    env.step(0)
+    env.step(0)
+    first, second = env.pop_trajectories()[0][0].infos
+    assert (first["t"], second["t"]) == (1, 2)
+    assert first["list"][0] is first
 
 
 def test_arrays_that_are_refilled_within_infos_and_objects():

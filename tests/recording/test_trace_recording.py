@@ -352,6 +352,32 @@ def test_what_a_sink_refuses_is_offered_again_and_nothing_comes_twice(tmp_path: 
     assert env.sunk == 6
 
 
+@pytest.mark.parametrize("max_shard_bytes", [4096, 1 << 20])
+@pytest.mark.parametrize("precise", [0, 1, 2, 40])
+def test_rewards_of_single_and_double_precision(precise: int, max_shard_bytes: int, tmp_path: Path) -> None:
+    """All of one episode's in single precision, and another's, from which on, in Python's numbers: none is lost."""
+
+    class Mixed(CountingEnv):
+        def step(self, action: Any) -> Any:
+            obs, _, terminated, truncated, info = super().step(action)
+            rew = 0.1 + self._episode if self._episode == precise else np.float32(0.1 + self._episode)
+            return obs, rew, terminated, truncated, info
+
+    env = TraceRecordingWrapper(Mixed("image", [EpisodeScript(3)]), tmp_path, max_shard_bytes=max_shard_bytes)
+    for seed in range(80):
+        play(env, 1)
+        if seed % 10 == 0:
+            env._writer.flush()  # type: ignore[attr-defined]
+    env.close()
+    assert verify_traces(tmp_path).ok
+    traces: Any = open_traces(tmp_path)
+    for k, each in enumerate(traces):
+        reward = 0.1 + k if k == precise else np.float32(0.1 + k)
+        assert each.rews.tolist() == [float(reward)] * 3
+    assert len(traces) == 80
+    assert len(scanned(tmp_path)) == 80
+
+
 def test_infos_by_name_and_none(tmp_path: Path) -> None:
     for options, expected in (({"record_infos": "none"}, None), ({"record_infos": ["x"]}, [{}])):
         (trajectory, *_) = recorded(tmp_path / str(expected), **options)

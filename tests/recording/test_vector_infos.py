@@ -126,6 +126,38 @@ def test_infos_do_not_change_with_what_the_caller_holds(mode):
     assert_same(plain(recorder.pop_trajectories()[0][-1].infos[0]), {"t": 1, **plain(telling(51, 1)), "both": "step"})
 
 
+class Path(CountingEnv):
+    """Its infos hold lists and arrays that it goes on to fill."""
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        self.path, self.last = [np.zeros(1)], np.zeros(1)
+        return obs, {**info, **self.said()}
+
+    def step(self, action):
+        *returned, info = super().step(action)
+        self.last[:] = self._t
+        self.path[0] += 1
+        self.path.append(self._t)
+        return *returned, {**info, **self.said()}
+
+    def said(self):
+        return {"path": self.path, "deep": {"path": (self.path,)}, "last": self.last}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_do_not_change_with_what_the_environment_holds(mode):
+    recorder = VectorBufferingWrapper(sync_env([lambda: Path("box", [EpisodeScript(3)])] * 3, mode))
+    run(recorder, mode)
+    trajectories = recorder.pop_trajectories()[0]
+    assert len(trajectories) >= 6
+    for trajectory in trajectories:
+        for t, info in enumerate([trajectory.episode.reset_info, *trajectory.infos]):
+            path = [np.array([float(t)]), *range(1, t + 1)]
+            told = {key: info[key] for key in ("path", "deep", "last")}
+            assert_same(told, {"path": path, "deep": {"path": (path,)}, "last": np.array([float(t)])})
+
+
 def test_values_that_are_not_batched_are_everybodys():
     """A third party's infos need no masks."""
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.buffer.stage import StagedStep
+from vecrollout.buffer.turns import Turns
 from vecrollout.trajectory import Sink
 
 # What is altered while something is recorded, in the buffer and in its arena. Not by way of `vars`: it makes all
@@ -29,7 +30,7 @@ _MEMORY = attrgetter(*_MEMORY_NAMES)
 _Mark: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], int]
 
 
-class Accounts:
+class Accounts(Turns):
     """Everything that a buffer knows: its memory, its runs, its counts, and how far a step has come.
 
     Args:
@@ -39,6 +40,7 @@ class Accounts:
     """
 
     def __init__(self, arena: Arena, info_keys: tuple[str, ...] | None, sink: Sink | None) -> None:
+        super().__init__()
         self.num_envs = arena.num_envs
         self.keeps_infos = arena.layout.keeps_infos
         self.info_keys = info_keys
@@ -48,10 +50,8 @@ class Accounts:
         self._call_off: list[Callable[[], object]] = []
         self._is_joined = False
         self._may_be_late = False  # whether the sink asks for finished trajectories itself, so that they may wait
-        self._thread = 0  # the one that steps
-        self._is_asked = False  # whether the sink asked for them from another thread
+        self._is_asked = False  # whether the sink asked for them in the middle of a step
         self._owes = False  # whether there is, also in staged steps, what the sink is to have
-        self._is_handing_over = False  # whether the sink is taking a trajectory just now
         self.popped = self.sunk = self.dropped = 0
         self._stepped = 0  # without the staged steps
 

@@ -49,13 +49,18 @@ class Episodes(Accounts):
     def deliver(self) -> None:
         """Hand over what has finished, to a sink that may get it late. What it raises passes through.
 
-        Another thread than the one that steps may be asked by the sink, in the middle of a step: then the next step
-        does it.
+        The sink may ask in another thread than the one that steps, in the middle of a step: then the next step does it.
         """
-        if threading.get_ident() == self._thread:
-            self._deliver()
-        else:
-            self._is_asked = True
+        self._is_asked = True
+        if not self._is_in_use():
+            with self._to_itself():
+                self._deliver()
+
+    def _take_turn(self) -> None:
+        """What a call begins with that looks at the arena or at runs."""
+        if self._is_wanted:
+            self._await_turn()
+        self._settle()
 
     def _deliver(self) -> None:
         self._settle()
@@ -66,15 +71,19 @@ class Episodes(Accounts):
 
         What it refuses stays held. It is offered again, and the error raised, when the next steps are handed over.
         """
-        self._settle()
+        self._take_turn()
         if self._may_be_late:
             with suppress(Exception):
                 self._drain()
 
     def close_running(self) -> None:
-        """End the running episodes as `"closed"`, and go on: what follows of them are further fragments."""
-        self._settle()
-        self._close_running(np.arange(self.num_envs), "closed")
+        """End the running episodes as `"closed"`, and go on: what follows of them are further fragments.
+
+        The sink may ask for it in another thread than the one that steps.
+        """
+        with self._to_itself():
+            self._settle()
+            self._close_running(np.arange(self.num_envs), "closed")
 
     def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
         self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, (), 0, row)
@@ -160,10 +169,10 @@ class Episodes(Accounts):
 
     def _drain(self) -> None:
         """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
-        if self._sink is None or self._is_handing_over:
+        if self._sink is None or self._hands_over:
             return  # a sink that asks for more while it takes one gets it next
         self._is_asked = False
-        self._is_handing_over = True
+        self._hands_over = threading.get_ident()
         try:
             while self._finished:
                 run = self._finished[0]
@@ -176,12 +185,11 @@ class Episodes(Accounts):
                 self._finished_steps -= steps
                 self._finished.popleft()
         finally:
-            self._is_handing_over = False
+            self._hands_over = 0
             self._owes = bool(self._finished)  # what it refused it is offered again after the next step
 
     def _join_sink(self) -> None:
         """Let a sink ask for what it has to have before it closes, or flushes."""
-        self._thread = threading.get_ident()
         if self._is_joined:
             return
         self._is_joined = True

@@ -12,6 +12,34 @@ import numpy.typing as npt
 from vecrollout._typing import Array, Info
 
 
+def deep_copied(value: Any) -> Any:
+    """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
+    return _deep_copied(value, {})
+
+
+def _deep_copied(value: Any, copies: dict[int, Any]) -> Any:
+    # `copies` has those of dicts and lists, by identity: one may be in itself.
+    if id(value) in copies:
+        return copies[id(value)]
+    if isinstance(value, dict):
+        entries = copies[id(value)] = {}
+        entries.update((key, _deep_copied(entry, copies)) for key, entry in value.items())
+        return entries
+    if type(value) is list:
+        items = copies[id(value)] = []
+        items.extend(_deep_copied(item, copies) for item in value)
+        return items
+    if isinstance(value, np.ndarray):
+        if value.dtype != object:
+            return value.copy()
+        leaves = (_deep_copied(leaf, copies) for leaf in value.flat)
+        return np.fromiter(leaves, dtype=object, count=value.size).reshape(value.shape)
+    if type(value) is tuple:
+        return tuple(_deep_copied(item, copies) for item in value)
+    is_named = isinstance(value, tuple) and hasattr(value, "_fields")
+    return type(value)(*(_deep_copied(item, copies) for item in value)) if is_named else value
+
+
 class BatchedInfos:
     """A step's infos as Gymnasium's vector environments give them: an array a key, and a mask that says who has it.
 
@@ -53,14 +81,14 @@ def _copied(batch: Info) -> Info:
         if isinstance(value, np.ndarray):
             # A search in bytes costs a fraction of `value.all()`.
             if not (_is_mask(key, batch) and value.dtype == bool and 0 not in value.tobytes()):
-                copies[key] = value.copy()
+                copies[key] = deep_copied(value)
         else:
-            copies[key] = _copied(value) if isinstance(value, dict) else value
+            copies[key] = _copied(value) if isinstance(value, dict) else deep_copied(value)
     return copies
 
 
 def info_of(batch: Info, env: int, num_envs: int) -> Info:
-    """One environment's info out of a batch of them, with copies of the arrays in it.
+    """One environment's info out of a batch of them, as `deep_copied` copies it.
 
     Args:
         batch: As for `BatchedInfos`.
@@ -102,10 +130,8 @@ def _item_of(value: Any, env: int, num_envs: int) -> Any:
     """One environment's entry, where a batch has this value, as a copy."""
     if isinstance(value, dict):
         return info_of(value, env, num_envs)
-    if not isinstance(value, np.ndarray):
-        return value
-    item = value[env] if value.ndim and len(value) == num_envs else value
-    return item.copy() if isinstance(item, np.ndarray) else item
+    is_batched = isinstance(value, np.ndarray) and value.ndim and len(value) == num_envs
+    return deep_copied(value[env] if is_batched else value)
 
 
 def _is_mask(key: str, batch: Info) -> bool:

@@ -90,7 +90,7 @@ class Popping(Episodes):
             StateError: If the state does not fit this buffer, which then stays as it is.
         """
         snapshot = restore(state, self.num_envs, self.keeps_infos)
-        self._settle()
+        self._take_turn()
         arena = self._arena
         before = self._mark()
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer.arena import Arena
-from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
 from vecrollout.errors import OptionError, PrematureResetError
@@ -59,13 +59,13 @@ class RolloutBuffer(Stepping, Popping):
 
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
-        self._settle()
+        self._take_turn()
         run = self._open[env]
         return run.start_step + run.steps(int(self._arena.row[env]))
 
     def current_obs(self, env: int) -> Any:
         """An environment's current observation, as a copy."""
-        self._settle()
+        self._take_turn()
         arena = self._arena
         row = int(arena.row[env])
         return unflatten(arena.layout.obs, [column.rows[row, ...].copy() for column in arena.obs_columns])
@@ -110,6 +110,8 @@ class RolloutBuffer(Stepping, Popping):
         Raises:
             ShapeError, DtypeError, StructureError: If the observations are not like those held; these stay held.
         """
+        if self._is_wanted:
+            self._await_turn()
         if mask is None and not start_steps and self._restart_plainly(obs, seeds, infos):
             return
         self._settle()
@@ -134,7 +136,7 @@ class RolloutBuffer(Stepping, Popping):
                 column.write(following[envs], leaf[envs])
             arena.row = following
             for env in envs.tolist():
-                info = dict(infos[env]) if len(infos) else None
+                info = deep_copied(infos[env]) if len(infos) else None
                 start_step = start_steps[env] if start_steps else 0
                 self._begin_episode(env, int(following[env]), seeds[env] if seeds else None, info, start_step)
             self.waiting = self.waiting.difference(envs.tolist())
@@ -147,7 +149,7 @@ class RolloutBuffer(Stepping, Popping):
 
     def await_episodes(self) -> None:
         """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
-        self._settle()
+        self._take_turn()
         self._join_sink()
         self._close_running(np.arange(self.num_envs), "reset_early", is_dropped=self._drops_running)
         self.waiting = frozenset(range(self.num_envs))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import replace
 from itertools import chain
-from threading import get_ident
 
 import numpy as np
 
@@ -34,7 +33,6 @@ class Room(Episodes):
             if not self.held:
                 self._start_over()
         if self._may_be_late:
-            self._thread = get_ident()
             self._drain()
         # A step takes one row, and one more where an episode ends: the last one for which there is room may take two.
         if self._arena.is_full():

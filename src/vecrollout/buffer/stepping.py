@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.blocks import Column
 from vecrollout.buffer.endings import Ending, Restart
-from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.room import Room
 from vecrollout.buffer.stage import Change, write_acts
 from vecrollout.errors import ProtocolError, ShapeError
@@ -54,7 +54,7 @@ class Stepping(Room):
                 return
         if (self.is_pending and envs is None) or not self._ready:
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
-        self._settle()
+        self._take_turn()
         self._staged_acts = None
         if self._room < 1:
             self._make_room()
@@ -100,6 +100,8 @@ class Stepping(Room):
             DtypeError: If it has another dtype, likewise.
             StructureError: If it has other entries, likewise.
         """
+        if self._is_wanted:
+            self._await_turn()
         if self.is_pending and envs is None and self._step_plainly(obs, rews, infos, endings, restarts):
             return
         self.check_step()
@@ -238,7 +240,7 @@ class Stepping(Room):
         _, _, act_shape, act_dtype = arena.plain_acts
         no_acts, no_rews = bytes(prod(act_shape) * act_dtype.itemsize), bytes(prod(rew_shape) * rew_dtype.itemsize)
         restarts = [
-            Restart(env, dict(infos[env]) if len(infos) else None, seeds[env] if seeds else None)
+            Restart(env, deep_copied(infos[env]) if len(infos) else None, seeds[env] if seeds else None)
             for env in range(num_envs)
         ]
         no_infos: Iterable[Info] = ({},) * num_envs if self.keeps_infos else ()

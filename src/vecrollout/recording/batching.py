@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
+from vecrollout.buffer import deep_copied
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trees import stack, unwrap
 
@@ -94,7 +95,7 @@ def _with_arrays(space: spaces.Space[Any], batch: Any) -> Any:
     if isinstance(space, _ARRAYS):
         return batch
     array = np.empty(len(batch), dtype=object)
-    array[:] = [copied(value) for value in batch]
+    array[:] = [deep_copied(value) for value in batch]
     return array
 
 
@@ -106,19 +107,8 @@ def _item_with_arrays(space: spaces.Space[Any], value: Any) -> Any:
     if isinstance(space, _ARRAYS):
         return value
     array = np.empty((), dtype=object)
-    array[()] = copied(value)
+    array[()] = deep_copied(value)
     return array
-
-
-def copied(value: Any) -> Any:
-    """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, dict):
-        return {key: copied(entry) for key, entry in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(copied, value))
-    return type(value)(*map(copied, value)) if isinstance(value, spaces.GraphInstance) else value
 
 
 def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -20,6 +21,9 @@ from vecrollout.storage.writer import TraceWriter
 
 _POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
 _TAPPED = ("reset", "step_async", "step_wait")
+# By environment, when its recording ended: the algorithm's last observations, its number of steps, and the observations
+# that the environment had returned. An algorithm that a callback stops never sees these.
+_ended: WeakKeyDictionary[VecEnv, tuple[Any, int, Any]] = WeakKeyDictionary()
 
 
 class TraceCallback(BaseCallback):
@@ -89,15 +93,19 @@ class TraceCallback(BaseCallback):
         """
         if self._tap is not None:
             tap, self._tap = self._tap, None
+            _ended[tap.venv] = self.model._last_obs, self.model.num_timesteps, tap.obs
             tap.close()
 
     def _on_training_start(self) -> None:
-        self.close()
         venv, obs = _below_normalization(self.training_env, self.model._last_obs)
-        tapped = vars(venv).get("step_wait")
-        other = getattr(tapped, "__self__", None)
-        if isinstance(other, _Tap):
-            other.close()  # left over from training that an exception ended
+        self.close()
+        left_over = getattr(vars(venv).get("step_wait"), "__self__", None)
+        if isinstance(left_over, _Tap):
+            obs = left_over.obs  # from training that an exception ended
+            left_over.close()
+        seen, num_timesteps, returned = _ended.get(venv, (None, 0, None))
+        if seen is not None and seen is self.model._last_obs and num_timesteps == self.num_timesteps:
+            obs = returned
         spaces = venv.observation_space, venv.action_space
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
         metadata = {**about, **(self._options.get("metadata") or {})}
@@ -121,7 +129,7 @@ class TraceCallback(BaseCallback):
     def _on_step(self) -> bool:
         if self._tap is None or self._tap.is_closed:
             raise ProtocolError("TraceCallback: expected to be the only one of its environments; another one records")
-        self._tap.record(_said_by_policy(self.locals, self.training_env.num_envs))
+        self._tap.hear(_said_by_policy(self.locals, self.training_env.num_envs))
         return True
 
     def _on_training_end(self) -> None:
@@ -136,14 +144,18 @@ class _Tap:
     """
 
     def __init__(self, venv: VecEnv, writer: TraceWriter, record_infos: RecordInfos, max_transitions: int) -> None:
-        self._venv = venv
+        self.venv = venv
         self._writer = writer
         self._own = {name: getattr(venv, name) for name in _TAPPED}
         # What the environments returned and is not recorded yet, and what the policy said about it.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
         self._said: Sequence[Mapping[str, Any]] = ()
+        # Whether somebody else has stepped the environments since the policy was heard of last.
+        self._others_step = False
+        self.obs: Any = None
+        """The environments' current observations."""
         self.is_closed = False
-        writer.before_close(lambda: self.record(()))
+        writer.before_close(self.record)
         if not isinstance(record_infos, str):
             record_infos = [*record_infos, *_POLICY_KEYS]
         elif record_infos == "none":
@@ -159,15 +171,24 @@ class _Tap:
 
     def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
         """Record from here on."""
+        self.obs = obs
         self._recorder.join(obs, start_steps)
         for name, method in zip(_TAPPED, (self._on_reset, self._on_step_async, self._on_step_wait), strict=True):
-            setattr(self._venv, name, method)
+            setattr(self.venv, name, method)
 
-    def record(self, said: Sequence[Mapping[str, Any]]) -> None:
+    def record(self, said: Sequence[Mapping[str, Any]] = ()) -> None:
         """Record the last step, if that is not done yet, with what the policy said of it, a dict an environment."""
         if self._returned is not None:
             self._said = said
             self._recorder.step_wait()
+
+    def hear(self, said: Sequence[Mapping[str, Any]]) -> None:
+        """Record the last step, with what the policy said of the step before the callback was called.
+
+        Which one that was cannot be told where others, an evaluation for example, have stepped the environments, too.
+        """
+        others_step, self._others_step = self._others_step, False
+        self.record(() if others_step else said)
 
     def close(self) -> None:
         """Leave the environments as they were, and close the writer. A second call does nothing."""
@@ -175,23 +196,24 @@ class _Tap:
             return
         self.is_closed = True
         for name in _TAPPED:
-            vars(self._venv).pop(name, None)
+            vars(self.venv).pop(name, None)
         self._writer.close()
 
     # In the places of the environment's own
 
     def _on_reset(self, **kwargs: Any) -> Any:
-        self.record(())
+        self._record_unheard()
         try:
             obs = self._own["reset"](**kwargs)
-            self._recorder.join(obs, [0] * self._venv.num_envs)
+            self.obs = copy.deepcopy(obs)
+            self._recorder.join(obs, [0] * self.venv.num_envs)
         except BaseException:
             self._recorder._buffer.abort()
             raise
         return obs
 
     def _on_step_async(self, actions: Any) -> None:
-        self.record(())
+        self._record_unheard()
         self._recorder.step_async(actions)
 
     def _on_step_wait(self) -> Any:
@@ -200,8 +222,13 @@ class _Tap:
         except BaseException:
             self._recorder._buffer.abort()
             raise
-        self._returned = copy.deepcopy(obs), np.array(rews), np.array(dones), [dict(info) for info in infos]
+        self.obs = copy.deepcopy(obs)
+        self._returned = self.obs, np.array(rews), np.array(dones), [dict(info) for info in infos]
         return returned
+
+    def _record_unheard(self) -> None:
+        self._others_step = self._others_step or self._returned is not None
+        self.record()
 
     # For the recorder
 
@@ -217,7 +244,7 @@ class _Tap:
         return obs, rews, dones, infos
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._venv, name)
+        return getattr(self.venv, name)
 
 
 def _below_normalization(env: VecEnv, obs: Any) -> tuple[VecEnv, Any]:

@@ -8,16 +8,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from vecrollout._typing import Info
-from vecrollout.buffer import info_of
+from vecrollout.buffer import deep_copied, info_of
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trees import unwrap
 
 MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
 
-_OBS_KEYS = ("final_obs", "final_observation")  # Gymnasium 1.1 and later; 0.29
-_INFO_KEY = "final_info"
-_ALL_KEYS = frozenset(prefix + key for key in (*_OBS_KEYS, _INFO_KEY) for prefix in ("", "_"))
+FINAL_OBS = "final_observation"
+"""Key of the last observation in Gymnasium 0.29."""
+FINAL_INFO = "final_info"
+"""Key of the last step's info."""
+
+_OBS_KEYS = ("final_obs", FINAL_OBS)  # Gymnasium 1.1 and later; 0.29
+_ALL_KEYS = frozenset(prefix + key for key in (*_OBS_KEYS, FINAL_INFO) for prefix in ("", "_"))
 # `RecordEpisodeStatistics` puts this about the episode that ended among the infos of the reset that followed.
 _EPISODE_KEY = "episode"
 
@@ -54,15 +58,15 @@ def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
         env: Where in their arrays the environment stands.
         num_envs: How many environments the arrays are of.
     """
-    finals = infos.get(_INFO_KEY)
+    finals = infos.get(FINAL_INFO)
     own = info_of(others, env, num_envs)
     if isinstance(finals, dict):
         info = info_of(finals, env, num_envs)
     elif finals is not None and finals[env] is not None:
-        info = dict(finals[env])
+        info = deep_copied(finals[env])
     else:
         return own
-    return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _has_statistics(own) else info
+    return with_statistics(info, own)
 
 
 def reset_info_of(others: Info, env: int, num_envs: int) -> Info:
@@ -70,10 +74,17 @@ def reset_info_of(others: Info, env: int, num_envs: int) -> Info:
 
     The arguments are those of `final_info_of`.
     """
-    info = info_of(others, env, num_envs)
-    if _has_statistics(info):
-        del info[_EPISODE_KEY]
-    return info
+    return without_statistics(info_of(others, env, num_envs))
+
+
+def with_statistics(info: Info, own: Info) -> Info:
+    """The info of an episode's last step with the statistics that stand in that of the reset that followed."""
+    return {_EPISODE_KEY: own[_EPISODE_KEY], **info} if _has_statistics(own) else info
+
+
+def without_statistics(own: Info) -> Info:
+    """The info of a reset without statistics of the episode before."""
+    return {key: value for key, value in own.items() if key != _EPISODE_KEY} if _has_statistics(own) else own
 
 
 def _has_statistics(info: Info) -> bool:

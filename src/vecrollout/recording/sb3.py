@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
-from vecrollout.buffer import Ending, RolloutBuffer
+from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.recorder import Recorder
 from vecrollout.structures import flatten, structure_of, unflatten
@@ -18,6 +18,8 @@ from vecrollout.trajectory import Sink
 from vecrollout.trees import unwrap
 
 _BOOL = np.dtype(bool)
+# Those of which each step returns infos that are nobody else's.
+_COPYING = (DummyVecEnv.step_wait, SubprocVecEnv.step_wait)
 
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
@@ -75,6 +77,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._base = venv.unwrapped
         self._reuse = _ReuseDetector(self._base)
+        self._copies_infos = record_infos != "none" and type(self._base).step_wait not in _COPYING
         self._buffer = RolloutBuffer(
             venv.num_envs,
             record_infos=record_infos,
@@ -166,6 +169,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 dones = np.asarray(dones).astype(_BOOL)
             # A search in bytes costs a fraction of `dones.any()`.
             flags = dones.tobytes()
+            if self._copies_infos:
+                infos = list(map(deep_copied, infos))
             endings = self._endings(flags, infos) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
@@ -200,7 +205,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             info["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else _copied(final_obs)
             # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
             truncated = bool(info.get("TimeLimit.truncated"))
-            reset_info = dict(reset_infos[env]) if reset_infos else None
+            reset_info = deep_copied(reset_infos[env]) if reset_infos else None
             endings.append(Ending(env, not truncated, truncated, final_obs, info, reset_info))
             env = flags.find(1, env + 1)
         return endings

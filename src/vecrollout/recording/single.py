@@ -10,10 +10,12 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Info, OnFull, RecordInfos
-from vecrollout.buffer import Ending, Restart, RolloutBuffer
+from vecrollout.buffer import Ending, Restart, RolloutBuffer, deep_copied
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
-from vecrollout.recording.batching import Batching, copied
+from vecrollout.recording.autoreset import Autoreset
+from vecrollout.recording.batching import Batching
+from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistics, without_finals, without_statistics
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.trees import stack
@@ -62,8 +64,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         self.error_on_premature_reset = error_on_premature_reset
         self._observations = Batching(env.observation_space)
         self._actions = Batching(env.action_space)
-        # Gymnasium 1.0 and later: the step after an episode's end is a reset.
-        self._resets_itself = hasattr(gym.wrappers, "Autoreset") and _wraps(env, gym.wrappers.Autoreset)
+        self._autoreset = _autoreset_of(env)
         self._buffer = RolloutBuffer(
             1,
             record_infos=record_infos,
@@ -89,7 +90,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         is_refused = self._refuses_reset()
         try:
             obs, info = self.env.reset(seed=seed, options=options)
-            self._buffer.reset(self._observations.of_one(obs), [seed], [copied(info)])
+            self._buffer.reset(self._observations.of_one(obs), [seed], [info])
         except BaseException:
             # Where nothing was reset, the episode just goes on.
             if not is_refused:
@@ -114,12 +115,12 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         try:
             returned: tuple[Any, Any, bool, bool, Info] = self.env.step(action)
             obs, rew, terminated, truncated, info = returned
-            own = copied(info)
+            own = deep_copied(info)
             is_waiting = bool(self._buffer.waiting)
             # What an environment says after its episode's end, before it was reset, means nothing.
             has_ended = (terminated or truncated) and not is_waiting
-            endings = [Ending(0, bool(terminated), bool(truncated), None, own)] if has_ended else ()
-            restarts = [Restart(0, own)] if is_waiting and self._resets_itself else ()
+            endings = [self._ending(bool(terminated), bool(truncated), own)] if has_ended else ()
+            restarts = [Restart(0, own)] if is_waiting and self._autoreset is Autoreset.NEXT_STEP else ()
             # A reward may be an array of shape (1,); one of any other size is refused as no reward.
             rews = np.array(rew, ndmin=1) if type(rew) is float else np.asarray(rew).reshape(-1)
             self._buffer.step(self._observations.of_one(obs), rews, [own], endings, restarts)
@@ -127,6 +128,14 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             self._buffer.abort()
             raise
         return returned
+
+    def _ending(self, terminated: bool, truncated: bool, info: Info) -> Ending:
+        # A time limit around the wrapper that resets ends episodes that this one does not.
+        if self._autoreset is not Autoreset.SAME_STEP or FINAL_OBS not in info:
+            return Ending(0, terminated, truncated, None, info)
+        final_obs, others = self._observations.item(info[FINAL_OBS]), without_finals(info)
+        last_info, reset_info = with_statistics(info[FINAL_INFO], others), without_statistics(others)
+        return Ending(0, terminated, truncated, final_obs, last_info, reset_info)
 
     def _refuses_reset(self) -> bool:
         """Whether a `Monitor(allow_early_resets=False)` of Stable-Baselines3 will raise, and reset nothing."""
@@ -144,6 +153,15 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             self._buffer.close()
         finally:
             self.env.close()
+
+
+def _autoreset_of(env: gym.Env[Any, Any]) -> Autoreset:
+    """The rule of Gymnasium's wrapper that resets, if there is one: 0.29's in the same step, since 1.0 in the next."""
+    for name, rule in (("AutoResetWrapper", Autoreset.SAME_STEP), ("Autoreset", Autoreset.NEXT_STEP)):
+        wrapper = getattr(gym.wrappers, name, None)
+        if wrapper is not None and _wraps(env, wrapper):
+            return rule
+    return Autoreset.DISABLED
 
 
 class CopyingWrapper(gym.Wrapper[Any, Any, Any, Any]):

@@ -156,9 +156,9 @@ def _flags(flags: list[bool], rows: Array, missing: Array) -> Any:
 
 
 def _joined(parts: list[Array], column: Column) -> Array:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if column.is_text else np.concatenate(parts, dtype=column.dtype, casting="no")
+    joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # Rewards of one batch may come in several dtypes.
+    return joined if column.is_text else joined.astype(column.dtype, copy=False)
 
 
 def _joined_with_gaps(parts: list[Array], column: Column, is_last: Array) -> Array:

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from itertools import takewhile
 from types import FrameType
 from typing import Protocol
 
@@ -25,6 +26,10 @@ _CHANGING = (
     "vecrollout.interop.gym_recording.writer",
     "vecrollout.compat.gym_recording.recording",
 )
+# So is one in a recorder between the environment's step and its recording; not while the environment itself is at work,
+# which may take long. What recorders call there:
+_RECORDERS = "vecrollout.recording."
+_CALLED_BY_RECORDERS = ("copy", "numpy")
 # But for a writer's own thread, which goes on while the writer closes.
 _WRITER_THREAD = ("vecrollout.storage.worker", "run")
 
@@ -127,7 +132,13 @@ def _is_of_writer(frame: FrameType) -> bool:
 
 def _changes(frame: FrameType | None) -> list[FrameType]:
     """The calls by which a thread is in the middle of a change, innermost first."""
-    return [each for each in _stack(frame) if str(each.f_globals.get("__name__")).startswith(_CHANGING)]
+    innermost = takewhile(lambda each: _is_of(each, _RECORDERS, *_CALLED_BY_RECORDERS), _stack(frame))
+    recording = [each for each in innermost if _is_of(each, _RECORDERS)]
+    return [each for each in _stack(frame) if _is_of(each, *_CHANGING)] or recording
+
+
+def _is_of(frame: FrameType, *modules: str) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith(modules)
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:

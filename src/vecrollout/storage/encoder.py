@@ -163,10 +163,10 @@ class TraceEncoder:
             self._shard.abandon()
 
     def _fitting_schema(self) -> TraceSchema:
-        """The columns, planned when a shard is begun; where later objects need another type, that is a new shard's."""
+        """The columns, planned when a shard is begun; where later data needs another type, that is a new shard's."""
         leaves = [entry.leaves for entry in self.pending]
         old = self._schema
-        layout = (old or self.pending[0]).layout.widened(leaves, may_narrow=old is None)
+        layout = (old or self.pending[0]).layout.holding(leaves[-1][-1]).widened(leaves, may_narrow=old is None)
         if old is not None and self._shard is not None:
             if layout is old.layout or layout == old.layout:
                 return old

@@ -166,6 +166,16 @@ class Layout:
         parts = [replace(part, columns=tuple(next(columns) for _ in part.columns)) for part in (self.obs, self.acts)]
         return Layout(parts[0], parts[1], self.rews)
 
+    def holding(self, rews: Array | None) -> Layout:
+        """The layout with rewards as precise as these.
+
+        An environment may say some of its rewards in Python's numbers, and others in single precision.
+        """
+        if rews is None or self.rews is None or rews.dtype == self.rews.dtype:
+            return self
+        dtype = np.promote_types(rews.dtype, self.rews.dtype)
+        return self if dtype == self.rews.dtype else replace(self, rews=replace(self.rews, dtype=dtype))
+
     @cached_property
     def has_text(self) -> bool:
         """Whether any column holds text."""
@@ -203,7 +213,7 @@ class Layout:
             wanted, got = ("with", "without") if rews is None else ("without", "with")
             raise ArgumentTypeError(f"trajectory: expected one {wanted} rewards as the trace's first, got one {got}")
         if rews is not None and self.rews is not None:
-            leaves += Part("rews", None, (self.rews,)).leaves(rews)
+            leaves += Part("rews", None, (self.rews,)).leaves(rews.astype(self.rews.dtype, copy=False))
         return leaves
 
     def to_json(self) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class TraceWriter(WritingSink):
         self._check_usable()
         self._worker.check()
         check_episode(trajectory.episode, len(trajectory))
-        layout = self._layout or Layout.of(trajectory, self._spaces)
+        layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
             metadata = self._episode_metadata(trajectory)
@@ -168,7 +168,7 @@ class TraceWriter(WritingSink):
             TraceWriteError: If writing failed.
         """
         self._check_usable()
-        for callback in self._before_flush:
+        for callback in [*self._before_flush]:
             callback()
         self._worker.flush()
         self._warn()
@@ -186,7 +186,7 @@ class TraceWriter(WritingSink):
             stack.callback(closing.closed, self)
             stack.callback(self._worker.close)
             if not self._worker.is_closed:
-                for callback in reversed(self._before_close):
+                for callback in [*self._before_close][::-1]:
                     stack.callback(callback)
         self._warn()
 

@@ -109,7 +109,7 @@ class GymRecordingWriter(WritingSink):
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
         self._check_usable()
-        for callback in self._before_flush:
+        for callback in [*self._before_flush]:
             callback()
         self._write_batch()
 
@@ -124,7 +124,7 @@ class GymRecordingWriter(WritingSink):
         with ExitStack() as stack:
             # From the last to the first, also where one of them raises.
             stack.callback(self._write_batch)
-            for callback in reversed(self._before_close):
+            for callback in [*self._before_close][::-1]:
                 stack.callback(callback)
         self._has_closed = True
         closing.closed(self)
