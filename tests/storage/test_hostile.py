@@ -118,6 +118,9 @@ STORIES = {
 SCHEMAS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no layout": lambda described: described.pop("layout"),
     "a column that is not there": lambda described: described["layout"].update(acts="missing"),
+    "a tree of a number": lambda described: described["layout"].update(obs=1.5),
+    "a key that is a list": lambda described: described["layout"].update(obs={"dict": [[[1], "reward"]]}),
+    "a key that comes twice": lambda described: described["layout"].update(obs={"dict": [["a", "reward"]] * 2}),
     "a tree that is none": lambda described: described["layout"].update(obs={"pickle": []}),
     "no version": lambda described: described.update(format_version="1"),
 }
@@ -172,6 +175,24 @@ def test_an_extension_type_that_would_be_unpickled(tmp_path: Path) -> None:
         read_everything(directory)
     verify_traces(directory)
     repair_traces(directory)
+
+
+@pytest.mark.parametrize("value", [3, [[8]], []])
+def test_an_index_of_other_shapes_is_not_used(value: Any, tmp_path: Path) -> None:
+    """Where no manifest has its checksum, whatever is beside a shard is looked at."""
+    written = of_space("box", 3)
+    write(tmp_path, [written])
+    next(tmp_path.glob("*.json")).unlink()
+    (path,) = tmp_path.glob("*.index")
+    table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+    for name in ("offset", "bytes", "rows"):
+        described = json.loads(table.schema.metadata[METADATA_KEY])
+        described["batches"][name] = value
+        altered = table.replace_schema_metadata({METADATA_KEY: json.dumps(described)})
+        with pa.ipc.new_file(str(path), altered.schema) as writer:
+            writer.write_table(altered)
+        assert open_traces(tmp_path)[0] == written
+        verify_traces(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["../outside.arrow", "/outside.arrow", "sub/outside.arrow"])

@@ -129,7 +129,7 @@ class Indexes:
             path = local.path / name
             if is_begun(path):
                 return None
-            if known is None or known.size > path.stat().st_size:
+            if known is None or known.size > path.stat().st_size or name not in self._derivations:
                 self._derivations[name] = Derivation()
             return self._derivations[name].advance(Shard(MappedFile(path)))[0]
 
