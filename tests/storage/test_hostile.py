@@ -88,8 +88,15 @@ def checksum_of(document: dict[str, Any]) -> str:
 
 
 def read_everything(directory: Path) -> None:
-    for each in open_traces(directory):
+    traces = open_traces(directory)
+    for number, each in enumerate(traces):
+        traces.about(number)
         list(each.infos if each.infos is not None else [])
+
+
+def enormous() -> dict[str, Any]:
+    everywhere = {"everywhere": 0.0}
+    return {"kind": "Box", "shape": [1 << 20, 1 << 20], "dtype": "<f8", "low": everywhere, "high": everywhere}
 
 
 BOMB = pickle.dumps(Executes()).hex()
@@ -122,6 +129,9 @@ SCHEMAS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a key that is a list": lambda described: described["layout"].update(obs={"dict": [[[1], "reward"]]}),
     "a key that comes twice": lambda described: described["layout"].update(obs={"dict": [["a", "reward"]] * 2}),
     "a tree that is none": lambda described: described["layout"].update(obs={"pickle": []}),
+    "one space": lambda described: described.update(spaces=[{"kind": "unknown"}]),
+    "spaces that are none": lambda described: described.update(spaces=5),
+    "bounds that fill any memory": lambda described: described.update(spaces=[enormous(), enormous()]),
     "no version": lambda described: described.update(format_version="1"),
 }
 

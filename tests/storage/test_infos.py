@@ -95,9 +95,9 @@ def test_arrays_without_any_bytes_are_not_kept(tmp_path: Path) -> None:
 def test_dtypes_that_other_packages_add_are_not_taken_for_bytes(tmp_path: Path) -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     numbers = np.ones(2, ml_dtypes.bfloat16)
-    with TraceWriter(tmp_path / "other") as writer:
-        with pytest.raises(DtypeError, match=r"obs: expected a dtype that can be stored, got bfloat16"):
-            writer.append(Trajectory(numbers, np.zeros(1), None, True))
+    refused = pytest.raises(DtypeError, match=r"obs: expected a dtype that can be stored, got bfloat16")
+    with TraceWriter(tmp_path / "other") as writer, refused:
+        writer.append(Trajectory(numbers, np.zeros(1), None, True))
     with pytest.warns(UserWarning, match="'array', 'scalar'"), TraceWriter(tmp_path) as writer:
         writer.append(of_space("box", 1, infos=[{"array": numbers, "scalar": numbers[0], "keep": 1}]))
     (read,) = open_traces(tmp_path)

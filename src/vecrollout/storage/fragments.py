@@ -106,6 +106,8 @@ class Stored:
         """What is said of the trace as a whole, spaces and metadata as they were given."""
         about = dict(self.schema.about)
         spaces = about.get("spaces")
+        if spaces is not None and (not isinstance(spaces, list) or len(spaces) != 2):
+            raise DamagedTraceError(f"{self.where}: expected two spaces, got {spaces!r}")
         about["spaces"] = None if spaces is None else tuple(map(space_from_json, spaces))
         about["metadata"] = unpacked_info(about.get("metadata", {}), self.where)
         return about
