@@ -60,6 +60,11 @@ def index_name(shard: str) -> str:
     return shard.removesuffix(".arrow") + ".index"
 
 
+def sums_name(shard: str) -> str:
+    """File name of the checksums of a shard that is not finished."""
+    return shard.removesuffix(".arrow") + ".sums"
+
+
 def manifest_name(writer: str) -> str:
     """File name of a writer's manifest."""
     return f"{writer}.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.format import SHARD_NAME, index_name, manifest_name, sync_directory
+from vecrollout.storage.format import SHARD_NAME, index_name, manifest_name, sums_name, sync_directory
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
 from vecrollout.storage.location import location_of
@@ -64,7 +64,7 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
             if not shard.startswith(f"{writer}-"):
                 continue
             entry = files.entries.get(shard)
-            with location.copied([shard, index_name(shard)], back=True) as local:
+            with location.copied(files.of_shard(shard), back=True) as local:
                 examined = examine(local, shard, entry)
                 if about is None and examined.index is not None:
                     said = Shard(local.open(shard)).schema.about
@@ -101,7 +101,8 @@ def _repaired(directory: Path, name: str, examined: Examined, changes: list[Prob
             else:
                 path.unlink()
                 changes.append(Problem(name, "file", "nothing in it; removed"))
-        (directory / index_name(name)).unlink(missing_ok=True)
+        for of_shard in (index_name(name), sums_name(name)):
+            (directory / of_shard).unlink(missing_ok=True)
         return None
     only_index = all(problem.file != name for problem in examined.problems)
     if not (examined.is_finished and only_index):
