@@ -13,6 +13,7 @@ from vecrollout.storage.derive import Derivation
 from vecrollout.storage.format import MAGIC, index_name, sums_name, sync_directory, write_whole
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
+from vecrollout.storage.locking import lock
 from vecrollout.storage.manifest import ShardEntry
 from vecrollout.storage.sums import sums_line
 
@@ -37,6 +38,7 @@ class ShardWriter:
         self._compressed = compression is not None
         # Kept for fsync; pyarrow opens the file a second time.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        lock(self._descriptor)
         self._derivation = Derivation()
         self._first_batch = len(MAGIC) + int(schema.serialize().size)
         # Begin and end of what was written and is not known to be durable.

@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.derive import derive
-from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, index_name, manifest_name
+from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, TEMPORARY_NAME, index_name, manifest_name
 from vecrollout.storage.fragments import Stored
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import LocalDirectory
@@ -44,6 +44,9 @@ class TraceReport:
     """Everything that is damaged; empty where nothing is."""
     trajectories: int
     """Number of sound trajectories."""
+    leftovers: tuple[str, ...] = ()
+    """Temporary files, of processes that were killed or are at work just now, and folders on this machine with what
+    writers that were killed had not put into the object store yet. They are no damage; `repair_traces` clears them."""
 
     @property
     def ok(self) -> bool:
@@ -91,7 +94,8 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
         problems += examined.problems
         trajectories += 0 if examined.index is None else len(examined.index)
         problems += _unexpected(location, files, shard, examined)
-    return TraceReport(tuple(problems), trajectories)
+    leftovers = [name for name in files.sizes if TEMPORARY_NAME.fullmatch(name)]
+    return TraceReport(tuple(problems), trajectories, (*leftovers, *map(str, location.left_spools())))
 
 
 def sound_manifests(location: Location) -> tuple[dict[str, Manifest], list[Problem]]:
