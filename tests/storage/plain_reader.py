@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def python(packed: Any) -> Any:
     if kind == "$dict":
         return {python(key): python(value) for key, value in content}
     if kind == "$float":
-        return float(content)
+        return float(content) if content in ("nan", "inf", "-inf") else struct.unpack(">d", bytes.fromhex(content))[0]
     if kind == "$bytes":
         return base64.b64decode(content)
     if kind == "$graph":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import pytest
 from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
-from vecrollout.errors import DamagedTraceError, TraceVersionError
+from vecrollout.errors import DamagedTraceError, ProtocolError, TraceVersionError
 from vecrollout.storage import encoder
 from vecrollout.storage.derive import derive
 from vecrollout.storage.index import ShardIndex
@@ -329,3 +330,100 @@ def test_a_name_in_the_schema_that_is_no_text(tmp_path: Path) -> None:
     assert [problem.place for problem in verify_traces(tmp_path).problems] == ["schema"]
     repair_traces(tmp_path)
     assert verify_traces(tmp_path).ok
+
+
+def flip(path: Path, at: int) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.unlink()  # not altered in its place: views of it, and what repair kept, stay as they are
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def test_what_two_repairs_set_aside_is_kept(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    shard = only(tmp_path, ".arrow")
+    damaged = [flip(shard, index_of(tmp_path).section(4)[1] - 1)]
+    assert_repairs(tmp_path, written, 6)
+    damaged.append(flip(shard, index_of(tmp_path).section(2)[1] - 1))
+    assert_repairs(tmp_path, written, 2)
+    damaged.append(flip(shard, 20))
+    assert_repairs(tmp_path, written, 0)
+    kept = [shard.with_name(f"{shard.name}.damaged{number}") for number in ("", "-2", "-3")]
+    assert [path.read_bytes() for path in kept] == damaged
+
+
+@pytest.mark.parametrize(
+    ("step", "links"), [("link", True), ("replace", True), ("replace", False), ("unlink", True), ("unlink", False)]
+)
+def test_a_repair_that_is_killed_can_be_repeated(
+    step: str, links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right behind any change that it makes to the directory nothing sound is missing."""
+    for times in itertools.count(1):
+        directory = tmp_path / str(times)
+        written = several_batches(directory)
+        flip(only(directory, ".arrow"), index_of(directory).section(4)[1] - 1)
+        left = [times]
+        with monkeypatch.context() as patched:
+            if not links:
+                patched.setattr(os, "link", refuses)
+            owner: Any = os if step == "link" else Path
+            patched.setattr(owner, step, killed_after(getattr(owner, step), left))
+            with contextlib.suppress(KilledError):
+                repair_traces(directory)
+        repair_traces(directory)
+        assert assert_prefix(directory, written) == 6
+        assert verify_traces(directory).ok
+        if left[0] > 0:
+            break
+    assert times > 1
+
+
+class KilledError(BaseException):
+    pass
+
+
+def killed_after(call: Any, left: list[int]) -> Any:
+    def killed(*arguments: Any, **options: Any) -> Any:
+        result = call(*arguments, **options)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KilledError
+        return result
+
+    return killed
+
+
+def refuses(*_: Any) -> None:
+    raise PermissionError("no links here")
+
+
+def test_temporary_files_of_processes_that_were_killed(tmp_path: Path) -> None:
+    written = several_batches(tmp_path)
+    writer = only(tmp_path, ".json").stem
+    leftovers = {f".{writer}.json.0123abcd.tmp", f".{writer}-000000.index.0123abcd.tmp", f".{writer}-000000.arrow.tmp"}
+    others = {f"{writer}.json.tmp", ".other.json.0123abcd.tmp", f".{writer}.json"}
+    for name in leftovers | others:
+        (tmp_path / name).write_bytes(b"half of it")
+    report = verify_traces(tmp_path)
+    assert (report.ok, set(report.leftovers)) == (True, leftovers)
+    assert {change.file for change in repair_traces(tmp_path).changes} == leftovers
+    assert verify_traces(tmp_path).leftovers == ()
+    assert leftovers.isdisjoint(os.listdir(tmp_path))
+    assert others <= set(os.listdir(tmp_path))
+    assert repair_traces(tmp_path).changes == ()
+    assert assert_prefix(tmp_path, written) == 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, an open file cannot be replaced")
+def test_a_writer_at_work_is_left_alone(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 3, 0))
+        writer.flush()
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(ProtocolError, match=r"000000.arrow: expected no writer at work"):
+            repair_traces(tmp_path)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        writer.append(of_space("box", 3, 1))
+    assert repair_traces(tmp_path).trajectories == 2

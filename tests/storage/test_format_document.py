@@ -40,7 +40,14 @@ def plain(tree: Any) -> Any:
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space(space: str, compression: Any, tmp_path: Path) -> None:
     infos = [{"i": i, "nested": {"a": np.float32(i), "odd": [i, (1,)]}, "some": i} for i in range(5)]
-    infos[3] = {"i": None, "array": np.arange(3), 7: b"bytes", "nan": float("nan"), "nested": {}}
+    infos[3] = {
+        "i": None,
+        "array": np.arange(3),
+        7: b"bytes",
+        "nan": float("nan"),
+        "signed": [-float("nan")],
+        "nested": {},
+    }
     written = [of_space(space, 5, 0, infos=infos), of_space(space, 2, 1)]
     with TraceWriter(tmp_path, compression=compression) as writer:
         for each in written:

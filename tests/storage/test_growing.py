@@ -13,6 +13,7 @@ import pytest
 from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, open_traces, repair_traces, verify_traces
+from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.derive import Derivation, derive
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
@@ -124,7 +125,10 @@ def test_damage_in_what_was_appended_ends_what_is_seen(tmp_path: Path) -> None:
     (path,) = tmp_path.glob("*.arrow")
     whole = path.read_bytes()
     (begin,) = derive(Shard(MappedFile(path)))[0].batches["offset"][1:2]
-    # Zeros where the data should be, as a file system may leave them when the power fails.
+    (sums,) = tmp_path.glob("*.sums")
+    noted = sums.read_bytes()
+    # Zeros where the data should be, as a file system may leave them when the power fails before they are flushed.
+    sums.write_bytes(b"")
     path.write_bytes(whole[: begin + 8] + bytes(len(whole) - begin - 8))
     traces.refresh()
     assert len(traces) == 1
@@ -133,6 +137,12 @@ def test_damage_in_what_was_appended_ends_what_is_seen(tmp_path: Path) -> None:
     os.truncate(path, len(whole) - 1)
     traces.refresh()
     assert len(traces) == 2
+    sums.write_bytes(noted)
+    for cut in (1, len(whole) - begin):
+        path.write_bytes(whole[:-cut])
+        with pytest.raises(DamagedTraceError, match=r"batch \d: .* altered or cut off since they were flushed"):
+            open_traces(tmp_path)
+        assert not verify_traces(tmp_path).ok
     path.write_bytes(whole)
     traces.refresh()
     assert len(traces) == 3

@@ -88,8 +88,15 @@ def checksum_of(document: dict[str, Any]) -> str:
 
 
 def read_everything(directory: Path) -> None:
-    for each in open_traces(directory):
+    traces = open_traces(directory)
+    for number, each in enumerate(traces):
+        traces.about(number)
         list(each.infos if each.infos is not None else [])
+
+
+def enormous() -> dict[str, Any]:
+    everywhere = {"everywhere": 0.0}
+    return {"kind": "Box", "shape": [1 << 20, 1 << 20], "dtype": "<f8", "low": everywhere, "high": everywhere}
 
 
 BOMB = pickle.dumps(Executes()).hex()
@@ -118,7 +125,13 @@ STORIES = {
 SCHEMAS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no layout": lambda described: described.pop("layout"),
     "a column that is not there": lambda described: described["layout"].update(acts="missing"),
+    "a tree of a number": lambda described: described["layout"].update(obs=1.5),
+    "a key that is a list": lambda described: described["layout"].update(obs={"dict": [[[1], "reward"]]}),
+    "a key that comes twice": lambda described: described["layout"].update(obs={"dict": [["a", "reward"]] * 2}),
     "a tree that is none": lambda described: described["layout"].update(obs={"pickle": []}),
+    "one space": lambda described: described.update(spaces=[{"kind": "unknown"}]),
+    "spaces that are none": lambda described: described.update(spaces=5),
+    "bounds that fill any memory": lambda described: described.update(spaces=[enormous(), enormous()]),
     "no version": lambda described: described.update(format_version="1"),
 }
 
@@ -172,6 +185,24 @@ def test_an_extension_type_that_would_be_unpickled(tmp_path: Path) -> None:
         read_everything(directory)
     verify_traces(directory)
     repair_traces(directory)
+
+
+@pytest.mark.parametrize("value", [3, [[8]], []])
+def test_an_index_of_other_shapes_is_not_used(value: Any, tmp_path: Path) -> None:
+    """Where no manifest has its checksum, whatever is beside a shard is looked at."""
+    written = of_space("box", 3)
+    write(tmp_path, [written])
+    next(tmp_path.glob("*.json")).unlink()
+    (path,) = tmp_path.glob("*.index")
+    table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
+    for name in ("offset", "bytes", "rows"):
+        described = json.loads(table.schema.metadata[METADATA_KEY])
+        described["batches"][name] = value
+        altered = table.replace_schema_metadata({METADATA_KEY: json.dumps(described)})
+        with pa.ipc.new_file(str(path), altered.schema) as writer:
+            writer.write_table(altered)
+        assert open_traces(tmp_path)[0] == written
+        verify_traces(tmp_path)
 
 
 @pytest.mark.parametrize("file", ["../outside.arrow", "/outside.arrow", "sub/outside.arrow"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from traces import of_space, write
 
-from vecrollout import TraceWriter, open_traces, verify_traces
+from vecrollout import TraceWriter, Trajectory, open_traces, verify_traces
 from vecrollout.errors import DtypeError
 from vecrollout.storage.arrays import sparse_text
 from vecrollout.testing import assert_same
@@ -55,6 +56,52 @@ def test_an_array_with_a_mask_is_not_kept_without_it(tmp_path: Path) -> None:
     assert writer.dropped_infos == {"at": 1, "in": 1}
     (read,) = open_traces(tmp_path)
     assert_same(list(read.infos), [{"keep": 1}, {"at": np.zeros(2)}])  # type: ignore[arg-type]
+
+
+def test_text_of_numpy_keeps_zeros_at_its_end(tmp_path: Path) -> None:
+    texts: list[Any] = [np.bytes_(b"a\0"), np.bytes_(b""), np.str_("ab\0\0"), np.str_(""), np.str_("\ud800\0")]
+    write(tmp_path, [of_space("box", 1, infos=[{"texts": texts}])])
+    (read,) = open_traces(tmp_path)
+    assert read.infos is not None
+    found = read.infos[0]["texts"]
+    assert list(map(type, found)) == list(map(type, texts))
+    assert [each.encode("utf-8", "surrogatepass") if isinstance(each, str) else bytes(each) for each in found] == [
+        *(b"a\0", b"", b"ab\0\0", b"", b"\xed\xa0\x80\0")
+    ]
+
+
+@pytest.mark.parametrize("bits", [0xFFF8000000000000, 0x7FF8000000000ABC, 0x7FF8000000000000])
+def test_a_nan_keeps_its_bits(bits: int, tmp_path: Path) -> None:
+    """In a typed column, and in JSON. The processor's own has a sign: 0.0 / 0.0 of NumPy is one of the first kind."""
+    (nan,) = struct.unpack("<d", struct.pack("<Q", bits))
+    infos = [{"column": nan, "json": [nan], "single": np.float32(nan)}]
+    write(tmp_path, [of_space("box", 1, infos=infos)])
+    (read,) = open_traces(tmp_path)
+    assert read.infos is not None
+    (found,) = read.infos
+    assert [struct.pack("<d", each) for each in (found["column"], *found["json"])] == [struct.pack("<Q", bits)] * 2
+    assert_same(found["single"], infos[0]["single"])
+
+
+def test_arrays_without_any_bytes_are_not_kept(tmp_path: Path) -> None:
+    infos: Any = [{"void": np.zeros(2, "V0"), "scalar": [np.zeros(1, "V0")[0]], "keep": np.zeros((2, 0))}]
+    with pytest.warns(UserWarning, match="'void', 'scalar'"), TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 1, infos=infos))
+    assert writer.dropped_infos == {"void": 1, "scalar": 1}
+    (read,) = open_traces(tmp_path)
+    assert_same(list(read.infos), [{"keep": np.zeros((2, 0))}])  # type: ignore[arg-type]
+
+
+def test_dtypes_that_other_packages_add_are_not_taken_for_bytes(tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    numbers = np.ones(2, ml_dtypes.bfloat16)
+    refused = pytest.raises(DtypeError, match=r"obs: expected a dtype that can be stored, got bfloat16")
+    with TraceWriter(tmp_path / "other") as writer, refused:
+        writer.append(Trajectory(numbers, np.zeros(1), None, True))
+    with pytest.warns(UserWarning, match="'array', 'scalar'"), TraceWriter(tmp_path) as writer:
+        writer.append(of_space("box", 1, infos=[{"array": numbers, "scalar": numbers[0], "keep": 1}]))
+    (read,) = open_traces(tmp_path)
+    assert_same(list(read.infos), [{"keep": 1}])  # type: ignore[arg-type]
 
 
 def test_more_text_than_a_column_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,17 +38,17 @@ from vecrollout import TraceWriter
 writer = TraceWriter(sys.argv[1])
 for number in range(int(sys.argv[2])):
     writer.append(of_space("dict", 1 + number % 50, number))
-    if number % 10 == 9:
+    if number % int(sys.argv[3]) == int(sys.argv[3]) - 1:
         writer.flush()
         print(number + 1, flush=True)
 """
 
 
-def start(url: str, episodes: int) -> subprocess.Popen[str]:
+def start(url: str, episodes: int, flush_every: int = 10) -> subprocess.Popen[str]:
     """A process that writes, and leaves its writer open at its end."""
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": paths}
-    command = [sys.executable, "-c", CHILD, url, str(episodes)]
+    environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}
+    command = [sys.executable, "-c", CHILD, url, str(episodes), str(flush_every)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -166,6 +167,33 @@ def test_killed_with_nine(store: S3Server, temporary: Path) -> None:
             assert_same_trajectory(each, of_space("dict", 1 + number % 50, number))
         assert verify_traces(store.url).ok
         repair_traces(store.url)
+    assert repair_traces(store.url).changes == ()
+
+
+def test_what_a_killed_writer_had_not_put_yet_is_put_by_repair(store: S3Server, temporary: Path) -> None:
+    """As far as it was written; and nothing of a writer that lives."""
+    process = start(store.url, 10**6, flush_every=10**9)
+    written: list[Path] = []
+    while not written or written[0].stat().st_size < 100_000:
+        written = list(temporary.glob("vecrollout-spool-*/*.arrow"))
+    (folder,) = {str(path.parent) for path in written}
+    assert verify_traces(store.url).leftovers == ()
+    repair_traces(store.url)
+    assert written[0].exists()
+    assert names(store, ".arrow") == names(store, ".index") == []
+    process.kill()
+    process.communicate()
+    assert verify_traces(f"{store.url.rpartition('/')[0]}").leftovers == ()
+    report = verify_traces(store.url)
+    assert (report.ok, report.leftovers) == (True, (folder,))
+    assert folder in {change.file for change in repair_traces(store.url).changes}
+    assert list(temporary.iterdir()) == []
+    read = list(open_traces(store.url))
+    assert read
+    for number, each in enumerate(read):
+        assert_same_trajectory(each, of_space("dict", 1 + number % 50, number))
+    report = verify_traces(store.url)
+    assert (report.ok, report.leftovers) == (True, ())
     assert repair_traces(store.url).changes == ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -337,6 +338,42 @@ raise SystemExit(3)
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 3
     assert len(open_traces(tmp_path)) == 1
     assert repair_traces(tmp_path).changes == ()
+
+
+@pytest.mark.parametrize("part", ["obs", "acts", "obs['camera']"])
+def test_a_mask_is_not_lost_in_silence(part: str, tmp_path: Path) -> None:
+    masked = np.ma.MaskedArray(np.arange(4.0), [0, 1, 0, 0])
+    obs: Any = {"obs": masked, "acts": np.zeros(4)}.get(part, {"camera": masked})
+    acts = masked[:3] if part == "acts" else np.zeros(3)
+    with TraceWriter(tmp_path) as writer:
+        for _ in range(2):
+            with pytest.raises(DtypeError, match=re.escape(f"{part}: expected an array, got one with a mask")):
+                writer.append(Trajectory(obs, acts, None, True))
+            # Also where the trace's columns are known.
+            plain = {"camera": np.zeros(4)} if isinstance(obs, dict) else np.zeros(4)
+            writer.append(Trajectory(plain, np.zeros(3), None, True))
+    assert len(open_traces(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env_spec": {"id": "CartPole-v1"}}, "env_spec: expected text"),
+        ({"metadata": ["a", "b"]}, "metadata: expected a dict, got list"),
+        ({"spaces": (None,)}, "spaces: expected an observation and an action space"),
+        ({"spaces": 2}, "spaces: expected an observation and an action space"),
+    ],
+)
+def test_what_is_said_of_the_trace_is_checked_at_once(options: Any, message: str, tmp_path: Path) -> None:
+    """Not by the thread, which would lose trajectories."""
+    with pytest.raises(ArgumentTypeError, match=message):
+        TraceWriter(tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_trajectories_are_taken(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer, pytest.raises(ArgumentTypeError, match="expected a Trajectory, got dict"):
+        writer.append({"obs": np.zeros(2)})  # type: ignore[arg-type]
 
 
 def test_options_are_checked(tmp_path: Path) -> None:

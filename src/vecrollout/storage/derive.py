@@ -10,22 +10,27 @@ import numpy.typing as npt
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrays import bits, validity, values
-from vecrollout.storage.arrow import ArrowErrors, ipc
+from vecrollout.storage.arrow import ArrowErrors, checksum, ipc
 from vecrollout.storage.index import BATCH_COLUMNS, TRAJECTORY_COLUMNS, ShardIndex
 from vecrollout.storage.shard import Shard
+from vecrollout.storage.sums import NO_SUMS, Sums
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 DERIVED_FROM = ("episode", "step", "env", "terminated", "truncated", "episode_json")
 
 
-def derive(shard: Shard) -> tuple[ShardIndex, str | None]:
+def derive(shard: Shard, sums: Sums = NO_SUMS) -> tuple[ShardIndex, str | None]:
     """The index of what a shard holds: whole batches, and of them what makes whole trajectories.
+
+    Args:
+        shard: The shard.
+        sums: The checksums of what was flushed of it, as far as they are known.
 
     Returns:
         The index, with checksums where the shard is finished; and what follows behind it that is not whole, None
         where there is nothing.
     """
-    return Derivation().advance(shard)
+    return Derivation().advance(shard, sums)
 
 
 class Derivation:
@@ -38,6 +43,8 @@ class Derivation:
         self._opened: dict[str, Any] | None = None
         # So many batches make whole trajectories.
         self._whole = 0
+        self.altered: str | None = None
+        """What of the shard is not as it was flushed; None: nothing that is known."""
 
     def add(self, batch: Any, at: int, size: int) -> None:
         """Note the next batch.
@@ -82,13 +89,14 @@ class Derivation:
             None,
         )
 
-    def advance(self, shard: Shard) -> tuple[ShardIndex, str | None]:
+    def advance(self, shard: Shard, sums: Sums = NO_SUMS) -> tuple[ShardIndex, str | None]:
         """Read on to the end of the shard, as `derive` does.
 
         Args:
             shard: The same as before, longer or not.
+            sums: The checksums of what was flushed of it, as far as they are known.
         """
-        trouble = self._read(shard)
+        trouble = self._read(shard, sums)
         if trouble is None and self._opened:
             trouble = f"{shard.name}: batch {self._opened['batch']}: a trajectory without its end"
         if trouble is None and shard.is_finished and shard.listed_batches != len(self._batches):
@@ -96,10 +104,21 @@ class Derivation:
         index = self.index(shard.size)
         return (index.with_checksums(shard.file) if shard.is_finished and trouble is None else index), trouble
 
-    def _read(self, shard: Shard) -> str | None:
+    def _read(self, shard: Shard, sums: Sums) -> str | None:
         """Read the batches behind those that are known; what comes behind the last that is none."""
-        at = sum(self._batches[-1][:2]) if self._batches else shard.first_batch
-        while at < shard.size:
+        self.altered = None
+        at = sum(self._batches[-1][:2]) if self._batches else 0
+        while at < shard.size or at in sums:
+            if at in sums:
+                end, expected = sums[at]
+                if checksum(shard.file.read(at, end)) != expected:
+                    place = f"batch {len(self._batches)}" if at else "schema"
+                    what = f"bytes {at} to {end} were altered or cut off since they were flushed"
+                    self.altered = f"{shard.name}: {place}: {what}"
+                    return self.altered
+            if not at:
+                at = shard.first_batch
+                continue
             try:
                 message = _message(shard, at)
                 if message is None:

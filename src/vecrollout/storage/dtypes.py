@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 
+@lru_cache
 def dtype_to_json(dtype: np.dtype[Any]) -> Any:
-    """`"<f4"` and the like; of a structured dtype, a list of its fields as in `numpy.lib.format`."""
-    return np.lib.format.dtype_to_descr(dtype)
+    """`"<f4"` and the like; of a structured dtype, a list of its fields as in `numpy.lib.format`.
+
+    Raises:
+        ValueError: If NumPy's format has none like it, such as for the dtypes that other packages add.
+    """
+    packed = np.lib.format.dtype_to_descr(dtype)
+    if np.lib.format.descr_to_dtype(packed) != dtype:
+        raise ValueError(f"NumPy's format knows {dtype} as {packed!r} only")
+    return packed
 
 
 def dtype_from_json(packed: Any) -> np.dtype[Any]:

@@ -33,6 +33,9 @@ _WRITER = r"\d{8}T\d{6}\.\d{9}Z-[0-9a-f]{16}"
 SHARD_NAME = re.compile(rf"(?P<writer>{_WRITER})-(?P<number>\d{{6,}})\.arrow")
 MANIFEST_NAME = re.compile(rf"(?P<writer>{_WRITER})\.json")
 
+TEMPORARY_NAME = re.compile(rf"\.{_WRITER}(-\d{{6,}})?\.(json|index|arrow)(\.[0-9a-f]{{8}})?\.tmp")
+"""What a file is called before it is put in its place; one that stays is of a process that was killed."""
+
 
 def schema_end(head: bytes) -> int:
     """Where in a shard the first batch begins.
@@ -58,6 +61,11 @@ def shard_name(writer: str, number: int) -> str:
 def index_name(shard: str) -> str:
     """File name of a shard's index."""
     return shard.removesuffix(".arrow") + ".index"
+
+
+def sums_name(shard: str) -> str:
+    """File name of the checksums of a shard that is not finished."""
+    return shard.removesuffix(".arrow") + ".sums"
 
 
 def manifest_name(writer: str) -> str:

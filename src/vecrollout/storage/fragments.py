@@ -125,9 +125,15 @@ class Stored:
         return None if layout.rews is None else self._rows(layout.rews, start, stop)
 
     def about(self) -> dict[str, Any]:
-        """What is said of the trace as a whole, spaces and metadata as they were given."""
+        """What is said of the trace as a whole, spaces and metadata as they were given.
+
+        Raises:
+            DamagedTraceError: If it says something else than was written.
+        """
         about = dict(self.schema.about)
         spaces = about.get("spaces")
+        if spaces is not None and (not isinstance(spaces, list) or len(spaces) != 2):
+            raise DamagedTraceError(f"{self.where}: expected two spaces, got {spaces!r}")
         about["spaces"] = None if spaces is None else tuple(map(space_from_json, spaces))
         about["metadata"] = unpacked_info(about.get("metadata", {}), self.where)
         return about

@@ -158,10 +158,11 @@ class ShardIndex:
             DamagedTraceError: If they do.
         """
         offsets, lengths, rows = self.batches["offset"], self.batches["bytes"], self.batches["rows"]
+        if rows.ndim != 1 or not offsets.shape == lengths.shape == rows.shape:
+            raise DamagedTraceError(f"{where}: expected lists of one length, got {self.batches}")
         ends = offsets + lengths
         in_order = (
-            len(offsets) == len(lengths) == len(rows)
-            and (lengths > 0).all()
+            (lengths > 0).all()
             and (rows > 0).all()
             and (offsets[1:] == ends[:-1]).all()
             and (len(ends) == 0 or (offsets[0] > 0 and ends[-1] <= self.size))

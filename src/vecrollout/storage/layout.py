@@ -44,10 +44,13 @@ class Part:
             tree: The field.
             space: The space that it is of, where that is known. It tells what objects are made of; for everything
                 else the data says itself what it is.
+
+        Raises:
+            DtypeError: If an array has a mask.
         """
         structure = structure_of(tree)
         names = _distinct(_column_names(structure, column))
-        leaves = [np.asarray(leaf) for leaf in flatten(tree, structure, name)]
+        leaves = _leaves(tree, structure, name)
         columns = [
             Column(each, leaf.dtype, leaf.shape[1:], _item(leaf, leaf_space))
             for each, leaf, leaf_space in zip(names, leaves, _leaf_spaces(structure, space), strict=True)
@@ -83,12 +86,13 @@ class Part:
         Raises:
             StructureError: If it has other entries.
             ShapeError: If a leaf has another shape.
-            DtypeError: If a leaf has another dtype, text that cannot be written, or objects that are no plain data.
+            DtypeError: If a leaf has another dtype, a mask, text that cannot be written, or objects that are no plain
+                data.
         """
         if self.structure is None and type(tree) is np.ndarray:
             leaves = [tree]
         else:
-            leaves = [np.asarray(leaf) for leaf in flatten(tree, self.structure, self.name)]
+            leaves = _leaves(tree, self.structure, self.name)
         for i, (column, leaf) in enumerate(zip(self.columns, leaves, strict=True)):
             same_dtype = column.dtype.kind == leaf.dtype.kind if column.is_text else column.dtype == leaf.dtype
             if column.shape != leaf.shape[1:] or not same_dtype:
@@ -121,7 +125,7 @@ class Part:
         used: list[Column] = []
         try:
             return cls(name, _tree_from_json(packed, columns, used), tuple(used))
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DamagedTraceError(f"{name}: expected a tree of columns, got something else: {error!r}") from error
 
 
@@ -241,6 +245,23 @@ class Layout:
         return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
 
 
+def _leaves(tree: Any, structure: Structure, name: str) -> list[Array]:
+    """The leaves of a tree as plain arrays.
+
+    Raises:
+        StructureError: If the tree has other entries than the structure.
+        DtypeError: If an array has a mask.
+    """
+    leaves = flatten(tree, structure, name)
+    for leaf, where in zip(leaves, leaf_names(structure, name), strict=True):
+        if isinstance(leaf, np.ma.MaskedArray):
+            raise DtypeError(
+                f"{where}: expected an array, got one with a mask, which would be lost; fill it in (`filled`), and "
+                "keep its mask as an entry of its own"
+            )
+    return [np.asarray(leaf) for leaf in leaves]
+
+
 def _item(leaf: Array, space: Space[Any] | None) -> Item:
     if leaf.dtype != object or leaf.ndim != 1:
         return JSON
@@ -303,4 +324,7 @@ def _tree_from_json(packed: Any, columns: dict[str, Column], used: list[Column])
     ((kind, entries),) = packed.items()
     if kind not in ("dict", "tuple"):
         raise ValueError(f"expected a dict or a tuple, got {kind!r}")
-    return kind, tuple((unpack(key), _tree_from_json(child, columns, used)) for key, child in entries)
+    structure = tuple((unpack(key), _tree_from_json(child, columns, used)) for key, child in entries)
+    if len({key for key, _ in structure}) != len(structure):
+        raise ValueError(f"expected each key once, got {[key for key, _ in structure]}")
+    return kind, structure

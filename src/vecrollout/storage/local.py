@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.format import write_whole
+from vecrollout.storage.locking import is_locked
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -129,6 +130,17 @@ class LocalDirectory:
 
     def publish(self, spool: Path) -> None:
         """Nothing to do: what was written in `spool` is in its place."""
+
+    def is_locked(self, name: str) -> bool:
+        """Whether a process writes a file just now, as far as the system tells."""
+        return is_locked(self.path / name)
+
+    def left_spools(self) -> list[Path]:
+        """None: what was written is in its place."""
+        return []
+
+    def take_over(self, spool: Path) -> None:
+        """Nothing to do."""
 
     @contextmanager
     def copied(self, names: Iterable[str], *, back: bool = False) -> Iterator[LocalDirectory]:

@@ -105,6 +105,19 @@ class Location(Protocol):
             OSError: If that fails.
         """
 
+    def is_locked(self, name: str) -> bool:
+        """Whether a process writes a file just now, as far as that can be known."""
+
+    def left_spools(self) -> list[Path]:
+        """Folders of `spool` with shards of this trace whose writers' processes have ended."""
+
+    def take_over(self, spool: Path) -> None:
+        """Put what is in such a folder in place, and remove it.
+
+        Raises:
+            OSError: If that fails; the folder then stays as it was.
+        """
+
     def copied(self, names: Iterable[str], *, back: bool = False) -> AbstractContextManager[LocalDirectory]:
         """Some files in a local directory, those that there are.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from gymnasium.spaces import GraphInstance
 from vecrollout.array_tree import ArrayTree
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.trees import wrap
+
+_NAN = struct.pack(">d", math.nan)
+_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -59,7 +63,7 @@ def _pack(value: Any) -> Any:
     if value is None or kind in (bool, int, str):
         return value
     if kind is float:
-        return value if math.isfinite(value) else {"$float": repr(value)}
+        return value if math.isfinite(value) else {"$float": _float_text(value)}
     if kind is list:
         return [_pack(item) for item in value]
     if kind is tuple:
@@ -76,9 +80,15 @@ def _pack(value: Any) -> Any:
         return {"$bytes": _text(value)}
     if isinstance(value, np.ndarray):
         return _pack_array(value)
-    if isinstance(value, np.generic) and not value.dtype.hasobject:
+    if isinstance(value, np.generic) and _has_bytes(value.dtype):
         return {"$scalar": [dtype_to_json(value.dtype), _text(np.asarray(value).tobytes())]}
     raise UnstorableError(f"a {kind.__name__} is neither plain data nor an array")
+
+
+def _float_text(value: float) -> str:
+    """What JSON has no number for; of a NaN that is not the usual one, which has a sign or a payload, its bits."""
+    bits = struct.pack(">d", value)
+    return bits.hex() if math.isnan(value) and bits != _NAN else repr(value)
 
 
 def _pack_array(array: np.ndarray[Any, Any]) -> Any:
@@ -86,9 +96,13 @@ def _pack_array(array: np.ndarray[Any, Any]) -> Any:
         raise UnstorableError("an array with a mask would lose it")
     if array.dtype == object:
         return {"$objects": [list(array.shape), [_pack(item) for item in array.ravel()]]}
-    if array.dtype.hasobject:
-        raise UnstorableError(f"an array of dtype {array.dtype} holds objects")
+    if not _has_bytes(array.dtype):
+        raise UnstorableError(f"an array of dtype {array.dtype} has no bytes, or objects")
     return {"$array": [dtype_to_json(array.dtype), list(array.shape), _text(array.tobytes())]}
+
+
+def _has_bytes(dtype: np.dtype[Any]) -> bool:
+    return not dtype.hasobject and (dtype.itemsize > 0 or dtype.kind in "SU")
 
 
 def _text(data: bytes) -> str:
@@ -112,7 +126,7 @@ def unpack(packed: Any) -> Any:
     ((kind, content),) = packed.items()
     match kind:
         case "$float":
-            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[content]
+            return _FLOATS[content] if content in _FLOATS else float(np.frombuffer(bytes.fromhex(content), ">f8")[0])
         case "$tuple":
             return tuple(unpack(item) for item in content)
         case "$graph":
@@ -125,12 +139,13 @@ def unpack(packed: Any) -> Any:
                 raise ValueError(f"expected a dict or a tuple, got {type(tree).__name__}")
             return wrap(tree)
         case "$bytes":
-            return base64.b64decode(content, validate=True)
+            return _bytes(content)
         case "$array":
             dtype, shape, data = content
-            return _array(dtype, data).reshape(shape)
+            return _array(dtype_from_json(dtype), _bytes(data)).reshape(shape)
         case "$scalar":
-            return _scalar(*content)
+            dtype, data = content
+            return _scalar(dtype_from_json(dtype), _bytes(data))
         case "$objects":
             shape, items = content
             objects = np.empty(len(items), dtype=object)
@@ -140,11 +155,20 @@ def unpack(packed: Any) -> Any:
     raise ValueError(f"expected a known kind of value, got {kind!r}")
 
 
-def _scalar(dtype: Any, data: str) -> Any:
-    # Empty text has no bytes to make an array of.
-    return _array(dtype, data)[0] if data else dtype_from_json(dtype).type()
+def _scalar(dtype: np.dtype[Any], data: bytes) -> Any:
+    # An array would take zeros at the end of text for padding; NumPy has bytes even of empty text.
+    if dtype.kind == "S":
+        return np.bytes_(data[: dtype.itemsize])
+    if dtype.kind == "U":
+        encoding = "utf-32-be" if dtype.str[0] == ">" else "utf-32-le"
+        return np.str_(data[: dtype.itemsize].decode(encoding, "surrogatepass"))
+    return _array(dtype, data).reshape(())[()]
 
 
-def _array(dtype: Any, data: str) -> np.ndarray[Any, Any]:
-    array: np.ndarray[Any, Any] = np.frombuffer(base64.b64decode(data, validate=True), dtype_from_json(dtype)).copy()
+def _array(dtype: np.dtype[Any], data: bytes) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = np.frombuffer(data, dtype).copy()
     return array
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -13,6 +14,9 @@ from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.storage.payload import UnstorableError, pack, unpack
+
+# A few bytes of JSON could ask for any amount of memory.
+_MAX_BOUND_BYTES = 1 << 30
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
@@ -70,6 +74,8 @@ def _box_to_json(space: Any) -> dict[str, Any]:
 
 def _box_from_json(packed: Any) -> Any:
     shape, dtype = tuple(packed["shape"]), dtype_from_json(packed["dtype"])
+    if math.prod(shape) * dtype.itemsize > _MAX_BOUND_BYTES:
+        raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes, got shape {shape}")
     bounds: list[Any] = [
         np.full(shape, unpack(bound["everywhere"]), dtype) if "everywhere" in bound else unpack(bound["each"])
         for bound in (packed["low"], packed["high"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,9 @@ from pyarrow import fs
 
 from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, StoreError
 from vecrollout.storage.arrow import pa
+from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, manifest_name
 from vecrollout.storage.local import LocalDirectory
+from vecrollout.storage.locking import KNOWS_LOCKS, is_locked, lock
 from vecrollout.storage.ranges import RangedFile
 
 _In = TypeVar("_In")
@@ -25,6 +28,8 @@ _NATIVE = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 
 _REQUESTS = 16
 """How many small files are asked for at the same time."""
+
+_SPOOL = "vecrollout-spool-"
 
 _COPIED_BYTES = 8 << 20
 """What is copied at once."""
@@ -47,6 +52,8 @@ class ObjectStore:
     def __init__(self, url: str) -> None:
         self.path = url
         self._fsspec: Any = None
+        # Of folders whose files are not here yet: held until they are, or the process ends.
+        self._locks: dict[Path, int] = {}
         try:
             if url.startswith("s3://"):
                 # A small object is then put with one request, not with three.
@@ -156,8 +163,12 @@ class ObjectStore:
             self._fs.delete_file(self._at(name))
 
     def spool(self) -> Path:
-        """A new folder below the system's one for temporary files."""
-        return Path(tempfile.mkdtemp(prefix="vecrollout-spool-"))
+        """A new folder below the system's one for temporary files; locked, so that nobody takes it for a dead one's."""
+        folder = Path(tempfile.mkdtemp(prefix=_SPOOL))
+        with suppress(OSError):  # not everywhere can a folder be opened
+            self._locks[folder] = os.open(folder, os.O_RDONLY)
+            lock(self._locks[folder])
+        return folder
 
     def publish(self, spool: Path) -> None:
         """Put the files of a folder, and remove it.
@@ -167,6 +178,33 @@ class ObjectStore:
         """
         for path in sorted(spool.iterdir()):
             self._upload(path)
+        shutil.rmtree(spool)
+        if spool in self._locks:
+            os.close(self._locks.pop(spool))
+
+    def is_locked(self, name: str) -> bool:
+        """Never: an object is there when it is whole."""
+        return False
+
+    def left_spools(self) -> list[Path]:
+        """Folders of `spool` with shards of writers that have a manifest here, and whose processes have ended."""
+        if not KNOWS_LOCKS:
+            return []
+        manifests = {name for name in self.sizes() if MANIFEST_NAME.fullmatch(name)}
+        folders = sorted(Path(tempfile.gettempdir()).glob(f"{_SPOOL}*"))
+        return [folder for folder in folders if not manifests.isdisjoint(_manifests(folder)) and not is_locked(folder)]
+
+    def take_over(self, spool: Path) -> None:
+        """Put the shards of such a folder that are not here, and remove it.
+
+        Raises:
+            StoreError: If that fails; the folder then stays as it was.
+        """
+        here = self.sizes()
+        for path in sorted(spool.iterdir()):
+            # No manifest: that of the folder knows only of what is in it.
+            if path.suffix in (".arrow", ".index") and not path.name.startswith(".") and path.name not in here:
+                self._upload(path)
         shutil.rmtree(spool)
 
     @contextmanager
@@ -254,6 +292,15 @@ def _fsspec_from(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingDependencyError(f"fsspec needs another package for this URL: {error}") from error
     return file_system, str(path)
+
+
+def _manifests(folder: Path) -> list[str]:
+    """Names of the manifests that a folder's shards belong in."""
+    try:
+        matches = map(SHARD_NAME.fullmatch, os.listdir(folder))
+    except OSError:  # another user's, or removed by now
+        return []
+    return [manifest_name(match["writer"]) for match in matches if match]
 
 
 def _states(directory: Path) -> dict[str, tuple[int, int, int]]:

@@ -20,12 +20,14 @@ from vecrollout.storage.format import (
     SHARD_NAME,
     index_name,
     schema_end,
+    sums_name,
 )
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
 from vecrollout.storage.location import Location
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
+from vecrollout.storage.sums import read_sums
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class TraceFiles:
         """The manifest of a shard's writer."""
         match = SHARD_NAME.fullmatch(shard)
         return self.manifests.get(match["writer"]) if match else None
+
+    def of_shard(self, shard: str) -> list[str]:
+        """The files of a shard, those that there are."""
+        return [name for name in (shard, index_name(shard), sums_name(shard)) if name in self.sizes]
 
     @cached_property
     def entries(self) -> Mapping[str, ShardEntry]:
@@ -112,7 +118,13 @@ class Indexes:
         return {name for name in before if self.by_shard.get(name) is not before[name]}
 
     def _index(self, name: str, files: TraceFiles) -> ShardIndex | None:
-        """What a shard holds; None where it was only just begun and holds nothing yet."""
+        """What a shard holds; None where it was only just begun and holds nothing yet.
+
+        Raises:
+            DamagedTraceError: If it is missing, cut or altered.
+            TraceVersionError: If a newer version of the package wrote it.
+            StoreError: If an object store fails.
+        """
         known, entry, size = self.by_shard.get(name), files.entries.get(name), files.sizes.get(name)
         if entry is not None:
             # One that was not finished before has checksums now.
@@ -127,11 +139,17 @@ class Indexes:
                 return index
         with self._location.copied([name]) as local:
             path = local.path / name
-            if is_begun(path):
+            # Before the shard, which then has all that they are of.
+            sums = read_sums(self._location, name)
+            if not sums and is_begun(path):
                 return None
-            if known is None or known.size > path.stat().st_size:
+            if known is None or known.size > path.stat().st_size or name not in self._derivations:
                 self._derivations[name] = Derivation()
-            return self._derivations[name].advance(Shard(MappedFile(path)))[0]
+            derivation, shard = self._derivations[name], Shard(MappedFile(path))
+            index, _ = derivation.advance(shard, sums)
+        if derivation.altered is not None:
+            raise DamagedTraceError(f"{derivation.altered}; repair_traces keeps what is whole")
+        return index
 
 
 def _listed_index(location: Location, entry: ShardEntry, size: int | None) -> ShardIndex:

@@ -10,13 +10,14 @@ import numpy as np
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.derive import derive
-from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, index_name, manifest_name
+from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, TEMPORARY_NAME, index_name, manifest_name
 from vecrollout.storage.fragments import Stored
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import LocalDirectory
 from vecrollout.storage.location import Location, location_of
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
+from vecrollout.storage.sums import NO_SUMS, read_sums
 from vecrollout.storage.trace import TraceFiles, cached_index, is_begun, list_files
 
 
@@ -43,6 +44,9 @@ class TraceReport:
     """Everything that is damaged; empty where nothing is."""
     trajectories: int
     """Number of sound trajectories."""
+    leftovers: tuple[str, ...] = ()
+    """Temporary files, of processes that were killed or are at work just now, and folders on this machine with what
+    writers that were killed had not put into the object store yet. They are no damage; `repair_traces` clears them."""
 
     @property
     def ok(self) -> bool:
@@ -64,9 +68,9 @@ class Examined:
 def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
     """Read everything of a trace, and compare it with its checksums. What is in an object store is fetched for that.
 
-    A shard that a writer is still at, or was at when it was killed, has neither footer nor checksums; of it the
-    structure is checked, and only a batch that was not written to its end is a problem. A finished one that no manifest
-    lists is a problem, but for the last one of a writer that was not closed.
+    A shard that a writer is still at, or was at when it was killed, has no footer, and checksums only of what was
+    flushed; of the rest the structure is checked, and only a batch that was not written to its end is a problem. A
+    finished one that no manifest lists is a problem, but for the last one of a writer that was not closed.
 
     Args:
         path: The directory, or the URL of an object store.
@@ -85,12 +89,13 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
     files = list_files(location, manifests)
     trajectories = 0
     for shard in files.shards:
-        with location.copied([shard, index_name(shard)]) as local:
+        with location.copied(files.of_shard(shard)) as local:
             examined = examine(local, shard, files.entries.get(shard))
         problems += examined.problems
         trajectories += 0 if examined.index is None else len(examined.index)
         problems += _unexpected(location, files, shard, examined)
-    return TraceReport(tuple(problems), trajectories)
+    leftovers = [name for name in files.sizes if TEMPORARY_NAME.fullmatch(name)]
+    return TraceReport(tuple(problems), trajectories, (*leftovers, *map(str, location.left_spools())))
 
 
 def sound_manifests(location: Location) -> tuple[dict[str, Manifest], list[Problem]]:
@@ -124,7 +129,9 @@ def examine(local: LocalDirectory, name: str, entry: ShardEntry | None) -> Exami
         TraceVersionError: If a newer version of the package wrote it.
     """
     path = local.path / name
-    if entry is None and is_begun(path):
+    # Before the shard, which then has all that they are of.
+    sums = read_sums(local, name)
+    if entry is None and not sums and is_begun(path):
         return Examined((), None, is_finished=False)
     try:
         shard = Shard(local.open(name))
@@ -150,7 +157,7 @@ def examine(local: LocalDirectory, name: str, entry: ShardEntry | None) -> Exami
         sound = min(batches, default=None)
         if "footer" in places:
             shard = Shard(local.open(name), as_stream=True)
-    index, trouble = derive(shard)
+    index, trouble = derive(shard, sums if recorded is None else NO_SUMS)
     if trouble is not None:
         problems.append(Problem(name, "end", _told(DamagedTraceError(trouble), name)))
     first_unreadable, unreadable = _unreadable(shard, index)

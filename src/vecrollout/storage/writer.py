@@ -73,6 +73,7 @@ class TraceWriter(WritingSink):
 
     Raises:
         OptionError: If an argument is outside what it may be.
+        ArgumentTypeError: If `spaces`, `metadata` or `env_spec` is something else.
         OSError: If the directory cannot be made, or the object store cannot be used.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what the URL needs besides.
     """
@@ -95,6 +96,13 @@ class TraceWriter(WritingSink):
             raise OptionError(f"max_shard_bytes: expected at least {_MIN_SHARD_BYTES}, got {max_shard_bytes}")
         if queue_bytes < 1:
             raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
+        if env_spec is not None and not isinstance(env_spec, str):
+            raise ArgumentTypeError(f"env_spec: expected text, such as `EnvSpec.to_json` gives, got {env_spec!r}")
+        pair: Any = spaces
+        if pair is not None and (not isinstance(pair, tuple | list) or len(pair) != 2):
+            raise ArgumentTypeError(f"spaces: expected an observation and an action space, got {spaces!r}")
+        if not isinstance(metadata, Mapping | None):
+            raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
         super().__init__()
         warm_up()
         location = location_of(directory)
@@ -138,17 +146,19 @@ class TraceWriter(WritingSink):
 
         Raises:
             ShapeError: If an array has items of another shape than in the first trajectory.
-            DtypeError: If one has another dtype, a dtype that cannot be stored, text that UTF-8 cannot write, or
-                objects that are neither plain data nor arrays.
+            DtypeError: If one has another dtype, a dtype that cannot be stored, a mask, text that UTF-8 cannot write,
+                or objects that are neither plain data nor arrays.
             StructureError: If observations or actions have other entries, or keys that cannot be written.
-            ArgumentTypeError: If it has rewards and the first had none, or the other way round, metadata or the reset's
-                info is no dict, or a number of its `episode` no integer.
+            ArgumentTypeError: If it is no trajectory, has rewards and the first had none, or the other way round,
+                metadata or the reset's info is no dict, or a number of its `episode` no integer.
             OptionError: If a number of its `episode` is too large, or it was ended by nothing that is known.
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
         self._check_usable()
         self._worker.check()
+        if not isinstance(trajectory, Trajectory):
+            raise ArgumentTypeError(f"expected a Trajectory, got {type(trajectory).__name__}")
         check_episode(trajectory.episode, len(trajectory))
         layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
