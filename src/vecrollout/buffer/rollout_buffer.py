@@ -12,7 +12,7 @@ from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
-from vecrollout.errors import OptionError, PrematureResetError
+from vecrollout.errors import ArgumentTypeError, OptionError, PrematureResetError
 from vecrollout.structures import unflatten
 from vecrollout.trajectory import Sink
 from vecrollout.trees import Tree
@@ -36,6 +36,7 @@ class RolloutBuffer(Stepping, Popping):
             trajectories that ended by `"reset_early"`, or drop them.
 
     Raises:
+        ArgumentTypeError: If `sink` has no `append`.
         OptionError: If an option is not one of these.
     """
 
@@ -190,6 +191,11 @@ def _check_options(
 ) -> None:
     if isinstance(record_infos, str) and record_infos not in ("all", "none"):
         raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
+    if sink is not None and not callable(getattr(sink, "append", None)):
+        raise ArgumentTypeError(
+            "sink: expected something with append(trajectory), such as a list or a TraceWriter, got "
+            f"{type(sink).__name__}"
+        )
     if max_transitions is not None and max_transitions < num_envs:
         raise OptionError(
             f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"

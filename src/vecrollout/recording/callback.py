@@ -13,9 +13,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from vecrollout._typing import Array, Info, RecordInfos
+from vecrollout.arguments import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3 import BufferingWrapper
-from vecrollout.recording.writing import most_transitions, trace_writer
+from vecrollout.recording.writing import check_options, most_transitions, trace_writer
 from vecrollout.storage.writer import TraceWriter
 
 _POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
@@ -49,6 +50,10 @@ class TraceCallback(BaseCallback):
         **options: Of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`, `queue_bytes`;
             `spaces` and `env_spec` in the place of the environments'.
 
+    Raises:
+        ArgumentTypeError: If `directory` is neither a path nor a URL, or an option none of these.
+        OptionError: If `directory` is empty.
+
     Examples:
         >>> import tempfile
         >>> from stable_baselines3 import PPO
@@ -75,6 +80,8 @@ class TraceCallback(BaseCallback):
         **options: Any,
     ) -> None:
         super().__init__(verbose)
+        directory_text(directory)  # before there is something to lose
+        check_options(options)
         self.directory = directory
         self._record_infos = record_infos
         self._max_transitions = max_transitions

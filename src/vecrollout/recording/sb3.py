@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Recorder
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink
@@ -45,6 +46,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             counts them.
 
     Raises:
+        ArgumentTypeError: If `venv` is no environment of that kind, or `sink` no sink.
         OptionError: If an option is not one of these.
 
     Examples:
@@ -71,6 +73,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
+        check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         self._base = venv.unwrapped

@@ -14,6 +14,7 @@ from vecrollout.buffer import Ending, Restart, RolloutBuffer
 from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
 from vecrollout.recording.batching import Batching, copied
+from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 from vecrollout.trees import stack
@@ -37,6 +38,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             trajectory of it (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts it.
 
     Raises:
+        ArgumentTypeError: If `env` is no environment of that kind, or `sink` no sink.
         OptionError: If an option is not one of these.
 
     Examples:
@@ -58,6 +60,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
+        check_kind(env, SINGLE)
         super().__init__(env)
         self.error_on_premature_reset = error_on_premature_reset
         self._observations = Batching(env.observation_space)

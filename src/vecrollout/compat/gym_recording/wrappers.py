@@ -11,7 +11,7 @@ import gymnasium as gym
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
-from vecrollout.recording.writing import TraceSink
+from vecrollout.recording.writing import TraceSink, check_options
 
 __all__ = ["TraceRecordingWrapper"]
 
@@ -31,7 +31,8 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             `GymRecordingWriter` in the place of those of `TraceWriter`.
 
     Raises:
-        OptionError: If an option is not one of these.
+        OptionError: If an option is outside what it may be.
+        ArgumentTypeError: If `env` is no single environment, or an option none of these.
 
     Source:
         `gym_recording.wrappers.TraceRecordingWrapper` (OpenAI, gym-recording). Its first version ignores the directory
@@ -57,4 +58,5 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)
         options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
+        check_options(options, GymRecordingWriter)
         return GymRecordingWriter(directory, **options)
