@@ -237,7 +237,7 @@ def test_about_a_trace(tmp_path: Path) -> None:
         other.append(PARTS[0])
     traces = open_traces(tmp_path)
     about = traces.about(0)
-    assert about.pop("versions").keys() == {"numpy", "pyarrow", "gymnasium"}
+    assert about.pop("versions").keys() == {"vecrollout", "numpy", "pyarrow", "gymnasium"}
     assert_same(about.pop("metadata"), metadata)
     assert about == {"writer": writer.name, "compression": "lz4", "env_spec": "Own-v0", "spaces": spaces}
     assert traces.about(1)["spaces"] == (spaces[1], None)

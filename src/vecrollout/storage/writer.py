@@ -12,6 +12,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from vecrollout._version import __version__
 from vecrollout.arguments import check_function, whole_number
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
@@ -117,7 +118,12 @@ class TraceWriter(WritingSink):
         about = {
             "writer": self.name,
             "compression": compression,
-            "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "gymnasium": gymnasium.__version__},
+            "versions": {
+                "vecrollout": __version__,
+                "gymnasium": gymnasium.__version__,
+                "numpy": np.__version__,
+                "pyarrow": pa.__version__,
+            },
             "env_spec": env_spec,
             "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
             "metadata": packed_info(metadata, self._dropped),

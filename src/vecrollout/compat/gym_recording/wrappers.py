@@ -26,6 +26,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         env: The environment to record.
         directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
             see `directory`.
+        *filters: `episode_filter`, `frame_filter` and `reward_classes` of `vecrollout.TraceRecordingWrapper`.
         file_format: `"vecrollout"`, or `"gym_recording"` for files that OpenAI's `gym_recording.playback` reads.
         **options: Further ones of `vecrollout.TraceRecordingWrapper`; with `"gym_recording"` those of
             `GymRecordingWriter` in the place of those of `TraceWriter`.
@@ -43,7 +44,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         self,
         env: gym.Env[Any, Any],
         directory: str | os.PathLike[str] | None = None,
-        *,
+        *filters: Any,
         file_format: FileFormat = "vecrollout",
         **options: Any,
     ) -> None:
@@ -51,7 +52,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         self._file_format = file_format
         if file_format == "gym_recording":
             options.setdefault("record_infos", "none")  # the format has no place for them
-        super().__init__(env, directory, **options)
+        super().__init__(env, directory, *filters, **options)
 
     def _make_writer(self, directory: Path | str) -> TraceSink:
         """What writes the trajectories, in which steps are left out already."""
