@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError
+from vecrollout.errors import DamagedTraceError, StoreError, TraceWriteError
 from vecrollout.storage.format import SHARD_NAME, index_name, manifest_name, sync_directory
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
-from vecrollout.storage.location import location_of
+from vecrollout.storage.location import Location, location_of
 from vecrollout.storage.manifest import Manifest, ShardEntry
 from vecrollout.storage.shard import Shard
 from vecrollout.storage.shard_writer import ShardWriter, write_index
@@ -47,9 +47,19 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
         DamagedTraceError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
         OptionError: If the URL is none that can be used.
-        OSError: If files cannot be written, or an object store fails; what was repaired up to there stays so.
+        TraceWriteError: If files cannot be written; what was repaired up to there stays so.
+        StoreError: If an object store fails; likewise.
     """
     location = location_of(path)
+    try:
+        return _repair(location)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise TraceWriteError(f"{location}: expected a directory that can be written to: {error}") from error
+
+
+def _repair(location: Location) -> RepairReport:
     manifests, changes = sound_manifests(location)
     damaged = {problem.file for problem in changes}
     files = list_files(location, manifests)
