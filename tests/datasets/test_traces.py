@@ -344,5 +344,7 @@ def test_a_directory_of_something_else(other: str, tmp_path: Path) -> None:
 
 
 def test_a_trace_without_episodes_brings_no_warning(tmp_path: Path) -> None:
+    (tmp_path / ".20260101T000000.000000000Z-0123456789abcdef.json.tmp").touch()
+    assert len(open_traces(tmp_path)) == 0
     TraceWriter(tmp_path).close()
     assert len(open_traces(tmp_path)) == 0

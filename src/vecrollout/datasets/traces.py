@@ -263,7 +263,8 @@ class TraceDataset(Sequence[Trajectory]):
         return self._batches[key]
 
     def _warn_of_another_place(self) -> None:
-        names = sorted(self._location.sizes())
+        # Those that begin with a dot are temporary: the first one of a trace that just begins, for example.
+        names = sorted(name for name in self._location.sizes() if not name.startswith("."))
         if names and not any(map(is_of_trace, names)):
             warnings.warn(
                 f"{self._location}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "

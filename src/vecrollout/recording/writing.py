@@ -46,7 +46,10 @@ def trace_writer(
     """
     check_options(options)
     if any(str(recorded) == str(directory) for recorded in _recorded_to(env)):
-        raise ProtocolError(f"env: expected one that is not recorded to {directory} yet, got one that is")
+        raise ProtocolError(
+            f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
+            "environment inside it"
+        )
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
