@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from vecrollout import BufferingWrapper, TraceCallback, open_traces, stitch, verify_traces
-from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, ScriptedError, assert_same
 
 SMALL: dict[str, Any] = {"seed": 3, "device": "cpu"}
@@ -364,3 +364,12 @@ def test_options_are_checked(tmp_path: Path) -> None:
     for options in ({"record_infos": "some"}, {"max_transitions": 1}, {"compression": "gzip"}):
         with pytest.raises(OptionError, match=next(iter(options))):
             ALGORITHMS["A2C"][0](envs(discrete)).learn(10, TraceCallback(tmp_path, **options))  # type: ignore[arg-type]
+
+
+def test_wrong_options_are_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentTypeError, match="got compresion"):
+        TraceCallback(tmp_path, compresion=None)
+    with pytest.raises(ArgumentTypeError, match="metadata"):
+        TraceCallback(tmp_path, metadata=["run", 7])
+    with pytest.raises(ArgumentTypeError, match="directory"):
+        TraceCallback(None)  # type: ignore[arg-type]

@@ -178,6 +178,9 @@ def test_what_is_no_environment_or_no_option(tmp_path: Path) -> None:
             record_traces(env, tmp_path / "none", compresion=None)
         with pytest.raises(ArgumentTypeError, match="directory"):
             record_traces(env, 5)  # type: ignore[call-overload]
+        for options in ({}, {"frame_filter": bool}):
+            with pytest.raises(ArgumentTypeError, match="metadata: expected a dict"):
+                record_traces(env, tmp_path / "none", metadata=[7], **options)  # type: ignore[arg-type]
     assert not (tmp_path / "none").exists()
     with pytest.raises(OptionError, match="missing_final_obs"):
         record_traces(gym.vector.SyncVectorEnv(env_fns()), tmp_path, missing_final_obs="guess")

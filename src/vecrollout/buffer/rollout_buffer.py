@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
+from vecrollout.arguments import whole_number
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.popping import Popping
@@ -36,7 +37,7 @@ class RolloutBuffer(Stepping, Popping):
             trajectories that ended by `"reset_early"`, or drop them.
 
     Raises:
-        ArgumentTypeError: If `sink` has no `append`.
+        ArgumentTypeError: If an option is of another kind, such as a `sink` without `append`.
         OptionError: If an option is not one of these.
     """
 
@@ -183,7 +184,7 @@ def _with_options(options: dict[str, Any]) -> RolloutBuffer:
 
 def _check_options(
     num_envs: int,
-    record_infos: RecordInfos,
+    record_infos: object,
     sink: Sink | None,
     max_transitions: int | None,
     on_full: str,
@@ -191,12 +192,14 @@ def _check_options(
 ) -> None:
     if isinstance(record_infos, str) and record_infos not in ("all", "none"):
         raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
+    if not isinstance(record_infos, Iterable):
+        raise ArgumentTypeError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
     if sink is not None and not callable(getattr(sink, "append", None)):
         raise ArgumentTypeError(
             "sink: expected something with append(trajectory), such as a list or a TraceWriter, got "
             f"{type(sink).__name__}"
         )
-    if max_transitions is not None and max_transitions < num_envs:
+    if max_transitions is not None and whole_number("max_transitions", max_transitions) < num_envs:
         raise OptionError(
             f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"
         )

@@ -17,7 +17,7 @@ from vecrollout.arguments import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.writing import check_options, most_transitions, trace_writer
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.storage.writer import TraceWriter, checked_metadata
 
 _POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
 _TAPPED = ("reset", "step_async", "step_wait")
@@ -82,6 +82,7 @@ class TraceCallback(BaseCallback):
         super().__init__(verbose)
         directory_text(directory)  # before there is something to lose
         check_options(options)
+        self._metadata = checked_metadata(options.pop("metadata", None) or {})
         self.directory = directory
         self._record_infos = record_infos
         self._max_transitions = max_transitions
@@ -107,7 +108,7 @@ class TraceCallback(BaseCallback):
             other.close()  # left over from training that an exception ended
         spaces = venv.observation_space, venv.action_space
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
-        metadata = {**about, **(self._options.get("metadata") or {})}
+        metadata = {**about, **self._metadata}
         writer = trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata})
         most = most_transitions(spaces, venv.num_envs) if self._max_transitions is None else self._max_transitions
         try:

@@ -46,7 +46,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             counts them.
 
     Raises:
-        ArgumentTypeError: If `venv` is no environment of that kind, or `sink` no sink.
+        ArgumentTypeError: If `venv` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these.
 
     Examples:

@@ -38,7 +38,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             trajectory of it (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts it.
 
     Raises:
-        ArgumentTypeError: If `env` is no environment of that kind, or `sink` no sink.
+        ArgumentTypeError: If `env` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these.
 
     Examples:

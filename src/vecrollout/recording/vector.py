@@ -60,7 +60,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             trajectories of them (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
 
     Raises:
-        ArgumentTypeError: If `env` is no environment of that kind, or `sink` no sink.
+        ArgumentTypeError: If `env` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these, or the autoreset rule is not known.
 
     Examples:

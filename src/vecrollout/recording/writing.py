@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from vecrollout.errors import ArgumentTypeError, ProtocolError
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.storage.writer import TraceWriter, checked_metadata
 
 # What running episodes may take up before they are handed over in fragments.
 _HELD_BYTES = 1 << 30
@@ -70,7 +70,7 @@ def check_options(options: Mapping[str, Any], writer: Callable[..., object] = Tr
 
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a writer that gets only some of an episode's steps, and says so to whoever plays it back."""
-    return {**options, "metadata": {"steps_filtered": True, **(options.get("metadata") or {})}}
+    return {**options, "metadata": {"steps_filtered": True, **checked_metadata(options.get("metadata") or {})}}
 
 
 def _recorded_to(env: Any) -> Iterator[object]:

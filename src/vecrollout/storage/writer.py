@@ -103,7 +103,7 @@ class TraceWriter(WritingSink):
             check_function("episode_metadata", episode_metadata, "a trajectory")
         if not isinstance(env_spec, str | None):
             raise ArgumentTypeError(f"env_spec: expected text, got {type(env_spec).__name__}")
-        metadata = _checked_metadata(metadata or {})
+        metadata = checked_metadata(metadata or {})
         super().__init__()
         warm_up()
         location = location_of(directory)
@@ -210,7 +210,7 @@ class TraceWriter(WritingSink):
         return self._worker.is_closed
 
     def _described(self, metadata: Mapping[str, Any]) -> str:
-        return dumps(packed_info(_checked_metadata(metadata), self._dropped))
+        return dumps(packed_info(checked_metadata(metadata), self._dropped))
 
     def _warn(self) -> None:
         if self._dropped and not self._has_warned:
@@ -223,7 +223,12 @@ class TraceWriter(WritingSink):
             )
 
 
-def _checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the user says about a trace or a trajectory.
+
+    Raises:
+        ArgumentTypeError: If it is no dict.
+    """
     if not isinstance(metadata, Mapping):
         raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
     return metadata
