@@ -44,7 +44,7 @@ def test_of_another_kind(wrapper: Any, wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("wrapper", [BufferingWrapper, VectorBufferingWrapper, BufferingEnvWrapper, record_traces])
-@pytest.mark.parametrize("thing", ["CartPole-v1", None, CountingEnv, [CountingEnv]])
+@pytest.mark.parametrize("thing", ["CartPole-v1", None, CountingEnv, DummyVecEnv, [CountingEnv]])
 def test_no_environment(wrapper: Any, thing: Any, tmp_path: Path) -> None:
     options = [tmp_path / "traces"] if wrapper is record_traces else []
     with pytest.raises(ArgumentTypeError, match=f"^env: expected .*, got {type(thing).__name__}$"):

@@ -198,6 +198,13 @@ def test_twice(make: Any, tmp_path: Path) -> None:
     record_traces(env, tmp_path / "other").close()
 
 
+def test_writers_of_another_kind_are_no_recorders(tmp_path: Path) -> None:
+    """A wrapper of somebody else's may have what looks like a recorder's."""
+    env = gym.Wrapper(CountingEnv())
+    env._writer = env.directory = tmp_path  # type: ignore[attr-defined]
+    record_traces(env, tmp_path).close()
+
+
 @pytest.mark.parametrize("make", KINDS)
 def test_nothing_is_recorded_to_a_closed_trace(make: Any, tmp_path: Path) -> None:
     """A reset says so, before steps are taken that would go nowhere."""

@@ -28,6 +28,8 @@ def is_vector_env(env: Any) -> bool:
 
 def kind_of(env: Any) -> str | None:
     """Which of the kinds an environment is of; None if it is none."""
+    if isinstance(env, type):
+        return None
     if is_vector_env(env):
         return VECTOR
     if isinstance(env, gym.Env):

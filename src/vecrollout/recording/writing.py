@@ -77,8 +77,9 @@ def _recorded_to(env: Any) -> Iterator[object]:
     """Where the recorders write to that are around an environment already."""
     while env is not None:
         its_own = getattr(env, "__dict__", {})  # a wrapper may pass others' attributes on
-        if "_writer" in its_own:
-            yield its_own["directory"]
+        writer = its_own.get("_writer")
+        if isinstance(writer, TraceWriter):
+            yield writer.directory
         env = its_own.get("env", its_own.get("venv"))
 
 
