@@ -1,10 +1,16 @@
-"""Settings of the whole suite."""
+"""Settings of the whole suite, and an object store for whatever needs one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
 
 # No time limit an example: a busy machine must not fail a test. All else as Hypothesis has it, which on a CI machine
 # means the same examples in every run.
@@ -15,3 +21,29 @@ settings.load_profile("vecrollout")
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leaves scripts and plugins alone, which `--doctest-modules` would import to look for doctests."""
     return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    from s3_server import S3Server
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A new bucket, which pyarrow finds by the environment, as child processes do."""
+    environment = {
+        "AWS_ENDPOINT_URL": s3_server.endpoint,
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "something",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.new_bucket()
+    s3_server.request("PUT")
+    return s3_server

@@ -22,6 +22,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "vecrollout"
 RANKS = {
     "errors": 0,
     "_typing": 0,
+    "_version": 0,
+    "arguments": 1,
     "equality": 1,
     "array_tree": 2,
     "trees": 3,

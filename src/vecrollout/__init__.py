@@ -5,6 +5,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from vecrollout import errors
+from vecrollout._version import __version__ as __version__
 from vecrollout.collation import collate_transitions
 from vecrollout.flattening import flatten_trajectories, flatten_trajectories_with_rew
 from vecrollout.stitching import stitch
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from vecrollout.storage.verify import TraceReport, verify_traces
     from vecrollout.storage.writer import TraceWriter
 
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "BufferingEnvWrapper",

@@ -145,6 +145,24 @@ class TestWrapper:
         assert [len(rewards) for _, _, rewards in played(tmp_path)] == [2, 2, 2, 2]
         assert len(GymRecordingReader(tmp_path).batches) == 4
 
+    @pytest.mark.parametrize("file_format", FORMATS)
+    def test_filters_by_position(self, file_format: FileFormat, tmp_path: Path) -> None:
+        """As the wrapper outside of `compat` takes them."""
+        env = TraceRecordingWrapper(
+            CountingEnv("box", [EpisodeScript(6)]),
+            tmp_path,
+            lambda episode: episode == 1,
+            lambda step: step < 4,
+            [1.5],
+            file_format=file_format,
+        )
+        for _ in range(2):
+            env.reset()
+            for _ in range(6):
+                env.step(env.action_space.sample())
+        env.close()
+        assert [len(rewards) for _, _, rewards in played(tmp_path)] == [4]
+
     def test_options_are_checked(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match="file_format"):
             TraceRecordingWrapper(CountingEnv(), tmp_path, file_format="pickle")  # type: ignore[arg-type]

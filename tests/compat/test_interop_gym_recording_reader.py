@@ -346,10 +346,19 @@ def test_a_missing_batch(tmp_path: Path) -> None:
         episodes(tmp_path)
 
 
+def test_a_missing_manifest(tmp_path: Path) -> None:
+    """A recording is not empty because nothing lists what is there."""
+    record(tmp_path, [steps_of("box", 2)])
+    (tmp_path / "openaigym.trace.0.4711.manifest.json").unlink()
+    with pytest.raises(DamagedTraceError, match="expected a manifest"):
+        GymRecordingReader(tmp_path)
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
         "",
+        '{"batches": [{"first": 0, "len": 1' + "0" * 5000 + ', "fn": "b.json"}]}',
         "[]",
         "{}",
         '{"batches": {}}',

@@ -17,6 +17,7 @@ from hypothesis import given
 from openai_recordings import of_space, play
 
 from vecrollout import DictObs, Trajectory, TrajectoryWithRew
+from vecrollout.compat.gym_recording.playback import TraceRecordingReader
 from vecrollout.errors import (
     ArgumentTypeError,
     DtypeError,
@@ -281,6 +282,22 @@ def test_a_forked_process_does_not_write_its_parents_episodes(tmp_path: Path) ->
 def test_options_are_checked(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="batch_bytes"):
         GymRecordingWriter(tmp_path, batch_bytes=0)
+    with pytest.raises(ArgumentTypeError, match="batch_bytes"):
+        GymRecordingWriter(tmp_path, batch_bytes="5 MB")  # type: ignore[arg-type]
+
+
+def test_only_a_local_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL would be a folder named "s3:"."""
+    monkeypatch.chdir(tmp_path)
+    for function in (GymRecordingWriter, GymRecordingReader, TraceRecordingReader):
+        with pytest.raises(OptionError, match="storage_s3"):
+            function("s3://bucket/recording")
+        with pytest.raises(ArgumentTypeError, match="directory"):
+            function(None)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(TraceWriteError, match="file"):
+        GymRecordingWriter(tmp_path / "file")
 
 
 def test_keys_of_dicts_may_be_any_other_text(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces, scan_recorded_traces
-from vecrollout.errors import OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage.format import index_name, shard_name
 from vecrollout.storage.local import LocalDirectory
 from vecrollout.storage.manifest import Manifest
@@ -237,7 +237,7 @@ def test_about_a_trace(tmp_path: Path) -> None:
         other.append(PARTS[0])
     traces = open_traces(tmp_path)
     about = traces.about(0)
-    assert about.pop("versions").keys() == {"numpy", "pyarrow", "gymnasium"}
+    assert about.pop("versions").keys() == {"vecrollout", "numpy", "pyarrow", "gymnasium"}
     assert_same(about.pop("metadata"), metadata)
     assert about == {"writer": writer.name, "compression": "lz4", "env_spec": "Own-v0", "spaces": spaces}
     assert traces.about(1)["spaces"] == (spaces[1], None)
@@ -303,3 +303,48 @@ def test_a_worker_that_was_spawned_reads_it(directory: Path) -> None:
     assert len(traces[0]) == 1
     loader = data.DataLoader(traces, batch_size=2, num_workers=1, multiprocessing_context="spawn", collate_fn=lengths)
     assert list(loader) == [[1, 2], [3, 4], [5]]
+
+
+def test_indices_and_numbers_that_are_none(directory: Path) -> None:
+    traces = open_traces(directory)
+    for number in (5, -6):
+        with pytest.raises(IndexError, match=f"{directory}: expected .* 5 trajectories, got {number}"):
+            traces[number]
+    for wrong in ("a", 1.0, None, (0, 1)):
+        with pytest.raises(ArgumentTypeError, match="number: expected an integer"):
+            traces[wrong]  # type: ignore[call-overload]
+    for name, options in (("start", {"start": 1.5}), ("stop", {"stop": "2"})):
+        with pytest.raises(ArgumentTypeError, match=name):
+            traces.episode(0, **options)  # type: ignore[arg-type]
+    assert len(traces[np.int64(4)]) == 5
+
+
+def test_scan_refuses_what_it_cannot_use(directory: Path) -> None:
+    for wrong in (None, 5):
+        with pytest.raises(ArgumentTypeError, match="episode_cb"):
+            scan_recorded_traces(directory, wrong)  # type: ignore[arg-type]
+    for wrong_number in ("2", 1.5):
+        with pytest.raises(ArgumentTypeError, match="max_episodes"):
+            scan_recorded_traces(directory, print, wrong_number)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="max_episodes: expected at least 0, got -1"):
+        scan_recorded_traces(directory, print, -1)
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "20260101T000000", "openaigym.trace.0.1.manifest.json"])
+def test_a_directory_of_something_else(other: str, tmp_path: Path) -> None:
+    """It may be the wrong one, or traces are yet to come."""
+    (tmp_path / other).touch()
+    with pytest.warns(UserWarning, match=f"{tmp_path}: expected the files of traces, got 1 others.*{other}"):
+        traces = open_traces(tmp_path)
+    assert len(traces) == 0
+    with TraceWriter(tmp_path) as writer:
+        writer.append(counting(3, 0))
+    traces.refresh()
+    assert len(traces) == 1
+
+
+def test_a_trace_without_episodes_brings_no_warning(tmp_path: Path) -> None:
+    (tmp_path / ".20260101T000000.000000000Z-0123456789abcdef.json.tmp").touch()
+    assert len(open_traces(tmp_path)) == 0
+    TraceWriter(tmp_path).close()
+    assert len(open_traces(tmp_path)) == 0

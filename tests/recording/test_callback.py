@@ -24,7 +24,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from vecrollout import BufferingWrapper, TraceCallback, open_traces, stitch, verify_traces
-from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, ScriptedError, assert_same
 
 SMALL: dict[str, Any] = {"seed": 3, "device": "cpu"}
@@ -500,3 +500,12 @@ A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
     (trajectory,) = open_traces(tmp_path / "t")
     number = int.from_bytes((tmp_path / "steps").read_bytes(), "little")
     assert trajectory.rews.tolist() == list(range(1, number + 1))  # type: ignore[attr-defined]
+
+
+def test_wrong_options_are_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentTypeError, match="got compresion"):
+        TraceCallback(tmp_path, compresion=None)
+    with pytest.raises(ArgumentTypeError, match="metadata"):
+        TraceCallback(tmp_path, metadata=["run", 7])
+    with pytest.raises(ArgumentTypeError, match="directory"):
+        TraceCallback(None)  # type: ignore[arg-type]

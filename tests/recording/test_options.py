@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TrajectoryWithRew, stitch
 from vecrollout.buffer import Ending, RolloutBuffer, arena
-from vecrollout.errors import BufferFullError, OptionError
+from vecrollout.errors import ArgumentTypeError, BufferFullError, OptionError
 from vecrollout.testing import EpisodeScript, Scenario
 
 SCENARIO = Scenario()
@@ -40,6 +40,15 @@ def recorder(scenario=SCENARIO, **options):
 def test_options_that_there_are_not(options, name):
     with pytest.raises(OptionError, match=f"{name}: expected .*, got"):
         BufferingWrapper(DummyVecEnv(SCENARIO.env_fns()), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("record_infos", None), ("record_infos", 5), ("max_transitions", "5"), ("max_transitions", 1e6)],
+)
+def test_options_of_another_kind(name, value):
+    with pytest.raises(ArgumentTypeError, match=f"{name}: expected .*, got {value!r}"):
+        BufferingWrapper(DummyVecEnv(SCENARIO.env_fns()), **{name: value})
 
 
 # Sinks

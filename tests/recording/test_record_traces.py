@@ -12,7 +12,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from vecrollout import BufferingWrapper, TraceRecordingWrapper, VectorBufferingWrapper, open_traces, record_traces
-from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, assert_same
 
 SCRIPTS = [[EpisodeScript(3), EpisodeScript(2, "truncated")], [EpisodeScript(4)]]
@@ -173,5 +173,45 @@ def test_what_is_no_environment_or_no_option(tmp_path: Path) -> None:
     for options in ({"max_transitions": 1}, {"record_infos": "some"}, {"reward_classes": []}):
         with pytest.raises(OptionError, match=next(iter(options))):
             record_traces(DummyVecEnv(env_fns()), tmp_path, **options)
+    for env in (CountingEnv(), DummyVecEnv(env_fns()), gym.vector.SyncVectorEnv(env_fns())):
+        with pytest.raises(ArgumentTypeError, match="got compresion"):
+            record_traces(env, tmp_path / "none", compresion=None)
+        with pytest.raises(ArgumentTypeError, match="directory"):
+            record_traces(env, 5)  # type: ignore[call-overload]
+        for options in ({}, {"frame_filter": bool}):
+            with pytest.raises(ArgumentTypeError, match="metadata: expected a dict"):
+                record_traces(env, tmp_path / "none", metadata=[7], **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "none").exists()
     with pytest.raises(OptionError, match="missing_final_obs"):
         record_traces(gym.vector.SyncVectorEnv(env_fns()), tmp_path, missing_final_obs="guess")
+
+
+KINDS = [CountingEnv, lambda: DummyVecEnv(env_fns()), lambda: gym.vector.SyncVectorEnv(env_fns())]
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_twice(make: Any, tmp_path: Path) -> None:
+    """To the same directory each step would go twice; to another one it is wanted."""
+    env = record_traces(make(), tmp_path / "once")
+    with pytest.raises(ProtocolError, match="once"):
+        record_traces(env, tmp_path / "once")
+    record_traces(env, tmp_path / "other").close()
+
+
+def test_writers_of_another_kind_are_no_recorders(tmp_path: Path) -> None:
+    """A wrapper of somebody else's may have what looks like a recorder's."""
+    env = gym.Wrapper(CountingEnv())
+    env._writer = env.directory = tmp_path  # type: ignore[attr-defined]
+    record_traces(env, tmp_path).close()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_nothing_is_recorded_to_a_closed_trace(make: Any, tmp_path: Path) -> None:
+    """A reset says so, before steps are taken that would go nowhere."""
+    env = record_traces(make(), tmp_path)
+    env.reset()
+    env.close()
+    with pytest.raises(ProtocolError, match="closed"):
+        env.step(np.zeros(2, dtype=int))
+    with pytest.raises(ProtocolError, match="closed"):
+        env.reset()

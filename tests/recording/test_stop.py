@@ -85,6 +85,12 @@ class TestConditions:
             with pytest.raises(errors.OptionError, match=r"min_timesteps.*positive"):
                 make(n)
 
+    @pytest.mark.parametrize("n", ["10", [10]])
+    def test_no_number(self, n) -> None:
+        for make in (make_min_episodes, make_min_timesteps, lambda n: make_sample_until(n, 1)):
+            with pytest.raises(errors.ArgumentTypeError, match="expected a positive number"):
+                make(n)
+
 
 def cuts(listed: list[TrajectoryWithRew]) -> list[tuple[int, int]]:
     """Every beginning of the trajectories, as how many of them are whole, and how many steps there are of the next."""

@@ -17,7 +17,7 @@ import pytest
 from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
-from vecrollout.errors import DamagedTraceError, ProtocolError, TraceVersionError
+from vecrollout.errors import DamagedTraceError, ProtocolError, TraceVersionError, TraceWriteError
 from vecrollout.storage import encoder
 from vecrollout.storage.derive import derive
 from vecrollout.storage.index import ShardIndex
@@ -293,6 +293,20 @@ def test_no_directory(tmp_path: Path) -> None:
         with pytest.raises(DamagedTraceError, match="expected a directory"):
             function(tmp_path / "missing")
     assert len(open_traces(tmp_path)) == 0
+
+
+def test_a_repair_that_cannot_write(tmp_path: Path) -> None:
+    """The shard stays as it is, and a later repair does the work."""
+    written = several_batches(tmp_path)
+    shard = only(tmp_path, ".arrow")
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    cut, in_the_way = shard.read_bytes(), tmp_path / f"{shard.name}.damaged"
+    in_the_way.mkdir()
+    with pytest.raises(TraceWriteError, match="expected a directory that can be written to"):
+        repair_traces(tmp_path)
+    assert shard.read_bytes() == cut
+    in_the_way.rmdir()
+    assert_repairs(tmp_path, written)
 
 
 def test_checks_can_be_left_out(tmp_path: Path) -> None:

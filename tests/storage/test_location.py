@@ -8,7 +8,7 @@ import pytest
 from traces import assert_same_trajectory, of_space, write
 
 from vecrollout import TraceWriter, open_traces
-from vecrollout.errors import OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError, TraceWriteError
 
 
 def test_a_url_of_a_local_directory(tmp_path: Path) -> None:
@@ -35,3 +35,35 @@ def test_urls_that_cannot_be_used(url: str) -> None:
     for function in (TraceWriter, open_traces):
         with pytest.raises(OptionError, match="expected a URL"):
             function(url)  # type: ignore[operator]
+
+
+def test_a_url_of_another_machines_file() -> None:
+    """`file://traces` names a machine, not a directory."""
+    for function in (TraceWriter, open_traces):
+        with pytest.raises(OptionError, match="three slashes"):
+            function("file://traces/some")  # type: ignore[operator]
+
+
+def test_no_path_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for function in (TraceWriter, open_traces):
+        for wrong in (None, 5, b"traces"):
+            with pytest.raises(ArgumentTypeError, match=f"got {type(wrong).__name__}"):
+                function(wrong)  # type: ignore[operator]
+        with pytest.raises(OptionError, match="empty"):
+            function("")  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(TraceWriteError, match=r"file.*expected a directory that can be written to"):
+            TraceWriter(directory)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system in which nobody can write")
+def test_a_directory_that_cannot_be_written_to() -> None:
+    """It is said at once, not when the first episode was recorded in vain; permissions would not tell root."""
+    with pytest.raises(TraceWriteError, match="/proc: expected a directory that can be written to"):
+        TraceWriter("/proc")

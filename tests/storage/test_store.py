@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from s3_server import S3Server
 from traces import assert_same_trajectory, of_space, write
 
+from s3_server import S3Server
 from vecrollout import TraceWriter, Trajectory, TrajectoryWithRew, open_traces, repair_traces, verify_traces
 from vecrollout.errors import (
     DamagedTraceError,

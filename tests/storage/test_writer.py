@@ -36,7 +36,7 @@ from vecrollout.errors import (
     TraceWriteError,
 )
 from vecrollout.storage import encoder as encoder_module
-from vecrollout.testing import assert_same
+from vecrollout.testing import SPACES, assert_same
 
 CHILD = """
 import sys
@@ -381,6 +381,28 @@ def test_options_are_checked(tmp_path: Path) -> None:
     for each in options:
         with pytest.raises(OptionError, match=next(iter(each))):
             TraceWriter(tmp_path, **each)
+    kinds: list[dict[str, Any]] = [
+        {"max_shard_bytes": "1GB"},
+        {"queue_bytes": 1e6},
+        {"metadata": ["run", 7]},
+        {"episode_metadata": {"run": 7}},
+        {"env_spec": object()},
+        {"spaces": SPACES["box"]},
+        {"spaces": (SPACES["box"], "Discrete(2)")},
+    ]
+    for each in kinds:
+        with pytest.raises(ArgumentTypeError, match=next(iter(each))):
+            TraceWriter(tmp_path / "none", **each)
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_no_trajectory_is_refused(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        for thing in (None, [1, 2], {"obs": [1, 2]}):
+            with pytest.raises(ArgumentTypeError, match=f"expected a Trajectory, got {type(thing).__name__}"):
+                writer.append(thing)  # type: ignore[arg-type]
+        writer.append(of_space("box", 3))
+    assert len(open_traces(tmp_path)) == 1
 
 
 def test_what_cannot_be_kept_is_counted_and_warned_of_once(tmp_path: Path) -> None:

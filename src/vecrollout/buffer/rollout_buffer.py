@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
+from vecrollout.arguments import whole_number
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
-from vecrollout.errors import OptionError, PrematureResetError
+from vecrollout.errors import ArgumentTypeError, OptionError, PrematureResetError
 from vecrollout.structures import unflatten
 from vecrollout.trajectory import Sink
 from vecrollout.trees import Tree
@@ -36,6 +37,7 @@ class RolloutBuffer(Stepping, Popping):
             trajectories that ended by `"reset_early"`, or drop them.
 
     Raises:
+        ArgumentTypeError: If an option is of another kind, such as a `sink` without `append`.
         OptionError: If an option is not one of these.
     """
 
@@ -184,7 +186,7 @@ def _with_options(options: dict[str, Any]) -> RolloutBuffer:
 
 def _check_options(
     num_envs: int,
-    record_infos: RecordInfos,
+    record_infos: object,
     sink: Sink | None,
     max_transitions: int | None,
     on_full: str,
@@ -192,7 +194,14 @@ def _check_options(
 ) -> None:
     if isinstance(record_infos, str) and record_infos not in ("all", "none"):
         raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
-    if max_transitions is not None and max_transitions < num_envs:
+    if not isinstance(record_infos, Iterable):
+        raise ArgumentTypeError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
+    if sink is not None and not callable(getattr(sink, "append", None)):
+        raise ArgumentTypeError(
+            "sink: expected something with append(trajectory), such as a list or a TraceWriter, got "
+            f"{type(sink).__name__}"
+        )
+    if max_transitions is not None and whole_number("max_transitions", max_transitions) < num_envs:
         raise OptionError(
             f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"
         )

@@ -296,7 +296,7 @@ class Stepping(Room):
     def _out_of_order(self, message: str) -> ProtocolError:
         if self._ready:
             return ProtocolError(message)
-        return ProtocolError("expected reset() first: nothing was reset yet, or the last step failed")
+        return ProtocolError("expected reset() first: nothing was reset yet, the last step failed, or it was closed")
 
 
 def _write(columns: Sequence[Column], rows: Array, leaves: Sequence[Array]) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from vecrollout.arguments import check_function, whole_number
 from vecrollout.datasets.traces import TraceDataset, open_traces
-from vecrollout.errors import OptionError
 from vecrollout.trees import concatenate, unwrap
 
 
@@ -31,14 +31,17 @@ def scan_recorded_traces(
         DamagedTraceError: If a trace cannot be read, or is not what was written.
         TraceVersionError: If a newer version of the package wrote it.
         OptionError: If `max_episodes` is negative, or a URL is none that can be used.
+        ArgumentTypeError: If `directory` is neither a path nor a URL, `episode_cb` no function, or `max_episodes` no
+            integer.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
         StoreError: If an object store fails.
 
     Source:
         `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording), whose callback gets the same.
     """
-    if max_episodes is not None and max_episodes < 0:
-        raise OptionError(f"max_episodes: expected 0 or more, or None, got {max_episodes}")
+    check_function("episode_cb", episode_cb, "observations, actions and rewards")
+    if max_episodes is not None:
+        max_episodes = whole_number("max_episodes", max_episodes, 0)
     traces = open_traces(directory)
     for fragments in traces.episodes()[:max_episodes]:
         episode_cb(*episode_arrays(traces, fragments))

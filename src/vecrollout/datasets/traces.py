@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, overload
 
+from vecrollout.arguments import whole_number
 from vecrollout.errors import OptionError
 from vecrollout.storage.decoding import DecodedBatch
-from vecrollout.storage.format import SHARD_NAME
+from vecrollout.storage.format import SHARD_NAME, is_of_trace
 from vecrollout.storage.fragments import FIELDS, Stored, arrow_columns
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.location import location_of
@@ -31,8 +32,8 @@ _OPEN_SHARDS = 64
 def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
     """The trajectories in a directory of traces.
 
-    Only manifests and indexes are read. A trace that is still being written opens too; `refresh` shows what has come
-    since.
+    Only manifests and indexes are read. A trace that is still being written opens too, and so does a directory in which
+    none has begun yet; `refresh` shows what has come since. A directory of nothing but other files brings a warning.
 
     Args:
         path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
@@ -41,11 +42,15 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
     Raises:
         DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
         TraceVersionError: If a newer version of the package wrote one of the files.
+        ArgumentTypeError: If `path` is neither a path nor a URL.
         OptionError: If a URL is none that can be used.
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
     """
-    return TraceDataset(path, check=check)
+    traces = TraceDataset(path, check=check)
+    if not traces:
+        traces._warn_of_another_place()
+    return traces
 
 
 class TraceDataset(Sequence[Trajectory]):
@@ -63,6 +68,7 @@ class TraceDataset(Sequence[Trajectory]):
     Raises:
         DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
         TraceVersionError: If a newer version of the package wrote one of the files.
+        ArgumentTypeError: If `path` is neither a path nor a URL.
         OptionError: If a URL is none that can be used.
         StoreError: If the object store fails; so all methods that read.
     """
@@ -108,6 +114,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
         if isinstance(key, slice):
@@ -132,6 +139,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             OptionError: If the range holds no step.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
@@ -152,6 +160,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             OptionError: If a name is none of these, or the range holds no step.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
@@ -175,6 +184,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read.
         """
         return self._stored(number, ()).identity()
@@ -192,6 +202,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read.
         """
         return self._stored(number, ()).about()
@@ -204,6 +215,7 @@ class TraceDataset(Sequence[Trajectory]):
 
         Raises:
             IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read.
         """
         return self._stored(number, ()).metadata()
@@ -216,10 +228,10 @@ class TraceDataset(Sequence[Trajectory]):
         return f"<TraceDataset of {len(self)} trajectories in {str(self._location)!r}>"
 
     def _stored(self, number: int, fields: tuple[str, ...]) -> Stored:
-        number = operator.index(number)
+        number = whole_number("number", number)
         located = self._located
         if not -len(located.shard) <= number < len(located.shard):
-            raise IndexError(f"expected a trajectory of {len(self)}, got {number}")
+            raise IndexError(f"{self._location}: expected the number of one of {len(self)} trajectories, got {number}")
         name = self._names[located.shard.item(number)]
         schema = self._shard(name).schema
         columns = self._columns.get((name, fields))
@@ -250,6 +262,16 @@ class TraceDataset(Sequence[Trajectory]):
         self._batches.move_to_end(key)
         return self._batches[key]
 
+    def _warn_of_another_place(self) -> None:
+        # Those that begin with a dot are temporary: the first one of a trace that just begins, for example.
+        names = sorted(name for name in self._location.sizes() if not name.startswith("."))
+        if names and not any(map(is_of_trace, names)):
+            warnings.warn(
+                f"{self._location}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
+                "opened as a directory without traces",
+                stacklevel=3,
+            )
+
     def _forget(self, name: str) -> None:
         """Let go of a shard that may have grown."""
         self._shards.pop(name, None)
@@ -261,8 +283,11 @@ def _range(stored: Stored, start: int, stop: int | None) -> tuple[int, int]:
     """Which of a trajectory's steps are asked for.
 
     Raises:
-        OptionError: If none are.
+        ArgumentTypeError: If `start` or `stop` is no integer.
+        OptionError: If no steps are.
     """
+    start = whole_number("start", start)
+    stop = None if stop is None else whole_number("stop", stop)
     begin, end, _ = slice(start, stop).indices(stored.steps)
     if begin >= end:
         raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")

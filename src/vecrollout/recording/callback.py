@@ -14,10 +14,11 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from vecrollout._typing import Array, Info, RecordInfos
+from vecrollout.arguments import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3 import BufferingWrapper
-from vecrollout.recording.writing import most_transitions, trace_writer
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.recording.writing import check_options, most_transitions, trace_writer
+from vecrollout.storage.writer import TraceWriter, checked_metadata
 
 _POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
 _TAPPED = ("reset", "step_async", "step_wait")
@@ -53,6 +54,10 @@ class TraceCallback(BaseCallback):
         **options: Of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`, `queue_bytes`;
             `spaces` and `env_spec` in the place of the environments'.
 
+    Raises:
+        ArgumentTypeError: If `directory` is neither a path nor a URL, or an option none of these.
+        OptionError: If `directory` is empty.
+
     Examples:
         >>> import tempfile
         >>> from stable_baselines3 import PPO
@@ -79,6 +84,9 @@ class TraceCallback(BaseCallback):
         **options: Any,
     ) -> None:
         super().__init__(verbose)
+        directory_text(directory)  # before there is something to lose
+        check_options(options)
+        self._metadata = checked_metadata(options.pop("metadata", None) or {})
         self.directory = directory
         self._record_infos = record_infos
         self._max_transitions = max_transitions
@@ -108,7 +116,7 @@ class TraceCallback(BaseCallback):
             obs = returned
         spaces = venv.observation_space, venv.action_space
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
-        metadata = {**about, **(self._options.get("metadata") or {})}
+        metadata = {**about, **self._metadata}
         writer = trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata})
         most = most_transitions(spaces, venv.num_envs) if self._max_transitions is None else self._max_transitions
         try:

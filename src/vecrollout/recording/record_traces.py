@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Info, RecordInfos
 from vecrollout.errors import ArgumentTypeError, OptionError
-from vecrollout.recording.environments import AnyEnv, is_vector_env, spaces_of
+from vecrollout.recording.environments import SINGLE, VEC_ENV, VECTOR, AnyEnv, kind_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.selection import Selection
@@ -85,9 +85,11 @@ def record_traces(
         `TraceRecordingWrapper`. Closing it closes the environments and the writer.
 
     Raises:
-        OptionError: If an option is not one of these, or not for environments of this kind.
-        ArgumentTypeError: If `env` is no environment, or a filter no function.
-        OSError: If the directory cannot be made, or the object store cannot be used.
+        OptionError: If an option is outside what it may be, or not for environments of this kind.
+        ArgumentTypeError: If `env` is no environment, a filter no function, or an option none of these.
+        ProtocolError: If it is recorded to the same directory already.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        StoreError: If the object store cannot be used.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
 
     Examples:
@@ -104,11 +106,12 @@ def record_traces(
     """
     named = {"autoreset_mode": autoreset_mode, "missing_final_obs": missing_final_obs, "final_obs_fn": final_obs_fn}
     vector_options = {name: option for name, option in named.items() if option is not None}
-    if not is_vector_env(env) and vector_options:
+    kind = kind_of(env)
+    if kind != VECTOR and vector_options:
         raise OptionError(f"{', '.join(vector_options)}: only for a VectorEnv of Gymnasium, got a {type(env).__name__}")
-    if isinstance(env, gym.Env) and not is_vector_env(env):
+    if kind == SINGLE:
         return TraceRecordingWrapper(
-            env,
+            cast("gym.Env[Any, Any]", env),
             directory,
             episode_filter=episode_filter,
             frame_filter=frame_filter,
@@ -118,11 +121,8 @@ def record_traces(
             max_transitions=max_transitions,
             **options,
         )
-    if not is_vector_env(env) and not isinstance(env, VecEnv):
-        raise ArgumentTypeError(
-            "env: expected a VecEnv of Stable-Baselines3, a VectorEnv of Gymnasium, or a single gymnasium.Env, got "
-            f"{type(env).__name__}"
-        )
+    if kind is None:
+        raise ArgumentTypeError(f"env: expected {VEC_ENV}, {VECTOR}, or {SINGLE}, got {type(env).__name__}")
     selection = Selection(episode_filter, frame_filter, reward_classes, seed)
     if selection.cuts_episodes:
         options = filtered(options)

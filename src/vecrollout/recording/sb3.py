@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Recorder
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink
@@ -47,6 +48,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             counts them.
 
     Raises:
+        ArgumentTypeError: If `venv` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these.
 
     Examples:
@@ -73,6 +75,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
+        check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         self._base = venv.unwrapped

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.arguments import check_function
+from vecrollout.errors import OptionError
 from vecrollout.trajectory import Sink, TrajectoryWithRew
 
 
@@ -27,7 +28,7 @@ class BalancedRewards:
         seed: Seed of what decides, or a generator.
 
     Raises:
-        OptionError: If `classes` is no list of finite numbers, or empty.
+        OptionError: If `classes` is no list of finite numbers, or empty, or `seed` is none.
     """
 
     def __init__(self, classes: Sequence[float], seed: int | np.random.Generator | None = None) -> None:
@@ -38,7 +39,10 @@ class BalancedRewards:
         if self._classes.ndim != 1 or not self._classes.size or not np.isfinite(self._classes).all():
             raise OptionError(f"reward_classes: expected a list of finite numbers, at least one, got {classes!r}")
         self._seen = [0] * len(self._classes)
-        self._generator = np.random.default_rng(seed)
+        try:
+            self._generator = np.random.default_rng(seed)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"seed: expected an integer of at least 0, or a generator, got {seed!r}") from error
 
     def keeps(self, rews: Array) -> npt.NDArray[np.bool_]:
         """Which of some steps are kept; each counts as seen.
@@ -70,7 +74,7 @@ class Selection:
 
     Raises:
         ArgumentTypeError: If a filter is no function.
-        OptionError: If `reward_classes` is no list of finite numbers, or empty.
+        OptionError: If `reward_classes` is no list of finite numbers, or empty, or `seed` is none.
     """
 
     def __init__(
@@ -81,8 +85,8 @@ class Selection:
         seed: int | np.random.Generator | None = None,
     ) -> None:
         for name, each in (("episode_filter", episode_filter), ("frame_filter", frame_filter)):
-            if each is not None and not callable(each):
-                raise ArgumentTypeError(f"{name}: expected a function of an index, got a {type(each).__name__}")
+            if each is not None:
+                check_function(name, each, "an index")
         self._episode_filter = episode_filter
         self._frame_filter = frame_filter
         self._rewards = None if reward_classes is None else BalancedRewards(reward_classes, seed)

@@ -15,6 +15,7 @@ from vecrollout.errors import ProtocolError, ShapeError
 from vecrollout.fields import as_rewards
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching
+from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistics, without_finals, without_statistics
 from vecrollout.recording.recorder import Recorder
 from vecrollout.trajectory import Sink, TrajectoryWithRew
@@ -39,6 +40,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             trajectory of it (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts it.
 
     Raises:
+        ArgumentTypeError: If `env` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these.
 
     Examples:
@@ -60,6 +62,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
+        check_kind(env, SINGLE)
         super().__init__(env)
         self.error_on_premature_reset = error_on_premature_reset
         self._observations = Batching(env.observation_space)

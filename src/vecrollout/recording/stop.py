@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, overload
 
-from vecrollout.errors import OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.trajectory import TrajectoryWithRew
 
 SampleUntil: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
@@ -110,6 +111,7 @@ def make_min_episodes(n: int) -> AtLeast:
         together, and those that are running are brought to their end.
 
     Raises:
+        ArgumentTypeError: If `n` is no number.
         OptionError: If `n` is not positive.
 
     Source:
@@ -129,6 +131,7 @@ def make_min_timesteps(n: int) -> AtLeast:
         brought to their end.
 
     Raises:
+        ArgumentTypeError: If `n` is no number.
         OptionError: If `n` is not positive.
 
     Source:
@@ -152,6 +155,7 @@ def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None
         The condition, to be called with a sequence of trajectories.
 
     Raises:
+        ArgumentTypeError: If one is neither a number nor None.
         OptionError: If both are None, or one is not positive.
 
     Source:
@@ -169,8 +173,11 @@ def positive(name: str, n: float) -> int:
     """A number of episodes or steps; a float is rounded up, for 1e6 is one.
 
     Raises:
+        ArgumentTypeError: If it is no number.
         OptionError: If it is not positive, or not finite.
     """
+    if not isinstance(n, numbers.Real):
+        raise ArgumentTypeError(f"{name}: expected a positive number, got {n!r}")
     if not 0 < n < math.inf:
         raise OptionError(f"{name}: expected a positive number, got {n}")
     return math.ceil(n)

@@ -13,6 +13,8 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
+from vecrollout.arguments import directory_text
+from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import TraceSink, filtered, most_transitions, trace_writer
@@ -47,9 +49,11 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
             `spaces` and `env_spec` in the place of the environment's.
 
     Raises:
-        OptionError: If an option is not one of these.
-        ArgumentTypeError: If a filter is no function.
-        OSError: If the directory cannot be made, or the object store cannot be used.
+        OptionError: If an option is outside what it may be.
+        ArgumentTypeError: If `env` is no single environment, a filter no function, or an option none of these.
+        ProtocolError: If it is recorded to the same directory already.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        StoreError: If the object store cannot be used.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
 
     Examples:
@@ -78,11 +82,12 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         max_transitions: int | None = None,
         **options: Any,
     ) -> None:
+        check_kind(env, SINGLE)
         spaces = env.observation_space, env.action_space
         selection = Selection(episode_filter, frame_filter, reward_classes, seed)
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
-        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else os.fspath(directory)
+        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory_text(directory)
         self.directory = where if "://" in where else Path(where)
         """Where the traces are: a `Path`, or the URL of an object store."""
         self._writer = self._make_writer(self.directory)

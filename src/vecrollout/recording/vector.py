@@ -13,6 +13,7 @@ from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer, info
 from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
 from vecrollout.recording.batching import Batching
+from vecrollout.recording.environments import VECTOR, check_kind
 from vecrollout.recording.final_obs import (
     MissingFinalObs,
     final_info_of,
@@ -59,6 +60,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
             trajectories of them (`episode.ended_by` is `"reset_early"`), `"drop"` drops and counts them.
 
     Raises:
+        ArgumentTypeError: If `env` is no environment of that kind, or an option is of another kind than said here.
         OptionError: If an option is not one of these, or the autoreset rule is not known.
 
     Examples:
@@ -87,6 +89,7 @@ class VectorBufferingWrapper(Recorder, _VectorWrapper):
         on_full: OnFull = "refuse",
         early_reset: Literal["close", "drop"] = "close",
     ) -> None:
+        check_kind(env, VECTOR)
         super().__init__(env)
         self.env: Any
         _forward_attributes(self, env)

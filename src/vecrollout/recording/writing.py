@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import gymnasium as gym
 
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.errors import ArgumentTypeError, ProtocolError
+from vecrollout.storage.writer import TraceWriter, checked_metadata
 
 # What running episodes may take up before they are handed over in fragments.
 _HELD_BYTES = 1 << 30
@@ -37,16 +39,48 @@ def trace_writer(
         env: The environment, of any kind.
         spaces: Observation and action space of a single environment.
         **options: Of `TraceWriter`; they go before what the environment says.
+
+    Raises:
+        ArgumentTypeError: If one is no option of `TraceWriter`.
+        ProtocolError: If the environment is recorded to this directory already.
     """
+    check_options(options)
+    if any(str(recorded) == str(directory) for recorded in _recorded_to(env)):
+        raise ProtocolError(
+            f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
+            "environment inside it"
+        )
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
     return TraceWriter(directory, **given)
 
 
+def check_options(options: Mapping[str, Any], writer: Callable[..., object] = TraceWriter) -> None:
+    """Refuse what is no option of a writer.
+
+    Raises:
+        ArgumentTypeError: If one is none.
+    """
+    known = [name for name, each in inspect.signature(writer).parameters.items() if each.kind is each.KEYWORD_ONLY]
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise ArgumentTypeError(f"expected options among {', '.join(known)}, got {', '.join(unknown)}")
+
+
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a writer that gets only some of an episode's steps, and says so to whoever plays it back."""
-    return {**options, "metadata": {"steps_filtered": True, **(options.get("metadata") or {})}}
+    return {**options, "metadata": {"steps_filtered": True, **checked_metadata(options.get("metadata") or {})}}
+
+
+def _recorded_to(env: Any) -> Iterator[object]:
+    """Where the recorders write to that are around an environment already."""
+    while env is not None:
+        its_own = getattr(env, "__dict__", {})  # a wrapper may pass others' attributes on
+        writer = its_own.get("_writer")
+        if isinstance(writer, TraceWriter):
+            yield writer.directory
+        env = its_own.get("env", its_own.get("venv"))
 
 
 def spec_of(env: Any) -> str | None:

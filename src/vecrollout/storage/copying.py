@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
-from vecrollout.errors import DamagedTraceError, OptionError
-from vecrollout.storage.arrow import pa
+from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.format import is_file_name
-
-_COPIED_BYTES = 8 << 20
-"""What is copied at once."""
+from vecrollout.storage.local import LocalDirectory
+from vecrollout.storage.store import ObjectStore
 
 
 def upload(directory: Path, url: str) -> None:
@@ -23,13 +19,17 @@ def upload(directory: Path, url: str) -> None:
 
     Raises:
         OptionError: If the URL is none.
-        OSError: If a file cannot be read, or the object store fails; some files may be there then.
+        DamagedTraceError: If there is no such directory, or nothing in it.
+        OSError: If a file cannot be read.
+        StoreError: If the object store fails; some files may be there then.
     """
-    store, base = _opened(url)
-    for path in sorted(directory.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            with path.open("rb") as file, store.open_output_stream(f"{base}/{path.name}") as sink:
-                shutil.copyfileobj(file, sink, _COPIED_BYTES)
+    store = ObjectStore(url)
+    paths = [directory / name for name in sorted(LocalDirectory(directory).sizes()) if not name.startswith(".")]
+    files = [path for path in paths if path.is_file()]
+    if not files:
+        raise DamagedTraceError(f"{directory}: expected the files of a recording, got none")
+    for path in files:
+        store.put(path)
 
 
 def download(url: str, directory: Path) -> None:
@@ -42,30 +42,14 @@ def download(url: str, directory: Path) -> None:
     Raises:
         OptionError: If the URL is none.
         DamagedTraceError: If there is nothing, or something whose name is none of a file in a directory.
-        OSError: If the object store fails, or a file cannot be written.
+        OSError: If a file cannot be written.
+        StoreError: If the object store fails.
     """
-    from pyarrow import fs
-
-    store, base = _opened(url)
-    try:
-        # All levels: a name that leads elsewhere looks like a folder.
-        found = store.get_file_info(fs.FileSelector(base, recursive=True))
-    except FileNotFoundError as error:
-        raise DamagedTraceError(f"{base}: expected a recording in the object store, got nothing: {error}") from error
-    names = [info.path.removeprefix(f"{base}/") for info in found if info.type == fs.FileType.File]
+    store = ObjectStore(url)
+    # All levels: a name that leads elsewhere looks like a folder.
+    names = store.sizes(recursive=True)
     wrong = [name for name in names if not is_file_name(name)]
     if wrong:
-        raise DamagedTraceError(f"{base}: expected names of files, got {wrong[:4]}")
+        raise DamagedTraceError(f"{store}: expected names of files, got {wrong[:4]}")
     for name in names:
-        with store.open_input_stream(f"{base}/{name}") as file, (directory / name).open("xb") as sink:
-            shutil.copyfileobj(file, sink, _COPIED_BYTES)
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    from pyarrow import fs
-
-    try:
-        store, base = fs.FileSystem.from_uri(url)
-    except (ValueError, pa.ArrowException) as error:
-        raise OptionError(f"expected a URL of an object store, got {url!r}: {error}") from error
-    return store, base.rstrip("/")
+        store.fetch(name, directory / name)

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError, TraceVersionError
+from vecrollout.errors import DamagedTraceError, TraceVersionError, TraceWriteError
 
 FORMAT_VERSION = 1
 """Version of the format that is written; this one and all before it are read."""
@@ -35,6 +36,11 @@ MANIFEST_NAME = re.compile(rf"(?P<writer>{_WRITER})\.json")
 
 TEMPORARY_NAME = re.compile(rf"\.{_WRITER}(-\d{{6,}})?\.(json|index|arrow)(\.[0-9a-f]{{8}})?\.tmp")
 """What a file is called before it is put in its place; one that stays is of a process that was killed."""
+
+
+def is_of_trace(name: str) -> bool:
+    """Whether a file of this name shows that there is a trace: a shard or a manifest."""
+    return SHARD_NAME.fullmatch(name) is not None or MANIFEST_NAME.fullmatch(name) is not None
 
 
 def schema_end(head: bytes) -> int:
@@ -107,6 +113,21 @@ def check_version(document: Mapping[str, Any], where: str) -> None:
         raise TraceVersionError(
             f"{where}: expected format version {FORMAT_VERSION} or older, got {version}; a newer vecrollout reads it"
         )
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory where it does not exist, and see whether files can be written there.
+
+    Raises:
+        TraceWriteError: If it cannot be made, or nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # Permissions do not tell: the file system may be mounted for reading only.
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise TraceWriteError(f"{path}: expected a directory that can be written to: {error}") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

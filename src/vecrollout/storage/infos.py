@@ -1,8 +1,8 @@
 """Info dicts as typed columns where they allow it, and as JSON where not.
 
-Which keys get a column is decided when a shard is begun, by its first infos, if they are enough to tell; those of earlier
-shards keep theirs. Dicts in an info are taken apart into columns of their own. What does not fit its column goes into the row's JSON, so that
-everything comes back as it was.
+Which keys get a column is decided when a shard is begun, by its first infos, if they are enough to tell; those of
+earlier shards keep theirs. Dicts in an info are taken apart into columns of their own. What does not fit its column
+goes into the row's JSON, so that everything comes back as it was.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, pa
-from vecrollout.storage.format import write_whole
+from vecrollout.storage.format import make_directory, write_whole
 from vecrollout.storage.locking import is_locked
 
 _In = TypeVar("_In")
@@ -56,9 +56,9 @@ class LocalDirectory:
         """Make the directory where it does not exist.
 
         Raises:
-            OSError: If that fails.
+            TraceWriteError: If that fails, or nothing can be written there.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
 
     def sizes(self) -> dict[str, int]:
         """Names of the files and their sizes in bytes.

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from vecrollout.arguments import directory_text
 from vecrollout.errors import OptionError
 from vecrollout.storage.local import LocalDirectory
 
@@ -54,7 +55,11 @@ class Location(Protocol):
         """Whether what was written of a file can be made durable before the file is finished."""
 
     def make(self) -> None:
-        """Make it where it does not exist and has to be made."""
+        """Make it where it does not exist and has to be made.
+
+        Raises:
+            TraceWriteError: If that fails, or nothing can be written there.
+        """
 
     def sizes(self) -> Mapping[str, int]:
         """Names of the files and their sizes in bytes.
@@ -134,17 +139,21 @@ def location_of(path: str | os.PathLike[str]) -> Location:
     """The location that a path or a URL names.
 
     Raises:
-        OptionError: If the URL is none that can be used.
+        ArgumentTypeError: If it is neither.
+        OptionError: If it is empty, or the URL is none that can be used.
         MissingDependencyError: If its scheme needs a package that is not installed.
         StoreError: If the object store cannot be used.
     """
-    text = os.fspath(path)
+    text = directory_text(path)
     if _LOST_SLASH.match(text):
         raise OptionError(f"expected a directory, or a URL as text with two slashes, got {text!r}; Path takes one away")
     if "://" not in text:
         return LocalDirectory(Path(path))
     if text.startswith("file://"):
-        return LocalDirectory(Path(url2pathname(urlsplit(text).path)))
+        url = urlsplit(text)
+        if url.netloc not in ("", "localhost"):
+            raise OptionError(f"expected the URL of a directory with three slashes, 'file:///path', got {text!r}")
+        return LocalDirectory(Path(url2pathname(url.path)))
     # Late: a local trace needs none of it.
     from vecrollout.storage.store import ObjectStore
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError, ProtocolError
+from vecrollout.errors import DamagedTraceError, ProtocolError, StoreError, TraceWriteError
 from vecrollout.storage.format import (
     SHARD_NAME,
     TEMPORARY_NAME,
@@ -59,9 +59,19 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
         DamagedTraceError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
         OptionError: If the URL is none that can be used.
-        OSError: If files cannot be written, or an object store fails; what was repaired up to there stays so.
+        TraceWriteError: If files cannot be written; what was repaired up to there stays so.
+        StoreError: If an object store fails; likewise.
     """
     location = location_of(path)
+    try:
+        return _repair(location)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise TraceWriteError(f"{location}: expected a directory that can be written to: {error}") from error
+
+
+def _repair(location: Location) -> RepairReport:
     _refuse_beside_writers(location)
     changes = [*_cleared(location), *_brought_in(location)]
     manifests, problems = sound_manifests(location)

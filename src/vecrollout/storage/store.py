@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,8 +88,11 @@ class ObjectStore:
             with self._asking():
                 self._fs.create_dir(self._prefix, recursive=True)
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self, *, recursive: bool = False) -> dict[str, int]:
         """Names of the objects and their sizes in bytes.
+
+        Args:
+            recursive: Whether those further below, whose names have slashes, are named too.
 
         Raises:
             DamagedTraceError: If there are none.
@@ -99,10 +102,13 @@ class ObjectStore:
             self._fsspec.invalidate_cache()
         try:
             with self._asking():
-                found = self._fs.get_file_info(fs.FileSelector(self._prefix))
+                found = self._fs.get_file_info(fs.FileSelector(self._prefix, recursive=recursive))
         except DamagedTraceError as error:
             raise DamagedTraceError(f"{self}: expected a directory of traces, got nothing") from error
-        return {info.base_name: int(info.size) for info in found if info.type == fs.FileType.File}
+        objects = [info for info in found if info.type == fs.FileType.File]
+        if recursive:
+            return {info.path.removeprefix(self._at("")): int(info.size) for info in objects}
+        return {info.base_name: int(info.size) for info in objects}
 
     def size(self, name: str) -> int:
         """Size of an object in bytes.
@@ -162,10 +168,34 @@ class ObjectStore:
         with self._asking(name):
             self._fs.delete_file(self._at(name))
 
+    def put(self, path: Path) -> None:
+        """Put a file.
+
+        Raises:
+            OSError: If the file cannot be read.
+            StoreError: If the object store fails.
+        """
+        with (
+            self._asking(path.name),
+            path.open("rb") as file,
+            self._fs.open_output_stream(self._at(path.name)) as sink,
+        ):
+            shutil.copyfileobj(file, sink, _COPIED_BYTES)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Make a file of an object.
+
+        Raises:
+            DamagedTraceError: If there is no such object; there is no file then.
+            StoreError: If the object store fails.
+        """
+        with self._asking(name), self._fs.open_input_stream(self._at(name)) as file, path.open("xb") as sink:
+            shutil.copyfileobj(file, sink, _COPIED_BYTES)
+
     def spool(self) -> Path:
         """A new folder below the system's one for temporary files; locked, so that nobody takes it for a dead one's."""
         folder = Path(tempfile.mkdtemp(prefix=_SPOOL))
-        with suppress(OSError):  # not everywhere can a folder be opened
+        with contextlib.suppress(OSError):  # not everywhere can a folder be opened
             self._locks[folder] = os.open(folder, os.O_RDONLY)
             lock(self._locks[folder])
         return folder
@@ -177,7 +207,7 @@ class ObjectStore:
             StoreError: If that fails; the folder then stays as it was.
         """
         for path in sorted(spool.iterdir()):
-            self._upload(path)
+            self.put(path)
         shutil.rmtree(spool)
         if spool in self._locks:
             os.close(self._locks.pop(spool))
@@ -204,10 +234,10 @@ class ObjectStore:
         for path in sorted(spool.iterdir()):
             # No manifest: that of the folder knows only of what is in it.
             if path.suffix in (".arrow", ".index") and not path.name.startswith(".") and path.name not in here:
-                self._upload(path)
+                self.put(path)
         shutil.rmtree(spool)
 
-    @contextmanager
+    @contextlib.contextmanager
     def copied(self, names: Iterable[str], *, back: bool = False) -> Iterator[LocalDirectory]:
         """Some objects as files in a temporary directory.
 
@@ -221,7 +251,8 @@ class ObjectStore:
         with tempfile.TemporaryDirectory(prefix="vecrollout-copy-") as folder:
             directory = Path(folder)
             for name in names:
-                self._download(name, directory / name)
+                with contextlib.suppress(DamagedTraceError):  # missing here, missing there
+                    self.fetch(name, directory / name)
             before = _states(directory)
             yield LocalDirectory(directory)
             if back:
@@ -229,7 +260,7 @@ class ObjectStore:
                 # What is new comes first: it may be the copy of what is then replaced.
                 for name in sorted(after, key=lambda name: (name in before, name)):
                     if after[name] != before.get(name):
-                        self._upload(directory / name)
+                        self.put(directory / name)
                 for name in sorted(before.keys() - after):
                     self.remove(name)
 
@@ -248,22 +279,7 @@ class ObjectStore:
 
         return RangedFile(name, size, fetched)
 
-    def _upload(self, path: Path) -> None:
-        with (
-            self._asking(path.name),
-            path.open("rb") as file,
-            self._fs.open_output_stream(self._at(path.name)) as sink,
-        ):
-            shutil.copyfileobj(file, sink, _COPIED_BYTES)
-
-    def _download(self, name: str, path: Path) -> None:
-        try:
-            with self._asking(name), self._fs.open_input_stream(self._at(name)) as file, path.open("xb") as sink:
-                shutil.copyfileobj(file, sink, _COPIED_BYTES)
-        except DamagedTraceError:  # missing here, missing there
-            return
-
-    @contextmanager
+    @contextlib.contextmanager
     def _asking(self, name: str = "") -> Iterator[None]:
         """Within, what goes wrong in the store is an error that says so.
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from vecrollout._version import __version__
+from vecrollout.arguments import check_function, whole_number
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
 from vecrollout.storage.arrow import pa, warm_up
@@ -73,8 +75,9 @@ class TraceWriter(WritingSink):
 
     Raises:
         OptionError: If an argument is outside what it may be.
-        ArgumentTypeError: If `spaces`, `metadata` or `env_spec` is something else.
-        OSError: If the directory cannot be made, or the object store cannot be used.
+        ArgumentTypeError: If an argument is not of the kind that it should be.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        StoreError: If the object store cannot be used.
         MissingDependencyError: If pyarrow or xxhash is not installed, or what the URL needs besides.
     """
 
@@ -92,17 +95,15 @@ class TraceWriter(WritingSink):
     ) -> None:
         if compression not in ("zstd", "lz4", None):
             raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
-        if max_shard_bytes < _MIN_SHARD_BYTES:
-            raise OptionError(f"max_shard_bytes: expected at least {_MIN_SHARD_BYTES}, got {max_shard_bytes}")
-        if queue_bytes < 1:
-            raise OptionError(f"queue_bytes: expected at least 1, got {queue_bytes}")
-        if env_spec is not None and not isinstance(env_spec, str):
-            raise ArgumentTypeError(f"env_spec: expected text, such as `EnvSpec.to_json` gives, got {env_spec!r}")
-        pair: Any = spaces
-        if pair is not None and (not isinstance(pair, tuple | list) or len(pair) != 2):
-            raise ArgumentTypeError(f"spaces: expected an observation and an action space, got {spaces!r}")
-        if not isinstance(metadata, Mapping | None):
-            raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
+        max_shard_bytes = whole_number("max_shard_bytes", max_shard_bytes, _MIN_SHARD_BYTES)
+        queue_bytes = whole_number("queue_bytes", queue_bytes, 1)
+        if spaces is not None:
+            _check_spaces(spaces)
+        if episode_metadata is not None:
+            check_function("episode_metadata", episode_metadata, "a trajectory")
+        if not isinstance(env_spec, str | None):
+            raise ArgumentTypeError(f"env_spec: expected text, got {type(env_spec).__name__}")
+        metadata = checked_metadata(metadata or {})
         super().__init__()
         warm_up()
         location = location_of(directory)
@@ -117,10 +118,15 @@ class TraceWriter(WritingSink):
         about = {
             "writer": self.name,
             "compression": compression,
-            "versions": {"numpy": np.__version__, "pyarrow": pa.__version__, "gymnasium": gymnasium.__version__},
+            "versions": {
+                "vecrollout": __version__,
+                "gymnasium": gymnasium.__version__,
+                "numpy": np.__version__,
+                "pyarrow": pa.__version__,
+            },
             "env_spec": env_spec,
             "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
-            "metadata": packed_info(metadata or {}, self._dropped),
+            "metadata": packed_info(metadata, self._dropped),
         }
         encoder = TraceEncoder(location, self.name, about, compression, max_shard_bytes, self._dropped)
         self._episode_metadata = episode_metadata
@@ -158,7 +164,7 @@ class TraceWriter(WritingSink):
         self._check_usable()
         self._worker.check()
         if not isinstance(trajectory, Trajectory):
-            raise ArgumentTypeError(f"expected a Trajectory, got {type(trajectory).__name__}")
+            raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
         check_episode(trajectory.episode, len(trajectory))
         layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
@@ -204,9 +210,7 @@ class TraceWriter(WritingSink):
         return self._worker.is_closed
 
     def _described(self, metadata: Mapping[str, Any]) -> str:
-        if not isinstance(metadata, Mapping):
-            raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
-        return dumps(packed_info(metadata, self._dropped))
+        return dumps(packed_info(checked_metadata(metadata), self._dropped))
 
     def _warn(self) -> None:
         if self._dropped and not self._has_warned:
@@ -217,3 +221,20 @@ class TraceWriter(WritingSink):
                 "`dropped_infos` counts them",
                 stacklevel=3,
             )
+
+
+def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the user says about a trace or a trajectory.
+
+    Raises:
+        ArgumentTypeError: If it is no dict.
+    """
+    if not isinstance(metadata, Mapping):
+        raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
+    return metadata
+
+
+def _check_spaces(spaces: Any) -> None:
+    is_pair = isinstance(spaces, tuple | list) and len(spaces) == 2
+    if not is_pair or not all(isinstance(space, gymnasium.Space) for space in spaces):
+        raise ArgumentTypeError(f"spaces: expected the observation space and the action space, got {spaces!r}")

@@ -29,7 +29,11 @@ class WritingSink(ABC):
 
         Returns:
             A function that calls this off.
+
+        Raises:
+            ProtocolError: If the writer is closed, or was made in another process.
         """
+        self._check_usable()
         self._before_close.append(callback)
         return lambda: self._before_close.remove(callback)
 
@@ -41,7 +45,11 @@ class WritingSink(ABC):
 
         Returns:
             A function that calls this off.
+
+        Raises:
+            ProtocolError: If the writer is closed, or was made in another process.
         """
+        self._check_usable()
         self._before_flush.append(callback)
         return lambda: self._before_flush.remove(callback)
 

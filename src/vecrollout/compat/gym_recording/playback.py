@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vecrollout.errors import OptionError
+from vecrollout.arguments import check_function, local_directory, whole_number
 from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch, RecordedEpisode
-from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME
+from vecrollout.storage.format import is_of_trace
 from vecrollout.trees import unwrap, wrap
 
 __all__ = ["TraceRecordingReader", "scan_recorded_traces"]
@@ -36,14 +35,17 @@ def scan_recorded_traces(
         DamagedTraceError: If a recording cannot be read, or is not what was written.
         TraceVersionError: If a newer version of the package wrote it.
         MissingDependencyError: If there are traces, and pyarrow or xxhash is not installed.
-        OptionError: If `max_episodes` is negative.
+        OptionError: If `max_episodes` is negative, or `directory` a URL.
+        ArgumentTypeError: If `directory` is no path, `episode_cb` no function, or `max_episodes` no integer.
 
     Source:
         `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording), which plays one episode also where
         `max_episodes` is 0, and gives an episode without steps arrays of one row.
     """
-    if max_episodes is not None and max_episodes < 0:
-        raise OptionError(f"max_episodes: expected 0 or more, or None, got {max_episodes}")
+    if episode_cb is not None:
+        check_function("episode_cb", episode_cb, "observations, actions and rewards")
+    if max_episodes is not None:
+        max_episodes = whole_number("max_episodes", max_episodes, 0)
     reader, left = TraceRecordingReader(directory), max_episodes
     for batch in reader.get_recorded_batches():
         if left == 0:
@@ -60,12 +62,16 @@ class TraceRecordingReader:
     Args:
         directory: The directory of recordings in either format, or in both.
 
+    Raises:
+        ArgumentTypeError: If `directory` is no path.
+        OptionError: If it is a URL.
+
     Source:
         `gym_recording.playback.TraceRecordingReader` (OpenAI, gym-recording).
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+        self.directory = local_directory(directory)
 
     def get_recorded_batches(self) -> list[dict[str, Any]]:
         """What is there: `first`, the number of a batch's first episode, `len`, of how many there are, and `fn`.
@@ -116,8 +122,7 @@ class TraceRecordingReader:
     @cached_property
     def _episodes(self) -> list[range]:
         """Which of the traces belong to which episode."""
-        names = [path.name for path in self.directory.iterdir()]
-        has_traces = any(SHARD_NAME.fullmatch(name) or MANIFEST_NAME.fullmatch(name) for name in names)
+        has_traces = any(is_of_trace(path.name) for path in self.directory.iterdir())
         return self._traces.episodes() if has_traces else []
 
 

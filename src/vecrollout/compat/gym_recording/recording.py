@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -42,12 +41,14 @@ class TraceRecording:
         'terminated'
 
     Args:
-        directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files.
+        directory: Where to: a directory, which is made where it does not exist, or, for traces, the URL of an object
+            store. None: a fresh one in the system's folder for temporary files.
         file_format: `"vecrollout"`, or `"gym_recording"`, which keeps observations, actions and rewards only.
 
     Raises:
-        OptionError: If `file_format` is neither.
-        OSError: If the directory cannot be made.
+        OptionError: If `file_format` is neither, or `directory` a URL that cannot be used.
+        ArgumentTypeError: If `directory` is neither a path nor a URL.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
 
     Source:
         `gym_recording.recording.TraceRecording` (OpenAI, gym-recording), which keeps references, and loses a batch with
@@ -58,11 +59,12 @@ class TraceRecording:
         self, directory: str | os.PathLike[str] | None = None, *, file_format: FileFormat = "vecrollout"
     ) -> None:
         check_file_format(file_format)
-        self.directory = Path(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
-        """Where the files are."""
+        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory
         self.closed = False
         """Whether the recording was closed."""
-        self._writer = (TraceWriter if file_format == "vecrollout" else GymRecordingWriter)(self.directory)
+        self._writer = (TraceWriter if file_format == "vecrollout" else GymRecordingWriter)(where)
+        self.directory = self._writer.directory
+        """Where the files are."""
         self._writer.before_close(self.end_episode)
         self._number = 0
         self._begin()

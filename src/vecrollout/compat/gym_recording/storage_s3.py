@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from vecrollout.arguments import local_directory
 from vecrollout.errors import OptionError
 from vecrollout.storage.copying import download, upload
 from vecrollout.storage.format import new_writer_name
@@ -17,7 +18,7 @@ from vecrollout.storage.format import new_writer_name
 __all__ = ["download_recording", "upload_recording"]
 
 
-def upload_recording(directory: str | os.PathLike[str], env_name: str, bucket: str) -> str:
+def upload_recording(directory: str | os.PathLike[str], env_name: str | None, bucket: str) -> str:
     """Copy a recording's files, in either format, to S3.
 
     Credentials, region and endpoint are found as by all of AWS's tools: by environment variables (`AWS_ENDPOINT_URL`
@@ -32,19 +33,21 @@ def upload_recording(directory: str | os.PathLike[str], env_name: str, bucket: s
         The URL for `download_recording`; no other upload has it.
 
     Raises:
-        OptionError: If `bucket` is none, or `env_name` no name.
-        OSError: If a file cannot be read, or the store fails.
+        OptionError: If `bucket` is none, `env_name` no name, or `directory` no local one.
+        DamagedTraceError: If there is no such directory, or nothing in it.
+        OSError: If a file cannot be read.
+        StoreError: If the store fails.
 
     Source:
         `gym_recording.storage_s3.upload_recording` (OpenAI, gym-recording), which needs boto3.
     """
-    given = _split(bucket if "://" in bucket else f"s3://{bucket}")
+    given = _split(bucket, default="s3://")
     # An environment without a spec has no name.
-    if not all(part.strip(".") for part in (env_name or "").split("/")):
+    if env_name is None or not all(part.strip(".") for part in env_name.split("/")):
         raise OptionError(f"env_name: expected a name such as 'CartPole-v1' or 'ALE/Pong-v5', got {env_name!r}")
     path = "/".join([given.path.rstrip("/"), "recording", quote(env_name), new_writer_name()])
     url = urlunsplit(given._replace(path=path))
-    upload(Path(directory), url)
+    upload(local_directory(directory), url)
     return url
 
 
@@ -63,7 +66,8 @@ def download_recording(s3url: str) -> Path:
     Raises:
         OptionError: If this is no such URL.
         DamagedTraceError: If there is nothing, or something whose name leads out of the directory.
-        OSError: If the store fails, the recording cannot be written, or the folder belongs to another user.
+        OSError: If the recording cannot be written, or the folder belongs to another user.
+        StoreError: If the store fails.
 
     Source:
         `gym_recording.storage_s3.download_recording` (OpenAI, gym-recording), which takes recordings of the same name
@@ -91,8 +95,9 @@ def download_recording(s3url: str) -> Path:
     return directory
 
 
-def _split(url: str) -> SplitResult:
-    parts = urlsplit(url)
+def _split(url: object, default: str = "") -> SplitResult:
+    text = url if isinstance(url, str) else ""
+    parts = urlsplit(text if "://" in text else default + text)
     if parts.scheme != "s3" or not parts.netloc:
         raise OptionError(f"expected a URL such as 's3://bucket/path', got {url!r}")
     return parts

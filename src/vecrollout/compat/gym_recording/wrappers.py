@@ -11,7 +11,7 @@ import gymnasium as gym
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
-from vecrollout.recording.writing import TraceSink
+from vecrollout.recording.writing import TraceSink, check_options
 
 __all__ = ["TraceRecordingWrapper"]
 
@@ -26,12 +26,14 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         env: The environment to record.
         directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
             see `directory`.
+        *filters: `episode_filter`, `frame_filter` and `reward_classes` of `vecrollout.TraceRecordingWrapper`.
         file_format: `"vecrollout"`, or `"gym_recording"` for files that OpenAI's `gym_recording.playback` reads.
         **options: Further ones of `vecrollout.TraceRecordingWrapper`; with `"gym_recording"` those of
             `GymRecordingWriter` in the place of those of `TraceWriter`.
 
     Raises:
-        OptionError: If an option is not one of these.
+        OptionError: If an option is outside what it may be.
+        ArgumentTypeError: If `env` is no single environment, or an option none of these.
 
     Source:
         `gym_recording.wrappers.TraceRecordingWrapper` (OpenAI, gym-recording). Its first version ignores the directory
@@ -42,7 +44,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         self,
         env: gym.Env[Any, Any],
         directory: str | os.PathLike[str] | None = None,
-        *,
+        *filters: Any,
         file_format: FileFormat = "vecrollout",
         **options: Any,
     ) -> None:
@@ -50,11 +52,12 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         self._file_format = file_format
         if file_format == "gym_recording":
             options.setdefault("record_infos", "none")  # the format has no place for them
-        super().__init__(env, directory, **options)
+        super().__init__(env, directory, *filters, **options)
 
     def _make_writer(self, directory: Path | str) -> TraceSink:
         """What writes the trajectories, in which steps are left out already."""
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)
         options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
+        check_options(options, GymRecordingWriter)
         return GymRecordingWriter(directory, **options)

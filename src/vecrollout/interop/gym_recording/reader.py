@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vecrollout.arguments import local_directory
 from vecrollout.errors import DamagedTraceError
 from vecrollout.interop.gym_recording.arrays import ArrayReader
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
@@ -16,6 +17,7 @@ from vecrollout.storage.format import is_file_name, parsed
 from vecrollout.trajectory import TrajectoryWithRew
 
 _MANIFESTS = "openaigym.trace.*.manifest.json"
+_BATCHES = "openaigym.trace.*.ep*.json"
 _PICKLED_MANIFESTS = "openaigym.trace.*.manifest.pkl"
 _NUMBERED = re.compile(r"openaigym\.trace\.(?P<counter>\d+)\.(?P<process>\d+)\.manifest\.json")
 
@@ -44,14 +46,16 @@ class GymRecordingReader:
         directory: The directory.
 
     Raises:
-        DamagedTraceError: If it is no directory, or a manifest is damaged.
+        ArgumentTypeError: If `directory` is no path.
+        OptionError: If it is a URL.
+        DamagedTraceError: If it is no directory, or a manifest is damaged or missing.
 
     Source:
         `gym_recording.playback` (OpenAI, gym-recording), which reads the manifests in no certain order.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+        self.directory = local_directory(directory)
         self.batches: tuple[RecordedBatch, ...] = tuple(
             batch for manifest in _manifests(self.directory) for batch in _batches(manifest)
         )
@@ -99,6 +103,8 @@ def _manifests(directory: Path) -> list[Path]:
     if not directory.is_dir():
         raise DamagedTraceError(f"{directory}: expected a directory of recordings, there is none")
     found = sorted(directory.glob(_MANIFESTS), key=_in_order)
+    if not found and any(directory.glob(_BATCHES)):
+        raise DamagedTraceError(f"{directory}: expected a manifest, which lists the batches that are there, got none")
     if not found and any(directory.glob(_PICKLED_MANIFESTS)):
         raise DamagedTraceError(
             f"{directory}: expected recordings in JSON, got pickled ones, which another program wrote; they are not "

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from pathlib import Path
 
-from vecrollout.errors import ArgumentTypeError, OptionError, TraceWriteError
+from vecrollout.arguments import local_directory, whole_number
+from vecrollout.errors import ArgumentTypeError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
 from vecrollout.storage import closing
-from vecrollout.storage.format import new_writer_name, write_whole
+from vecrollout.storage.format import make_directory, new_writer_name, write_whole
 from vecrollout.storage.writing_sink import WritingSink
 from vecrollout.trajectory import Trajectory, TrajectoryWithRew
 
@@ -41,8 +41,9 @@ class GymRecordingWriter(WritingSink):
         batch_bytes: Size after which a batch is written and the next one begun, in bytes.
 
     Raises:
-        OptionError: If `batch_bytes` is less than 1.
-        OSError: If the directory cannot be made.
+        OptionError: If `batch_bytes` is less than 1, or `directory` a URL.
+        ArgumentTypeError: If `directory` is no path, or `batch_bytes` no integer.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
 
     Source:
         `gym_recording.recording.TraceRecording` (OpenAI, gym-recording). Its files are named by the process's id, and
@@ -51,10 +52,9 @@ class GymRecordingWriter(WritingSink):
 
     def __init__(self, directory: str | os.PathLike[str], *, batch_bytes: int = 5_000_000) -> None:
         super().__init__()
-        if batch_bytes < 1:
-            raise OptionError(f"batch_bytes: expected at least 1, got {batch_bytes}")
-        self.directory = Path(directory)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        batch_bytes = whole_number("batch_bytes", batch_bytes, 1)
+        self.directory = local_directory(directory)
+        make_directory(self.directory)
         self._prefix = f"openaigym.trace.{new_writer_name()}"
         self._batch_bytes = batch_bytes
         self._batches: list[dict[str, int | str]] = []

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from moto.server import DomainDispatcherApplication, create_backend_app
@@ -52,13 +53,16 @@ class S3Server:
 
     def request(self, method: str, name: str = "", content: bytes | None = None) -> bytes:
         """As from another client; of an object below the URL's prefix, or of the bucket."""
-        path = f"{self.bucket}/some/prefix/{name}" if name else self.bucket
+        return self.request_at(method, f"{self.bucket}/some/prefix/{name}" if name else self.bucket, content)
+
+    def request_at(self, method: str, path: str, content: bytes | None = None) -> bytes:
+        """The same of any path, which is a bucket with or without a key in it."""
         # moto asks who it is, and believes it.
         headers = {
             "Authorization": "AWS4-HMAC-SHA256 Credential=someone/20260101/us-east-1/s3/aws4_request",
             "Content-Type": "application/octet-stream",
         }
-        with urlopen(Request(f"{self.endpoint}/{path}", content, headers, method=method)) as response:
+        with urlopen(Request(f"{self.endpoint}/{quote(path)}", content, headers, method=method)) as response:
             answer: bytes = response.read()
         return answer
 
