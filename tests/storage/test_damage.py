@@ -295,17 +295,22 @@ def test_no_directory(tmp_path: Path) -> None:
     assert len(open_traces(tmp_path)) == 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the size of files can be limited on POSIX")
 def test_a_repair_that_cannot_write(tmp_path: Path) -> None:
     """The shard stays as it is, and a later repair does the work."""
+    import resource
+
     written = several_batches(tmp_path)
     shard = only(tmp_path, ".arrow")
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
-    cut, in_the_way = shard.read_bytes(), tmp_path / f"{shard.name}.damaged"
-    in_the_way.mkdir()
-    with pytest.raises(TraceWriteError, match="expected a directory that can be written to"):
-        repair_traces(tmp_path)
+    cut, limits = shard.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(TraceWriteError, match="expected a directory that can be written to"):
+            repair_traces(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert shard.read_bytes() == cut
-    in_the_way.rmdir()
     assert_repairs(tmp_path, written)
 
 

@@ -360,8 +360,8 @@ def test_a_mask_is_not_lost_in_silence(part: str, tmp_path: Path) -> None:
     [
         ({"env_spec": {"id": "CartPole-v1"}}, "env_spec: expected text"),
         ({"metadata": ["a", "b"]}, "metadata: expected a dict, got list"),
-        ({"spaces": (None,)}, "spaces: expected an observation and an action space"),
-        ({"spaces": 2}, "spaces: expected an observation and an action space"),
+        ({"spaces": (None,)}, "spaces: expected the observation space and the action space"),
+        ({"spaces": 2}, "spaces: expected the observation space and the action space"),
     ],
 )
 def test_what_is_said_of_the_trace_is_checked_at_once(options: Any, message: str, tmp_path: Path) -> None:
