@@ -183,6 +183,24 @@ def test_a_flipped_byte_in_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_flipped_byte_where_the_index_is_missing(compression: str | None, tmp_path: Path) -> None:
+    """The manifest knows that something is wrong, if not where."""
+    written = several_batches(tmp_path / "whole", compression)
+    generator = random.Random(0)
+    for number, at in enumerate(generator.sample(range(index_of(tmp_path / "whole").size), 30)):
+        directory = tmp_path / str(number)
+        shutil.copytree(tmp_path / "whole", directory)
+        only(directory, ".index").unlink()
+        shard = only(directory, ".arrow")
+        content = flip(shard, at)
+        with pytest.raises(DamagedTraceError, match=shard.name):
+            open_traces(directory)
+        assert shard.name in {problem.file for problem in verify_traces(directory).problems}
+        assert_repairs(directory, written)
+        assert shard.with_name(f"{shard.name}.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_a_flipped_byte_where_the_manifest_is_missing(compression: str | None, tmp_path: Path) -> None:
     """The index beside the shard still knows the checksums."""
     written = several_batches(tmp_path, compression)

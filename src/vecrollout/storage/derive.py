@@ -127,7 +127,7 @@ class Derivation:
                 batch = shard.decoded(len(self._batches), message, DERIVED_FROM if shard.is_finished else None)
                 self.add(batch, at, message.size)
             except DamagedTraceError as error:
-                return str(error)
+                return f"{shard.name}: {str(error).removeprefix(f'{shard.name}: ')}"
             except ArrowErrors as error:
                 return f"{shard.name}: batch {len(self._batches)}: {error}"
             at += message.size

@@ -84,6 +84,10 @@ class ShardIndex:
         sections = range(len(self.batches["rows"]) + 2)
         return replace(self, checksums=tuple(checksum(file.read(*self.section(section))) for section in sections))
 
+    def checksum(self) -> str | None:
+        """The checksum of all checksums, behind one another as ASCII text; None where they are unknown."""
+        return None if self.checksums is None else checksum("".join(self.checksums).encode())
+
     def up_to(self, batch: int) -> ShardIndex:
         """The index of the batches before one, and of the trajectories that end before it; without checksums."""
         batches = {name: column[:batch] for name, column in self.batches.items()}

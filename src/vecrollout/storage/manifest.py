@@ -25,6 +25,8 @@ class ShardEntry:
     trajectories: int
     index_xxh3_64: str
     """Checksum of its index's file."""
+    xxh3_64: str | None = None
+    """Checksum of the checksums in its index, for where that is lost; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _checksum(document: dict[str, Any]) -> str:
 
 def _is_sound(entry: ShardEntry, writer: str) -> bool:
     numbers = (entry.bytes, entry.rows, entry.trajectories)
-    texts = (entry.file, entry.index_xxh3_64)
+    texts = (entry.file, entry.index_xxh3_64, entry.xxh3_64 or "")
     # A name only: a path could lead out of the directory.
     return (
         all(type(number) is int and number >= 0 for number in numbers)

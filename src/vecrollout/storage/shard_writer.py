@@ -123,7 +123,7 @@ def write_index(path: Path, index: ShardIndex) -> ShardEntry:
     content = index.to_bytes()
     write_whole(path.with_name(index_name(path.name)), content)
     path.with_name(sums_name(path.name)).unlink(missing_ok=True)
-    return ShardEntry(path.name, index.size, index.rows, len(index), checksum(content))
+    return ShardEntry(path.name, index.size, index.rows, len(index), checksum(content), index.checksum())
 
 
 def _split(batch: Any) -> Iterator[Any]:

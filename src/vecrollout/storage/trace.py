@@ -180,6 +180,8 @@ def _listed_index(location: Location, entry: ShardEntry, size: int | None) -> Sh
             index, trouble = derive(Shard(local.open(shard)))
         if trouble is not None:
             raise DamagedTraceError(trouble)
+        if entry.xxh3_64 not in (None, index.checksum()):
+            raise DamagedTraceError(f"{shard}: altered since it was written, and its index, which says where, is lost")
     if (index.rows, len(index)) != (entry.rows, entry.trajectories):
         raise DamagedTraceError(
             f"{shard}: expected {entry.trajectories} trajectories in {entry.rows} rows, got {len(index)} in "

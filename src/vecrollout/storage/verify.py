@@ -160,12 +160,20 @@ def examine(local: LocalDirectory, name: str, entry: ShardEntry | None) -> Exami
     index, trouble = derive(shard, sums if recorded is None else NO_SUMS)
     if trouble is not None:
         problems.append(Problem(name, "end", _told(DamagedTraceError(trouble), name)))
+    elif _is_another(shard, index, entry if recorded is None else None):
+        problems.append(Problem(name, "file", "altered since it was written, and its index, which says where, is lost"))
+        return Examined(tuple(problems), None, shard.is_finished)
     first_unreadable, unreadable = _unreadable(shard, index)
     problems += unreadable
     sound = min((each for each in (sound, first_unreadable) if each is not None), default=None)
     if recorded is not None and not problems and not _same(index, recorded):
         problems.append(Problem(index_name(name), "file", "lists other trajectories than the shard holds"))
     return Examined(tuple(problems), index if sound is None else index.up_to(sound), shard.is_finished)
+
+
+def _is_another(shard: Shard, index: ShardIndex, entry: ShardEntry | None) -> bool:
+    """Whether a shard, of the size that its manifest says, has other checksums than that says."""
+    return entry is not None and shard.size == entry.bytes and entry.xxh3_64 not in (None, index.checksum())
 
 
 def _altered(shard: Shard, index: ShardIndex, size: int) -> list[Problem]:
