@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from vecrollout import BufferingWrapper, TraceWriter, TrajectoryWithRew, open_traces
+from vecrollout import BufferingWrapper, TraceWriter, TrajectoryWithRew, open_traces, stitch
 from vecrollout.errors import ProtocolError, TraceWriteError
 from vecrollout.testing import CountingEnv, EpisodeScript
 
@@ -186,6 +186,23 @@ def test_a_flush_from_another_thread_while_nobody_steps(tmp_path: Path) -> None:
         thread.start()
         thread.join()
         assert ended_by(tmp_path) == ["terminated"] * 2
+
+
+def test_two_recorders_that_hand_over_in_turns(tmp_path: Path) -> None:
+    """Each fragment is of the episode that it goes on with."""
+    venvs = []
+    with TraceWriter(tmp_path) as writer:
+        for first in (0, 100):
+            venv = DummyVecEnv([lambda first=first: CountingEnv("box", [EpisodeScript(9)], first=first)])
+            options: Any = {"sink": writer, "max_transitions": 2, "on_full": "hand_over"}
+            venvs.append(BufferingWrapper(venv, **options))
+            venvs[-1].reset()
+        for _ in range(9):
+            for venv in venvs:
+                venv.step(np.zeros(1, np.int64))
+    traces: Any = open_traces(tmp_path)
+    episodes = [stitch(traces[number] for number in numbers) for numbers in traces.episodes()]
+    assert [each.obs[:, 0].tolist() for each in episodes] == [list(range(10)), list(range(100, 110))]
 
 
 @pytest.fixture

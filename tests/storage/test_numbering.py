@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from vecrollout import Episode
@@ -41,6 +43,24 @@ def test_fragments_with_a_gap_between_them_share_it_too() -> None:
 
 def test_a_fragment_that_overlaps_the_one_before_is_of_another_recording() -> None:
     assert numbered(Episode(3), ended(3, 4)) == [3, 7]
+
+
+def test_recordings_that_come_in_turns() -> None:
+    """Their ids and steps are the same; the observations where fragments meet are not."""
+    numbering = Numbering()
+
+    def number(name: str, start: int, stop: int, id_: int = 0, **ends: Any) -> int:
+        rows = [f"{name}{id_}{step}" for step in range(start, stop + 1)]
+        return numbering.number(Episode(id_, start_step=start, **ends), stop - start, lambda at: rows[at])
+
+    assert [number(name, 0, 5) for name in "abc"] == [0, 1, 2]
+    assert [number(name, 5, 8) for name in "abc"] == [0, 1, 2]
+    assert [number(name, 8, 9, ended_by="terminated") for name in "cab"] == [2, 0, 1]
+    # The third one's is at hand; of the first one there was nothing.
+    assert number("c", 0, 4, 1) == 3
+    assert number("a", 4, 6, 1) == 5
+    # Of the recording that is at hand, with steps left out.
+    assert number("a", 8, 9, 1) == 5
 
 
 def test_nothing_follows_the_end_of_an_episode() -> None:

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from vecrollout._typing import Array
 from vecrollout._version import __version__
 from vecrollout.arguments import check_function, whole_number
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
-from vecrollout.storage.arrow import pa, warm_up
+from vecrollout.storage.arrow import checksum, pa, warm_up
 from vecrollout.storage.batches import Entry, check_episode
 from vecrollout.storage.encoder import TraceEncoder
 from vecrollout.storage.format import new_writer_name
@@ -172,7 +173,8 @@ class TraceWriter(WritingSink):
             metadata = self._episode_metadata(trajectory)
         described = None if metadata is None else self._described(metadata)
         self._layout = layout
-        number = self._numbering.number(trajectory.episode, len(trajectory))
+        observed = leaves[: len(layout.obs.columns)]
+        number = self._numbering.number(trajectory.episode, len(trajectory), lambda at: _digest(observed, at))
         self._worker.put(Entry(trajectory, layout, leaves, number, described))
         self._warn()
 
@@ -238,3 +240,10 @@ def _check_spaces(spaces: Any) -> None:
     is_pair = isinstance(spaces, tuple | list) and len(spaces) == 2
     if not is_pair or not all(isinstance(space, gymnasium.Space) for space in spaces):
         raise ArgumentTypeError(f"spaces: expected the observation space and the action space, got {spaces!r}")
+
+
+def _digest(leaves: list[Array], row: int) -> str | None:
+    """What tells one observation from another; None where it consists of objects."""
+    if any(leaf.dtype.hasobject for leaf in leaves):
+        return None
+    return checksum(b"".join(leaf[row].tobytes() for leaf in leaves))
