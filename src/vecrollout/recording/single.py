@@ -26,7 +26,9 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
     """Records every step of a single `gymnasium.Env` until it is popped: a vector environment of one.
 
     What `reset` and `step` return is the environment's own, unchanged; what is recorded is a copy. A `reset` after an
-    episode's end is the normal way, and never refused.
+    episode's end is the normal way, and never refused. Where one of Gymnasium's own wrappers resets (`Autoreset`, and
+    `AutoResetWrapper` of 0.29), the true last observations are recorded. 0.29's wrapper hands them past the wrappers
+    around it: the recorder belongs right around that one.
 
     Args:
         env: The environment to wrap.

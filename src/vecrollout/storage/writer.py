@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -45,7 +46,8 @@ class TraceWriter(WritingSink):
     A writer that nobody closed is closed at the interpreter's exit, and by SIGTERM: where that signal would end the
     process, and the writer was made in the main thread, the process ends by it only when its writers are closed. A
     handler of one's own takes its place; it has to end the process by `sys.exit`, for example, or close the writers. A
-    recorder whose sink the writer is hands over what is running before the writer closes.
+    recorder whose sink the writer is hands over what is running before the writer closes. Threads that go on to step
+    meanwhile wait for that: any thread may append, flush and close.
 
     Objects in a store do not grow: a shard is written in a temporary folder and put into the store when it is full, or
     at the next `flush` or `close`; each flush makes a shard of its own. Where the store fails, everything that was
@@ -131,6 +133,8 @@ class TraceWriter(WritingSink):
         }
         encoder = TraceEncoder(location, self.name, about, compression, max_shard_bytes, self._dropped)
         self._episode_metadata = episode_metadata
+        # Recorders in several threads may have one writer.
+        self._appending = threading.RLock()
         self._numbering = Numbering()
         self._layout: Layout | None = None
         self._worker = Worker(encoder, queue_bytes)
@@ -148,7 +152,7 @@ class TraceWriter(WritingSink):
         must not change until they are written.
 
         Args:
-            trajectory: Like the first one in structure, dtypes and shapes.
+            trajectory: Like the first one in structure, dtypes and shapes; rewards may have another precision.
             metadata: What is to be kept with the trajectory; None: what `episode_metadata` says.
 
         Raises:
@@ -167,15 +171,16 @@ class TraceWriter(WritingSink):
         if not isinstance(trajectory, Trajectory):
             raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
         check_episode(trajectory.episode, len(trajectory))
-        layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
-        leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
         if metadata is None and self._episode_metadata is not None:
             metadata = self._episode_metadata(trajectory)
         described = None if metadata is None else self._described(metadata)
-        self._layout = layout
-        observed = leaves[: len(layout.obs.columns)]
-        number = self._numbering.number(trajectory.episode, len(trajectory), lambda at: _digest(observed, at))
-        self._worker.put(Entry(trajectory, layout, leaves, number, described))
+        with self._appending:
+            layout = (self._layout or Layout.of(trajectory, self._spaces)).holding(getattr(trajectory, "rews", None))
+            leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in layout.leaves(trajectory)]
+            self._layout = layout
+            observed = leaves[: len(layout.obs.columns)]
+            number = self._numbering.number(trajectory.episode, len(trajectory), lambda at: _digest(observed, at))
+            self._worker.put(Entry(trajectory, layout, leaves, number, described))
         self._warn()
 
     def flush(self) -> None:
