@@ -484,23 +484,22 @@ def test_a_fragment_behind_very_many_episodes(tmp_path: Path) -> None:
 
 
 def test_threads_that_append_to_one_writer(tmp_path: Path) -> None:
-    """Each of their episodes has a number of its own."""
-    count = 5000
+    """Each of their episodes has a number of its own, also where a thread stops in the middle of counting."""
+
+    class Slow(int):
+        def __ge__(self, other: float) -> bool:
+            time.sleep(0.001)
+            return int(self) >= other
 
     def append() -> None:
-        for number in range(count):
-            episode = Episode(number, ended_by="terminated")
+        for number in range(20):
+            episode = Episode(number, start_step=Slow(0), ended_by="terminated")
             writer.append(Trajectory(np.zeros(2), np.zeros(1), None, True, episode=episode))
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with TraceWriter(tmp_path) as writer:
-            threads = [threading.Thread(target=append) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert [len(numbers) for numbers in open_traces(tmp_path).episodes()] == [1] * 3 * count
+    with TraceWriter(tmp_path) as writer:
+        threads = [threading.Thread(target=append) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [len(numbers) for numbers in open_traces(tmp_path).episodes()] == [1] * 3 * 20
