@@ -107,7 +107,7 @@ def test_order_is_by_the_time_of_start(tmp_path: Path) -> None:
 
 
 def test_fragments_of_an_episode_share_its_number(tmp_path: Path) -> None:
-    parts = [of_space("box", 2, 5, terminal=False, episode=Episode(id=3, start_step=start)) for start in (0, 2, 4)]
+    parts = [of_space("box", 2, at, terminal=False, episode=Episode(id=3, start_step=at)) for at in (0, 2, 4)]
     write(tmp_path, [parts[0], of_space("box", 1, 4), parts[1], parts[2]])
     read = open_traces(tmp_path)
     assert [(each.episode.id, each.episode.start_step) for each in read] == [(3, 0), (3, 2), (3, 4), (4, 0)]
