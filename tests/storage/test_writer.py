@@ -106,6 +106,14 @@ def test_order_is_by_the_time_of_start(tmp_path: Path) -> None:
     assert [each.episode.id for each in open_traces(tmp_path)] == [0, 1, 2, 0, 1]
 
 
+def test_fragments_of_text_share_its_number_too(tmp_path: Path) -> None:
+    """Where they meet, text of another width says the same."""
+    with TraceWriter(tmp_path) as writer:
+        writer.append(Trajectory(np.array(["a", "b"]), np.zeros(1), None, False, episode=Episode(0)))
+        writer.append(Trajectory(np.array(["b", "long"]), np.zeros(1), None, True, episode=Episode(0, start_step=1)))
+    assert open_traces(tmp_path).episodes() == [range(2)]
+
+
 def test_fragments_of_an_episode_share_its_number(tmp_path: Path) -> None:
     parts = [of_space("box", 2, at, terminal=False, episode=Episode(id=3, start_step=at)) for at in (0, 2, 4)]
     write(tmp_path, [parts[0], of_space("box", 1, 4), parts[1], parts[2]])

@@ -248,7 +248,7 @@ def _check_spaces(spaces: Any) -> None:
 
 
 def _digest(leaves: list[Array], row: int) -> str | None:
-    """What tells one observation from another; None where it consists of objects."""
-    if any(leaf.dtype.hasobject for leaf in leaves):
+    """What tells one observation from another; None for objects, and for text, which is as wide as its longest."""
+    if any(leaf.dtype.hasobject or leaf.dtype.kind in "SU" for leaf in leaves):
         return None
     return checksum(b"".join(leaf[row].tobytes() for leaf in leaves))
