@@ -54,6 +54,18 @@ def test_infos_that_an_environment_goes_on_to_fill(kind):
     assert first.episode.reset_info["path"] == second.episode.reset_info["path"] == [0]
 
 
+@pytest.mark.parametrize("reuses", [False, True])
+def test_infos_that_are_made_anew_are_copied_no_longer(reuses):
+    """A `VecEnv` of one's own is watched for some steps; where it fills one dict again, each step's is copied."""
+    venv = BufferingWrapper(CustomVecEnv([lambda: CountingEnv("box", [EpisodeScript(99)], reuse_info=reuses)]))
+    venv.reset()
+    returned = [venv.step(np.zeros(1, np.int64))[3][0] for _ in range(50)]
+    (trajectory,) = venv.pop_trajectories()[0]
+    assert [info["t"] for info in trajectory.infos] == list(range(1, 51))
+    is_same = [info is each for info, each in zip(trajectory.infos, returned, strict=True)]
+    assert is_same == [False] * 32 + [not reuses] * 18
+
+
 def spoil(array):
     """Change an array in place, if it is one."""
     if isinstance(array, np.ndarray):

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array, Info
 
+# What most infos are made of, and nobody alters.
+_SINGLE = frozenset({bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int64})
+
 
 def deep_copied(value: Any) -> Any:
     """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
@@ -18,6 +21,8 @@ def deep_copied(value: Any) -> Any:
 
 
 def _deep_copied(value: Any, copies: dict[int, Any]) -> Any:
+    if type(value) in _SINGLE:
+        return value
     # `copies` has those of dicts and lists, by identity: one may be in itself.
     if id(value) in copies:
         return copies[id(value)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
-from vecrollout._typing import Array, Info, OnFull, RecordInfos
+from vecrollout._typing import Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Recorder
+from vecrollout.recording.reuse import ReuseOfInfos, ReuseOfObs
 from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink
 from vecrollout.trees import unwrap
@@ -79,8 +79,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         self._base = venv.unwrapped
-        self._reuse = _ReuseDetector(self._base)
-        self._copies_infos = record_infos != "none" and type(self._base).step_wait not in _COPYING
+        self._reuse = ReuseOfObs(self._base)
+        self._reuse_of_infos = ReuseOfInfos()
+        has_own_infos = type(self._base).step_wait in _COPYING
+        self._copied_info: Callable[[Info], Info] = dict if has_own_infos else deep_copied
+        self._copies_infos = record_infos != "none" and not has_own_infos
         self._buffer = RolloutBuffer(
             venv.num_envs,
             record_infos=record_infos,
@@ -173,7 +176,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             # A search in bytes costs a fraction of `dones.any()`.
             flags = dones.tobytes()
             if self._copies_infos:
-                infos = list(map(deep_copied, infos))
+                infos = self._own_infos(infos)
             endings = self._endings(flags, infos) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
@@ -194,6 +197,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
     def _reset_infos(self) -> Sequence[Info]:
         return getattr(self._base, "reset_infos", None) or ()
 
+    def _own_infos(self, infos: Sequence[Info]) -> list[Info]:
+        copies = list(map(deep_copied, infos))
+        self._copies_infos = self._reuse_of_infos.may_be(infos)
+        return copies
+
     def _endings(self, flags: bytes, infos: Sequence[Info]) -> list[Ending]:
         # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
         reset_infos = self._reset_infos()
@@ -201,7 +209,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         env = flags.find(1)
         while env >= 0:
             # A copy: wrappers above replace entries of the dict, and an environment may reuse it.
-            info = dict(infos[env])
+            info = self._copied_info(infos[env])
             if "terminal_observation" not in info:
                 raise self._missing_terminal_observation(env)
             final_obs = info["terminal_observation"]
@@ -219,51 +227,6 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             f'last observation in infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its '
             "environments by itself has to keep it there; add it in the VecEnv or in a wrapper below this one"
         )
-
-
-class _ReuseDetector:
-    """Warns once where an environment's reset overwrote the last observation, because it fills one array all the time.
-
-    `DummyVecEnv` keeps an environment's last observation by reference while it resets the environment, and copies both
-    afterwards. It still has the reference: where two episodes ended with the same array object, and what it held was
-    the next episode's first observation, the last ones are lost. The first few episodes tell.
-    """
-
-    def __init__(self, base: VecEnv) -> None:
-        self._base = base
-        self._kept: dict[int, Any] = {}  # by environment; held so that no other array gets the same identity
-        self._looks_left = 3 * base.num_envs
-
-    @property
-    def is_looking(self) -> bool:
-        return self._looks_left > 0
-
-    def look(self, env: int, obs: Any, final_obs: Any) -> None:
-        self._looks_left -= 1
-        infos = getattr(self._base, "buf_infos", None)
-        kept = infos[env].get("terminal_observation") if infos else None
-        is_reused = kept is not None and kept is self._kept.get(env)
-        self._kept[env] = kept
-        pairs: list[tuple[Any, Any]] = [(obs, final_obs)]
-        if type(final_obs) is not np.ndarray:
-            structure = structure_of(final_obs)
-            pairs = list(zip(flatten(obs, structure), flatten(final_obs, structure), strict=True))
-        is_suspect = is_reused or any(isinstance(last, np.ndarray) and _is_shared(all_, last) for all_, last in pairs)
-        if is_suspect and all(np.array_equal(all_[env], last) for all_, last in pairs):
-            self._looks_left = 0
-            warnings.warn(
-                f"environment {env}: the last observation of its episode is the next episode's first one, in the same "
-                "memory: the environment reuses its observation array, and the reset overwrote the true last "
-                "observation. Wrap it in vecrollout.CopyingWrapper inside the vector environment",
-                stacklevel=4,
-            )
-        if not self.is_looking:
-            self._kept.clear()
-
-
-def _is_shared(one: Array, other: Array) -> bool:
-    # The bounds alone, which take a fraction of the time, tell most of them apart.
-    return np.may_share_memory(one, other) and np.shares_memory(one, other)
 
 
 def _copied(obs: Any) -> Any:
