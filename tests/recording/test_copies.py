@@ -63,7 +63,7 @@ def test_infos_that_are_made_anew_are_copied_no_longer(reuses):
     (trajectory,) = venv.pop_trajectories()[0]
     assert [info["t"] for info in trajectory.infos] == list(range(1, 51))
     is_same = [info is each for info, each in zip(trajectory.infos, returned, strict=True)]
-    assert is_same == [False] * 32 + [not reuses] * 18
+    assert is_same == [False] * 4 + [not reuses] * 46
 
 
 def spoil(array):

@@ -13,7 +13,7 @@ from vecrollout._typing import Array, Info
 from vecrollout.structures import flatten, structure_of
 
 # How many steps are watched.
-_STEPS = 32
+_STEPS = 4
 
 
 class ReuseOfObs:
