@@ -20,18 +20,22 @@ def deep_copied(value: Any) -> Any:
     return _deep_copied(value, {})
 
 
-def _deep_copied(value: Any, copies: dict[int, Any]) -> Any:
+def _deep_copied(value: Any, copies: dict[int, tuple[Any, Any]]) -> Any:
     if type(value) in _SINGLE:
         return value
-    # `copies` has those of dicts and lists, by identity: one may be in itself.
+    # `copies` has those of dicts and lists, by identity: one may be in itself. And the dicts and lists, which therefore
+    # stay, and leave their identity to no other.
     if id(value) in copies:
-        return copies[id(value)]
+        return copies[id(value)][1]
     if isinstance(value, dict):
-        entries = copies[id(value)] = {}
-        entries.update((key, _deep_copied(entry, copies)) for key, entry in value.items())
+        entries: dict[Any, Any] = {}
+        copies[id(value)] = value, entries
+        for key, entry in value.items():
+            entries[key] = entry if type(entry) in _SINGLE else _deep_copied(entry, copies)
         return entries
     if type(value) is list:
-        items = copies[id(value)] = []
+        items: list[Any] = []
+        copies[id(value)] = value, items
         items.extend(_deep_copied(item, copies) for item in value)
         return items
     if isinstance(value, np.ndarray):
