@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -448,7 +449,10 @@ def test_options_are_checked(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
 def test_a_signal_that_ends_the_process_between_a_step_and_its_recording(tmp_path: Path) -> None:
-    """The step is recorded first. Most of the time is spent there: infos are large, and copied."""
+    """The step is recorded first. Most of the time is spent there: infos are large, and copied.
+
+    A step that the environments are still at when the signal comes is none yet.
+    """
     code = f"""
 import mmap, sys
 import gymnasium as gym
@@ -458,7 +462,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from vecrollout import TraceCallback
 
 file = open({str(tmp_path / "steps")!r}, "r+b")
-steps = mmap.mmap(file.fileno(), 8)
+done = mmap.mmap(file.fileno(), 8)
 LARGE = dict.fromkeys(range(300_000))
 
 
@@ -472,11 +476,12 @@ class Counting(gym.Env):
 
 class Counted(DummyVecEnv):
     def step_wait(self):
-        number = int.from_bytes(steps[:], "little") + 1
-        returned = np.zeros((1, 1), np.float32), np.full(1, number, np.float32), np.zeros(1, bool), [LARGE]
-        steps[:] = number.to_bytes(8, "little")
+        number = int.from_bytes(done[:], "little") + 1
         if number == 3:
             print("ready", flush=True)
+        returned = np.zeros((1, 1), np.float32), np.full(1, number, np.float32), np.zeros(1, bool), [LARGE]
+        # Signals are handled where something is called: from here on, not before the recorder calls something.
+        done[:] = number.to_bytes(8, "little")
         return returned
 
 
@@ -494,6 +499,7 @@ A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n", child.communicate()[1]
+        time.sleep(0.1)
         child.terminate()
         child.communicate(timeout=120)
         assert child.returncode == -signal.SIGTERM
