@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from checks import assert_recorded, run
+from custom_venv import CustomVecEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, CopyingWrapper
@@ -30,6 +31,22 @@ def test_a_lost_last_observation_is_said_once(space):
         run(venv, scenario, 0, 30)
     assert len(caught) == 1
     assert caught[0].filename.endswith("checks.py")
+
+
+def test_a_last_observation_in_the_place_of_the_next_first_one():
+    """Of a `VecEnv` of one's own, which returns it as a view of the array that its reset has filled. Said once."""
+
+    def with_views(returned):
+        obs, _, dones, infos = returned
+        for env in np.flatnonzero(dones):
+            infos[env]["terminal_observation"] = obs[env]
+        return returned
+
+    venv = BufferingWrapper(CustomVecEnv([lambda: CountingEnv("box", [EpisodeScript(1)])] * 2, alter=with_views))
+    venv.reset()
+    with pytest.warns(UserWarning, match="environment 0.*CopyingWrapper") as caught:
+        venv.step(np.zeros(2, np.int64))
+    assert len(caught) == 1
 
 
 def test_the_warning_as_an_error_loses_nothing():

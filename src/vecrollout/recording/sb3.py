@@ -14,9 +14,7 @@ from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Recorder
 from vecrollout.recording.reuse import ReuseOfInfos, ReuseOfObs
-from vecrollout.structures import flatten, structure_of, unflatten
 from vecrollout.trajectory import Sink
-from vecrollout.trees import unwrap
 
 _BOOL = np.dtype(bool)
 # Those of which each step returns infos that are nobody else's.
@@ -175,15 +173,15 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 dones = np.asarray(dones).astype(_BOOL)
             # A search in bytes costs a fraction of `dones.any()`.
             flags = dones.tobytes()
+            endings = self._endings(flags, infos) if 1 in flags else ()
             if self._copies_infos:
                 infos = self._own_infos(infos)
-            endings = self._endings(flags, infos) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
             self._buffer.abort()
             raise
-        if endings and self._reuse.is_looking:
-            for ending in endings:
+        for ending in endings:
+            if self._reuse.is_looking:
                 self._reuse.look(ending.at, obs, ending.final_obs)
         return returned
 
@@ -212,8 +210,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             info = self._copied_info(infos[env])
             if "terminal_observation" not in info:
                 raise self._missing_terminal_observation(env)
-            final_obs = info["terminal_observation"]
-            info["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else _copied(final_obs)
+            final_obs = infos[env]["terminal_observation"]
+            info["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else deep_copied(final_obs)
             # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
             truncated = bool(info.get("TimeLimit.truncated"))
             reset_info = deep_copied(reset_infos[env]) if reset_infos else None
@@ -227,9 +225,3 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             f'last observation in infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its '
             "environments by itself has to keep it there; add it in the VecEnv or in a wrapper below this one"
         )
-
-
-def _copied(obs: Any) -> Any:
-    structure = structure_of(obs)
-    copies = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in flatten(obs, structure)]
-    return copies[0] if structure is None else unwrap(unflatten(structure, copies))
