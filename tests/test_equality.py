@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vecrollout.equality import same, same_arrays
+from vecrollout.data.equality import same, same_arrays
 
 
 class Raises:

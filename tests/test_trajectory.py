@@ -23,6 +23,7 @@ from vecrollout import (
     TupleObs,
     flatten_trajectories_with_rew,
 )
+from vecrollout.data.trees import wrap
 from vecrollout.errors import (
     ArgumentTypeError,
     DtypeError,
@@ -34,7 +35,6 @@ from vecrollout.errors import (
 )
 from vecrollout.testing import SPACES, batch_of, element_of
 from vecrollout.testing.comparison import assert_same
-from vecrollout.trees import wrap
 
 STEPS = 4
 

@@ -24,10 +24,10 @@ from vecrollout import (
     flatten_trajectories,
     flatten_trajectories_with_rew,
 )
+from vecrollout.data.trees import wrap
 from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError, StructureError
 from vecrollout.testing import SPACES, batch_of
 from vecrollout.testing.comparison import assert_same
-from vecrollout.trees import wrap
 
 STEPS = 5
 CLASSES = [TransitionsMinimal, Transitions, TransitionsWithRew]

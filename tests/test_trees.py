@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vecrollout import DictObs, TupleObs
+from vecrollout.data.structures import flatten, leaf_names, same_bits, structure_of, unflatten
+from vecrollout.data.trees import concatenate, equal, map_leaves, stack, unwrap, wrap
 from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, StructureError
-from vecrollout.structures import flatten, leaf_names, same_bits, structure_of, unflatten
 from vecrollout.testing import SPACES, batch_of, element_of
 from vecrollout.testing.comparison import assert_same
-from vecrollout.trees import concatenate, equal, map_leaves, stack, unwrap, wrap
 
 TREE_SPACES = [name for name, space in SPACES.items() if isinstance(space, spaces.Dict | spaces.Tuple)]
 

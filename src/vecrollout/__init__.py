@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 from vecrollout import errors
 from vecrollout._version import __version__ as __version__
-from vecrollout.collation import collate_transitions
-from vecrollout.flattening import flatten_trajectories, flatten_trajectories_with_rew
-from vecrollout.stitching import stitch
-from vecrollout.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
-from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
-from vecrollout.trees import DictObs, TupleObs
+from vecrollout.data.collation import collate_transitions
+from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.data.stitching import stitch
+from vecrollout.data.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
+from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
+from vecrollout.data.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
-    from vecrollout.datasets.playback import scan_recorded_traces
-    from vecrollout.datasets.traces import TraceDataset, open_traces
+    from vecrollout.collecting.policy import policy_to_callable
+    from vecrollout.collecting.rollout import generate_trajectories, generate_transitions, rollout
+    from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
+    from vecrollout.data.stats import discounted_sum, rollout_stats
     from vecrollout.recording.callback import TraceCallback
-    from vecrollout.recording.policy import policy_to_callable
     from vecrollout.recording.record_traces import record_traces
-    from vecrollout.recording.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.recording.sb3 import BufferingWrapper
     from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
-    from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
     from vecrollout.recording.traces import TraceRecordingWrapper
     from vecrollout.recording.vector import VectorBufferingWrapper
-    from vecrollout.stats import discounted_sum, rollout_stats
+    from vecrollout.storage.dataset import TraceDataset, open_traces
+    from vecrollout.storage.playback import scan_recorded_traces
     from vecrollout.storage.repair import RepairReport, repair_traces
     from vecrollout.storage.verify import TraceReport, verify_traces
     from vecrollout.storage.writer import TraceWriter
@@ -82,24 +82,24 @@ _LATE = {
     "RepairReport": "vecrollout.storage.repair",
     "RolloutInfoWrapper": "vecrollout.recording.single",
     "TraceCallback": "vecrollout.recording.callback",
-    "TraceDataset": "vecrollout.datasets.traces",
+    "TraceDataset": "vecrollout.storage.dataset",
     "TraceRecordingWrapper": "vecrollout.recording.traces",
     "TraceReport": "vecrollout.storage.verify",
     "TraceWriter": "vecrollout.storage.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
-    "discounted_sum": "vecrollout.stats",
-    "generate_trajectories": "vecrollout.recording.rollout",
-    "generate_transitions": "vecrollout.recording.rollout",
-    "make_min_episodes": "vecrollout.recording.stop",
-    "make_min_timesteps": "vecrollout.recording.stop",
-    "make_sample_until": "vecrollout.recording.stop",
-    "open_traces": "vecrollout.datasets.traces",
-    "policy_to_callable": "vecrollout.recording.policy",
+    "discounted_sum": "vecrollout.data.stats",
+    "generate_trajectories": "vecrollout.collecting.rollout",
+    "generate_transitions": "vecrollout.collecting.rollout",
+    "make_min_episodes": "vecrollout.collecting.stop",
+    "make_min_timesteps": "vecrollout.collecting.stop",
+    "make_sample_until": "vecrollout.collecting.stop",
+    "open_traces": "vecrollout.storage.dataset",
+    "policy_to_callable": "vecrollout.collecting.policy",
     "record_traces": "vecrollout.recording.record_traces",
     "repair_traces": "vecrollout.storage.repair",
-    "rollout": "vecrollout.recording.rollout",
-    "rollout_stats": "vecrollout.stats",
-    "scan_recorded_traces": "vecrollout.datasets.playback",
+    "rollout": "vecrollout.collecting.rollout",
+    "rollout_stats": "vecrollout.data.stats",
+    "scan_recorded_traces": "vecrollout.storage.playback",
     "unwrap_traj": "vecrollout.recording.single",
     "verify_traces": "vecrollout.storage.verify",
 }
@@ -107,7 +107,7 @@ _LATE = {
 if importlib.util.find_spec("pyarrow") is None:
     # `from vecrollout import *` is not to ask for an extra; by its name each of these still does.
     _NEEDING_IT = (
-        *("vecrollout.storage", "vecrollout.datasets"),
+        "vecrollout.storage",
         *(f"vecrollout.recording.{module}" for module in ("callback", "record_traces", "traces")),
     )
     __all__ = [name for name in __all__ if not _LATE.get(name, "").startswith(_NEEDING_IT)]

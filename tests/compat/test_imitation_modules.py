@@ -99,7 +99,7 @@ class TestTypes:
         assert batch.keys() == transitions[0].keys()
         for name in ("obs", "next_obs"):
             assert type(batch[name]) is type(getattr(transitions, name))
-            assert vecrollout.trees.equal(batch[name], getattr(transitions, name))
+            assert vecrollout.data.trees.equal(batch[name], getattr(transitions, name))
         for name in ("acts", "dones"):
             assert torch.equal(batch[name], torch.from_numpy(getattr(transitions, name).copy()))
         assert batch["infos"] == list(transitions.infos)

@@ -18,6 +18,7 @@ from openai_recordings import of_space, play
 
 from vecrollout import DictObs, Trajectory, TrajectoryWithRew
 from vecrollout.compat.gym_recording.playback import TraceRecordingReader
+from vecrollout.data.trees import unwrap
 from vecrollout.errors import (
     ArgumentTypeError,
     DtypeError,
@@ -30,7 +31,6 @@ from vecrollout.errors import (
 from vecrollout.interop.gym_recording import GymRecordingReader, GymRecordingWriter
 from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import trajectories
-from vecrollout.trees import unwrap
 
 FIELDS = {"observations": "obs", "actions": "acts", "rewards": "rews"}
 

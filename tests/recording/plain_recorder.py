@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.trajectory import EndedBy
 from vecrollout.errors import BufferFullError, EmptyBufferError, PrematureResetError, ProtocolError
 from vecrollout.testing import Recorded, Scenario
-from vecrollout.trajectory import EndedBy
 
 
 class MisfitError(Exception):

@@ -15,7 +15,7 @@ from vecrollout import (
     make_min_timesteps,
     make_sample_until,
 )
-from vecrollout.recording.stop import Collected
+from vecrollout.collecting.stop import Collected
 
 
 def trajectory(steps: int, env_index: int = 0, terminal: bool = True) -> TrajectoryWithRew:

@@ -11,7 +11,7 @@ from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.buffer.stage import StagedStep
 from vecrollout.buffer.turns import Turns
-from vecrollout.trajectory import Sink
+from vecrollout.data.trajectory import Sink
 
 # What is altered while something is recorded, in the buffer and in its arena. Not by way of `vars`: it makes all
 # attributes slower from then on.

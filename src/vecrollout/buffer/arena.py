@@ -9,10 +9,10 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.blocks import Block, Column, ColumnSpec
+from vecrollout.data.fields import as_rewards
+from vecrollout.data.structures import Structure, flatten, leaf_names, structure_of
+from vecrollout.data.trees import Tree
 from vecrollout.errors import ShapeError, StructureError
-from vecrollout.fields import as_rewards
-from vecrollout.structures import Structure, flatten, leaf_names, structure_of
-from vecrollout.trees import Tree
 
 _FIRST_BLOCK_ROWS = 1024
 _FEWEST_ROWS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vecrollout._typing import Info
-from vecrollout.trees import Tree
+from vecrollout.data.trees import Tree
 
 
 # Not frozen: that makes one several times as expensive, and most of what short episodes cost is making these.

@@ -15,7 +15,7 @@ from vecrollout.buffer.gather import to_trajectory
 from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.runs import OpenRun, Run
 from vecrollout.buffer.stage import Change, write_staged
-from vecrollout.trajectory import EndedBy
+from vecrollout.data.trajectory import EndedBy
 
 
 class Episodes(Accounts):

@@ -12,10 +12,10 @@ from vecrollout._typing import Array
 from vecrollout.buffer.arena import Layout
 from vecrollout.buffer.blocks import Column, Piece
 from vecrollout.buffer.runs import Run
-from vecrollout.fields import infos_or_empty, trusted
-from vecrollout.structures import unflatten
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
+from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.structures import unflatten
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
 
 # From this item size on, copying a slice a run is faster than gathering item by item.
 _SLICED_ITEM_BYTES = 1024

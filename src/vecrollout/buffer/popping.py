@@ -11,9 +11,9 @@ from vecrollout.buffer.episodes import Episodes
 from vecrollout.buffer.gather import to_trajectory, to_transitions
 from vecrollout.buffer.runs import Run
 from vecrollout.buffer.state import Snapshot, dump, restore
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import EmptyBufferError
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
 
 
 class Popping(Episodes):

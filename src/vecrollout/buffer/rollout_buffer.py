@@ -8,15 +8,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
-from vecrollout.arguments import whole_number
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
+from vecrollout.data.checks import whole_number
+from vecrollout.data.structures import unflatten
+from vecrollout.data.trajectory import Sink
+from vecrollout.data.trees import Tree
 from vecrollout.errors import ArgumentTypeError, OptionError, PrematureResetError
-from vecrollout.structures import unflatten
-from vecrollout.trajectory import Sink
-from vecrollout.trees import Tree
 
 
 class RolloutBuffer(Stepping, Popping):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from vecrollout._typing import Info
 from vecrollout.buffer.blocks import Block, Piece
-from vecrollout.fields import trusted
-from vecrollout.trajectory import EndedBy, Episode
+from vecrollout.data.fields import trusted
+from vecrollout.data.trajectory import EndedBy, Episode
 
 
 # Neither is altered once it is made. They are not frozen, because that makes one several times as expensive to make.

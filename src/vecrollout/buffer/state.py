@@ -20,9 +20,9 @@ from vecrollout.buffer.blocks import Block, ColumnSpec
 from vecrollout.buffer.gather import joined
 from vecrollout.buffer.packing import Contents, packed
 from vecrollout.buffer.runs import OpenRun, Run
+from vecrollout.data.structures import Structure
+from vecrollout.data.trees import DictObs, TupleObs
 from vecrollout.errors import StateError
-from vecrollout.structures import Structure
-from vecrollout.trees import DictObs, TupleObs
 
 _VERSION = 1
 

@@ -13,8 +13,8 @@ from vecrollout.buffer.endings import Ending, Restart
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.room import Room
 from vecrollout.buffer.stage import Change, write_acts
+from vecrollout.data.trees import Tree
 from vecrollout.errors import ProtocolError, ShapeError
-from vecrollout.trees import Tree
 
 
 class Stepping(Room):

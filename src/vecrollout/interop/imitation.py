@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
+from vecrollout.data.trees import DictObs, TupleObs
 from vecrollout.errors import MissingDependencyError, OptionError, StructureError
-from vecrollout.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
-from vecrollout.trees import DictObs, TupleObs
 
 # imitation's have the same names. Subclasses before the classes they stem from.
 _CLASSES = (TrajectoryWithRew, Trajectory, TransitionsWithRew, Transitions, TransitionsMinimal)

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecrollout.buffer import deep_copied
-from vecrollout.structures import flatten, structure_of, unflatten
-from vecrollout.trees import stack, unwrap
+from vecrollout.data.structures import flatten, structure_of, unflatten
+from vecrollout.data.trees import stack, unwrap
 
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from vecrollout._typing import Array, Info, RecordInfos
-from vecrollout.arguments import directory_text
+from vecrollout.data.checks import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.writing import check_options, most_transitions, trace_writer

@@ -9,9 +9,9 @@ import numpy as np
 
 from vecrollout._typing import Info
 from vecrollout.buffer import deep_copied, info_of
+from vecrollout.data.structures import flatten, structure_of, unflatten
+from vecrollout.data.trees import unwrap
 from vecrollout.errors import MissingTerminalObservationError
-from vecrollout.structures import flatten, structure_of, unflatten
-from vecrollout.trees import unwrap
 
 MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
 

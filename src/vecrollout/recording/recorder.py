@@ -7,8 +7,8 @@ from typing import Any
 
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
 
 
 class Recorder:

@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Array, Info
-from vecrollout.structures import flatten, structure_of
+from vecrollout.data.structures import flatten, structure_of
 
 # How many steps are watched.
 _STEPS = 4

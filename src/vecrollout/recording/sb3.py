@@ -10,11 +10,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from vecrollout._typing import Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
+from vecrollout.data.trajectory import Sink
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Recorder
 from vecrollout.recording.reuse import ReuseOfInfos, ReuseOfObs
-from vecrollout.trajectory import Sink
 
 _BOOL = np.dtype(bool)
 # Those of which each step returns infos that are nobody else's.

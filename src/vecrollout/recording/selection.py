@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.arguments import check_function
+from vecrollout.data.checks import check_function
+from vecrollout.data.trajectory import Sink, TrajectoryWithRew
 from vecrollout.errors import OptionError
-from vecrollout.trajectory import Sink, TrajectoryWithRew
 
 
 class BalancedRewards:

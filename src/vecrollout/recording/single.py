@@ -11,15 +11,15 @@ import numpy as np
 
 from vecrollout._typing import Info, OnFull, RecordInfos
 from vecrollout.buffer import Ending, Restart, RolloutBuffer, deep_copied
+from vecrollout.data.fields import as_rewards
+from vecrollout.data.trajectory import Sink, TrajectoryWithRew
+from vecrollout.data.trees import stack
 from vecrollout.errors import ProtocolError, ShapeError
-from vecrollout.fields import as_rewards
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistics, without_finals, without_statistics
 from vecrollout.recording.recorder import Recorder
-from vecrollout.trajectory import Sink, TrajectoryWithRew
-from vecrollout.trees import stack
 
 
 class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
-from vecrollout.arguments import directory_text
+from vecrollout.data.checks import directory_text
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper

@@ -10,6 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info, OnFull, RecordInfos
 from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer, info_of
+from vecrollout.data.trajectory import Sink
 from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
 from vecrollout.recording.batching import Batching
@@ -23,7 +24,6 @@ from vecrollout.recording.final_obs import (
     without_finals,
 )
 from vecrollout.recording.recorder import Recorder
-from vecrollout.trajectory import Sink
 
 if TYPE_CHECKING or hasattr(gym.vector, "VectorWrapper"):
     _VectorWrapper = gym.vector.VectorWrapper

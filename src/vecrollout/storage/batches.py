@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.trajectory import EndedBy, Episode, Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage.arrays import sparse_text
 from vecrollout.storage.arrow import pa
@@ -19,7 +20,6 @@ from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
 from vecrollout.storage.payload import dumps
 from vecrollout.storage.schema import TraceSchema
-from vecrollout.trajectory import EndedBy, Episode, Trajectory
 
 
 class Entry:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
+from vecrollout.data.fields import trusted
+from vecrollout.data.trajectory import EndedBy, Episode, Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
-from vecrollout.fields import trusted
 from vecrollout.storage.columns import Column
 from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.dtypes import dtype_from_json
@@ -22,7 +23,6 @@ from vecrollout.storage.infos import unpacked_info
 from vecrollout.storage.layout import Part
 from vecrollout.storage.schema import TraceSchema
 from vecrollout.storage.spaces import space_from_json
-from vecrollout.trajectory import EndedBy, Episode, Trajectory, TrajectoryWithRew
 
 FIELDS = ("obs", "acts", "rews", "infos")
 """What of a trajectory can be read by itself."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from vecrollout.arguments import directory_text
+from vecrollout.data.checks import directory_text
 from vecrollout.errors import OptionError
 from vecrollout.storage.local import LocalDirectory
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from vecrollout.data.trajectory import Episode
 from vecrollout.errors import OptionError
-from vecrollout.trajectory import Episode
 
 _REMEMBERED = 100_000
 _NUMBERS = 1 << 63

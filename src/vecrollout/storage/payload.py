@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import GraphInstance
 
-from vecrollout.array_tree import ArrayTree
+from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.trees import wrap
 from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
-from vecrollout.trees import wrap
 
 _NAN = struct.pack(">d", math.nan)
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

@@ -15,7 +15,8 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout._version import __version__
-from vecrollout.arguments import check_function, whole_number
+from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
 from vecrollout.storage.arrow import checksum, pa, warm_up
@@ -30,7 +31,6 @@ from vecrollout.storage.payload import dumps
 from vecrollout.storage.spaces import space_to_json
 from vecrollout.storage.worker import Worker
 from vecrollout.storage.writing_sink import WritingSink
-from vecrollout.trajectory import Trajectory
 
 _MIN_SHARD_BYTES = 1 << 12
 

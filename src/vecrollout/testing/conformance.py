@@ -12,13 +12,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from vecrollout.data.stitching import stitch
+from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import BufferFullError, EmptyBufferError, PrematureResetError, ProtocolError
 from vecrollout.recording.single import CopyingWrapper
-from vecrollout.stitching import stitch
 from vecrollout.testing.comparison import assert_same, leaves_of
 from vecrollout.testing.scenario import Recorded, Scenario
 from vecrollout.testing.spaces import VEC_ENV_SPACES
-from vecrollout.trajectory import TrajectoryWithRew
 
 _CALLS = 13
 _CUTS = (0, 1, 3, 4, 8, _CALLS)

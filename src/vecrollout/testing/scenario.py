@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import Space
 
+from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.testing.comparison import assert_same
 from vecrollout.testing.counting import CountingEnv, EpisodeScript
 from vecrollout.testing.spaces import NUMBERS, batch_of, space_of
-from vecrollout.trajectory import EndedBy, TrajectoryWithRew
 
 DEFAULT_EPISODES = (
     (EpisodeScript(3), EpisodeScript(2, "truncated"), EpisodeScript(1)),

@@ -11,10 +11,10 @@ from gymnasium import spaces as kinds
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew
 from vecrollout.testing.counting import EpisodeScript
 from vecrollout.testing.scenario import Scenario
 from vecrollout.testing.spaces import VEC_ENV_SPACES
-from vecrollout.trajectory import Episode, TrajectoryWithRew
 
 _DTYPES: tuple[type[np.generic], ...] = (np.float32, np.float64, np.float16, np.uint8, np.int16, np.int64)
 _KEYS = ("a", "b", "camera", "with space", "ünïcode")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.arguments import check_function, local_directory, whole_number
+from vecrollout.data.checks import check_function, local_directory, whole_number
+from vecrollout.data.trees import unwrap, wrap
 from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch, RecordedEpisode
 from vecrollout.storage.format import is_of_trace
-from vecrollout.trees import unwrap, wrap
 
 __all__ = ["TraceRecordingReader", "scan_recorded_traces"]
 
@@ -99,7 +99,7 @@ class TraceRecordingReader:
             episodes = self._recordings.episodes(RecordedBatch(**batch))
         else:
             # Late: recordings in gym-recording's format are read without pyarrow.
-            from vecrollout.datasets.playback import episode_arrays
+            from vecrollout.storage.playback import episode_arrays
 
             episodes = [RecordedEpisode(*episode_arrays(self._traces, self._episodes[batch["first"]]))]
         return [{name: _played(rows) for name, rows in episode._asdict().items()} for episode in episodes]
@@ -115,7 +115,7 @@ class TraceRecordingReader:
 
     @cached_property
     def _traces(self) -> Any:
-        from vecrollout.datasets.traces import open_traces
+        from vecrollout.storage.dataset import open_traces
 
         return open_traces(self.directory)
 

@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from vecrollout.data.fields import as_rewards
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew
+from vecrollout.data.trees import stack
 from vecrollout.errors import OptionError, ProtocolError, ShapeError
-from vecrollout.fields import as_rewards
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.interop.gym_recording.stacking import as_objects
 from vecrollout.storage.writer import TraceWriter
-from vecrollout.trajectory import Episode, TrajectoryWithRew
-from vecrollout.trees import stack
 
 __all__ = ["FileFormat", "TraceRecording"]
 

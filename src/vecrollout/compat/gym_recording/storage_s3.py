@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from vecrollout.arguments import local_directory
+from vecrollout.data.checks import local_directory
 from vecrollout.errors import OptionError
 from vecrollout.storage.copying import download, upload
 from vecrollout.storage.format import new_writer_name

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
+from vecrollout.collecting.policy import AnyPolicy, PolicyCallable, policy_to_callable
+from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
 from vecrollout.compat.imitation.types import stack_maybe_dictobs
+from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.data.stats import discounted_sum, rollout_stats
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
+from vecrollout.data.trees import DictObs, TupleObs, wrap
 from vecrollout.errors import MissingTerminalObservationError, ProtocolError
-from vecrollout.flattening import flatten_trajectories, flatten_trajectories_with_rew
-from vecrollout.recording import rollout as collection
-from vecrollout.recording.policy import AnyPolicy, PolicyCallable, policy_to_callable
+from vecrollout.collecting import rollout as collection
 from vecrollout.recording.single import unwrap_traj
-from vecrollout.recording.stop import make_min_episodes, make_min_timesteps, make_sample_until
-from vecrollout.stats import discounted_sum, rollout_stats
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
-from vecrollout.trees import DictObs, TupleObs, wrap
 
 __all__ = [
     "AnyPolicy",

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import default_collate
 
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
+from vecrollout.data.trees import DictObs, TupleObs, stack
 from vecrollout.errors import ShapeError, StructureError
-from vecrollout.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
-from vecrollout.trees import DictObs, TupleObs, stack
 
 __all__ = [
     "AnyPath",

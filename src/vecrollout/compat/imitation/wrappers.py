@@ -7,10 +7,10 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.recording import sb3
 from vecrollout.recording.single import RolloutInfoWrapper
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
 
 __all__ = ["BufferingWrapper", "RolloutInfoWrapper"]
 

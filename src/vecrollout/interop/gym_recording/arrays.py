@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.array_tree import ArrayTree
+from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
 from vecrollout.storage.format import is_file_name
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
+from vecrollout.data.stitching import stitch
+from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import DtypeError, ShapeError, StitchError, StructureError
 from vecrollout.interop.gym_recording.reader import GymRecordingReader
 from vecrollout.interop.gym_recording.writer import GymRecordingWriter
-from vecrollout.stitching import stitch
-from vecrollout.trajectory import Trajectory
 
 # What needs pyarrow is imported by the calls that need it: recordings are read and written without.
 
@@ -71,7 +71,7 @@ def to_gym_recording(traces: str | os.PathLike[str], directory: str | os.PathLik
         OSError: If the directory cannot be made.
         MissingDependencyError: If pyarrow or xxhash is not installed.
     """
-    from vecrollout.datasets.traces import open_traces
+    from vecrollout.storage.dataset import open_traces
 
     written = 0
     recorded = open_traces(traces)

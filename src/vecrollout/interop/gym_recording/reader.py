@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vecrollout.arguments import local_directory
+from vecrollout.data.checks import local_directory
+from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
 from vecrollout.interop.gym_recording.arrays import ArrayReader
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
 from vecrollout.storage.format import is_file_name, parsed
-from vecrollout.trajectory import TrajectoryWithRew
 
 _MANIFESTS = "openaigym.trace.*.manifest.json"
 _BATCHES = "openaigym.trace.*.ep*.json"

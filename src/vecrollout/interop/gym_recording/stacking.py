@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.fields import as_rewards
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew
+from vecrollout.data.trees import DictObs, Observation, TupleObs
 from vecrollout.errors import DamagedTraceError, VecrolloutError
-from vecrollout.fields import as_rewards
-from vecrollout.trajectory import Episode, TrajectoryWithRew
-from vecrollout.trees import DictObs, Observation, TupleObs
 
 
 class RecordedEpisode(NamedTuple):

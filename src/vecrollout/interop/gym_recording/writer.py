@@ -6,13 +6,13 @@ import json
 import os
 from contextlib import ExitStack
 
-from vecrollout.arguments import local_directory, whole_number
+from vecrollout.data.checks import local_directory, whole_number
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
 from vecrollout.storage import closing
 from vecrollout.storage.format import make_directory, new_writer_name, write_whole
 from vecrollout.storage.writing_sink import WritingSink
-from vecrollout.trajectory import Trajectory, TrajectoryWithRew
 
 
 class GymRecordingWriter(WritingSink):

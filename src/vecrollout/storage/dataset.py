@@ -10,7 +10,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, overload
 
-from vecrollout.arguments import whole_number
+from vecrollout.data.checks import whole_number
+from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.errors import OptionError
 from vecrollout.storage.decoding import DecodedBatch
 from vecrollout.storage.format import SHARD_NAME, is_of_trace
@@ -19,7 +20,6 @@ from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.location import location_of
 from vecrollout.storage.shard import Shard
 from vecrollout.storage.trace import Indexes, locate
-from vecrollout.trajectory import Episode, Trajectory
 
 # What is kept while the next batch is read: several small ones, but no large one, whose memory the next can have.
 _CACHED_BATCHES = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vecrollout.data.trees import stack, unwrap
 from vecrollout.errors import MissingDependencyError
-from vecrollout.trees import stack, unwrap
 
 
 def collate_transitions(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import ShapeError
-from vecrollout.trajectory import TrajectoryWithRew
 
 _STATISTICS: dict[str, Callable[..., Any]] = {"min": np.min, "mean": np.mean, "std": np.std, "max": np.max}
 

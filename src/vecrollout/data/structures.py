@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vecrollout.equality import same_arrays
+from vecrollout.data.equality import same_arrays
+from vecrollout.data.fields import trusted
+from vecrollout.data.trees import DictObs, Tree, TupleObs
 from vecrollout.errors import StructureError
-from vecrollout.fields import trusted
-from vecrollout.trees import DictObs, Tree, TupleObs
 
 Structure: TypeAlias = tuple[str, tuple[tuple[Any, "Structure"], ...]] | None
 """A tree without its arrays: None for a leaf, else `("dict" | "tuple", ((key, structure), ...))`."""

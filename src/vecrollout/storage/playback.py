@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from vecrollout.arguments import check_function, whole_number
-from vecrollout.datasets.traces import TraceDataset, open_traces
-from vecrollout.trees import concatenate, unwrap
+from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.trees import concatenate, unwrap
+from vecrollout.storage.dataset import TraceDataset, open_traces
 
 
 def scan_recorded_traces(

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, Union
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.array_tree import ArrayTree, as_leaf, combine
-from vecrollout.array_tree import equal as equal
+from vecrollout.data.array_tree import ArrayTree, as_leaf, combine
+from vecrollout.data.array_tree import equal as equal
 from vecrollout.errors import ArgumentTypeError
 
 Observation: TypeAlias = Union[Array, "DictObs", "TupleObs"]

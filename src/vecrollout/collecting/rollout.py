@@ -12,19 +12,19 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
+from vecrollout.collecting.collectable import collectable
+from vecrollout.collecting.collection import Collection, collect
+from vecrollout.collecting.policy import AnyPolicy, policy_to_callable
+from vecrollout.collecting.progress import Progress, progress_bar
+from vecrollout.collecting.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
+from vecrollout.data.flattening import flatten_trajectories_with_rew
+from vecrollout.data.stats import rollout_stats
+from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
-from vecrollout.flattening import flatten_trajectories_with_rew
-from vecrollout.recording.collectable import collectable
-from vecrollout.recording.collection import Collection, collect
 from vecrollout.recording.environments import AnyEnv, is_vector_env, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
-from vecrollout.recording.policy import AnyPolicy, policy_to_callable
-from vecrollout.recording.progress import Progress, progress_bar
 from vecrollout.recording.single import unwrap_traj
-from vecrollout.recording.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
-from vecrollout.stats import rollout_stats
-from vecrollout.trajectory import TrajectoryWithRew
-from vecrollout.transitions import TransitionsWithRew
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.equality import same_arrays
+from vecrollout.data.equality import same_arrays
 from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, StructureError
 
 ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")

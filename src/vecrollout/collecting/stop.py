@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, overload
 
+from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
-from vecrollout.trajectory import TrajectoryWithRew
 
 SampleUntil: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
 """A condition: given the trajectories collected so far, says whether they are enough."""

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.array_tree import ArrayTree
+from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.trees import map_leaves, stack, wrap
 from vecrollout.errors import ArgumentTypeError, DtypeError, LengthError, ShapeError
-from vecrollout.trees import map_leaves, stack, wrap
 
 T = TypeVar("T")
 

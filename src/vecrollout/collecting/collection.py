@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from vecrollout.collecting.collectable import Collectable
+from vecrollout.collecting.policy import PolicyCallable
+from vecrollout.collecting.stop import Collected, SampleUntil
+from vecrollout.data.structures import flatten, leaf_names, structure_of
+from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import PolicyError, ShapeError
 from vecrollout.recording.batching import Batching
-from vecrollout.recording.collectable import Collectable
-from vecrollout.recording.policy import PolicyCallable
-from vecrollout.recording.stop import Collected, SampleUntil
-from vecrollout.structures import flatten, leaf_names, structure_of
-from vecrollout.trajectory import TrajectoryWithRew
 
 
 class Collection(NamedTuple):

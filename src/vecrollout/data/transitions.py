@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError
-from vecrollout.fields import (
+from vecrollout.data.fields import (
     as_batch,
     checked_flags,
     checked_rewards,
@@ -23,7 +22,8 @@ from vecrollout.fields import (
     rows,
     trusted,
 )
-from vecrollout.trees import Observation, equal, unwrap
+from vecrollout.data.trees import Observation, equal, unwrap
+from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError
 
 TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.fields import infos_or_empty
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.data.transitions import Transitions, TransitionsWithRew
+from vecrollout.data.trees import concatenate
 from vecrollout.errors import ArgumentTypeError, ShapeError
-from vecrollout.fields import infos_or_empty
-from vecrollout.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.transitions import Transitions, TransitionsWithRew
-from vecrollout.trees import concatenate
 
 
 def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from vecrollout.data.structures import same_bits
+from vecrollout.data.trajectory import Trajectory
+from vecrollout.data.trees import DictObs, TupleObs, concatenate
 from vecrollout.errors import StitchError
-from vecrollout.structures import same_bits
-from vecrollout.trajectory import Trajectory
-from vecrollout.trees import DictObs, TupleObs, concatenate
 
 TrajectoryT = TypeVar("TrajectoryT", bound=Trajectory)
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
+from vecrollout.data.fields import as_batch, as_rewards, checked_flags, info_array, read_only, rows
+from vecrollout.data.structures import flatten, leaf_names, same_bits, structure_of, unflatten
 from vecrollout.errors import DtypeError, OptionError, ShapeError, StitchError
-from vecrollout.fields import as_batch, as_rewards, checked_flags, info_array, read_only, rows
-from vecrollout.structures import flatten, leaf_names, same_bits, structure_of, unflatten
 
 
 def one_episode(

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.demonstrations import episodes, one_episode
-from vecrollout.equality import same
+from vecrollout.data.demonstrations import episodes, one_episode
+from vecrollout.data.equality import same
+from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows
+from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import FlagError, ShapeError
-from vecrollout.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows
-from vecrollout.trees import Observation, equal
 
 EndedBy: TypeAlias = Literal["terminated", "truncated", "reset_early", "closed"]
 

@@ -1,0 +1,1 @@
+"""Let a policy act in environments until there is enough data."""

@@ -1,0 +1,1 @@
+"""Data as users hold it: trajectories, transitions, batches of columns."""
