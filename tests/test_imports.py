@@ -23,6 +23,7 @@ RANKS = {
     "errors": 0,
     "_typing": 0,
     "_version": 0,
+    "exits": 0,
     "data": 1,
     "buffer": 2,
     "storage": 3,

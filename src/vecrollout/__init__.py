@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecrollout import errors
 from vecrollout._version import __version__ as __version__
+from vecrollout.data.batch import TrajectoryBatch as TrajectoryBatch
 from vecrollout.data.collation import collate_transitions
 from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
 from vecrollout.data.stitching import stitch
@@ -46,6 +47,7 @@ __all__ = [
     "TraceReport",
     "TraceWriter",
     "Trajectory",
+    "TrajectoryBatch",
     "TrajectoryWithRew",
     "Transitions",
     "TransitionsMinimal",

@@ -10,7 +10,8 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.blocks import Block, Column, ColumnSpec
 from vecrollout.data.fields import as_rewards
-from vecrollout.data.structures import Structure, flatten, leaf_names, structure_of
+from vecrollout.data.structures import Spec as Structure
+from vecrollout.data.structures import flatten, leaf_names, structure_of
 from vecrollout.data.trees import Tree
 from vecrollout.errors import ShapeError, StructureError
 

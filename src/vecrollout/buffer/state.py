@@ -20,7 +20,7 @@ from vecrollout.buffer.blocks import Block, ColumnSpec
 from vecrollout.buffer.gather import joined
 from vecrollout.buffer.packing import Contents, packed
 from vecrollout.buffer.runs import OpenRun, Run
-from vecrollout.data.structures import Structure
+from vecrollout.data.structures import Spec as Structure
 from vecrollout.data.trees import DictObs, TupleObs
 from vecrollout.errors import StateError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
-from vecrollout.data.trajectory import TrajectoryWithRew
+from vecrollout.data.trajectory import TrajectoryWithRew, cut
 from vecrollout.errors import ArgumentTypeError, OptionError
 
 SampleUntil: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
@@ -76,28 +76,11 @@ class AtLeast:
             if episodes >= self.episodes:
                 if steps >= self.steps:
                     break
-                trajectory = _first_steps(trajectory, self.steps - steps)
+                trajectory = cut(trajectory, 0, min(len(trajectory), self.steps - steps))
             kept.append(trajectory)
             episodes += trajectory.terminal
             steps += len(trajectory)
         return kept
-
-
-def _first_steps(trajectory: TrajectoryWithRew, steps: int) -> TrajectoryWithRew:
-    """The trajectory, or a fragment with its first steps (views) where it has more."""
-    if len(trajectory) <= steps:
-        return trajectory
-    return replace(
-        trajectory,
-        obs=trajectory.obs[: steps + 1],
-        acts=trajectory.acts[:steps],
-        infos=None if trajectory.infos is None else trajectory.infos[:steps],
-        rews=trajectory.rews[:steps],
-        terminal=False,
-        terminated=False,
-        truncated=False,
-        episode=replace(trajectory.episode, ended_by=None),
-    )
 
 
 def make_min_episodes(n: int) -> AtLeast:

@@ -159,3 +159,16 @@ def _read_only_view(leaf: Any) -> Any:
     view = leaf.view()
     view.flags.writeable = False
     return view
+
+
+def summary(instance: Any, names: Sequence[str]) -> str:
+    """Class, length, and dtype and shape of some fields, in one line."""
+    described = [f"{name} {_kind(value)}" for name in names if (value := getattr(instance, name, None)) is not None]
+    return f"{type(instance).__name__} of {len(instance)} steps: {', '.join(described)}"
+
+
+def _kind(batch: Any) -> str:
+    if isinstance(batch, ArrayTree):
+        shapes = batch.shape if isinstance(batch.shape, dict) else dict(enumerate(batch.shape))
+        return "{" + ", ".join(f"{key}: {shape}" for key, shape in shapes.items()) + "}"
+    return f"{batch.dtype}{list(batch.shape)}"

@@ -58,6 +58,8 @@ def stitch(fragments: Iterable[TrajectoryT]) -> TrajectoryT:
 def _check_episode(first: Trajectory, part: Trajectory) -> None:
     if part.episode.id is None:
         raise StitchError(f"{_place(part)}: expected an episode.id, got None: its origin is unknown")
+    if part.episode.recording != first.episode.recording:
+        raise StitchError(f"{_place(part)}: expected one of the same recording, got one of another recorder's")
     if (part.episode.id, part.episode.env_index) != (first.episode.id, first.episode.env_index):
         raise StitchError(
             f"{_place(part)}: expected episode {first.episode.id} of environment {first.episode.env_index}, "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,11 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.demonstrations import episodes, one_episode
 from vecrollout.data.equality import same
-from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows
+from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows, summary, trusted
 from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import FlagError, ShapeError
+
+TrajectoryT = TypeVar("TrajectoryT", bound="Trajectory")
 
 EndedBy: TypeAlias = Literal["terminated", "truncated", "reset_early", "closed"]
 
@@ -27,7 +29,7 @@ class Episode:
     """
 
     id: int | None = None
-    """Number of the episode, unique in its recording, counted in the order of the episodes' starts; None: unknown."""
+    """Number of the episode in its `recording`, counted in the order of the episodes' starts; None: unknown."""
 
     env_index: int | None = None
     """Index of the environment in the vector environment, in `[0, E)`; None: unknown."""
@@ -46,16 +48,20 @@ class Episode:
     in the same step, or `"truncated"`), an early `reset` (`"reset_early"`), the closing of the recorder (`"closed"`);
     None where the episode goes on after the trajectory."""
 
+    recording: str | None = None
+    """Random name of the recorder's recording. With `id` it names an episode anywhere: several recorders may share a
+    writer, several machines a data set. None: unknown."""
+
     def __eq__(self, other: object) -> bool:
         """Whether all fields are equal; never raises."""
         return isinstance(other, Episode) and same(vars(self), vars(other))
 
     def __hash__(self) -> int:
         # Without the reset's info, which is a dict.
-        return hash((self.id, self.env_index, self.start_step, self.seed, self.ended_by))
+        return hash((self.recording, self.id, self.env_index, self.start_step, self.seed, self.ended_by))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     """A contiguous run of one episode's steps: the whole episode, or a fragment of it.
 
@@ -147,7 +153,7 @@ class Trajectory:
         settle(self, "terminated", bool(terminated))
         settle(self, "truncated", bool(truncated))
         if self.episode is None:
-            settle(self, "episode", Episode(ended_by=_ended_by(self.terminated, self.truncated)))
+            settle(self, "episode", Episode(ended_by=ended_by(self.terminated, self.truncated)))
 
     def __len__(self) -> int:
         """Number of steps, T."""
@@ -168,6 +174,12 @@ class Trajectory:
         return all(equal(getattr(self, name), getattr(other, name)) for name in compared) and equal(*infos)
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
+
+    def __repr__(self) -> str:
+        """One line: shapes, dtypes, and how the episode ended."""
+        episode = "" if self.episode.id is None else f", episode {self.episode.id}"
+        start = f" from step {self.episode.start_step}" if self.episode.start_step else ""
+        return f"<{summary(self, ('obs', 'acts', 'rews'))}{episode}{start}, ended_by={self.episode.ended_by!r}>"
 
     @overload
     @classmethod
@@ -302,13 +314,13 @@ class Trajectory:
         found = episodes(obs, acts, rews, terminals, timeouts, next_obs, infos, drop_last)
         return [
             TrajectoryWithRew(
-                **kept, episode=Episode(id=number, ended_by=_ended_by(kept["terminated"], kept["truncated"]))
+                **kept, episode=Episode(id=number, ended_by=ended_by(kept["terminated"], kept["truncated"]))
             )
             for number, kept in found
         ]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrajectoryWithRew(Trajectory):
     """A `Trajectory` with rewards.
 
@@ -337,22 +349,39 @@ class TrajectoryWithRew(Trajectory):
 
 
 class Sink(Protocol):
-    """Where finished trajectories go: a list is one, a trace on disk another.
+    """Where finished trajectories go: a list is one, a `TraceWriter` another.
 
-    A sink that closes by itself, at the end of the process for instance, may have a method `before_close(callback)`:
-    it calls the callback, which takes no arguments, when it is about to close, and a recorder then hands over what is
-    running (`episode.ended_by` is `"closed"`). What the method returns is called when the recorder has closed and the
-    callback is not wanted any more.
-
-    One that need not have each trajectory at once may have a method `before_flush(callback)`, likewise: a recorder then
-    hands over finished trajectories some steps later, many at once, and whenever the callback is called.
+    At the end of a step in which episodes ended, a recorder calls `extend(batch)` once with a `TrajectoryBatch`. A sink
+    that has only `append` is called once a trajectory. A sink never calls its recorder back.
     """
 
     def append(self, trajectory: TrajectoryWithRew, /) -> object:
         """Take one trajectory."""
 
 
-def _ended_by(terminated: bool, truncated: bool) -> EndedBy | None:
+def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
+    """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode.
+
+    Args:
+        trajectory: The trajectory, T steps.
+        start: First step, in `[0, stop)`.
+        stop: End of the range, in `(start, T]`. Only T keeps how the episode ended.
+    """
+    if start == 0 and stop == len(trajectory):
+        return trajectory
+    fields = {**vars(trajectory), "obs": trajectory.obs[start : stop + 1]}
+    for name in ("acts", "infos", "rews"):
+        if fields.get(name) is not None:
+            fields[name] = fields[name][start:stop]
+    episode = replace(trajectory.episode, start_step=trajectory.episode.start_step + start)
+    if stop < len(trajectory):
+        fields |= {"terminal": False, "terminated": False, "truncated": False}
+        episode = replace(episode, ended_by=None)
+    return trusted(type(trajectory), {**fields, "episode": episode})
+
+
+def ended_by(terminated: bool, truncated: bool) -> EndedBy | None:
+    """How an episode with these flags ended."""
     if terminated:
         return "terminated"
     return "truncated" if truncated else None

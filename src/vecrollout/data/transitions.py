@@ -20,6 +20,7 @@ from vecrollout.data.fields import (
     infos_or_empty,
     read_only,
     rows,
+    summary,
     trusted,
 )
 from vecrollout.data.trees import Observation, equal, unwrap
@@ -28,7 +29,7 @@ from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeErr
 TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     """A batch of B observation-action pairs: a sequence, and a data set that a torch `DataLoader` takes.
 
@@ -135,8 +136,12 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
 
+    def __repr__(self) -> str:
+        """One line: shapes and dtypes."""
+        return f"<{summary(self, ('obs', 'acts', 'next_obs', 'rews'))}>"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Transitions(TransitionsMinimal):
     """A batch of B steps with what followed each.
 
@@ -202,7 +207,7 @@ class Transitions(TransitionsMinimal):
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TransitionsWithRew(Transitions):
     """`Transitions` with rewards.
 

@@ -10,15 +10,15 @@ from typing import Any, get_args
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.dtypes import dtype_to_json
+from vecrollout.data.plain import dumps
 from vecrollout.data.trajectory import EndedBy, Episode, Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage.arrays import sparse_text
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.columns import Column
-from vecrollout.storage.dtypes import dtype_to_json
 from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
-from vecrollout.storage.payload import dumps
 from vecrollout.storage.schema import TraceSchema
 
 

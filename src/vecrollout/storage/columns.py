@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
+from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
+from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError, DtypeError
 from vecrollout.storage.arrays import ArrayType
 from vecrollout.storage.arrow import ArrowErrors, pa
-from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.storage.format import METADATA_KEY, parsed
 from vecrollout.storage.item_kinds import item_of
 from vecrollout.storage.items import JSON, Item, Json, item_from_json
-from vecrollout.storage.payload import dumps
 
 
 @dataclass(frozen=True)

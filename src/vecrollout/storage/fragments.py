@@ -11,12 +11,12 @@ import numpy.typing as npt
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
+from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode, Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.columns import Column
 from vecrollout.storage.decoding import DecodedBatch
-from vecrollout.storage.dtypes import dtype_from_json
 from vecrollout.storage.format import parsed
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.infos import unpacked_info

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
 from vecrollout.storage.format import FORMAT_VERSION, METADATA_KEY, check_version, parsed
 from vecrollout.storage.location import RandomAccessFile
-from vecrollout.storage.payload import dumps
 
 BATCH_COLUMNS: Mapping[str, Any] = {
     "offset": np.int64,

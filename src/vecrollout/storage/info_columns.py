@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.columns import field_metadata
 from vecrollout.storage.format import METADATA_KEY
 from vecrollout.storage.items import Item, item_from_json
-from vecrollout.storage.payload import dumps
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Info
+from vecrollout.data.plain import UnstorableError, dumps, is_writable, pack, unpack
 from vecrollout.data.structures import same_bits
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import map_leaves, unwrap
@@ -26,7 +27,6 @@ from vecrollout.storage.format import parsed
 from vecrollout.storage.info_columns import InfoColumn
 from vecrollout.storage.item_kinds import fits, item_of
 from vecrollout.storage.items import Item, Numbers, Plain, Rows
-from vecrollout.storage.payload import UnstorableError, dumps, is_writable, pack, unpack
 
 FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 """Under these, the last step's info repeats the trajectory's last observation."""

@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium import Space, spaces
 from gymnasium.spaces import GraphInstance
 
+from vecrollout.data.plain import is_writable
 from vecrollout.storage.items import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
-from vecrollout.storage.payload import is_writable
 
 _SAMPLES = 32
 

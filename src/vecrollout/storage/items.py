@@ -16,10 +16,10 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
+from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
+from vecrollout.data.plain import dumps, pack, unpack
 from vecrollout.storage.arrays import ArrayType
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
-from vecrollout.storage.payload import dumps, pack, unpack
 
 
 class Item(Protocol):

@@ -11,7 +11,9 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from vecrollout._typing import Array
-from vecrollout.data.structures import Structure, flatten, leaf_names, structure_of, unflatten
+from vecrollout.data.plain import UnstorableError, is_writable, pack, unpack
+from vecrollout.data.structures import Spec as Structure
+from vecrollout.data.structures import flatten, leaf_names, structure_of, unflatten
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError, StructureError
 from vecrollout.storage.arrays import encodable
@@ -19,7 +21,6 @@ from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.columns import Column
 from vecrollout.storage.item_kinds import item_of, item_of_space
 from vecrollout.storage.items import JSON, Item, Nothing
-from vecrollout.storage.payload import UnstorableError, is_writable, pack, unpack
 
 Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
 """Observation and action space."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.columns import Column, field_metadata
 from vecrollout.storage.format import FORMAT_VERSION, METADATA_KEY, check_version, parsed
 from vecrollout.storage.infos import InfoColumns
 from vecrollout.storage.layout import Layout
-from vecrollout.storage.payload import dumps
 
 FIXED_FIELDS = (
     pa.field("episode", pa.int64()),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
+from vecrollout.data.plain import UnstorableError, pack, unpack
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
-from vecrollout.storage.payload import UnstorableError, pack, unpack
 
 # A few bytes of JSON could ask for any amount of memory.
 _MAX_BOUND_BYTES = 1 << 30

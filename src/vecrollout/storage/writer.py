@@ -16,6 +16,7 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout._version import __version__
 from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.plain import dumps
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.storage import closing
@@ -27,7 +28,6 @@ from vecrollout.storage.infos import packed_info
 from vecrollout.storage.layout import Layout
 from vecrollout.storage.location import location_of
 from vecrollout.storage.numbering import Numbering
-from vecrollout.storage.payload import dumps
 from vecrollout.storage.spaces import space_to_json
 from vecrollout.storage.worker import Worker
 from vecrollout.storage.writing_sink import WritingSink

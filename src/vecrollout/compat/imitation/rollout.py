@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
+from vecrollout.collecting import rollout as collection
 from vecrollout.collecting.policy import AnyPolicy, PolicyCallable, policy_to_callable
 from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
 from vecrollout.compat.imitation.types import stack_maybe_dictobs
@@ -18,7 +19,6 @@ from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import DictObs, TupleObs, wrap
 from vecrollout.errors import MissingTerminalObservationError, ProtocolError
-from vecrollout.collecting import rollout as collection
 from vecrollout.recording.single import unwrap_traj
 
 __all__ = [

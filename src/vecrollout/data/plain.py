@@ -18,8 +18,8 @@ import numpy as np
 from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.trees import wrap
-from vecrollout.storage.dtypes import dtype_from_json, dtype_to_json
 
 _NAN = struct.pack(">d", math.nan)
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

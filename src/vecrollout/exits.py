@@ -1,0 +1,55 @@
+"""What is closed when the process ends: last opened, first closed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import warnings
+from typing import Any, Protocol
+
+_EXIT_CODE = 128 + signal.SIGTERM
+
+
+class Closable(Protocol):
+    """A recorder or a writer."""
+
+    def close(self) -> object:
+        """Write everything. A second call does nothing."""
+
+
+# By identity, in the order of opening; with the process that opened it, as a fork inherits this.
+_open: dict[int, tuple[Closable, int]] = {}
+
+
+def close_at_exit(opened: Closable) -> None:
+    """Close this when the process ends, before what was opened earlier.
+
+    Where nobody handles SIGTERM, it ends the process as `sys.exit(143)` would.
+    """
+    _open[id(opened)] = opened, os.getpid()
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+
+
+def closed(opened: Closable) -> None:
+    """Forget this: it was closed."""
+    _open.pop(id(opened), None)
+
+
+def _exit(number: int, frame: Any) -> None:
+    sys.exit(_EXIT_CODE)
+
+
+@atexit.register
+def _close_all() -> None:
+    while _open:
+        opened, process = _open.pop(next(reversed(_open)))
+        if process == os.getpid():
+            try:
+                opened.close()
+            except Exception as error:  # the others are closed all the same
+                warnings.warn(f"{opened!r} could not be closed at exit: {error}", stacklevel=1)
