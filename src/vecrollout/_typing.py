@@ -14,6 +14,6 @@ Info: TypeAlias = dict[str, Any]
 RecordInfos: TypeAlias = Literal["all", "none"] | Sequence[str]
 """Which entries of infos to keep: all, none, or those of the named keys."""
 
-OnFull: TypeAlias = Literal["refuse", "drop_oldest", "hand_over"]
+OnFull: TypeAlias = Literal["refuse", "drop_oldest", "flush", "hand_over"]
 """What a recorder does when the next step would hold more than it may: refuse it, drop the oldest finished
 trajectories, or hand the running fragments over to its sink."""

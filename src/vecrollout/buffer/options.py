@@ -1,0 +1,84 @@
+"""The options that all recorders take."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from vecrollout._typing import OnFull, RecordInfos
+from vecrollout.data.checks import whole_number
+from vecrollout.data.trajectory import Sink
+from vecrollout.errors import ArgumentTypeError, OptionError
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How a recorder records: the options of `BufferingWrapper`, `VectorBufferingWrapper` and `BufferingEnvWrapper`.
+
+    Raises:
+        ArgumentTypeError: If an option has another type than described, such as a `sink` without `append`.
+        OptionError: If an option has another value than described.
+    """
+
+    record_infos: RecordInfos = "all"
+    """Infos to keep: `"all"`, `"none"`, or a list of keys."""
+
+    sink: Sink | None = None
+    """Where finished trajectories go, instead of being held: a list, a `TraceWriter`, or another `Sink`. A trajectory
+    that the sink refuses by raising stays held. The recorder offers it again when the next episode ends."""
+
+    max_transitions: int | None = None
+    """The most transitions to hold, at least one for each environment; None: no limit."""
+
+    on_full: OnFull = "refuse"
+    """What to do when the next step would hold more than `max_transitions`. `"refuse"` raises `BufferFullError` before
+    the environments are stepped. `"drop_oldest"` drops the oldest finished trajectories and counts them. `"flush"`
+    gives the running fragments to the sink, which bounds the memory of episodes without an end. (`"hand_over"` is
+    another name of `"flush"`.)"""
+
+    early_reset: Literal["close", "drop"] = "close"
+    """What happens to running fragments when a reset is not refused. `"close"` makes finished trajectories of them
+    (`terminal` is False, `episode.ended_by` is `"reset_early"`). `"drop"` drops and counts them."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            ArgumentTypeError: If an option has another type than described.
+            OptionError: If an option has another value than described.
+        """
+        infos, sink = self.record_infos, self.sink
+        if isinstance(infos, str) and infos not in ("all", "none"):
+            raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {infos!r}')
+        if not isinstance(infos, Iterable):
+            raise ArgumentTypeError(f'record_infos: expected "all", "none" or a list of keys, got {infos!r}')
+        if not isinstance(infos, str):
+            object.__setattr__(self, "record_infos", tuple(infos))
+        if sink is not None and not callable(getattr(sink, "append", None)):
+            raise ArgumentTypeError(
+                "sink: expected something with append(trajectory), such as a list or a TraceWriter, got "
+                f"{type(sink).__name__}"
+            )
+        if self.max_transitions is not None:
+            object.__setattr__(self, "max_transitions", whole_number("max_transitions", self.max_transitions))
+        if self.on_full not in get_args(OnFull):
+            raise OptionError(f'on_full: expected "refuse", "drop_oldest" or "flush", got {self.on_full!r}')
+        if self.on_full == "hand_over":
+            object.__setattr__(self, "on_full", "flush")
+        if self.on_full == "flush" and sink is None:
+            raise OptionError('on_full: "flush" needs a sink: expected one as sink=, got none')
+        if self.early_reset not in ("close", "drop"):
+            raise OptionError(f'early_reset: expected "close" or "drop", got {self.early_reset!r}')
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> RecordOptions:
+        """The options given as keywords; an unknown one is answered with the nearest that exists."""
+        known = [each.name for each in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                cure = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
+                raise ArgumentTypeError(f"unexpected option {name!r}{cure}")
+        return cls(**options)
