@@ -136,12 +136,13 @@ def _batch(state: Mapping[str, Any], packed: Any, obs: Part) -> TrajectoryBatch:
     acts = _part(packed["acts"])
     lengths = [int(length) for length in packed["lengths"]]
     steps, infos = sum(lengths), packed["infos"]
-    columns = [
+    columns: list[Any] = [
         part.structure.unflatten([_stored(state, f"{name}/{i}", item, rows) for i, item in enumerate(part.items)])
         for name, part, rows in (("obs", obs, steps + len(lengths)), ("acts", acts, steps))
     ]
     return TrajectoryBatch.from_arrays(
-        *columns,
+        columns[0],
+        columns[1],
         np.array(_entry(state, "rews")),
         None if infos is None else [unpack(info) for info in infos],
         lengths=np.array(lengths, np.int64),

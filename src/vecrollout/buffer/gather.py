@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.log import INFOS, LEAVES, REWS, Chunk
+from vecrollout.buffer.memory import INFOS, LEAVES, REWS, Chunk
 from vecrollout.data.batch import TrajectoryBatch, transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.kinds import Kind
@@ -60,6 +60,13 @@ class LogColumns:
         """Structures, dtypes and shapes."""
         return self._layout.kind
 
+    def share(self) -> None:
+        """Say that the rows may be looked at later, so that no lanes are written again."""
+        for run in self._runs:
+            for piece in run.pieces:
+                if piece.chunk.lanes is not None:
+                    piece.chunk.lanes.is_shared = True
+
     def column(self, name: str) -> Any:
         """One of `COLUMNS`, read-only but for infos."""
         if name not in self._gathered:
@@ -87,7 +94,8 @@ class LogColumns:
     def transitions(self) -> Transitions:
         """The steps of all, as copies."""
         rows = _Rows(self._runs)
-        obs, next_obs = ([], [])
+        obs: list[Array] = []
+        next_obs: list[Array] = []
         for leaf, item in enumerate(self._layout.obs.items):
             for shift, leaves in ((0, obs), (1, next_obs)):
                 out = np.empty((rows.total, *item.shape), item.dtype)
@@ -193,7 +201,7 @@ class LogColumns:
             out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
 
     def _copy_lanes(self, leaf: int, out: Array, rows: _Rows, shift: int) -> None:
-        lane, at = self._layout.lane(leaf), 0
+        lane, at = self._layout.large.index(leaf), 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
                 source, begin = _lane_rows(piece, leaf, lane)
@@ -289,7 +297,7 @@ def _lane_view(layout: Layout, leaf: int, run: Run) -> Array | None:
     if len(run.pieces) != 1:
         return None
     (piece,) = run.pieces
-    rows, begin = _lane_rows(piece, leaf, layout.lane(leaf))
+    rows, begin = _lane_rows(piece, leaf, layout.large.index(leaf))
     view = rows[begin : begin + run.steps + 1]
     view.flags.writeable = False
     if piece.chunk.lanes is not None:

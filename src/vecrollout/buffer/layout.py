@@ -33,19 +33,10 @@ class Layout:
     """None: not known before the first step."""
 
     @cached_property
-    def large(self) -> frozenset[int]:
+    def large(self) -> tuple[int, ...]:
         """Numbers of the leaves of observations that lie in lanes."""
         items = enumerate(self.obs.items)
-        return frozenset(i for i, item in items if item.nbytes >= LARGE_ROW_BYTES and not item.dtype.hasobject)
-
-    @cached_property
-    def large_items(self) -> list[Item]:
-        """Items of these leaves."""
-        return [self.obs.items[i] for i in sorted(self.large)]
-
-    def lane(self, leaf: int) -> int:
-        """Number of a large leaf of observations among those in lanes."""
-        return sorted(self.large).index(leaf)
+        return tuple(i for i, item in items if item.nbytes >= LARGE_ROW_BYTES and not item.dtype.hasobject)
 
     def item(self, leaf: int) -> Item:
         """A leaf as records have them: -1 is rewards, then come observations, then actions."""

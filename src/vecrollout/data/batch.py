@@ -35,12 +35,17 @@ COLUMNS = ("obs", "acts", "rews", "infos")
 class Columns(Protocol):
     """Where the data of a batch lies. Rows do not change; they may be gathered when they are first asked for."""
 
-    lengths: npt.NDArray[np.int64]
-    """Steps of each trajectory, shape `(N,)`."""
-    terminated: npt.NDArray[np.bool_]
-    """Shape `(N,)`."""
-    truncated: npt.NDArray[np.bool_]
-    """Shape `(N,)`."""
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each trajectory, shape `(N,)`."""
+
+    @property
+    def terminated(self) -> npt.NDArray[np.bool_]:
+        """Whether each reached a terminal state, shape `(N,)`."""
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """Whether each was cut short, shape `(N,)`."""
 
     @property
     def kind(self) -> Kind:
@@ -157,22 +162,26 @@ class TrajectoryBatch(Sequence[Trajectory]):
     @cached_property
     def obs(self) -> Observation:
         """Observations, shape `(sum(lengths) + N, *obs_shape)`: of each trajectory one more than steps."""
-        return self._columns.column("obs")
+        obs: Observation = self._columns.column("obs")
+        return obs
 
     @cached_property
     def acts(self) -> Array:
         """Actions, shape `(sum(lengths), *act_shape)`."""
-        return self._columns.column("acts")
+        acts: Array = self._columns.column("acts")
+        return acts
 
     @cached_property
     def rews(self) -> npt.NDArray[np.floating[Any]] | None:
         """Rewards, shape `(sum(lengths),)`, float; None where the trajectories have none."""
-        return self._columns.column("rews")
+        rews: npt.NDArray[np.floating[Any]] | None = self._columns.column("rews")
+        return rews
 
     @cached_property
     def infos(self) -> npt.NDArray[np.object_] | None:
         """Info dicts, shape `(sum(lengths),)`, dtype object; None where they were not kept."""
-        return self._columns.column("infos")
+        infos: npt.NDArray[np.object_] | None = self._columns.column("infos")
+        return infos
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -343,16 +352,15 @@ class ArrayColumns:
         parts = [self, *others]
         if len({part.column("rews") is None for part in parts}) > 1:
             raise ArgumentTypeError("batches: expected all with rewards or all without, got some of both")
-        columns = {}
+        columns: list[Any] = []
         for name in COLUMNS:
             found = [part.column(name) for part in parts]
             if name == "infos" and any(each is not None for each in found):
                 found = [infos_or_empty(each, int(p.lengths.sum())) for each, p in zip(found, parts, strict=True)]
-            columns[name] = None if found[0] is None else concatenate(found, name)
+            columns.append(None if found[0] is None else concatenate(found, name))
+        flags = [np.concatenate([getattr(p, n) for p in parts]) for n in ("lengths", "terminated", "truncated")]
         return ArrayColumns(
-            **columns,
-            **{n: np.concatenate([getattr(p, n) for p in parts]) for n in ("lengths", "terminated", "truncated")},
-            episodes=[episode for part in parts for episode in part.episodes],
+            *columns[:4], flags[0], flags[1], flags[2], [episode for part in parts for episode in part.episodes]
         )
 
 
@@ -385,7 +393,7 @@ def _checked_columns(
     infos = None if infos is None else info_array(infos)
     if infos is not None and infos.shape != (steps,):
         raise ShapeError(f"infos: expected shape ({steps},), one a step, got {infos.shape}")
-    flags = [
+    flags: list[Any] = [
         np.zeros(count, bool) if given is None else checked_flags(name, given, count)
         for name, given in (("terminated", terminated), ("truncated", truncated))
     ]
@@ -394,7 +402,7 @@ def _checked_columns(
         episodes = [Episode(ended_by=ended_by(*pair)) for pair in pairs]
     if len(episodes) != count:
         raise ShapeError(f"episodes: expected {count}, one a trajectory, got {len(episodes)}")
-    return ArrayColumns(obs, acts, rews, infos, lengths, *flags, list(episodes))
+    return ArrayColumns(obs, acts, rews, infos, lengths, flags[0], flags[1], list(episodes))
 
 
 def _joined_columns(trajectories: Sequence[Trajectory]) -> ArrayColumns:
