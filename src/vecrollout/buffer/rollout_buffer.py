@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from vecrollout._typing import Array, Info, OnFull, RecordInfos
+from vecrollout._typing import Array, Info
 from vecrollout.buffer.arena import Arena
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
+from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.popping import Popping
 from vecrollout.buffer.stepping import Stepping
-from vecrollout.data.checks import whole_number
 from vecrollout.data.structures import unflatten
-from vecrollout.data.trajectory import Sink
 from vecrollout.data.trees import Tree
-from vecrollout.errors import ArgumentTypeError, OptionError, PrematureResetError
+from vecrollout.errors import OptionError, PrematureResetError
 
 
 class RolloutBuffer(Stepping, Popping):
@@ -41,23 +40,25 @@ class RolloutBuffer(Stepping, Popping):
         OptionError: If an option is not one of these.
     """
 
-    def __init__(
-        self,
-        num_envs: int,
-        *,
-        record_infos: RecordInfos = "all",
-        sink: Sink | None = None,
-        max_transitions: int | None = None,
-        on_full: OnFull = "refuse",
-        early_reset: Literal["close", "drop"] = "close",
-    ) -> None:
-        _check_options(num_envs, record_infos, sink, max_transitions, on_full, early_reset)
+    def __init__(self, num_envs: int, options: RecordOptions | None = None) -> None:
+        options = RecordOptions() if options is None else options
+        max_transitions, infos, sink = options.max_transitions, options.record_infos, options.sink
+        if max_transitions is not None and max_transitions < num_envs:
+            raise OptionError(
+                f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"
+            )
         most_steps = None if max_transitions is None else max_transitions // num_envs
-        arena = Arena(num_envs, record_infos != "none", sink is not None, most_steps)
-        super().__init__(arena, None if isinstance(record_infos, str) else tuple(record_infos), sink)
+        arena = Arena(num_envs, infos != "none", sink is not None, most_steps)
+        super().__init__(arena, None if isinstance(infos, str) else tuple(infos), sink)
+        self._options = options
         self._max_transitions = max_transitions
-        self._on_full = on_full
-        self._drops_running = early_reset == "drop"
+        self._on_full = options.on_full
+        self._drops_running = options.early_reset == "drop"
+
+    @property
+    def delivered(self) -> int:
+        """Transitions that the sink took so far."""
+        return self.sunk
 
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
@@ -167,47 +168,6 @@ class RolloutBuffer(Stepping, Popping):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For `copy.deepcopy` and pickle, which would tear apart the views of one memory that columns are made of."""
-        options = {
-            "num_envs": self.num_envs,
-            "record_infos": self.info_keys if self.info_keys is not None else "all" if self.keeps_infos else "none",
-            "sink": self._sink,
-            "max_transitions": self._max_transitions,
-            "on_full": self._on_full,
-            "early_reset": "drop" if self._drops_running else "close",
-        }
-        return _with_options, (options,), self.state_dict()
+        return RolloutBuffer, (self.num_envs, self._options), self.state_dict()
 
     __setstate__ = Popping.load_state_dict
-
-
-def _with_options(options: dict[str, Any]) -> RolloutBuffer:
-    return RolloutBuffer(**options)
-
-
-def _check_options(
-    num_envs: int,
-    record_infos: object,
-    sink: Sink | None,
-    max_transitions: int | None,
-    on_full: str,
-    early_reset: str,
-) -> None:
-    if isinstance(record_infos, str) and record_infos not in ("all", "none"):
-        raise OptionError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
-    if not isinstance(record_infos, Iterable):
-        raise ArgumentTypeError(f'record_infos: expected "all", "none" or a list of keys, got {record_infos!r}')
-    if sink is not None and not callable(getattr(sink, "append", None)):
-        raise ArgumentTypeError(
-            "sink: expected something with append(trajectory), such as a list or a TraceWriter, got "
-            f"{type(sink).__name__}"
-        )
-    if max_transitions is not None and whole_number("max_transitions", max_transitions) < num_envs:
-        raise OptionError(
-            f"max_transitions: expected at least {num_envs}, one step of all environments, got {max_transitions}"
-        )
-    if on_full not in get_args(OnFull):
-        raise OptionError(f'on_full: expected "refuse", "drop_oldest" or "hand_over", got {on_full!r}')
-    if on_full == "hand_over" and sink is None:
-        raise OptionError('on_full: "hand_over" hands over to a sink, expected one as sink=, got none')
-    if early_reset not in ("close", "drop"):
-        raise OptionError(f'early_reset: expected "close" or "drop", got {early_reset!r}')

@@ -42,7 +42,7 @@ class Room(Episodes):
             room = min(room, self._arena.staged_steps)
         limit = self._max_transitions
         if limit is not None:
-            if self._on_full == "hand_over" and self.held + self.num_envs > limit:
+            if self._on_full == "flush" and self.held + self.num_envs > limit:
                 self._close_running(np.arange(self.num_envs), None)
             while self._on_full == "drop_oldest" and self._finished and self.held + self.num_envs > limit:
                 steps = self._finished[0].steps
@@ -54,7 +54,7 @@ class Room(Episodes):
                 cure = {
                     "refuse": 'pop them, or pass on_full="drop_oldest"',
                     "drop_oldest": "raise max_transitions",
-                    "hand_over": "the sink has to take them",
+                    "flush": "the sink has to take them",
                 }[self._on_full]
                 raise BufferFullError(
                     f"{self.held} transitions are held, {self.num_envs} more would exceed max_transitions={limit}; "
