@@ -1,207 +1,286 @@
-"""How episodes begin and end in a buffer."""
+"""Which rows of the log are which episode: worked out from the notes of the records when somebody asks."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from vecrollout._typing import Array, Info
-from vecrollout.buffer.accounts import Accounts
-from vecrollout.buffer.endings import Ending, Restart
-from vecrollout.buffer.gather import to_trajectory
-from vecrollout.buffer.infos import BatchedInfos
-from vecrollout.buffer.runs import OpenRun, Run
-from vecrollout.buffer.stage import Change, write_staged
-from vecrollout.data.trajectory import EndedBy
+from vecrollout.buffer.log import NOTES, Chunk
+from vecrollout.data.fields import trusted
+from vecrollout.data.trajectory import EndedBy, Episode
+from vecrollout.data.trees import Tree
 
 
-class Episodes(Accounts):
-    """Runs that begin, go on, end, and go to the sink."""
+# Neither is frozen: that makes one several times as expensive, and most of what short episodes cost is making these.
+@dataclass(slots=True, eq=False)
+class Ending:
+    """An episode that ended with a step."""
+
+    at: int
+    """Where in the step's arrays the environment stands: its index, unless only some environments stepped."""
+    terminated: bool
+    truncated: bool
+    final_obs: Tree | None
+    """The episode's last observation, where the step's own observation begins the next episode already. None: the
+    step's own is the last one, and the environment waits to be reset."""
+    info: Info | None = None
+    """The step's info, the buffer's to keep. None: it is among the step's infos like those of the others."""
+    reset_info: Info | None = None
+    """Info of the reset that began the next episode, if one did."""
+    drops_last: bool = False
+    """Whether the last observation is lost: the step's own begins the next episode, and the transition is dropped."""
+
+
+@dataclass(slots=True, eq=False)
+class Restart:
+    """An environment that was reset in place of a step: its observation begins an episode."""
+
+    at: int
+    """Where in the step's arrays the environment stands."""
+    reset_info: Info | None
+    seed: int | None = None
+    """Seed given to the reset, where it is known."""
+    start_step: int = 0
+    """How far the episode has come already."""
+
+
+class Note(NamedTuple):
+    """What a record says about an episode."""
+
+    env: int
+    change: Ending | Restart
+    final: Sequence[Array] | None
+    """Leaves of the last observation, where they do not lie in lanes."""
+
+
+class Piece(NamedTuple):
+    """Steps of one environment in one chunk."""
+
+    chunk: Chunk
+    env: int
+    row: int
+    """Row of the observation before the first step."""
+    steps: int
+    lane: int
+    """The same row in the lanes."""
+
+
+class Span(NamedTuple):
+    """An environment's running fragment."""
+
+    env: int
+    id: int
+    seed: int | None
+    reset_info: Info | None
+    start_step: int
+    """Index in the episode of the fragment's first step."""
+    chunk: int
+    """Number of the chunk that the fragment begins in,"""
+    row: int
+    """the row there,"""
+    lane: int
+    """and the row in its lanes."""
+    before: tuple[Piece, ...] = ()
+    """Earlier steps, which were copied out of their chunks."""
+
+
+class Run(NamedTuple):
+    """Steps of one episode, in their places: what becomes a trajectory."""
+
+    pieces: tuple[Piece, ...]
+    steps: int
+    episode: Episode
+    terminated: bool = False
+    truncated: bool = False
+    final: Sequence[Array] | None = None
+    """Leaves of the last observation, where it is not the row behind the last step."""
+    info: Info | None = None
+    """Info of the last step, where it is not the row's."""
 
     @property
-    def held(self) -> int:
-        """Transitions that can be popped."""
-        self._settle()
-        rows = self._arena.row.tolist()
-        return self._finished_steps + sum(run.steps(row) for run, row in zip(self._open, rows, strict=True))
+    def terminal(self) -> bool:
+        """Whether the environment ended the episode with the last step."""
+        return self.terminated or self.truncated
 
-    def _settle(self) -> None:
-        """Write the staged steps to the arena, and let the episodes that ended in them end."""
-        staged = self._staged
-        if not staged:
-            return
-        arena = self._arena
-        before = self._mark()
-        try:
-            arena.row, changes = write_staged(arena, staged)
-            self._change_episodes(changes)
-            transitions = len(staged) * self.num_envs
-            # No calls from here on: an interrupt cannot come between.
-            self._staged = []
-            self._stepped += transitions
-        except BaseException:
-            self._return_to(before)
-            raise
 
-    def deliver(self) -> None:
-        """Hand over what has finished, to a sink that may get it late. What it raises passes through.
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is known of the log's episodes. Changes make new books, so that one assignment commits them.
 
-        The sink may ask in another thread than the one that steps, in the middle of a step: then the next step does it.
+    `finished` is shared by successive books and only grows; each knows how many of its entries count.
+    """
+
+    chunk: int
+    """Number of the chunk whose notes are read next,"""
+    read: int
+    """and the record there."""
+    running: tuple[Span | None, ...]
+    """By environment; None: its episode is over, or none has begun."""
+    finished: list[Run]
+    count: int
+    """How many of `finished` count."""
+    next_id: int
+    popped: int = 0
+    delivered: int = 0
+    dropped: int = 0
+
+    def runs(self) -> list[Run]:
+        """The finished fragments, in the order of their ends."""
+        return self.finished[: self.count]
+
+    def with_finished(self, runs: Sequence[Run], **changes: Any) -> Books:
+        """Books with more finished fragments."""
+        if runs:
+            # An interrupt may have left some behind that no books count.
+            self.finished[self.count :] = runs
+        return replace(self, count=self.count + len(runs), **changes)
+
+
+class Reader:
+    """Works out episodes from the notes.
+
+    Args:
+        recording: Name of the recording.
+        drops_early: Whether fragments of episodes that a reset ends early are dropped.
+    """
+
+    def __init__(self, recording: str, drops_early: bool) -> None:
+        self._recording = recording
+        self._drops_early = drops_early
+
+    def read(self, books: Books, log: Sequence[Chunk]) -> Books:
+        """The books with what the log says since they were written.
+
+        Args:
+            books: They stay as they are, but for what lies behind the part of `finished` that counts.
+            log: The chunks, those that the books still need among them.
         """
-        self._is_asked = True
-        if not self._is_in_use():
-            with self._to_itself():
-                self._deliver()
-
-    def _take_turn(self) -> None:
-        """What a call begins with that looks at the arena or at runs."""
-        if self._is_wanted:
-            self._await_turn()
-        self._settle()
-
-    def _deliver(self) -> None:
-        self._settle()
-        self._drain()
-
-    def deliver_before(self) -> None:
-        """Before what is held is looked at: the sink gets what it is to have.
-
-        What it refuses stays held. It is offered again, and the error raised, when the next steps are handed over.
-        """
-        self._take_turn()
-        if self._may_be_late:
-            with suppress(Exception):
-                self._drain()
-
-    def close_running(self) -> None:
-        """End the running episodes as `"closed"`, and go on: what follows of them are further fragments.
-
-        The sink may ask for it in another thread than the one that steps.
-        """
-        with self._to_itself():
-            self._settle()
-            self._close_running(np.arange(self.num_envs), "closed")
-
-    def _begin_episode(self, env: int, row: int, seed: int | None, info: Info | None, start_step: int = 0) -> None:
-        self._open[env] = OpenRun(env, self._next_id, seed, info, start_step, (), 0, row)
-        self._next_id += 1
-
-    def _finish(self, run: Run) -> None:
-        self._finished.append(run)
-        self._finished_steps += run.steps
-
-    def _close_running(self, envs: Array, ended_by: EndedBy | None, is_dropped: bool = False) -> None:
-        """End running fragments from outside; those without steps leave nothing behind."""
-        arena = self._arena
-        before = self._mark()
-        try:
-            for env in envs.tolist():
-                run, row = self._open[env], int(arena.row[env])
-                steps = run.steps(row)
-                if steps and is_dropped:
-                    self.dropped += steps
-                elif steps:
-                    self._finish(Run(run, row, arena.block, ended_by))
-                self._open[env] = run.next_fragment(row)
-        except BaseException:
-            self._return_to(before)
-            raise
-        self._drain()
-
-    def _change_episodes(self, changes: Sequence[tuple[Change, int]], envs: Array | None = None) -> None:
-        """Let episodes end and begin, each with the row of the environment's observation."""
-        last_infos: dict[int, Info] = {}  # by row
-        for change, row in changes:
-            env = change.at if envs is None else int(envs[change.at])
-            if type(change) is Ending:
-                has_next = change.final_obs is not None
-                if change.info is not None:
-                    last_infos[row - 1 - has_next] = change.info
-                self._end_episode(env, row - has_next, change)
-                if not has_next and not change.drops_last:
+        last = log[-1]
+        if books.chunk == last.number and books.read == len(last.records):
+            return books
+        running = [*books.running]
+        finished: list[Run] = []
+        next_id, dropped, begin = books.next_id, books.dropped, books.read
+        for chunk in log[books.chunk - log[0].number :]:
+            end = len(chunk.records)
+            for number in range(begin, end):
+                notes = chunk.records[number][NOTES]
+                if notes is None:
                     continue
-            seed = change.seed if type(change) is Restart else None
-            self._begin_episode(env, row, seed, change.reset_info)
-        if last_infos and self.keeps_infos:
-            self._arena.block.infos.write(np.array([*last_infos]), (self._selected(last_infos.values()),))
-        for env in self.waiting:
-            self._open[env] = self._open[env].resting(int(self._arena.row[env]))
+                for env, change, final in notes:
+                    span = running[env]
+                    row = chunk.row(number, env)
+                    if type(change) is Restart:
+                        begins, seed, start_step = True, change.seed, change.start_step
+                        if span is not None:
+                            run = self._run(span, log, chunk, row - 1, ended_by="reset_early")
+                            if self._drops_early:
+                                dropped += run.steps
+                            elif run.steps:
+                                finished.append(run)
+                    else:
+                        begins, seed, start_step = change.final_obs is not None or change.drops_last, None, 0
+                        if change.drops_last:
+                            dropped += 1
+                            run = self._run(span, log, chunk, row - 1)
+                        else:
+                            run = self._run(span, log, chunk, row, change, final)
+                        if run.steps:
+                            finished.append(run)
+                    running[env] = None
+                    if begins:
+                        lane = chunk.lane_row(number, env)
+                        running[env] = Span(env, next_id, seed, change.reset_info, start_step, chunk.number, row, lane)
+                        next_id += 1
+            begin = 0
+        return books.with_finished(
+            finished,
+            chunk=last.number,
+            read=end,
+            running=tuple(running),
+            next_id=next_id,
+            dropped=dropped,
+        )
 
-    def _end_episode(self, env: int, row: int, ending: Ending) -> None:
-        """An environment's episode ends, with its last observation in this row."""
-        fragment, block = self._open[env], self._arena.block
-        if ending.drops_last:
-            self.dropped += 1
-            run = Run(fragment, row - 1, block)
-            if not run.steps:
-                return
-        else:
-            ended_by: EndedBy = "terminated" if ending.terminated else "truncated"
-            run = Run(fragment, row, block, ended_by, ending.terminated, ending.truncated)
-        self._finish(run)
+    def fragments(self, books: Books, log: Sequence[Chunk], ended_by: EndedBy | None = None) -> list[Run]:
+        """The running fragments with steps, by environment."""
+        last, record = log[-1], books.read - 1
+        runs = [
+            self._run(span, log, last, last.row(record, span.env), ended_by=ended_by)
+            for span in books.running
+            if span is not None
+        ]
+        return [run for run in runs if run.steps]
 
-    def _waiting_among(self, envs: Array | None) -> frozenset[int]:
-        return self.waiting if envs is None else self.waiting.intersection(envs.tolist())
+    def moved(self, books: Books, log: Sequence[Chunk], fragments: Sequence[Run]) -> tuple[Span | None, ...]:
+        """The running spans after these fragments of them were handed out."""
+        last, record = log[-1], books.read - 1
+        running = [*books.running]
+        for run in fragments:
+            env = run.episode.env_index or 0
+            span = running[env]
+            if span is not None:
+                start_step = span.start_step + run.steps
+                row, lane = last.row(record, env), last.lane_row(record, env)
+                running[env] = Span(*span[:4], start_step, last.number, row, lane)
+        return tuple(running)
 
-    def _waiting_after(
-        self, endings: Sequence[Ending], restarts: Sequence[Restart], envs: Array | None = None
-    ) -> frozenset[int]:
-        """Environments whose episode is over after a step."""
-        begun = [restart.at for restart in restarts]
-        over = [ending.at for ending in endings if ending.final_obs is None and not ending.drops_last]
-        if envs is not None:
-            begun, over = envs[begun].tolist(), envs[over].tolist()
-        return self.waiting.difference(begun).union(over)
+    def _run(
+        self,
+        span: Span | None,
+        log: Sequence[Chunk],
+        chunk: Chunk,
+        row: int,
+        ending: Ending | None = None,
+        final: Sequence[Array] | None = None,
+        ended_by: EndedBy | None = None,
+    ) -> Run:
+        """The steps of a span up to a row of a chunk."""
+        if span is None:
+            return Run((), 0, Episode())
+        pieces = pieces_of(span, log, chunk, row)
+        steps = sum(piece.steps for piece in pieces)
+        terminated = truncated = False
+        info = None
+        if ending is not None:
+            terminated, truncated, info = ending.terminated, ending.truncated, ending.info
+            ended_by = "terminated" if terminated else "truncated"
+        return Run(pieces, steps, self.episode(span, ended_by), terminated, truncated, final, info)
 
-    def _begin_pieces(self) -> None:
-        rows = self._arena.row.tolist()
-        self._open = [run.moved(row) for run, row in zip(self._open, rows, strict=True)]
+    def episode(self, span: Span, ended_by: EndedBy | None = None) -> Episode:
+        """The identity of a span's steps."""
+        return trusted(
+            Episode,
+            {
+                "id": span.id,
+                "env_index": span.env,
+                "start_step": span.start_step,
+                "seed": span.seed,
+                "reset_info": span.reset_info,
+                "ended_by": ended_by,
+                "recording": self._recording,
+            },
+        )
 
-    def _selected(self, infos: Iterable[Info]) -> Iterable[Info]:
-        """The infos with the keys that are kept; they are dicts of our own then."""
-        if type(infos) is BatchedInfos:
-            return infos
-        keys = self.info_keys
-        return tuple(infos) if keys is None else tuple({key: i[key] for key in keys if key in i} for i in infos)
+    def span(self, episode: Episode, env: int, chunk: Chunk, before: tuple[Piece, ...]) -> Span:
+        """The span of an episode that goes on in the first row of a chunk."""
+        info = None if episode.reset_info is None else dict(episode.reset_info)
+        place = chunk.number, chunk.row(0, env), chunk.lane_row(0, env)
+        return Span(env, episode.id or 0, episode.seed, info, episode.start_step, *place, before)
 
-    def _drain(self) -> None:
-        """Hand finished trajectories to the sink; one that it refuses stays held, and so do those behind it."""
-        if self._sink is None or self._hands_over:
-            return  # a sink that asks for more while it takes one gets it next
-        self._is_asked = False
-        self._hands_over = threading.get_ident()
-        try:
-            while self._finished:
-                run = self._finished[0]
-                steps = run.steps
-                self._sink.append(to_trajectory(run, self._arena.layout))
-                if not self._finished or self._finished[0] is not run:
-                    continue  # the sink popped it meanwhile
-                # No calls from here on: an interrupt cannot come between.
-                self.sunk += steps
-                self._finished_steps -= steps
-                self._finished.popleft()
-        finally:
-            self._hands_over = 0
-            self._owes = bool(self._finished)  # what it refused it is offered again after the next step
 
-    def _join_sink(self) -> None:
-        """Let a sink ask for what it has to have before it closes, or flushes."""
-        if self._is_joined:
-            return
-        self._is_joined = True
-        for name, callback in (("before_close", self.close_running), ("before_flush", self.deliver)):
-            ask = getattr(self._sink, name, None)
-            call_off = None if ask is None else ask(callback)
-            if call_off is not None:
-                self._call_off.append(call_off)
-                self._may_be_late = name == "before_flush"
-
-    def _leave_sink(self) -> None:
-        for call_off in self._call_off:
-            call_off()
-        self._call_off = []
-        self._is_joined = self._may_be_late = False
+def pieces_of(span: Span, log: Sequence[Chunk], chunk: Chunk, row: int) -> tuple[Piece, ...]:
+    """Where the steps of a span lie, up to a row of a chunk."""
+    if span.chunk == chunk.number:
+        steps = row - span.row
+        return (*span.before, Piece(chunk, span.env, span.row, steps, span.lane)) if steps > 0 else span.before
+    pieces = [*span.before]
+    first = log[0].number
+    for each in log[span.chunk - first : chunk.number - first + 1]:
+        begin, lane = (span.row, span.lane) if each.number == span.chunk else (0, each.lane_row(0, span.env))
+        end = row if each is chunk else each.row(-1, span.env)
+        if end > begin:
+            pieces.append(Piece(each, span.env, begin, end - begin, lane))
+    return tuple(pieces)

@@ -1,130 +1,313 @@
-"""From runs of rows to trajectories and transitions."""
+"""From rows of the log to columns, trajectories and transitions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.arena import Layout
-from vecrollout.buffer.blocks import Column, Piece
-from vecrollout.buffer.runs import Run
+from vecrollout.buffer.episodes import Piece, Run
+from vecrollout.buffer.layout import Layout
+from vecrollout.buffer.log import INFOS, LEAVES, REWS, Chunk
+from vecrollout.data.batch import TrajectoryBatch, transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
-from vecrollout.data.structures import unflatten
-from vecrollout.data.trajectory import TrajectoryWithRew
-from vecrollout.data.transitions import TransitionsWithRew
-
-# From this item size on, copying a slice a run is faster than gathering item by item.
-_SLICED_ITEM_BYTES = 1024
+from vecrollout.data.kinds import Kind
+from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
+from vecrollout.data.transitions import Transitions
 
 
-def to_trajectory(run: Run, layout: Layout) -> TrajectoryWithRew:
-    """The run as a trajectory: read-only views where it lies in one piece, else copies."""
-    width = layout.obs_width
-    pieces = run.pieces
-    if len(pieces) == 1:
-        piece = pieces[0]
-        start, stop = piece.row, piece.row + piece.steps
-        columns = piece.block.columns
-        obs = [column.frozen[start : stop + 1] for column in columns[:width]]
-        rest = [column.frozen[start:stop] for column in columns[width:]]
-    else:
-        obs = [joined(pieces, i, 1) for i in range(width)]
-        rest = [joined(pieces, i, 0) for i in range(width, len(pieces[0].block.columns))]
-    return trusted(
-        TrajectoryWithRew,
-        {
-            "obs": obs[0] if layout.obs is None else unflatten(layout.obs, obs),
-            "acts": rest[0] if layout.acts is None else unflatten(layout.acts, rest[:-1]),
-            "infos": infos_of(pieces) if layout.keeps_infos else None,
-            "terminal": run.terminal,
+class LogColumns:
+    """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is first asked for.
+
+    Args:
+        runs: The fragments.
+        layout: Of the newest of them; the others differ in the precision of rewards at most.
+        keeps_infos: Whether the log has infos.
+    """
+
+    def __init__(self, runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> None:
+        self._runs = runs
+        self._layout = layout
+        self._keeps_infos = keeps_infos
+        self._gathered: dict[str, Any] = {}
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each trajectory."""
+        return np.array([run.steps for run in self._runs], np.int64)
+
+    @cached_property
+    def terminated(self) -> npt.NDArray[np.bool_]:
+        """Whether each reached a terminal state."""
+        return np.array([run.terminated for run in self._runs], bool)
+
+    @cached_property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """Whether each was cut short."""
+        return np.array([run.truncated for run in self._runs], bool)
+
+    @property
+    def episodes(self) -> Sequence[Episode]:
+        """Identity of each."""
+        return [run.episode for run in self._runs]
+
+    @property
+    def kind(self) -> Kind:
+        """Structures, dtypes and shapes."""
+        return self._layout.kind
+
+    def column(self, name: str) -> Any:
+        """One of `COLUMNS`, read-only but for infos."""
+        if name not in self._gathered:
+            self._gathered[name] = self._column(name)
+        return self._gathered[name]
+
+    def trajectory(self, i: int) -> Trajectory:
+        """One trajectory: observations in lanes as views, small rows as copies."""
+        run = self._runs[i]
+        end = self._ends[i]
+        begin = end - run.steps
+        infos = self.column("infos")
+        fields = {
+            "obs": self._obs_of(i, run, begin, end),
+            "acts": self._own(self.column("acts"), begin, end),
+            "infos": None if infos is None else infos[begin:end].copy(),
+            "terminal": run.terminated or run.truncated,
             "terminated": run.terminated,
             "truncated": run.truncated,
-            "episode": run.episode(),
-            "rews": rest[-1],
-        },
-    )
+            "episode": run.episode,
+            "rews": _copied(self.column("rews"), begin, end),
+        }
+        return trusted(TrajectoryWithRew, fields)
+
+    def transitions(self) -> Transitions:
+        """The steps of all, as copies."""
+        rows = _Rows(self._runs)
+        obs, next_obs = ([], [])
+        for leaf, item in enumerate(self._layout.obs.items):
+            for shift, leaves in ((0, obs), (1, next_obs)):
+                out = np.empty((rows.total, *item.shape), item.dtype)
+                if leaf in self._layout.large:
+                    self._copy_lanes(leaf, out, rows, shift)
+                else:
+                    rows.take_into(item, LEAVES + leaf, out, shift)
+                    if shift:
+                        self._put_finals(leaf, out, rows.ends - 1)
+                leaves.append(out)
+        structure = self._layout.obs.structure
+        infos = self._infos(rows) if self._keeps_infos else infos_or_empty(None, rows.total)
+        return transitions_of(
+            structure.unflatten(obs), self._acts(rows), infos, structure.unflatten(next_obs), self._rews(rows), self
+        )
+
+    def joined(self, others: Sequence[Any]) -> LogColumns | None:
+        """These and other fragments as one."""
+        parts = [self, *others]
+        newest = parts[-1]
+        if len({(p._layout.obs, p._layout.acts, p._keeps_infos) for p in parts}) > 1:
+            return None
+        rews = np.result_type(*(p._layout.rews for p in parts))
+        layout = newest._layout if rews == newest._layout.rews else self._layout.with_dtype_of_rewards(rews)
+        return LogColumns([run for part in parts for run in part._runs], layout, self._keeps_infos)
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return np.cumsum(self.lengths).tolist()  # type: ignore[no-any-return]
+
+    def _column(self, name: str) -> Any:
+        rows = _Rows(self._runs)
+        if name == "infos":
+            return self._infos(rows) if self._keeps_infos else None
+        if name == "acts":
+            return _frozen(self._acts(rows))
+        if name == "rews":
+            return _frozen(self._rews(rows))
+        return self._layout.obs.structure.unflatten(
+            [self._obs_leaf(leaf) for leaf in range(len(self._layout.obs.items))]
+        )
+
+    def _obs_leaf(self, leaf: int) -> Array:
+        """A leaf of observations, of each fragment one row more than steps."""
+        name = f"obs {leaf}"
+        if name not in self._gathered:
+            rows = _Rows(self._runs, extra=1)
+            item = self._layout.obs.items[leaf]
+            out = np.empty((rows.total, *item.shape), item.dtype)
+            if leaf in self._layout.large:
+                self._copy_lanes(leaf, out, rows, 0)
+            else:
+                rows.take_into(item, LEAVES + leaf, out, 0)
+                self._put_finals(leaf, out, rows.ends - 1)
+            self._gathered[name] = _frozen(out)
+        return self._gathered[name]  # type: ignore[no-any-return]
+
+    def _obs_of(self, i: int, run: Run, begin: int, end: int) -> Any:
+        layout = self._layout
+        leaves = []
+        for leaf in range(len(layout.obs.items)):
+            view = _lane_view(layout, leaf, run) if leaf in layout.large else None
+            if view is None:
+                column = self._obs_leaf(leaf)
+                view = _copied(column, begin + i, end + i + 1)
+            leaves.append(view)
+        return leaves[0] if layout.obs.structure.is_leaf else layout.obs.structure.unflatten(leaves)
+
+    def _own(self, column: Any, begin: int, end: int) -> Any:
+        if type(column) is np.ndarray:
+            return _copied(column, begin, end)
+        return column.map_arrays(lambda leaf: _copied(leaf, begin, end))
+
+    def _acts(self, rows: _Rows) -> Any:
+        part = self._layout.kind.acts
+        leaves = []
+        for leaf, item in enumerate(part.items):
+            out = np.empty((rows.total, *item.shape), item.dtype)
+            rows.take_into(item, LEAVES + len(self._layout.obs.items) + leaf, out, 1)
+            leaves.append(out)
+        return part.structure.unflatten(leaves)
+
+    def _rews(self, rows: _Rows) -> Array:
+        out = np.empty(rows.total, self._layout.rews)
+        for chunk, places, numbers, span in rows.by_chunk(1):
+            taken = chunk.take(REWS, numbers, *span)
+            out[places] = chunk.layout.item(REWS - LEAVES).opened(taken)
+        return out
+
+    def _infos(self, rows: _Rows) -> npt.NDArray[np.object_]:
+        out = np.empty(rows.total, object)
+        for chunk, places, numbers, span in rows.by_chunk(1):
+            out[places] = chunk.take(INFOS, numbers, *span)
+        for run, end in zip(self._runs, self._ends, strict=True):
+            if run.info is not None:
+                out[end - 1] = run.info
+        return out
+
+    def _put_finals(self, leaf: int, out: Array, at: Array) -> None:
+        """Put last observations in their places, which hold the next episodes' first ones so far."""
+        with_finals = [i for i, run in enumerate(self._runs) if run.final is not None]
+        for i, place in zip(with_finals, at[with_finals].tolist(), strict=True):
+            out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
+
+    def _copy_lanes(self, leaf: int, out: Array, rows: _Rows, shift: int) -> None:
+        lane, at = self._layout.lane(leaf), 0
+        for run in self._runs:
+            for j, piece in enumerate(run.pieces):
+                source, begin = _lane_rows(piece, leaf, lane)
+                steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
+                out[at : at + steps] = source[begin + shift : begin + shift + steps]
+                at += steps
 
 
-def to_transitions(runs: Sequence[Run], layout: Layout) -> TransitionsWithRew:
-    """The steps of all runs, run after run, as copies."""
-    ends = np.cumsum([run.steps for run in runs])
-    total = int(ends[-1])
-    flags = np.zeros((3, total), dtype=bool)
-    last = ends - 1
-    for flag, name in zip(flags, ("terminal", "terminated", "truncated"), strict=True):
-        flag[last] = [getattr(run, name) for run in runs]
-    pieces = [piece for run in runs for piece in run.pieces]
-    groups = [list(group) for _, group in groupby(pieces, key=lambda piece: id(piece.block))]
-    width = layout.obs_width
-    columns = range(len(pieces[0].block.columns))
-    obs = [_gathered(groups, i, 0, total) for i in columns[:width]]
-    next_obs = [_gathered(groups, i, 1, total) for i in columns[:width]]
-    rest = [_gathered(groups, i, 0, total) for i in columns[width:]]
-    return trusted(
-        TransitionsWithRew,
-        {
-            "obs": unflatten(layout.obs, obs),
-            "acts": unflatten(layout.acts, rest[:-1]),
-            "infos": infos_of(pieces) if layout.keeps_infos else infos_or_empty(None, total),
-            "next_obs": unflatten(layout.obs, next_obs),
-            "dones": flags[0],
-            "terminated": flags[1],
-            "truncated": flags[2],
-            "rews": rest[-1],
-        },
-    )
+def stored_runs(batch: TrajectoryBatch) -> list[Run]:
+    """Trajectories as runs in a chunk of their own, so that a log can let go of theirs."""
+    kind = batch.kind
+    layout = Layout(1, kind.obs, kind.acts, kind.rews)
+    count, lengths = len(batch), batch.lengths
+    # Between two trajectories lies a row of an action that nobody took.
+    steps = np.arange(batch.total_steps) + np.repeat(np.arange(count), lengths)
+    rows = batch.total_steps + count - 1
+    columns: dict[int, Array] = {}
+    for i, leaf in enumerate(kind.obs.structure.flatten(batch.obs)):
+        columns[LEAVES + i] = kind.obs.items[i].closed(leaf)
+    first = LEAVES + len(kind.obs.items)
+    others = [(first + i, leaf) for i, leaf in enumerate(kind.acts.structure.flatten(batch.acts))]
+    others.append((REWS, batch.rews))
+    if batch.infos is not None:
+        others.append((INFOS, batch.infos))
+    for entry, column in others:
+        spread = np.zeros((rows, *column.shape[1:]), column.dtype)
+        spread[steps] = column
+        columns[entry] = spread if entry == INFOS else layout.item(entry - LEAVES).closed(spread)
+    chunk = Chunk.of_columns(layout, columns)
+    starts = np.cumsum(lengths) - lengths + np.arange(count)
+    each = zip(starts.tolist(), lengths.tolist(), batch.episodes, batch.terminated, batch.truncated, strict=True)
+    return [
+        Run((Piece(chunk, 0, start, length, start),), length, episode, bool(terminated), bool(truncated))
+        for start, length, episode, terminated, truncated in each
+    ]
 
 
-def joined(pieces: Sequence[Piece], column: int, extra: int) -> Array:
-    """One column of all pieces; with `extra` 1, the last observation too."""
-    slices = [piece.block.columns[column].rows[piece.row : piece.row + piece.steps] for piece in pieces]
-    if extra:
-        last = pieces[-1]
-        slices.append(last.block.columns[column].rows[last.row + last.steps :][:1])
-    return np.concatenate(slices)
+class _Rows:
+    """Which rows of which chunk some fragments consist of, and where each goes.
+
+    Args:
+        runs: The fragments.
+        extra: 1 to have the last observation of each, too.
+    """
+
+    def __init__(self, runs: Sequence[Run], extra: int = 0) -> None:
+        self.extra = extra
+        lengths = np.array([run.steps + extra for run in runs], np.int64)
+        self.ends = np.cumsum(lengths)
+        self.total = int(self.ends[-1])
+        chunks: dict[int, tuple[Chunk, list[tuple[int, int, int, int]]]] = {}
+        at = 0
+        for run in runs:
+            last = len(run.pieces) - 1
+            for j, piece in enumerate(run.pieces):
+                steps = piece.steps + (extra if j == last else 0)
+                chunk = piece.chunk
+                found = chunks.get(id(chunk))
+                if found is None:
+                    found = chunks[id(chunk)] = chunk, []
+                found[1].append((piece.env, piece.row, steps, at))
+                at += steps
+        self._chunks = [(chunk, np.array(pieces)) for chunk, pieces in chunks.values()]
+
+    def by_chunk(self, shift: int) -> Iterable[tuple[Chunk, Any, Array, tuple[int, int]]]:
+        """For each chunk: places in the result, numbers of rows, and between which rows of the chunk they lie."""
+        for chunk, pieces in self._chunks:
+            envs, rows, steps, at = pieces.T
+            before = np.cumsum(steps) - steps
+            count = np.arange(steps.sum())
+            numbers = chunk.numbers(np.repeat(envs, steps), count + np.repeat(rows + shift - before, steps))
+            # Fragments in one chunk lie in the result as they come.
+            places = slice(None) if len(self._chunks) == 1 else count + np.repeat(at - before, steps)
+            yield chunk, places, numbers, (int(rows.min()) + shift, int((rows + steps).max()) + shift)
+
+    def take_into(self, item: Any, leaf: int, out: Array, shift: int) -> None:
+        """A column of small items."""
+        closed = item.closed(out)
+        for chunk, places, numbers, span in self.by_chunk(shift):
+            closed[places] = chunk.take(leaf, numbers, *span)
 
 
-def infos_of(pieces: Sequence[Piece]) -> Any:
-    """Infos of all steps, as an array of objects of their own."""
-    return pieces[0].infos().copy() if len(pieces) == 1 else np.concatenate([piece.infos() for piece in pieces])
+def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
+    """The rows that a piece of large observations lies in, and where it begins."""
+    chunk = piece.chunk
+    if chunk.lanes is not None:
+        return chunk.lanes.rows[lane], piece.lane
+    # Copied out of their lanes, with a chunk of one environment of their own.
+    return chunk.layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
 
 
-def _gathered(groups: Sequence[list[Piece]], column: int, shift: int, total: int) -> Array:
-    """One column of all steps; `shift` 1 gives the observations after the steps."""
-    out: Array | None = None
-    at = 0
-    for pieces in groups:
-        source = pieces[0].block.columns[column]
-        if out is None:
-            dtypes = {pieces[0].block.columns[column].dtype for pieces in groups}
-            out = np.empty((total, *source.spec.shape), dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes))
-        if source.spec.item_bytes >= _SLICED_ITEM_BYTES or source.dtype.hasobject or source.dtype != out.dtype:
-            for piece in pieces:
-                start = piece.row + shift
-                out[at : at + piece.steps] = source.rows[start : start + piece.steps]
-                at += piece.steps
-        else:
-            index = _rows(pieces, shift)
-            _take(source, index, out[at : at + len(index)])
-            at += len(index)
-    return out  # type: ignore[return-value]  # there is at least one piece
+def _lane_view(layout: Layout, leaf: int, run: Run) -> Array | None:
+    if len(run.pieces) != 1:
+        return None
+    (piece,) = run.pieces
+    rows, begin = _lane_rows(piece, leaf, layout.lane(leaf))
+    view = rows[begin : begin + run.steps + 1]
+    view.flags.writeable = False
+    if piece.chunk.lanes is not None:
+        piece.chunk.lanes.is_shared = True
+    return view
 
 
-def _rows(pieces: Sequence[Piece], shift: int) -> Array:
-    """Row numbers of all steps of pieces in one block."""
-    starts = np.array([piece.row for piece in pieces])
-    steps = np.array([piece.steps for piece in pieces])
-    skipped = starts + shift - (np.cumsum(steps) - steps)
-    index: Array = np.arange(steps.sum()) + np.repeat(skipped, steps)
-    return index
+def _copied(column: Array, begin: int, end: int) -> Array:
+    """Rows in an array of their own, so that a trajectory keeps no other's memory."""
+    rows = column[begin:end]
+    if len(rows) < len(column):
+        rows = rows.copy()
+    rows.flags.writeable = False
+    return rows
 
 
-def _take(source: Column, index: Array, out: Array) -> None:
-    if source.lane_dtype is not None:
-        out = out.reshape(-1).view(source.lane_dtype)
-    # mode="clip" writes straight into `out`; the default mode goes through a buffer.
-    source.lane.take(index, axis=0, out=out, mode="clip")
+def _frozen(column: Any) -> Any:
+    if type(column) is np.ndarray:
+        column.flags.writeable = False
+        return column
+    return column.map_arrays(_frozen)

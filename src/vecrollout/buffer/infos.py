@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from vecrollout._typing import Array, Info
+from vecrollout._typing import Info
 
 # What most infos are made of, and nobody alters.
 _SINGLE = frozenset({bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int64})
@@ -145,48 +143,3 @@ def _item_of(value: Any, env: int, num_envs: int) -> Any:
 
 def _is_mask(key: str, batch: Info) -> bool:
     return key[:1] == "_" and key[1:] in batch
-
-
-class InfoColumn:
-    """Infos by row, as the other columns of a block.
-
-    What is written is just appended to a list. It is put into rows when it is asked for.
-    """
-
-    __slots__ = ("_recent", "_rows", "_size")
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rows: npt.NDArray[np.object_] | None = None
-        self._recent: list[tuple[Array, Sequence[Iterable[Info]]]] = []
-
-    def write(self, rows: Array, steps: Sequence[Iterable[Info]]) -> None:
-        """Keep infos; where there are others already, in their place.
-
-        Args:
-            rows: Where they belong.
-            steps: As many of them, step after step. Tuples are best: the garbage collector lets go of one once it has
-                seen that there are only plain dicts in it.
-        """
-        self._recent.append((rows, steps))
-
-    def _store(self) -> None:
-        """Put what was appended into its rows."""
-        if not self._recent:
-            return
-        if self._rows is None:
-            self._rows = np.empty(self._size, dtype=object)
-        rows = np.concatenate([rows for rows, _ in self._recent])
-        infos = chain.from_iterable(step for _, steps in self._recent for step in steps)
-        self._rows[rows] = np.fromiter(infos, dtype=object, count=len(rows))
-        self._recent = []
-
-    def clear(self) -> None:
-        """Let go of all infos."""
-        self._rows = None
-        self._recent = []
-
-    def take(self, row: int, steps: int) -> npt.NDArray[np.object_]:
-        """Infos of the steps that began in these rows, shape `(steps,)`: a view, to be copied."""
-        self._store()
-        return np.empty(steps, dtype=object) if self._rows is None else self._rows[row : row + steps]

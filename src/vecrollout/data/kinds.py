@@ -29,6 +29,28 @@ class Item:
         """A row as one opaque value, which NumPy moves in one piece; the dtype itself where it holds objects."""
         return self.dtype if self.dtype.hasobject or not self.nbytes else np.dtype((np.void, self.nbytes))
 
+    def opened(self, rows: Any) -> Any:
+        """Opaque rows, shape `(n,)`, as rows of this dtype and shape; others as they are."""
+        if rows.dtype != self.void or self.void is self.dtype:
+            return rows
+        return rows.view(self.dtype).reshape(len(rows), *self.shape)
+
+    def closed(self, rows: Any) -> Any:
+        """Rows in one piece of memory as opaque elements: the inverse of `opened`."""
+        if self.void is self.dtype:
+            return rows
+        return rows.reshape(len(rows), -1).view(self.void)[:, 0]
+
+    def filler(self, rows: int) -> Any:
+        """Rows that mean nothing, as a log keeps them: bytes, or an array of objects."""
+        if self.void is self.dtype:
+            return np.empty((rows, *self.shape), self.dtype)
+        return bytes(rows * self.nbytes)
+
+    def kept(self, rows: Any) -> Any:
+        """A copy of rows, as a log keeps them."""
+        return rows.copy() if self.void is self.dtype else rows.tobytes()
+
 
 @dataclass(frozen=True)
 class Part:
