@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from vecrollout.buffer.options import RecordOptionsDict
 
-_NO_INFOS: tuple[Info] = ({},)
+_NO_INFOS: list[Info] = [{}]
 
 
 class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
@@ -111,7 +111,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         buffer.act(self._actions.of_one(action))
         try:
             returned = obs, rew, terminated, truncated, info = self.env.step(action)
-            infos = (deep_copied(info) if info else {},) if buffer.keeps_infos else _NO_INFOS
+            infos = [deep_copied(info) if info else {}] if buffer.keeps_infos else _NO_INFOS
             endings, restarts = (), ()
             if terminated or truncated or buffer.waiting:
                 endings, restarts = self._changes(bool(terminated), bool(truncated), info)

@@ -40,8 +40,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         frame_filter: Takes a step's index in its episode, from 0; says whether to keep the step.
         reward_classes: Rewards, at least one, to keep about as many steps of each class. A reward belongs to the
             nearest class. A step is kept with probability (how often the rarest class was seen) / (how often its own
-            was seen), itself included. No step is kept before each class was seen once. Steps that other filters leave out
-            do not count.
+            was seen), itself included. No step is kept before each class was seen once. Steps that other filters leave
+            out do not count.
         seed: Seed of the random choices of `reward_classes`, or a generator.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         max_transitions: Number of steps after which an episode is written in fragments; None: as many as take a
