@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
     from vecrollout.data.stats import discounted_sum, rollout_stats
     from vecrollout.recording.callback import TraceCallback
+    from vecrollout.recording.inner import CopyingWrapper, RolloutInfoWrapper, unwrap_traj
     from vecrollout.recording.record_traces import record_traces
     from vecrollout.recording.sb3 import BufferingWrapper
-    from vecrollout.recording.single import BufferingEnvWrapper, CopyingWrapper, RolloutInfoWrapper, unwrap_traj
+    from vecrollout.recording.single import BufferingEnvWrapper
     from vecrollout.recording.traces import TraceRecordingWrapper
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.storage.dataset import TraceDataset, open_traces
@@ -80,9 +81,9 @@ __all__ = [
 _LATE = {
     "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
-    "CopyingWrapper": "vecrollout.recording.single",
+    "CopyingWrapper": "vecrollout.recording.inner",
     "RepairReport": "vecrollout.storage.repair",
-    "RolloutInfoWrapper": "vecrollout.recording.single",
+    "RolloutInfoWrapper": "vecrollout.recording.inner",
     "TraceCallback": "vecrollout.recording.callback",
     "TraceDataset": "vecrollout.storage.dataset",
     "TraceRecordingWrapper": "vecrollout.recording.traces",
@@ -102,7 +103,7 @@ _LATE = {
     "rollout": "vecrollout.collecting.rollout",
     "rollout_stats": "vecrollout.data.stats",
     "scan_recorded_traces": "vecrollout.storage.playback",
-    "unwrap_traj": "vecrollout.recording.single",
+    "unwrap_traj": "vecrollout.recording.inner",
     "verify_traces": "vecrollout.storage.verify",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from vecrollout._typing import OnFull, RecordInfos
 from vecrollout.data.checks import whole_number
@@ -82,3 +82,13 @@ class RecordOptions:
                 cure = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
                 raise ArgumentTypeError(f"unexpected option {name!r}{cure}")
         return cls(**options)
+
+
+class RecordOptionsDict(TypedDict, total=False):
+    """The fields of `RecordOptions`, as the keywords that recorders take."""
+
+    record_infos: RecordInfos
+    sink: Sink | None
+    max_transitions: int | None
+    on_full: OnFull
+    early_reset: Literal["close", "drop"]

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from vecrollout.collecting.collectable import Collectable
 from vecrollout.collecting.policy import PolicyCallable
 from vecrollout.collecting.stop import Collected, SampleUntil
-from vecrollout.data.structures import flatten, leaf_names, structure_of
+from vecrollout.data.structures import Structure
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import PolicyError, ShapeError
 from vecrollout.recording.batching import Batching
+from vecrollout.recording.recorder import Recorder
 
 
 class Collection(NamedTuple):
-    """What a collection ended with."""
+    """The result of a collection."""
 
     finished: Collected
     """The whole episodes that count, in the order of their ends."""
@@ -34,43 +34,29 @@ class Collection(NamedTuple):
 
 
 def collect(
-    envs: Collectable,
+    recorder: Recorder,
+    num_envs: int,
     single_spaces: tuple[gym.Space[Any], gym.Space[Any]],
     act: PolicyCallable,
     sample_until: SampleUntil,
     max_steps: int | None,
     show: Callable[[Collected], None],
 ) -> Collection:
-    """Let a policy act until each environment brought the episode to its end in which there was enough.
-
-    Args:
-        envs: The environments; nothing was recorded yet.
-        single_spaces: Observation and action space of each single one of them.
-        act: The policy.
-        sample_until: Says whether the finished trajectories are enough.
-        max_steps: After how many steps of all environments to stop in any case; None: no limit.
-        show: Told of the finished trajectories when there are more of them.
-
-    Raises:
-        PolicyError: If the policy does not return actions and states.
-        ShapeError: If observations or actions do not have the shape that the environments' spaces say.
-        StructureError: If they have other keys than the spaces.
-    """
+    """Let a policy act until each environment has finished the episode in which there was enough."""
     observation_space, action_space = single_spaces
-    recorder = envs.recorder
     finished = Collected()
     enough = False
     # Environments whose current episode counts.
-    active = np.ones(envs.num_envs, dtype=bool)
-    starts, states = np.ones(envs.num_envs, dtype=bool), None
-    obs = envs.reset()
-    _check_fit("obs", obs, observation_space, envs.num_envs)
+    active = np.ones(num_envs, dtype=bool)
+    starts, states = np.ones(num_envs, dtype=bool), None
+    obs = recorder.restart()
+    _check_fit("obs", obs, observation_space, num_envs)
     for step in itertools.count() if max_steps is None else range(max_steps):
         acts, states = _decision(act(obs, states, starts))
         if step == 0:
-            # The recorder sees to it that later ones are like the first.
-            _check_fit("acts", acts, action_space, envs.num_envs)
-        obs, ended, starts = envs.step(acts)
+            # The recorder checks that later actions are like the first.
+            _check_fit("acts", acts, action_space, num_envs)
+        obs, ended, starts = recorder.advance(acts)
         if ended.any():
             finished.extend(_of(active, recorder.pop_finished_trajectories()[0]))
             show(finished)
@@ -88,27 +74,19 @@ def _of(active: npt.NDArray[np.bool_], trajectories: Iterable[TrajectoryWithRew]
 
 
 def _decision(decided: object) -> tuple[Any, Any]:
-    """What a policy returned, if it is actions and states.
-
-    Raises:
-        PolicyError: If not. Unpacking would split the actions of two environments.
-    """
+    """What a policy returned, if it is a pair of actions and states."""
+    # Unpacking would split the actions of two environments.
     if isinstance(decided, tuple) and len(decided) == 2:
         return decided
     raise PolicyError(f"policy: expected it to return a tuple (actions, states), got {type(decided).__name__}")
 
 
 def _check_fit(name: str, rows: Any, space: gym.Space[Any], num_envs: int) -> None:
-    """Check that there is one row an environment, of the structure and shapes that a space says.
-
-    Raises:
-        ShapeError: If a shape is another.
-        StructureError: If there are other keys.
-    """
+    """Check that there is one row an environment, of the space's structure and shapes."""
     rows = Batching(space).leaves(rows)
     leaf_spaces = _tree_of(space)
-    structure = structure_of(leaf_spaces)
-    columns = leaf_names(structure, name), flatten(rows, structure, name), flatten(leaf_spaces, structure)
+    structure = Structure.of(leaf_spaces)
+    columns = structure.names(name), structure.flatten(rows, name), structure.flatten(leaf_spaces)
     for where, leaf, leaf_space in zip(*columns, strict=True):
         # A Text or Sequence space has no shape.
         if leaf_space.shape is not None and np.shape(leaf) != (num_envs, *leaf_space.shape):

@@ -96,11 +96,7 @@ def _random_policy(observation_space: gym.Space[Any], action_space: gym.Space[An
 
 
 def _own_space(space: gym.Space[Any], rng: np.random.Generator) -> gym.Space[Any]:
-    """A copy of the space that samples by a generator of its own.
-
-    Raises:
-        ArgumentTypeError: If `rng` cannot be spawned from.
-    """
+    """A copy of the space that samples by a generator of its own."""
     try:
         (child,) = rng.spawn(1)
     except (AttributeError, TypeError) as error:
@@ -122,11 +118,7 @@ def _predicting_policy(policy: BaseAlgorithm | BasePolicy, deterministic: bool) 
 
 
 def _check_spaces(algorithm: BaseAlgorithm, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    """Check that an algorithm was made for the environments' spaces.
-
-    Raises:
-        SpaceMismatchError: If not.
-    """
+    """Check that an algorithm was made for the environments' spaces."""
     if algorithm.observation_space != observation_space:
         transposed = _transposed_images("obs", algorithm.observation_space, observation_space)
         cure = ""

@@ -17,20 +17,7 @@ Show: TypeAlias = Callable[[int, str], None]
 
 
 def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractContextManager[Show]:
-    """A bar on standard error; nothing at all where that is not a terminal.
-
-    Args:
-        progress: Whose bar, or False for none.
-        unit: What is counted.
-        total: How many there will be; None: unknown. What goes beyond it does not show.
-
-    Returns:
-        A context manager: the bar is there within, and what it gives moves it.
-
-    Raises:
-        OptionError: If `progress` is none of these.
-        MissingDependencyError: If the bar's package is not installed.
-    """
+    """A bar on standard error, where that is a terminal; its context manager gives a function that moves it."""
     if progress is False:
         return nullcontext(_show_nothing)
     bars = {True: _tqdm_bar, "tqdm": _tqdm_bar, "rich": _rich_bar}
@@ -48,11 +35,7 @@ def _show_nothing(done: int, note: str) -> None:
 
 
 def _require(package: Literal["tqdm", "rich"]) -> None:
-    """Say how to get a bar's package, also where the bar would not be shown.
-
-    Raises:
-        MissingDependencyError: If it is not installed.
-    """
+    """Say how to get a bar's package, also where the bar would not be shown."""
     try:
         __import__(package)
     except ImportError as error:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
-from vecrollout.collecting.collectable import collectable
 from vecrollout.collecting.collection import Collection, collect
 from vecrollout.collecting.policy import AnyPolicy, policy_to_callable
 from vecrollout.collecting.progress import Progress, progress_bar
@@ -22,9 +21,10 @@ from vecrollout.data.stats import rollout_stats
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
-from vecrollout.recording.environments import AnyEnv, is_vector_env, spaces_of
+from vecrollout.recording.around import recorder_around
+from vecrollout.recording.environments import SINGLE, AnyEnv, is_vector_env, kind_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
-from vecrollout.recording.single import unwrap_traj
+from vecrollout.recording.inner import unwrap_traj
 
 _log = logging.getLogger(__name__)
 
@@ -102,14 +102,15 @@ def generate_trajectories(
         "missing_final_obs": missing_final_obs,
         "final_obs_fn": final_obs_fn,
     }
-    envs = collectable(venv, record_infos, vector_options)
+    recorder = recorder_around(venv, {"record_infos": record_infos}, vector_options)
+    num_envs = 1 if kind_of(venv) == SINGLE else venv.num_envs  # type: ignore[union-attr]
     act = policy_to_callable(policy, venv, deterministic_policy, rng)
     with _bar(progress, sample_until) as show:
-        collection = collect(envs, spaces_of(venv), act, sample_until, max_steps, show)
+        collection = collect(recorder, num_envs, spaces_of(venv), act, sample_until, max_steps, show)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:
-        _warn_of_stop(collection, envs.num_envs, max_steps, unfinished)
+        _warn_of_stop(collection, num_envs, max_steps, unfinished)
         if unfinished == "keep":
             trajectories += collection.running
     return _demand(sample_until).exactly(trajectories) if exact else trajectories
@@ -240,12 +241,7 @@ def _warn_of_stop(collection: Collection, num_envs: int, max_steps: int | None, 
 
 
 def _check_arguments(sample_until: SampleUntil, rng: np.random.Generator, exact: bool, unfinished: str) -> None:
-    """Check what would otherwise show late, or not at all.
-
-    Raises:
-        ArgumentTypeError: If `sample_until` is no function, or `rng` cannot shuffle.
-        OptionError: If another argument is not what it may be.
-    """
+    """Refuse arguments whose errors would otherwise come late, or not at all."""
     if not callable(sample_until):
         raise ArgumentTypeError(
             f"sample_until: expected a condition such as make_min_episodes(10), or a function, got {sample_until!r}"
@@ -259,11 +255,7 @@ def _check_arguments(sample_until: SampleUntil, rng: np.random.Generator, exact:
 
 
 def _demand(sample_until: SampleUntil) -> AtLeast:
-    """The condition, as one that can be met exactly.
-
-    Raises:
-        OptionError: If it cannot.
-    """
+    """The condition as one that can be met exactly."""
     if isinstance(sample_until, AtLeast):
         return sample_until
     raise OptionError(

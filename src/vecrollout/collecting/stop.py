@@ -153,12 +153,7 @@ def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None
 
 
 def positive(name: str, n: float) -> int:
-    """A number of episodes or steps; a float is rounded up, for 1e6 is one.
-
-    Raises:
-        ArgumentTypeError: If it is no number.
-        OptionError: If it is not positive, or not finite.
-    """
+    """A number of episodes or steps; a float such as 1e6 is rounded up."""
     if not isinstance(n, numbers.Real):
         raise ArgumentTypeError(f"{name}: expected a positive number, got {n!r}")
     if not 0 < n < math.inf:

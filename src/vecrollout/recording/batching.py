@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecrollout.buffer import deep_copied
-from vecrollout.data.structures import flatten, structure_of, unflatten
 from vecrollout.data.trees import stack, unwrap
 
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 
 class Batching:
-    """Brings batched values of a space into a form that a recorder takes: a tree with arrays of E rows at its leaves.
+    """Brings values of a space into the form that a buffer takes: trees with arrays of E rows at their leaves.
 
     Values of numeric spaces are batched as arrays already. Those of other spaces (Text, Graph, Sequence, OneOf) come as
     a tuple with one value an environment, which would look like a Tuple space of E entries; they become arrays of
@@ -33,50 +32,62 @@ class Batching:
 
     def __init__(self, space: spaces.Space[Any]) -> None:
         self._space = space
-        self._is_plain = _is_plain(space)
+        self.is_plain = _is_plain(space)
+        """Whether values have arrays at all leaves already."""
 
     def leaves(self, batch: Any) -> Any:
         """The batch with arrays at all leaves; the same object where there are arrays already."""
-        return batch if self._is_plain else _with_arrays(self._space, batch)
+        return batch if self.is_plain else _converted(self._space, batch, _object_rows)
 
     def item(self, value: Any) -> Any:
         """One environment's value with arrays at all leaves."""
-        return value if self._is_plain else _item_with_arrays(self._space, value)
+        return value if self.is_plain else _converted(self._space, value, _object_item)
 
     def of_one(self, value: Any) -> Any:
         """One environment's value as a batch of one."""
-        if self._is_plain:
-            # Most come this way.
+        if self.is_plain:
+            # Most steps.
             if type(value) is np.ndarray:
                 return value[np.newaxis]
             if type(value) in (int, np.int64):
                 return np.array(value, ndmin=1)  # a list would take twice as long
-        value = self.item(value)
-        structure = structure_of(value)
-        return unwrap(unflatten(structure, [np.asarray(leaf)[None] for leaf in flatten(value, structure)]))
+        return map_plain(lambda leaf: np.asarray(leaf)[np.newaxis], self.item(value))
 
     def only(self, batch: Any) -> Any:
         """The value in a batch of one."""
-        batch = self.leaves(batch)
-        structure = structure_of(batch)
-        return unwrap(unflatten(structure, [leaf[0] for leaf in flatten(batch, structure)]))
+        return row_of(self.leaves(batch), 0)
 
     def of(self, values: Sequence[Any]) -> Any:
         """Values of the space, one an environment, as a batch such as vector environments take."""
-        if self._is_plain:
+        if self.is_plain:
             return unwrap(stack(values))
         # Gymnasium's own annotations leave out None, which it makes for spaces without arrays.
         empty: Any = create_empty_array(self._space, len(values), fn=np.empty)
         return concatenate(self._space, values, empty)
 
     def size(self, batch: Any) -> int:
-        """How many environments' values a batch holds."""
-        batch = self.leaves(batch)
-        return len(flatten(batch, structure_of(batch))[0])
+        """Number of environments whose values a batch holds."""
+        batch = unwrap(self.leaves(batch))
+        while isinstance(batch, Mapping | tuple):
+            batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
+        return len(batch)
 
     def merged(self, mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
         """One batch's values where the mask, shape `(E,)`, is True, and the other's elsewhere."""
         return _merged(self._space, mask, batch, other)
+
+
+def map_plain(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree as plain dicts and tuples, with a function applied to each leaf."""
+    tree = unwrap(tree)
+    if isinstance(tree, Mapping):
+        return {key: map_plain(function, each) for key, each in tree.items()}
+    return tuple(map_plain(function, each) for each in tree) if isinstance(tree, tuple) else function(tree)
+
+
+def row_of(batch: Any, env: int) -> Any:
+    """One environment's row of a batch."""
+    return batch[env] if isinstance(batch, np.ndarray) else map_plain(lambda leaf: leaf[env], batch)
 
 
 def _is_plain(space: spaces.Space[Any]) -> bool:
@@ -87,25 +98,21 @@ def _is_plain(space: spaces.Space[Any]) -> bool:
     return isinstance(space, _ARRAYS)
 
 
-def _with_arrays(space: spaces.Space[Any], batch: Any) -> Any:
+def _converted(space: spaces.Space[Any], value: Any, to_array: Callable[[Any], Any]) -> Any:
     if isinstance(space, spaces.Dict):
-        return {key: _with_arrays(each, batch[key]) for key, each in space.spaces.items()}
+        return {key: _converted(each, value[key], to_array) for key, each in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(_with_arrays(each, part) for each, part in zip(space.spaces, batch, strict=True))
-    if isinstance(space, _ARRAYS):
-        return batch
+        return tuple(_converted(each, part, to_array) for each, part in zip(space.spaces, value, strict=True))
+    return value if isinstance(space, _ARRAYS) else to_array(value)
+
+
+def _object_rows(batch: Sequence[Any]) -> Any:
     array = np.empty(len(batch), dtype=object)
     array[:] = [deep_copied(value) for value in batch]
     return array
 
 
-def _item_with_arrays(space: spaces.Space[Any], value: Any) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {key: _item_with_arrays(each, value[key]) for key, each in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_item_with_arrays(each, part) for each, part in zip(space.spaces, value, strict=True))
-    if isinstance(space, _ARRAYS):
-        return value
+def _object_item(value: Any) -> Any:
     array = np.empty((), dtype=object)
     array[()] = deep_copied(value)
     return array

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from vecrollout._typing import Info
 from vecrollout.buffer import deep_copied, info_of
-from vecrollout.data.structures import flatten, structure_of, unflatten
-from vecrollout.data.trees import unwrap
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.recording.batching import row_of
 
 MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
 
@@ -32,32 +29,18 @@ def without_finals(infos: Info) -> Info:
 
 
 def final_obs_of(infos: Info, env: int, final_obs_fn: Callable[[Info], Any] | None) -> Any | None:
-    """The last observation of an environment's episode; None if it is not there.
-
-    Args:
-        infos: Infos of the step.
-        env: Index of the environment.
-        final_obs_fn: Takes the infos, returns the last observations of all environments; None: they are where
-            Gymnasium keeps them, one an environment in an array of objects, or in arrays with a row an environment.
-    """
+    """The last observation of an environment's episode; None if it is not there."""
     if final_obs_fn is not None:
-        return _row(final_obs_fn(infos), env)
+        return row_of(final_obs_fn(infos), env)
     for key in _OBS_KEYS:
         mask = infos.get(f"_{key}")
         if key in infos and (mask is None or mask[env]):
-            return _row(infos[key], env)
+            return row_of(infos[key], env)
     return None
 
 
 def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
-    """The info of an environment's last step, whatever the reset that followed put in its place.
-
-    Args:
-        infos: Infos of the step.
-        others: `without_finals` of them.
-        env: Where in their arrays the environment stands.
-        num_envs: How many environments the arrays are of.
-    """
+    """The info of an environment's last step, whatever the reset that followed put in its place."""
     finals = infos.get(FINAL_INFO)
     own = info_of(others, env, num_envs)
     if isinstance(finals, dict):
@@ -70,10 +53,7 @@ def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
 
 
 def reset_info_of(others: Info, env: int, num_envs: int) -> Info:
-    """The info of the reset that followed an environment's last step, without what is said about that step.
-
-    The arguments are those of `final_info_of`.
-    """
+    """The info of the reset that followed an environment's last step, without statistics of that step."""
     return without_statistics(info_of(others, env, num_envs))
 
 
@@ -100,10 +80,3 @@ def missing_final_obs(env: int, step: int) -> MissingTerminalObservationError:
         'infos["final_obs"], got none. If the environment keeps it elsewhere, pass final_obs_fn=; if it does not keep '
         'it, pass missing_final_obs="drop" or "mark"; if it does not reset in the same step, pass autoreset_mode='
     )
-
-
-def _row(batch: Any, env: int) -> Any:
-    if isinstance(batch, np.ndarray):
-        return batch[env]
-    structure = structure_of(batch)
-    return unwrap(unflatten(structure, [leaf[env] for leaf in flatten(batch, structure)]))

@@ -1,23 +1,96 @@
-"""What all recording wrappers have in common: the data can be popped, counted, saved and restored."""
+"""The part of a recorder that faces the user of the data: pop, count, save, restore, act, close."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout import exits
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
+from vecrollout.buffer.options import RecordOptions
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
+from vecrollout.errors import ProtocolError
 
 
-class Recorder:
-    """The part of a recording wrapper that faces whoever takes the data out.
+class Writer(Protocol):
+    """A sink that writes, and that has to be closed."""
 
-    After every call, also one that raised, `stepped == held + popped + sunk + dropped`.
+    def append(self, trajectory: Any, /) -> object:
+        """Take one trajectory."""
+
+    def close(self) -> object:
+        """Write everything, and stop. A second call does nothing."""
+
+
+class Advanced(NamedTuple):
+    """The result of `Recorder.advance`."""
+
+    obs: Any
+    """Observations to act on, shape `(E, *obs_shape)`."""
+    ended: npt.NDArray[np.bool_]
+    """Whether the step ended each environment's episode, shape `(E,)`."""
+    starts: npt.NDArray[np.bool_]
+    """Whether each observation is the first of an episode, shape `(E,)`."""
+
+
+class Recorder(ABC):
+    """The interface that all recording wrappers share.
+
+    After every call, also one that raised, `stepped == held + popped + delivered + dropped`.
     """
 
     _buffer: RolloutBuffer
+    _owned: Writer | None = None
+
+    directory: Path | str
+    """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
+
+    def _record(self, num_envs: int, options: Mapping[str, Any]) -> None:
+        """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
+        checked = RecordOptions.of(options)
+        self._buffer = RolloutBuffer(num_envs, checked)
+        if callable(getattr(checked.sink, "close", None)):
+            exits.close_at_exit(self._buffer)
+
+    def own(self, writer: Writer, directory: Path | str) -> None:
+        """Close this writer when the recorder is closed.
+
+        Args:
+            writer: The writer that the recorder's sink writes to.
+            directory: Where it writes.
+        """
+        self._owned, self.directory = writer, directory
+
+    @property
+    def owned_writer(self) -> Writer | None:
+        """The writer that is closed with the recorder; None where the user closes it."""
+        return self._owned
+
+    @abstractmethod
+    def restart(self) -> Any:
+        """Reset all environments.
+
+        Returns:
+            First observations, shape `(E, *obs_shape)`; E is 1 for a single environment.
+        """
+
+    @abstractmethod
+    def advance(self, acts: Any) -> Advanced:
+        """Step all environments, and reset those that do not reset themselves.
+
+        Args:
+            acts: Actions, shape `(E, *act_shape)`; E is 1 for a single environment.
+
+        Returns:
+            The observations to act on, and the environments whose episodes ended and began.
+        """
 
     def pop_transitions(self) -> TransitionsWithRew:
         """Pop all transitions: those of finished trajectories, then those of running fragments.
@@ -26,7 +99,7 @@ class Recorder:
             The transitions in the order of `pop_trajectories`, as copies.
 
         Raises:
-            EmptyBufferError: If nothing is held.
+            EmptyBufferError: If the recorder holds no transitions.
         """
         return self._buffer.pop_transitions()
 
@@ -34,14 +107,15 @@ class Recorder:
         """Pop all trajectories, fragments of running episodes included.
 
         Returns:
-            Finished trajectories in the order of their ends (within a step, by environment), then running fragments by
-            environment, as read-only views where they lie in one piece; and the whole lengths, in steps, of the
-            episodes completed, also where earlier fragments of them were popped before. `([], [])` if nothing is held.
+            Trajectories and episode lengths. The finished trajectories come first, in the order of their ends (within
+            a step, by environment), then the running fragments by environment. Their arrays are read-only. The lengths
+            are those of whole completed episodes, in steps, also where earlier fragments of them were popped before.
+            `([], [])` if the recorder holds nothing.
         """
         return self._buffer.pop_trajectories()
 
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
-        """Pop finished trajectories; running fragments stay held.
+        """Pop finished trajectories; the recorder keeps the running fragments.
 
         Returns:
             As `pop_trajectories`, without the running fragments.
@@ -49,9 +123,12 @@ class Recorder:
         return self._buffer.pop_finished_trajectories()
 
     def state_dict(self) -> dict[str, Array]:
-        """Everything held and counted, running fragments included, as a flat dict of arrays that need no pickle.
+        """The held transitions, the running fragments and the counters as a flat dict of arrays without pickle.
 
         `np.savez(file, **recorder.state_dict())` stores it. The environments' own state is not part of it.
+
+        Returns:
+            The state, for `load_state_dict`.
 
         Raises:
             StateError: If an info holds something that is neither plain data nor an array.
@@ -59,24 +136,54 @@ class Recorder:
         return self._buffer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put a state from `state_dict`, or from the file it went to, in the place of everything held and counted.
+        """Replace the recorder's transitions and counters by those of `state_dict`.
 
-        Running episodes go on where the environments were brought to the same state; otherwise `reset` them.
+        Running episodes go on if you bring the environments to the same state; otherwise `reset` them.
+
+        Args:
+            state: A state from `state_dict`, or from the file that it was stored in.
 
         Raises:
-            StateError: If the state does not fit this recorder, which then stays as it is.
+            StateError: If the state does not fit this recorder. The recorder is unchanged.
         """
         self._buffer.load_state_dict(state)
 
+    def flush(self) -> None:
+        """Make every delivered trajectory durable. Blocks until the recorder's own writer has written them.
+
+        Raises:
+            ProtocolError: If the recorder does not own a writer that flushes.
+            TraceWriteError: If writing failed.
+        """
+        flush = getattr(self._owned, "flush", None)
+        if flush is None:
+            raise ProtocolError(
+                "flush: expected a recorder with a writer of its own, as record_traces makes it; flush its sink"
+            )
+        flush()
+
+    def _close(self, close_envs: Callable[[], object]) -> None:
+        """Close the running episodes, the environments and an owned writer, each also where another one failed."""
+        closes = [self._buffer.close, lambda: exits.closed(self._buffer), close_envs]
+        if self._owned is not None:
+            closes.append(self._owned.close)
+        failure: Exception | None = None
+        for close in closes:
+            try:
+                close()
+            except Exception as error:  # an interrupt passes: the next call closes the rest
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
     @property
     def n_transitions(self) -> int:
-        """Transitions held: the same as `held`, under the name that imitation gives it."""
+        """Transitions that can be popped: `held`, under imitation's name."""
         return self.held
 
     @property
     def held(self) -> int:
         """Transitions that can be popped."""
-        self._buffer.deliver_before()
         return self._buffer.held
 
     @property
@@ -90,12 +197,21 @@ class Recorder:
         return self._buffer.popped
 
     @property
-    def sunk(self) -> int:
+    def delivered(self) -> int:
         """Transitions that the sink took so far."""
-        self._buffer.deliver_before()
-        return self._buffer.sunk
+        return self._buffer.delivered
+
+    @property
+    def sunk(self) -> int:
+        """Another name of `delivered`."""
+        return self._buffer.delivered
 
     @property
     def dropped(self) -> int:
         """Transitions dropped so far, by `on_full="drop_oldest"` or `early_reset="drop"`."""
         return self._buffer.dropped
+
+    def __repr__(self) -> str:
+        names = ("stepped", "held", "popped", "delivered", "dropped")
+        counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return f"<{type(self).__name__} of {self._buffer.num_envs} environments: {counters}>"

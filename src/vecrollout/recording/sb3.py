@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout._typing import Info, OnFull, RecordInfos
-from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
-from vecrollout.data.trajectory import Sink
-from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.buffer import Ending, deep_copied
 from vecrollout.recording.environments import VEC_ENV, check_kind
-from vecrollout.recording.recorder import Recorder
-from vecrollout.recording.reuse import ReuseOfInfos, ReuseOfObs
+from vecrollout.recording.recorder import Advanced, Recorder
+from vecrollout.recording.reuse import OverwrittenObs
+from vecrollout.recording.sb3_endings import endings_of, flags_of, next_seeds_of, reset_infos_of, returns_new_infos
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vecrollout.buffer.options import RecordOptionsDict
 
 _BOOL = np.dtype(bool)
-# Those of which each step returns infos that are nobody else's.
-_COPYING = (DummyVecEnv.step_wait, SubprocVecEnv.step_wait)
 
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
-    """Records every step of a Stable-Baselines3 `VecEnv` until it is popped.
+    """Records every step of a Stable-Baselines3 `VecEnv` until you pop it.
 
-    What `reset`, `step_async` and `step_wait` pass on is the wrapped environment's own, unchanged; what is recorded is
-    a copy. Recorded actions are those that the wrapped environment was given, that is, the executed ones where a
-    learner clips or rescales its own. The wrapper's place among others decides what is recorded: below `VecNormalize`
-    the raw observations and rewards, above it the normalised ones.
+    `reset`, `step_async` and `step_wait` return the wrapped environment's own values, unchanged. The recorder copies
+    them. It records the actions that the wrapped environment executes, after a learner has clipped or rescaled its own.
+    The wrapper's place among others decides which data it records: below `VecNormalize` the raw observations and
+    rewards, above it the normalized ones.
 
-    After every call, also one that raised, `stepped == held + popped + sunk + dropped`.
+    After every call, also one that raised, `stepped == held + popped + delivered + dropped`.
 
     Args:
         venv: The environment to wrap, E environments in all.
-        error_on_premature_reset: Whether `reset` is refused while transitions are held.
-        record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
-        sink: Anything with `append(trajectory)`: it takes each finished trajectory at once, instead of its being held.
-            A trajectory that it refuses by raising stays held and is offered again when the next one finishes.
-        max_transitions: The most transitions to hold, at least E; None: no limit.
-        on_full: What to do when the next step would hold more: `"refuse"` raises before the environments are stepped,
-            `"drop_oldest"` drops the oldest finished trajectories, and counts what it drops; `"hand_over"` hands the
-            running fragments over to the sink, which bounds the memory that episodes without an end take.
-        early_reset: What becomes of running fragments when a reset is not refused: `"close"` makes finished
-            trajectories of them (`terminal` is False, `episode.ended_by` is `"reset_early"`), `"drop"` drops and
-            counts them.
+        error_on_premature_reset: Whether the recorder refuses a `reset` while it holds transitions.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+            `vecrollout.buffer.options.RecordOptions` describes them.
 
     Raises:
-        ArgumentTypeError: If `venv` is no environment of that kind, or an option is of another kind than said here.
-        OptionError: If an option is not one of these.
+        ArgumentTypeError: If `venv` is not a `VecEnv`, an option does not exist, or it has another type.
+        OptionError: If an option has another value than described.
 
     Examples:
         >>> from stable_baselines3.common.env_util import make_vec_env
@@ -59,37 +52,20 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
 
     Source:
         Interface of `imitation.data.wrappers.BufferingWrapper` (imitation 1.0.1), of which this is a drop-in. Ours
-        counts what is held, keeps termination and truncation apart, and stays usable after an error.
+        counts transitions, keeps termination and truncation apart, and stays usable after an error.
     """
 
     def __init__(
-        self,
-        venv: VecEnv,
-        error_on_premature_reset: bool = True,
-        *,
-        record_infos: RecordInfos = "all",
-        sink: Sink | None = None,
-        max_transitions: int | None = None,
-        on_full: OnFull = "refuse",
-        early_reset: Literal["close", "drop"] = "close",
+        self, venv: VecEnv, error_on_premature_reset: bool = True, **options: Unpack[RecordOptionsDict]
     ) -> None:
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
+        self._record(venv.num_envs, options)
         self._base = venv.unwrapped
-        self._reuse = ReuseOfObs(self._base)
-        self._reuse_of_infos = ReuseOfInfos()
-        has_own_infos = type(self._base).step_wait in _COPYING
-        self._copied_info: Callable[[Info], Info] = dict if has_own_infos else deep_copied
-        self._copies_infos = record_infos != "none" and not has_own_infos
-        self._buffer = RolloutBuffer(
-            venv.num_envs,
-            record_infos=record_infos,
-            sink=sink,
-            max_transitions=max_transitions,
-            on_full=on_full,
-            early_reset=early_reset,
-        )
+        self._copies_infos = self._buffer.keeps_infos and not returns_new_infos(self._base)
+        # None: no reset has overwritten a last observation so far, and none will.
+        self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset all environments.
@@ -101,47 +77,50 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             The wrapped environment's first observations.
 
         Raises:
-            PrematureResetError: If transitions are held and `error_on_premature_reset` is True. Nothing was reset.
-            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+            PrematureResetError: If the recorder holds transitions and `error_on_premature_reset` is True. The
+                environments were not reset.
+            ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
+                pop these.
         """
         if self.error_on_premature_reset:
             self._buffer.check_reset()
-        seeds = list(getattr(self._base, "_seeds", ()))  # the reset uses them up
-        before = list(self._reset_infos())
+        seeds = next_seeds_of(self._base)
+        before = list(reset_infos_of(self._base))
         try:
             obs = self.venv.reset(**kwargs)
-            self._buffer.reset(obs, seeds, self._reset_infos())
+            self._buffer.reset(obs, seeds, reset_infos_of(self._base))
         except BaseException:
-            # `Monitor(allow_early_resets=False)` refuses before anything is reset: then the episodes just go on.
-            after = self._reset_infos()
+            # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
+            after = reset_infos_of(self._base)
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
             raise
         return obs
 
     def join(self, obs: Any, start_steps: Sequence[int]) -> None:
-        """Begin to record in the middle of episodes, of environments that somebody else has reset.
+        """Begin to record in the middle of episodes, after somebody else has reset the environments.
 
         Args:
             obs: Current observations, shape `(E, *obs_shape)`.
-            start_steps: How many steps each environment's episode has had so far.
+            start_steps: The number of steps that each environment's episode has had so far, E integers.
 
         Raises:
-            ShapeError, DtypeError, StructureError: If the observations are not like those held. These can be popped.
+            ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
+                pop these.
         """
-        self._buffer.reset(obs, (), self._reset_infos(), start_steps=start_steps)
+        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
 
     def step_async(self, actions: Any) -> None:
-        """Copy the actions and hand them to the wrapped environment.
+        """Copy the actions and pass them on to the wrapped environment.
 
         Args:
             actions: Actions, shape `(E, *act_shape)`.
 
         Raises:
             ProtocolError: If there was no `reset`, a step failed since, or the last actions wait for `step_wait`.
-            BufferFullError: If the step would hold more than `max_transitions`. The environments were not stepped.
-            ShapeError, DtypeError, StructureError: If the actions are not like those held. The environments were not
-                stepped.
+            BufferFullError: If the recorder would hold more than `max_transitions`. The environments were not stepped.
+            ShapeError, DtypeError, StructureError: If the actions are not like the recorded ones. The environments were
+                not stepped.
         """
         self._buffer.act(actions)
         try:
@@ -153,8 +132,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
     def step_wait(self) -> Any:
         """Wait for the step, and record it.
 
-        A step that fails is not recorded; what was recorded before can be popped, and after a `reset` stepping goes on.
-        What a sink raises passes through; the step is recorded then, and so is the trajectory that the sink refused.
+        A step that fails is not recorded. You can pop the steps before it, and go on after a `reset`. If the sink
+        raises, its error passes through. The step is recorded, and the trajectory that the sink refused stays held.
 
         Returns:
             The wrapped environment's observations, rewards, dones and infos.
@@ -162,66 +141,53 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         Raises:
             ProtocolError: If no actions wait for a step.
             MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
-            ShapeError, DtypeError, StructureError: If an observation or reward is not like those recorded before.
+            ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
-        if not self._buffer.is_pending:
-            self._buffer.check_step()
+        buffer = self._buffer
+        if not buffer.is_pending:
+            buffer.check_step()
+        endings: Sequence[Ending] = ()
         try:
-            returned = self.venv.step_wait()
-            obs, rews, dones, infos = returned
-            if type(dones) is not np.ndarray or dones.dtype is not _BOOL:
-                dones = np.asarray(dones).astype(_BOOL)
+            returned = obs, rews, dones, infos = self.venv.step_wait()
             # A search in bytes costs a fraction of `dones.any()`.
-            flags = dones.tobytes()
-            endings = self._endings(flags, infos) if 1 in flags else ()
+            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else flags_of(dones)
+            if 1 in flags:
+                endings = endings_of(flags, infos, self._base, buffer)
             if self._copies_infos:
-                infos = self._own_infos(infos)
-            self._buffer.step(obs, rews, infos, endings)
+                infos = list(map(deep_copied, infos))
+            buffer.step(obs, rews, infos, endings)
         except BaseException:
-            self._buffer.abort()
+            buffer.abort()
             raise
-        for ending in endings:
-            if self._reuse.is_looking:
-                self._reuse.look(ending.at, obs, ending.final_obs)
+        if endings and self._overwritten is not None and not self._overwritten.look(obs, endings):
+            self._overwritten = None
         return returned
 
+    def restart(self) -> Any:
+        """Reset all environments.
+
+        Returns:
+            First observations, shape `(E, *obs_shape)`.
+        """
+        return self.reset()
+
+    def advance(self, acts: Any) -> Advanced:
+        """Step all environments. Each begins the next episode in the step that ends one.
+
+        Args:
+            acts: Actions, shape `(E, *act_shape)`.
+
+        Returns:
+            The observations to act on, and the environments whose episodes ended and began.
+        """
+        obs, _, dones, _ = self.step(acts)
+        ended = np.asarray(dones, dtype=bool)
+        return Advanced(obs, ended, ended)
+
     def close(self) -> None:
-        """Close the environments and the running episodes, which can then be popped, or go to the sink (`"closed"`)."""
-        try:
-            self._buffer.close()
-        finally:
-            self.venv.close()
+        """Close the environments and the running episodes.
 
-    def _reset_infos(self) -> Sequence[Info]:
-        return getattr(self._base, "reset_infos", None) or ()
-
-    def _own_infos(self, infos: Sequence[Info]) -> list[Info]:
-        copies = list(map(deep_copied, infos))
-        self._copies_infos = self._reuse_of_infos.may_be(infos)
-        return copies
-
-    def _endings(self, flags: bytes, infos: Sequence[Info]) -> list[Ending]:
-        # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
-        reset_infos = self._reset_infos()
-        endings = []
-        env = flags.find(1)
-        while env >= 0:
-            # A copy: wrappers above replace entries of the dict, and an environment may reuse it.
-            info = self._copied_info(infos[env])
-            if "terminal_observation" not in info:
-                raise self._missing_terminal_observation(env)
-            final_obs = infos[env]["terminal_observation"]
-            info["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else deep_copied(final_obs)
-            # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
-            truncated = bool(info.get("TimeLimit.truncated"))
-            reset_info = deep_copied(reset_infos[env]) if reset_infos else None
-            endings.append(Ending(env, not truncated, truncated, final_obs, info, reset_info))
-            env = flags.find(1, env + 1)
-        return endings
-
-    def _missing_terminal_observation(self, env: int) -> MissingTerminalObservationError:
-        return MissingTerminalObservationError(
-            f"environment {env}, step {self._buffer.episode_steps(env)} of its episode: expected the episode's "
-            f'last observation in infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its '
-            "environments by itself has to keep it there; add it in the VecEnv or in a wrapper below this one"
-        )
+        The running fragments (`episode.ended_by` is `"closed"`) go to the sink, or can be popped. A writer of the
+        recorder's own is closed too.
+        """
+        self._close(self.venv.close)

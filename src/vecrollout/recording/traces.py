@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,46 +14,48 @@ import numpy as np
 from vecrollout._typing import RecordInfos
 from vecrollout.data.checks import directory_text
 from vecrollout.recording.environments import SINGLE, check_kind
+from vecrollout.recording.recorder import Writer
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
-from vecrollout.recording.writing import TraceSink, filtered, most_transitions, trace_writer
+from vecrollout.recording.writing import filtered, most_transitions, trace_writer
 
 
 class TraceRecordingWrapper(BufferingEnvWrapper):
-    """Writes every step of a single `gymnasium.Env` to disk, where `open_traces` and `scan_recorded_traces` find it.
+    """Writes every step of a single `gymnasium.Env` to disk, for `open_traces` and `scan_recorded_traces`.
 
-    What `reset` and `step` return is the environment's own, unchanged. An episode is written when it ends, or when
-    `reset` or `close` ends it early (`episode.ended_by` is `"reset_early"` or `"closed"`); that of a process that ends
-    without `close`, at its end. An episode too long for the memory that it may take is written in several fragments.
+    `reset` and `step` return the environment's own values, unchanged. An episode is written when it ends, or when
+    `reset` or `close` ends it early (`episode.ended_by` is `"reset_early"` or `"closed"`). If the process ends without
+    `close`, the running episode is written at its exit. An episode that needs too much memory is written in several
+    fragments.
 
-    Filters leave steps out. What is left of an episode are then fragments (`episode.start_step` says where each
-    begins), so that no two steps look like neighbours that are none. A filter is asked about an episode's steps when
-    they are written, in order; it should say the same whenever it is asked.
+    Filters leave steps out. The rest of an episode is then written as fragments, and `episode.start_step` says where
+    each begins, so that steps with a gap between them never look like neighbors. A filter is called when steps are
+    written, in order. It should always give the same answer.
 
     Args:
         env: The environment to wrap.
-        directory: Where to: a directory, which is made where it does not exist and may hold traces already, or the URL
-            of an object store. None: a fresh directory in the system's folder for temporary files, see `directory`.
-        episode_filter: Takes an episode's index, which counts resets from 0; says whether the episode is kept.
-        frame_filter: Takes a step's index in its episode, from 0; says whether the step is kept.
-        reward_classes: Rewards, at least one: as many steps are kept of one class as of another. A reward counts to the
-            class that it is nearest to. A step is kept with probability (how often the rarest class was seen) / (how
-            often its own was seen), itself included; none is before each class was seen once. Steps that the other
-            filters leave out do not count.
-        seed: Seed of what `reward_classes` leaves to chance, or a generator.
-        record_infos: Which infos to keep: `"all"`, `"none"`, or those of the named keys.
-        max_transitions: Of how many steps an episode may consist before it is written in fragments; None: of as many as
-            take up a gigabyte.
-        **options: Of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`, `queue_bytes`;
-            `spaces` and `env_spec` in the place of the environment's.
+        directory: Where to write: a directory, which is made if it does not exist and may hold traces already, or the
+            URL of an object store. None: a new directory in the system's folder for temporary files; see `directory`.
+        episode_filter: Takes an episode's index, which counts resets from 0; says whether to keep the episode.
+        frame_filter: Takes a step's index in its episode, from 0; says whether to keep the step.
+        reward_classes: Rewards, at least one, to keep about as many steps of each class. A reward belongs to the
+            nearest class. A step is kept with probability (how often the rarest class was seen) / (how often its own
+            was seen), itself included. No step is kept before each class was seen once. Steps that other filters leave
+            out do not count.
+        seed: Seed of the random choices of `reward_classes`, or a generator.
+        record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
+        max_transitions: Number of steps after which an episode is written in fragments; None: as many as take a
+            gigabyte.
+        **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
+            `queue_bytes`; `spaces` and `env_spec` replace the environment's.
 
     Raises:
-        OptionError: If an option is outside what it may be.
-        ArgumentTypeError: If `env` is no single environment, a filter no function, or an option none of these.
-        ProtocolError: If it is recorded to the same directory already.
+        OptionError: If an option has another value than described.
+        ArgumentTypeError: If `env` is no single environment, a filter is no function, or an option does not exist.
+        ProtocolError: If the environment is recorded to the same directory already.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
         StoreError: If the object store cannot be used.
-        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
+        MissingDependencyError: If pyarrow, xxhash, or a package that the URL needs is not installed.
 
     Examples:
         >>> from vecrollout import scan_recorded_traces
@@ -88,32 +89,23 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
         where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory_text(directory)
-        self.directory = where if "://" in where else Path(where)
-        """Where the traces are: a `Path`, or the URL of an object store."""
-        self._writer = self._make_writer(self.directory)
+        location = where if "://" in where else Path(where)
+        writer = self._make_writer(location)
         try:
             super().__init__(
                 env,
                 error_on_premature_reset=False,
                 record_infos=record_infos,
-                sink=selection.before(self._writer),
+                sink=selection.before(writer),
                 max_transitions=most_transitions(spaces, 1) if max_transitions is None else max_transitions,
-                on_full="hand_over",
+                on_full="flush",
             )
         except BaseException:
-            self._writer.close()
+            writer.close()
             raise
+        self.own(writer, location)
 
-    def _make_writer(self, directory: Path | str) -> TraceSink:
-        """What writes the trajectories, in which steps are left out already."""
+    def _make_writer(self, directory: Path | str) -> Writer:
+        """The writer of the trajectories, after the filters."""
         spaces = self.env.observation_space, self.env.action_space
         return trace_writer(directory, self.env, spaces, **self._writer_options)
-
-    def close(self) -> None:
-        """End the running episode (`"closed"`), write everything, and close the environment.
-
-        Raises:
-            TraceWriteError: If writing failed.
-        """
-        with contextlib.closing(self._writer):
-            super().close()

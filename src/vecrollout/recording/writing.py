@@ -1,51 +1,33 @@
-"""What recorders that write traces have in common: the writer, what it says about the environment, bounded memory."""
+"""The writer of a recorder that writes traces: its options, its facts about the environment, bounded memory."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium as gym
 
 from vecrollout.errors import ArgumentTypeError, ProtocolError
+from vecrollout.recording.environments import layers_of
+from vecrollout.recording.recorder import Recorder
 from vecrollout.storage.writer import TraceWriter, checked_metadata
 
-# What running episodes may take up before they are handed over in fragments.
+# Memory of running episodes after which they are written in fragments.
 _HELD_BYTES = 1 << 30
 # A guess at the infos of a step, and at a value whose size its space does not say.
 _UNKNOWN_BYTES = 500
 
 
-class TraceSink(Protocol):
-    """A sink that writes, and has to be closed."""
-
-    def append(self, trajectory: Any, /) -> object:
-        """Take one trajectory."""
-
-    def close(self) -> object:
-        """Write everything, and stop. A second call does nothing."""
-
-
 def trace_writer(
     directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], **options: Any
 ) -> TraceWriter:
-    """A writer that knows the environment.
-
-    Args:
-        directory: Where to: a directory or a URL.
-        env: The environment, of any kind.
-        spaces: Observation and action space of a single environment.
-        **options: Of `TraceWriter`; they go before what the environment says.
-
-    Raises:
-        ArgumentTypeError: If one is no option of `TraceWriter`.
-        ProtocolError: If the environment is recorded to this directory already.
-    """
+    """A writer that knows the environment; options of `TraceWriter` go before what the environment says."""
     check_options(options)
-    if any(str(recorded) == str(directory) for recorded in _recorded_to(env)):
+    writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
+    if any(isinstance(each, TraceWriter) and str(each.directory) == str(directory) for each in writers):
         raise ProtocolError(
             f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
             "environment inside it"
@@ -57,11 +39,7 @@ def trace_writer(
 
 
 def check_options(options: Mapping[str, Any], writer: Callable[..., object] = TraceWriter) -> None:
-    """Refuse what is no option of a writer.
-
-    Raises:
-        ArgumentTypeError: If one is none.
-    """
+    """Refuse options that a writer does not have."""
     known = [name for name, each in inspect.signature(writer).parameters.items() if each.kind is each.KEYWORD_ONLY]
     unknown = sorted(options.keys() - set(known))
     if unknown:
@@ -69,30 +47,16 @@ def check_options(options: Mapping[str, Any], writer: Callable[..., object] = Tr
 
 
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a writer that gets only some of an episode's steps, and says so to whoever plays it back."""
+    """Options of a writer that gets only some of an episode's steps, with metadata that says so."""
     return {**options, "metadata": {"steps_filtered": True, **checked_metadata(options.get("metadata") or {})}}
 
 
-def _recorded_to(env: Any) -> Iterator[object]:
-    """Where the recorders write to that are around an environment already."""
-    while env is not None:
-        its_own = getattr(env, "__dict__", {})  # a wrapper may pass others' attributes on
-        writer = its_own.get("_writer")
-        if isinstance(writer, TraceWriter):
-            yield writer.directory
-        env = its_own.get("env", its_own.get("venv"))
-
-
 def spec_of(env: Any) -> str | None:
-    """The environment's `EnvSpec` as JSON; its id where it is not to be had as JSON, and None where there is none.
-
-    Args:
-        env: A single environment, or a vector environment of any kind, of which the first one tells.
-    """
+    """The environment's `EnvSpec` as JSON, else its id, else None; of a vector environment, that of the first one."""
     try:
         spec = env.get_attr("spec")[0] if getattr(env, "spec", None) is None else env.spec
     except Exception:
-        # Whatever a vector environment raises that cannot tell.
+        # A vector environment may raise anything here.
         return None
     try:
         return str(spec.to_json())
@@ -103,7 +67,7 @@ def spec_of(env: Any) -> str | None:
 
 
 def most_transitions(spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int) -> int:
-    """How many transitions of such spaces a recorder may hold, at least one of each environment."""
+    """The number of transitions of such spaces that a recorder may hold, at least one of each environment."""
     return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + _UNKNOWN_BYTES))
 
 

@@ -15,7 +15,7 @@ import pytest
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import BufferFullError, EmptyBufferError, PrematureResetError, ProtocolError
-from vecrollout.recording.single import CopyingWrapper
+from vecrollout.recording.inner import CopyingWrapper
 from vecrollout.testing.comparison import assert_same, leaves_of
 from vecrollout.testing.scenario import Recorded, Scenario
 from vecrollout.testing.spaces import VEC_ENV_SPACES

@@ -11,7 +11,8 @@ import gymnasium as gym
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
-from vecrollout.recording.writing import TraceSink, check_options
+from vecrollout.recording.recorder import Writer
+from vecrollout.recording.writing import check_options
 
 __all__ = ["TraceRecordingWrapper"]
 
@@ -54,7 +55,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             options.setdefault("record_infos", "none")  # the format has no place for them
         super().__init__(env, directory, *filters, **options)
 
-    def _make_writer(self, directory: Path | str) -> TraceSink:
+    def _make_writer(self, directory: Path | str) -> Writer:
         """What writes the trajectories, in which steps are left out already."""
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)

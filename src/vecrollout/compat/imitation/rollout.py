@@ -19,7 +19,7 @@ from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import DictObs, TupleObs, wrap
 from vecrollout.errors import MissingTerminalObservationError, ProtocolError
-from vecrollout.recording.single import unwrap_traj
+from vecrollout.recording.inner import unwrap_traj
 
 __all__ = [
     "AnyPolicy",

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.recording import sb3
-from vecrollout.recording.single import RolloutInfoWrapper
+from vecrollout.recording.inner import RolloutInfoWrapper
 
 __all__ = ["BufferingWrapper", "RolloutInfoWrapper"]
 

@@ -1,0 +1,134 @@
+"""Recording from a Stable-Baselines3 `VecEnv` without a wrapper around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from vecrollout import exits
+from vecrollout._typing import Info
+from vecrollout.buffer import RolloutBuffer, deep_copied
+from vecrollout.buffer.options import RecordOptions
+from vecrollout.recording.recorder import Writer
+from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
+
+_TAPPED = ("reset", "step_async", "step_wait")
+
+
+class Tap:
+    """Records a `VecEnv` by functions in the places of three of its methods.
+
+    SB3 compares the wrappers of training and evaluation environments, so a further wrapper would show. A step is
+    recorded when the policy's part of it is known too, or when the next one begins.
+
+    Args:
+        venv: The environment.
+        writer: Writes the trajectories, and is closed with the tap.
+        options: Options of the buffer.
+    """
+
+    def __init__(self, venv: VecEnv, writer: Writer, options: RecordOptions) -> None:
+        self.venv = venv
+        self.is_closed = False
+        self.obs: Any = None
+        """The environments' current observations."""
+        self._writer = writer
+        self._base = venv.unwrapped
+        self._buffer = RolloutBuffer(venv.num_envs, options)
+        self._copied = dict if returns_new_infos(self._base) else deep_copied
+        self._replaced = {name: getattr(venv, name) for name in _TAPPED}
+        # What the last step returned, until it is recorded.
+        self._returned: tuple[Any, Any, Any, list[Info]] | None = None
+        # Whether somebody else has stepped the environments since the policy was heard of last.
+        self._others_step = False
+
+    def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
+        """Record from here on."""
+        self.obs = obs
+        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
+        for name, method in zip(_TAPPED, (self._reset, self._step_async, self._step_wait), strict=True):
+            setattr(self.venv, name, method)
+        exits.close_at_exit(self)
+
+    def record(self, said: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Record the last step, if it is not recorded yet, with what the policy said of it, a dict an environment."""
+        if self._returned is None:
+            return
+        (obs, rews, dones, infos), self._returned = self._returned, None
+        for info, each in zip(infos, said, strict=False):
+            info.update(each)
+        try:
+            flags = flags_of(dones)
+            endings = endings_of(flags, infos, self._base, self._buffer) if 1 in flags else ()
+            self._buffer.step(obs, rews, infos, endings)
+        except BaseException:
+            self._buffer.abort()
+            raise
+
+    def hear(self, said: Sequence[Mapping[str, Any]]) -> None:
+        """Record the last step, with what the policy said of the step before the callback was called.
+
+        If others, an evaluation for example, have stepped the environments too, it is unknown which step that was.
+        """
+        others_step, self._others_step = self._others_step, False
+        self.record(() if others_step else said)
+
+    def close(self) -> None:
+        """Record the last step, restore the environment's methods, and close the writer. A second call does nothing."""
+        if self.is_closed:
+            return
+        failure: Exception | None = None
+        for close in (self.record, self._buffer.close, self._restore, self._writer.close):
+            try:
+                close()
+            except Exception as error:  # an interrupt passes: the next call closes the rest
+                failure = failure or error
+        self.is_closed = True
+        exits.closed(self)
+        if failure is not None:
+            raise failure
+
+    def _restore(self) -> None:
+        for name in _TAPPED:
+            if getattr(self.venv, name, None) in (self._reset, self._step_async, self._step_wait):
+                delattr(self.venv, name)
+
+    # In the places of the environment's own methods
+
+    def _reset(self, **kwargs: Any) -> Any:
+        self._record_unheard()
+        try:
+            obs = self._replaced["reset"](**kwargs)
+            self.obs = copy.deepcopy(obs)
+            self._buffer.reset(obs, (), reset_infos_of(self._base))
+        except BaseException:
+            self._buffer.abort()
+            raise
+        return obs
+
+    def _step_async(self, actions: Any) -> None:
+        self._record_unheard()
+        self._buffer.act(actions)
+        try:
+            self._replaced["step_async"](actions)
+        except BaseException:
+            self._buffer.withdraw()
+            raise
+
+    def _step_wait(self) -> Any:
+        try:
+            obs, rews, dones, infos = returned = self._replaced["step_wait"]()
+            self.obs = copy.deepcopy(obs)
+            self._returned = self.obs, np.array(rews), np.array(dones), [self._copied(info) for info in infos]
+        except BaseException:
+            self._buffer.abort()
+            raise
+        return returned
+
+    def _record_unheard(self) -> None:
+        self._others_step = self._others_step or self._returned is not None
+        self.record()
