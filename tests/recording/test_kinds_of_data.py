@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from vecrollout import BufferingWrapper
-from vecrollout.buffer import RolloutBuffer, arena
+from vecrollout.buffer import RolloutBuffer
 from vecrollout.errors import DtypeError, MissingTerminalObservationError, ProtocolError, ShapeError, StructureError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same, batch_of
 

@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from vector_envs import MODES, sync_env
 
 from vecrollout import BufferingWrapper, VectorBufferingWrapper
-from vecrollout.buffer import Ending, RolloutBuffer, arena
+from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.testing import EpisodeScript, Scenario, assert_same
 
 # Episodes of a single step, one after another and beside others; some that all end together.

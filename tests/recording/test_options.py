@@ -12,7 +12,7 @@ from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TrajectoryWithRew, stitch
-from vecrollout.buffer import Ending, RolloutBuffer, arena
+from vecrollout.buffer import Ending, RolloutBuffer
 from vecrollout.errors import ArgumentTypeError, BufferFullError, OptionError
 from vecrollout.testing import EpisodeScript, Scenario
 

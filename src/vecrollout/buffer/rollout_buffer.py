@@ -444,6 +444,9 @@ class RolloutBuffer:
             raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
         leaves = leaves_of(layout.obs, obs, rows, "obs")
         notes = [note_of(layout, each, each.at if envs is None else int(envs[each.at])) for each in changes]
+        for change in changes:
+            if type(change) is Ending and change.info is not None and not self._keeps_all:
+                (change.info,) = self._kept((change.info,)) or (None,)
         if fitted is not layout:
             self._know(fitted)
         acts = self._acts
