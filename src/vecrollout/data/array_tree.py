@@ -26,13 +26,24 @@ class ArrayTree:
     # So that `array == obs` asks us, instead of answering element by element.
     __array_ufunc__ = None
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by key or position, nested ones wrapped."""
+    def keys(self) -> Any:
+        """The keys or positions of the entries."""
         raise NotImplementedError
 
-    @classmethod
-    def _from_children(cls: type[ArrayTreeT], children: dict[Any, Any]) -> ArrayTreeT:
-        """A tree of entries that are known to be in the form of `_children`, unchecked."""
+    def get(self, key: Any) -> Any:
+        """The entry of that key, or at that position."""
+        raise NotImplementedError
+
+    def map_entries(self: ArrayTreeT, fn: Callable[[Any, Any], Any]) -> ArrayTreeT:
+        """A tree of the same kind with other entries.
+
+        Args:
+            fn: Called with each key (or position) and entry. It returns an array, a number, or a `DictObs` or
+                `TupleObs`, which is not checked.
+
+        Returns:
+            The tree of the returned entries.
+        """
         raise NotImplementedError
 
     @property
@@ -55,16 +66,15 @@ class ArrayTree:
         Raises:
             LengthError: If there is no leaf, the leaves disagree, or one has no dimension.
         """
-        children = self._children()
         lengths = {
-            key: len(child) if isinstance(child, ArrayTree) or np.ndim(child) else "none"
-            for key, child in children.items()
+            key: len(entry) if isinstance(entry, ArrayTree) or np.ndim(entry) else "none"
+            for key, entry in zip(self.keys(), map(self.get, self.keys()), strict=True)
         }
         distinct = set(lengths.values())
         length = distinct.pop() if len(distinct) == 1 else "none"
         if isinstance(length, int):
             return length
-        if not children:
+        if not lengths:
             raise LengthError(f"{type(self).__name__} without entries has no length")
         raise LengthError(
             f"{type(self).__name__} has no length: expected one first dimension in all entries, got {lengths}"
@@ -78,14 +88,11 @@ class ArrayTree:
         """
         if isinstance(key, str):
             raise IndexError(f"expected an index of steps, got {key!r}; one entry is obs.get({key!r})")
-        # With an ellipsis NumPy gives an array, of the same dtype, also for a single element.
+        # With an ellipsis NumPy returns an array, of the same dtype, also for a single element.
         keys = key if isinstance(key, tuple) else (key,)
         full = keys if any(each is Ellipsis for each in keys) else (*keys, Ellipsis)
-        return self._from_children(
-            {
-                name: child[key] if isinstance(child, ArrayTree) else np.asarray(child)[full]
-                for name, child in self._children().items()
-            }
+        return self.map_entries(
+            lambda _, entry: entry[key] if isinstance(entry, ArrayTree) else np.asarray(entry)[full]
         )
 
     def __iter__(self: ArrayTreeT) -> Iterator[ArrayTreeT]:
@@ -96,25 +103,28 @@ class ArrayTree:
         """Whether the other one is of the same kind and has the same keys and equal arrays; the keys' order is free."""
         if not isinstance(other, type(self)):
             return False
-        mine, theirs = self._children(), other._children()
-        return mine.keys() == theirs.keys() and all(equal(child, theirs[key]) for key, child in mine.items())
+        return self.keys() == other.keys() and all(equal(self.get(key), other.get(key)) for key in self.keys())
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.unwrap()!r})"
+        """One line: the dtype and shape of each entry."""
+        return f"<{type(self).__name__} {described(self)}>"
 
     def map_arrays(self: ArrayTreeT, fn: Callable[[Any], Any]) -> ArrayTreeT:
         """The same tree with `fn` applied to every leaf.
 
+        Args:
+            fn: Called with each array or number. It returns one.
+
+        Returns:
+            The tree of the returned leaves.
+
         Raises:
             ArgumentTypeError: If `fn` returns anything but an array or a number.
         """
-        return self._from_children(
-            {
-                key: child.map_arrays(fn) if isinstance(child, ArrayTree) else as_leaf(key, fn(child))
-                for key, child in self._children().items()
-            }
+        return self.map_entries(
+            lambda key, entry: entry.map_arrays(fn) if isinstance(entry, ArrayTree) else as_leaf(key, fn(entry))
         )
 
     @classmethod
@@ -129,7 +139,7 @@ class ArrayTree:
             StructureError: If there is nothing to stack, or the trees have different entries.
             ShapeError: If leaves have different shapes.
         """
-        return cls._combine(trees, partial(np.stack, axis=axis))
+        return _combine_of(cls, trees, partial(np.stack, axis=axis))
 
     @classmethod
     def concatenate(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
@@ -143,17 +153,7 @@ class ArrayTree:
             StructureError: If there is nothing to join, or the trees have different entries.
             ShapeError: If leaves have different shapes beside the axis.
         """
-        return cls._combine(trees, partial(np.concatenate, axis=axis))
-
-    @classmethod
-    def _combine(
-        cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], combine_arrays: Callable[[Sequence[Any]], Array]
-    ) -> ArrayTreeT:
-        listed = list(trees)
-        if listed and not isinstance(listed[0], cls):
-            raise StructureError(f"item 0: expected a {cls.__name__}, got a {type(listed[0]).__name__}")
-        combined: ArrayTreeT = combine(listed, combine_arrays, cls.__name__)
-        return combined
+        return _combine_of(cls, trees, partial(np.concatenate, axis=axis))
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -164,13 +164,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Array], where: str) -> Any:
-    """One tree (or array), each leaf of which is `combine_arrays` of the given trees' leaves.
-
-    Raises:
-        StructureError: If there is no tree, or they have different structures.
-        ShapeError: If leaves have shapes that cannot be combined.
-        ValueError: If `combine_arrays` raises it for leaves of one and the same shape.
-    """
+    """One tree (or array), each leaf of which is `combine_arrays` of the given trees' leaves."""
     if not trees:
         raise StructureError(f"{where}: expected at least one, got none")
     first = trees[0]
@@ -185,28 +179,43 @@ def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Arra
             if len(shapes) == 1:
                 raise
             raise ShapeError(f"{where}: expected one shape in all {len(trees)} items, got {shapes[:4]}") from error
-    children = []
     for i, tree in enumerate(trees):
         if not isinstance(tree, type(first)):
             raise StructureError(
                 f"{where}: expected a {type(first).__name__} in item {i} as in item 0, got a {type(tree).__name__}"
             )
-        children.append(tree._children())
-        if children[i].keys() != children[0].keys():
+        if set(tree.keys()) != set(first.keys()):
             raise StructureError(
-                f"{where}: expected the entries {list(children[0])} in item {i} as in item 0, got {list(children[i])}"
+                f"{where}: expected the entries {list(first.keys())} in item {i} as in item 0, got {list(tree.keys())}"
             )
-    return first._from_children(
-        {key: combine([child[key] for child in children], combine_arrays, f"{where}[{key!r}]") for key in children[0]}
+    return first.map_entries(
+        lambda key, _: combine([tree.get(key) for tree in trees], combine_arrays, f"{where}[{key!r}]")
     )
 
 
-def as_leaf(key: object, value: Any) -> Any:
-    """A value that can be a leaf: an array, or a number.
+def _combine_of(
+    cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], combine_arrays: Callable[[Sequence[Any]], Array]
+) -> ArrayTreeT:
+    listed = list(trees)
+    if listed and not isinstance(listed[0], cls):
+        raise StructureError(f"item 0: expected a {cls.__name__}, got a {type(listed[0]).__name__}")
+    combined: ArrayTreeT = combine(listed, combine_arrays, cls.__name__)
+    return combined
 
-    Raises:
-        ArgumentTypeError: If it is neither.
-    """
+
+def described(batch: Any) -> str:
+    """Dtypes and shapes in one line, such as `{camera: uint8[5, 84, 84], arm: (float32[5, 2], int64[5])}`."""
+    if not isinstance(batch, ArrayTree):
+        array = np.asarray(batch)
+        return f"{array.dtype}{list(array.shape)}"
+    entries = [(key, described(batch.get(key))) for key in batch.keys()]  # noqa: SIM118  # it iterates over rows
+    if isinstance(batch.shape, dict):
+        return "{" + ", ".join(f"{key}: {entry}" for key, entry in entries) + "}"
+    return "(" + ", ".join(entry for _, entry in entries) + ")"
+
+
+def as_leaf(key: object, value: Any) -> Any:
+    """A value that can be a leaf: an array, or a number."""
     if isinstance(value, (np.ndarray, np.generic, numbers.Number)):
         return value
     # A TypeError is what imitation's users catch here.

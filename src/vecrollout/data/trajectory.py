@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.demonstrations import episodes, one_episode
-from vecrollout.data.equality import same
+from vecrollout.data.episode import EndedBy as EndedBy
+from vecrollout.data.episode import Episode as Episode
+from vecrollout.data.episode import ended_by as ended_by
 from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows, summary, trusted
 from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import FlagError, ShapeError
 
 TrajectoryT = TypeVar("TrajectoryT", bound="Trajectory")
-
-EndedBy: TypeAlias = Literal["terminated", "truncated", "reset_early", "closed"]
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """Which episode a trajectory belongs to, and which part of it the trajectory is.
-
-    Recorders fill it in; it does not take part in the equality of trajectories.
-    """
-
-    id: int | None = None
-    """Number of the episode in its `recording`, counted in the order of the episodes' starts; None: unknown."""
-
-    env_index: int | None = None
-    """Index of the environment in the vector environment, in `[0, E)`; None: unknown."""
-
-    start_step: int = 0
-    """Index in the episode of the trajectory's first step: 0 unless the trajectory misses the episode's start."""
-
-    seed: int | None = None
-    """Seed given to the reset that began the episode; None where none was given (autoreset) or it is unknown."""
-
-    reset_info: Mapping[str, Any] | None = None
-    """Info returned by the reset that began the episode; None where it is unknown."""
-
-    ended_by: EndedBy | None = None
-    """What ended the episode at the trajectory's last step: the environment (`"terminated"`, also when it was truncated
-    in the same step, or `"truncated"`), an early `reset` (`"reset_early"`), the closing of the recorder (`"closed"`);
-    None where the episode goes on after the trajectory."""
-
-    recording: str | None = None
-    """Random name of the recorder's recording. With `id` it names an episode anywhere: several recorders may share a
-    writer, several machines a data set. None: unknown."""
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all fields are equal; never raises."""
-        return isinstance(other, Episode) and same(vars(self), vars(other))
-
-    def __hash__(self) -> int:
-        # Without the reset's info, which is a dict.
-        return hash((self.recording, self.id, self.env_index, self.start_step, self.seed, self.ended_by))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,12 +69,7 @@ class Trajectory:
     """The fragment's identity; not compared by `==`. Where not given: unknown, but for how the episode ended."""
 
     def __post_init__(self) -> None:
-        """Check that the fields fit together.
-
-        Raises:
-            ShapeError: If a field has not one row a step (`obs`: one more), or there is no step.
-            FlagError: If `terminal` contradicts `terminated` and `truncated`.
-        """
+        """Check that the fields fit together."""
         settle = object.__setattr__
         settle(self, "obs", as_batch("obs", self.obs))
         settle(self, "acts", as_batch("acts", self.acts))
@@ -338,12 +292,7 @@ class TrajectoryWithRew(Trajectory):
     """Rewards, shape `(T,)`, any float dtype; `rews[t]` was paid for `acts[t]`."""
 
     def __post_init__(self) -> None:
-        """Check the rewards too.
-
-        Raises:
-            ShapeError: If a field has not one row a step.
-            DtypeError: If the rewards are not floats.
-        """
+        """Check the rewards too."""
         super().__post_init__()
         object.__setattr__(self, "rews", checked_rewards(self.rews, len(self)))
 
@@ -360,13 +309,7 @@ class Sink(Protocol):
 
 
 def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
-    """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode.
-
-    Args:
-        trajectory: The trajectory, T steps.
-        start: First step, in `[0, stop)`.
-        stop: End of the range, in `(start, T]`. Only T keeps how the episode ended.
-    """
+    """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode."""
     if start == 0 and stop == len(trajectory):
         return trajectory
     fields = {**vars(trajectory), "obs": trajectory.obs[start : stop + 1]}
@@ -378,10 +321,3 @@ def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
         fields |= {"terminal": False, "terminated": False, "truncated": False}
         episode = replace(episode, ended_by=None)
     return trusted(type(trajectory), {**fields, "episode": episode})
-
-
-def ended_by(terminated: bool, truncated: bool) -> EndedBy | None:
-    """How an episode with these flags ended."""
-    if terminated:
-        return "terminated"
-    return "truncated" if truncated else None

@@ -23,8 +23,8 @@ from vecrollout.data.fields import (
     summary,
     trusted,
 )
-from vecrollout.data.trees import Observation, equal, unwrap
-from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError
+from vecrollout.data.trees import Observation, equal, stack, unwrap
+from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, MissingDependencyError, ShapeError
 
 TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 
@@ -66,11 +66,7 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     empty dicts."""
 
     def __post_init__(self) -> None:
-        """Check that every field has one row a step.
-
-        Raises:
-            ShapeError: If not.
-        """
+        """Check that every field has one row a step."""
         settle = object.__setattr__
         settle(self, "obs", as_batch("obs", self.obs))
         settle(self, "acts", as_batch("acts", self.acts))
@@ -114,10 +110,7 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         return trusted(type(self), {name: value[selection] for name, value in vars(self).items()})
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
-        """Steps as dicts, with plain dicts and tuples in the place of `DictObs` and `TupleObs`.
-
-        What torch's `DataLoader` asks for when it makes a batch; its own way of making one knows plain dicts only.
-        """
+        """Steps as dicts, with plain dicts and tuples in the place of `DictObs` and `TupleObs`."""
         columns = vars(self[_selection(keys)])
         return [dict(zip(columns, map(unwrap, step), strict=True)) for step in zip(*columns.values(), strict=True)]
 
@@ -172,13 +165,7 @@ class Transitions(TransitionsMinimal):
     as `terminated`."""
 
     def __post_init__(self) -> None:
-        """Check the other fields too.
-
-        Raises:
-            ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
-            DtypeError: If `next_obs` has another dtype than `obs`, or a flag is not boolean.
-            FlagError: If `dones` is not `terminated | truncated`.
-        """
+        """Check the other fields too."""
         super().__post_init__()
         settle = object.__setattr__
         settle(self, "next_obs", as_batch("next_obs", self.next_obs))
@@ -226,14 +213,41 @@ class TransitionsWithRew(Transitions):
     """Rewards, shape `(B,)`, any float dtype; `rews[i]` was paid for `acts[i]`."""
 
     def __post_init__(self) -> None:
-        """Check the rewards too.
-
-        Raises:
-            ShapeError: If a field has not one row a step.
-            DtypeError: If the rewards are not floats.
-        """
+        """Check the rewards too."""
         super().__post_init__()
         object.__setattr__(self, "rews", checked_rewards(self.rews, len(self)))
+
+
+def collate_transitions(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make one batch of tensors out of single steps: a `collate_fn` for torch's `DataLoader`.
+
+    torch's own cannot join infos whose keys differ from step to step, as those of a vector environment do.
+
+    Args:
+        batch: B steps, as integer indices into transitions give them.
+
+    Returns:
+        A dict with the same keys: tensors of shape `(B, ...)`, dicts or tuples of tensors for Dict and Tuple
+        observations, and `"infos"` as a list of B dicts. The tensors have the arrays' own dtypes.
+
+    Raises:
+        MissingDependencyError: If torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("collate_transitions needs torch: pip install torch") from error
+
+    def to_tensors(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: to_tensors(value) for key, value in tree.items()}
+        return tuple(map(to_tensors, tree)) if isinstance(tree, tuple) else torch.as_tensor(tree)
+
+    def joined(name: str) -> Any:
+        values = [step[name] for step in batch]
+        return values if name == "infos" else to_tensors(unwrap(stack(values, name)))
+
+    return {name: joined(name) for name in batch[0]}
 
 
 def _integer(key: Any) -> int | None:
@@ -251,11 +265,7 @@ def _integer(key: Any) -> int | None:
 
 
 def _selection(key: Any) -> Array:
-    """The key as an array of indices or a mask.
-
-    Raises:
-        ArgumentTypeError: If it is neither.
-    """
+    """The key as an array of indices or a mask."""
     try:
         array = np.asarray(None if isinstance(key, tuple) else key)
     except ValueError:

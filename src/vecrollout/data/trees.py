@@ -48,24 +48,23 @@ class DictObs(ArrayTree):
     _d: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Wrap nested dicts and tuples, and refuse what is not an array.
-
-        Raises:
-            ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
-        """
+        """Wrap nested dicts and tuples; refuse what is no array."""
         if not isinstance(self._d, Mapping):
             raise ArgumentTypeError(f"expected a dict of arrays, got {type(self._d).__name__}")
         object.__setattr__(self, "_d", {key: _as_child(key, value) for key, value in self._d.items()})
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by key, nested ones wrapped."""
-        return self._d
+    def map_entries(self, fn: Callable[[Any, Any], Any]) -> DictObs:
+        """A `DictObs` with other entries of the same keys.
 
-    @classmethod
-    def _from_children(cls, children: dict[Any, Any]) -> DictObs:
-        """A `DictObs` of entries that are known to be in the form of `_children`, unchecked."""
-        tree = object.__new__(cls)
-        vars(tree)["_d"] = children
+        Args:
+            fn: Called with each key and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which is
+                not checked.
+
+        Returns:
+            The `DictObs` of the returned entries.
+        """
+        tree = object.__new__(type(self))
+        vars(tree)["_d"] = {key: fn(key, entry) for key, entry in self._d.items()}
         return tree
 
     @classmethod
@@ -143,24 +142,23 @@ class TupleObs(ArrayTree):
     _t: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        """Wrap nested dicts and tuples, and refuse what is not an array.
-
-        Raises:
-            ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
-        """
+        """Wrap nested dicts and tuples; refuse what is no array."""
         if not isinstance(self._t, tuple):
             raise ArgumentTypeError(f"expected a tuple of arrays, got {type(self._t).__name__}")
         object.__setattr__(self, "_t", tuple(_as_child(i, value) for i, value in enumerate(self._t)))
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by position, nested ones wrapped."""
-        return dict(enumerate(self._t))
+    def map_entries(self, fn: Callable[[Any, Any], Any]) -> TupleObs:
+        """A `TupleObs` with other entries at the same positions.
 
-    @classmethod
-    def _from_children(cls, children: dict[Any, Any]) -> TupleObs:
-        """A `TupleObs` of entries that are known to be in the form of `_children`, unchecked."""
-        tree = object.__new__(cls)
-        vars(tree)["_t"] = tuple(children.values())
+        Args:
+            fn: Called with each position and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which
+                is not checked.
+
+        Returns:
+            The `TupleObs` of the returned entries.
+        """
+        tree = object.__new__(type(self))
+        vars(tree)["_t"] = tuple(fn(i, entry) for i, entry in enumerate(self._t))
         return tree
 
     @classmethod
@@ -223,11 +221,7 @@ class TupleObs(ArrayTree):
 
 
 def wrap(tree: Tree) -> Any:
-    """Dicts as `DictObs` and tuples as `TupleObs`; anything else as it is.
-
-    Raises:
-        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of such.
-    """
+    """Dicts as `DictObs` and tuples as `TupleObs`; anything else as it is."""
     if isinstance(tree, (np.ndarray, ArrayTree)):
         return tree
     if isinstance(tree, Mapping):
@@ -246,36 +240,12 @@ def map_leaves(fn: Callable[[Any], Any], tree: Observation) -> Any:
 
 
 def stack(observations: Iterable[Tree], where: str = "obs") -> Any:
-    """Stack single observations along a new first dimension.
-
-    Args:
-        observations: At least one; arrays, scalars, or dicts and tuples of such, all alike.
-        where: Name of the observations in an error.
-
-    Returns:
-        An array, or a `DictObs` or `TupleObs`, of copies.
-
-    Raises:
-        StructureError: If there is none, or they have different structures.
-        ShapeError: If they have different shapes.
-    """
+    """Stack single observations (arrays, scalars, dicts or tuples) along a new first dimension, as copies."""
     return combine([wrap(obs) for obs in observations], np.stack, where)
 
 
 def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
-    """Join observations along their first dimension.
-
-    Args:
-        observations: At least one; all arrays, or all trees of the same structure.
-        where: Name of the observations in an error.
-
-    Returns:
-        An array, or a `DictObs` or `TupleObs`, of copies.
-
-    Raises:
-        StructureError: If there is none, or they have different structures.
-        ShapeError: If they have different shapes beside the first dimension.
-    """
+    """Join observations along their first dimension, as copies."""
     return combine(list(observations), np.concatenate, where)
 
 
