@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vecrollout.data.checks import local_directory
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
-from vecrollout.interop.gym_recording.arrays import ArrayReader
+from vecrollout.interop.gym_recording.arrays import ArrayReader, open_regular
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
 from vecrollout.storage.format import is_file_name, parsed
 
@@ -69,7 +69,7 @@ class GymRecordingReader:
         """
         path = self.directory / batch.fn
         try:
-            document = json.loads(path.read_bytes(), object_hook=ArrayReader(self.directory, batch.fn).decode)
+            document = json.loads(_content(path), object_hook=ArrayReader(self.directory, batch.fn).decode)
             episodes = document.get("episodes") if isinstance(document, dict) else None
             if not isinstance(episodes, list) or len(episodes) != batch.len:
                 raise DamagedTraceError(f"{batch.fn}: expected {batch.len} episodes, as the manifest says")
@@ -120,9 +120,14 @@ def _in_order(manifest: Path) -> tuple[bool, int, int, str]:
     return False, int(numbers["process"]), int(numbers["counter"]), manifest.name
 
 
+def _content(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
 def _batches(manifest: Path) -> Iterator[RecordedBatch]:
     try:
-        listed: Any = parsed(manifest.read_bytes(), manifest.name).get("batches")
+        listed: Any = parsed(_content(manifest), manifest.name).get("batches")
     except OSError as error:
         raise DamagedTraceError(f"{manifest.name}: expected a manifest, got none: {error}") from error
     if not isinstance(listed, list):
