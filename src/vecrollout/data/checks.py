@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import ArgumentTypeError, OptionError
@@ -35,14 +34,3 @@ def directory_text(path: object) -> str:
     if not text:
         raise OptionError("directory: expected a path or a URL, got empty text; '.' is the current directory")
     return text
-
-
-def local_directory(path: str | os.PathLike[str]) -> Path:
-    """The path of a directory, where there can be no URL."""
-    text = directory_text(path)
-    if "://" in text:
-        raise OptionError(
-            f"directory: expected a local one for recordings in gym-recording's format, got {text!r}; "
-            "vecrollout.compat.gym_recording.storage_s3 copies them to S3 and back"
-        )
-    return Path(text)

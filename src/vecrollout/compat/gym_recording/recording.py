@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from vecrollout import exits
 from vecrollout.data.fields import as_rewards
-from vecrollout.data.trajectory import Episode, TrajectoryWithRew
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew, ended_by
 from vecrollout.data.trees import stack
-from vecrollout.errors import OptionError, ProtocolError, ShapeError
+from vecrollout.errors import OptionError, ProtocolError, ShapeError, TraceWriteError
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.interop.gym_recording.stacking import as_objects
 from vecrollout.storage.writer import TraceWriter
@@ -65,9 +66,9 @@ class TraceRecording:
         self._writer = (TraceWriter if file_format == "vecrollout" else GymRecordingWriter)(where)
         self.directory = self._writer.directory
         """Where the files are."""
-        self._writer.before_close(self.end_episode)
-        self._number = 0
+        self._number = -1
         self._begin()
+        exits.close_at_exit(self)
 
     def add_reset(self, observation: Any) -> None:
         """The environment was reset: end the running episode, and begin one.
@@ -115,17 +116,20 @@ class TraceRecording:
         self._ended = bool(terminated), bool(truncated)
 
     def end_episode(self) -> None:
-        """Write the running episode, if there is one. Where that fails, it is held.
+        """Write the running episode, if there is one.
 
         Raises:
             ShapeError, DtypeError, StructureError: If its steps are not like those of the episodes before, as traces
-                have to be (recordings in gym-recording's format do not).
-            TraceWriteError: If it could not be written.
+                have to be (recordings in gym-recording's format do not). The episode goes on.
+            TraceWriteError: If it could not be written. `close` tries again with `"gym_recording"`.
         """
         if self._rewards:
-            self._writer.append(self._trajectory())
+            try:
+                self._writer.append(self._trajectory())
+            except TraceWriteError:
+                self._begin()  # the writer has the episode
+                raise
         if self._observations:
-            self._number += 1
             self._begin()
 
     def save_complete(self) -> None:
@@ -145,14 +149,21 @@ class TraceRecording:
             ShapeError, DtypeError, StructureError: As `end_episode`.
             TraceWriteError: If not everything could be written.
         """
-        self._writer.close()
+        if self.closed:
+            return
+        try:
+            self.end_episode()
+        finally:
+            self._writer.close()
         self.closed = True
+        exits.closed(self)
 
     def _check_open(self) -> None:
         if self.closed:
             raise ProtocolError("recording: expected one that is open, got one that is closed")
 
     def _begin(self) -> None:
+        self._number += 1
         self._observations: list[Any] = []
         self._actions: list[Any] = []
         self._rewards: list[Any] = []
@@ -168,18 +179,12 @@ class TraceRecording:
             terminated=terminated,
             truncated=truncated,
             rews=np.array(self._rewards),
-            episode=Episode(
-                id=self._number, ended_by="terminated" if terminated else "truncated" if truncated else None
-            ),
+            episode=Episode(id=self._number, ended_by=ended_by(terminated, truncated)),
         )
 
 
 def check_file_format(file_format: object) -> None:
-    """Refuse anything that is no `FileFormat`.
-
-    Raises:
-        OptionError: If it is none.
-    """
+    """Refuse anything that is no `FileFormat`."""
     if file_format not in ("vecrollout", "gym_recording"):
         raise OptionError(f"file_format: expected 'vecrollout' or 'gym_recording', got {file_format!r}")
 

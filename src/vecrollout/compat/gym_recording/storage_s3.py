@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from vecrollout.data.checks import local_directory
 from vecrollout.errors import OptionError
+from vecrollout.interop.gym_recording.directory import local_directory
 from vecrollout.storage.copying import download, upload
 from vecrollout.storage.format import new_writer_name
 
@@ -104,11 +104,7 @@ def _split(url: object, default: str = "") -> SplitResult:
 
 
 def _downloads() -> Path:
-    """The folder of all downloads, which nobody but this user can have put anything in.
-
-    Raises:
-        PermissionError: If another user can.
-    """
+    """The folder of all downloads, which nobody but this user can have put anything in."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir(), f"vecrollout-recordings-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)

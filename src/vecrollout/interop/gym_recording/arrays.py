@@ -8,13 +8,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
+from vecrollout.interop.gym_recording.directory import open_regular
 from vecrollout.storage.format import is_file_name
 
 KIND = "__type"
@@ -138,13 +139,6 @@ class ArrayReader:
                 empty = file.seek(0, 2) == 0
                 self._files[name] = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._files[name]
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """A file for reading; not a pipe or a device, which would wait or read for ever."""
-    if not path.is_file():
-        raise OSError(f"{path.name}: expected a regular file, there is none")
-    return path.open("rb")
 
 
 def _npy(file: mmap.mmap | bytes, offset: int, shape: Any, dtype: np.dtype[Any]) -> Array:

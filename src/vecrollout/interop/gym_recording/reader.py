@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vecrollout.data.checks import local_directory
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
-from vecrollout.interop.gym_recording.arrays import ArrayReader, open_regular
+from vecrollout.interop.gym_recording.arrays import ArrayReader
+from vecrollout.interop.gym_recording.directory import local_directory, open_regular
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
 from vecrollout.storage.format import is_file_name, parsed
 

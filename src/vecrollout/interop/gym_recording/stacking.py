@@ -29,11 +29,7 @@ class RecordedEpisode(NamedTuple):
 
 
 def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
-    """An episode, of JSON in which arrays are decoded.
-
-    Raises:
-        DamagedTraceError: If it is none.
-    """
+    """An episode, of JSON in which arrays are decoded."""
     if not isinstance(episode, dict):
         raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
     fields: dict[str, Any] = {}
@@ -50,24 +46,14 @@ def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
 
 
 def trajectory_of(episode: RecordedEpisode, number: int, where: str) -> TrajectoryWithRew | None:
-    """An episode as a trajectory; None where that would have no step.
-
-    Without a reset, the first action's observation is unknown, and the trajectory begins with the second step. An
-    action whose step raised an error is left out.
-
-    Args:
-        episode: The episode.
-        number: Number of the episode.
-        where: Where it is, for errors.
-
-    Raises:
-        DamagedTraceError: If its observations, actions and rewards do not fit together.
-    """
+    """An episode as a trajectory; None where that would have no step."""
     acts: Any = episode.actions
     rews = episode.rewards
     if not isinstance(rews, np.ndarray):
         raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
     try:
+        # Without a reset, the first action's observation is unknown: begin with the second step. Leave out an action
+        # whose step raised an error.
         start = int(len(episode.observations) == len(rews))
         if len(episode.observations) == 1 and len(rews) <= 1:
             return None
@@ -95,13 +81,7 @@ class _UnlikeError(Exception):
 
 
 def stacked(items: Any) -> Any:
-    """Items of a list, one a step, as one array, `DictObs` or `TupleObs`; as an array of objects where they are unlike.
-
-    JSON has lists for tuples, too. One of numbers of a kind is a row of an array, any other a tuple.
-
-    Args:
-        items: A list; an array comes back as it is.
-    """
+    """A list of items, one a step, as an array, `DictObs` or `TupleObs`; as an array of objects where they differ."""
     if isinstance(items, np.ndarray):
         return items
     if not items:
@@ -121,6 +101,7 @@ def as_objects(items: list[Any]) -> Array:
 
 
 def _stacked(items: list[Any]) -> Any:
+    # JSON has lists for tuples too. A list of numbers of one kind is a row of an array, any other list a tuple.
     kinds = set(map(type, items))
     if kinds == {np.ndarray}:
         if len({(item.dtype, item.shape) for item in items}) > 1:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from types import TracebackType
+from typing import TypeVar
 
-from vecrollout.data.checks import local_directory, whole_number
+from vecrollout import exits
+from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.errors import ArgumentTypeError, TraceWriteError
+from vecrollout.errors import ArgumentTypeError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
-from vecrollout.storage import closing
+from vecrollout.interop.gym_recording.directory import local_directory
 from vecrollout.storage.format import make_directory, new_writer_name, write_whole
-from vecrollout.storage.writing_sink import WritingSink
+
+_Self = TypeVar("_Self", bound="GymRecordingWriter")
 
 
-class GymRecordingWriter(WritingSink):
+class GymRecordingWriter:
     """Writes trajectories into a directory, so that OpenAI's `gym_recording.playback` reads them.
 
     A sink: recorders take it as `sink=`. Any number of writers may write into a directory at the same time. What was
     appended is on disk after the next `flush` or `close`, or once its batch is full; until then it is held in memory,
-    encoded. A writer that nobody closed is closed at the process's end, as `TraceWriter` is.
+    encoded. A writer that nobody closed is closed when the process ends, after recorders that were made later.
 
     The format keeps observations, actions and rewards, dtypes included. How a trajectory ended, infos and `episode` are
     left out, and a fragment looks like an episode.
@@ -51,7 +54,6 @@ class GymRecordingWriter(WritingSink):
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, batch_bytes: int = 5_000_000) -> None:
-        super().__init__()
         batch_bytes = whole_number("batch_bytes", batch_bytes, 1)
         self.directory = local_directory(directory)
         make_directory(self.directory)
@@ -59,9 +61,10 @@ class GymRecordingWriter(WritingSink):
         self._batch_bytes = batch_bytes
         self._batches: list[dict[str, int | str]] = []
         self._first = 0
-        self._has_closed = False
+        self._is_closed = False
+        self._process = os.getpid()
         self._begin_batch()
-        closing.opened(self)
+        exits.close_at_exit(self)
 
     def append(self, trajectory: Trajectory, /) -> None:
         """Add a trajectory, and write the batch where that is full.
@@ -109,8 +112,6 @@ class GymRecordingWriter(WritingSink):
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
         self._check_usable()
-        for callback in [*self._before_flush]:
-            callback()
         self._write_batch()
 
     def close(self) -> None:
@@ -119,18 +120,25 @@ class GymRecordingWriter(WritingSink):
         Raises:
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
-        if self._has_closed or os.getpid() != self._process:
+        if self._is_closed or os.getpid() != self._process:
             return
-        with ExitStack() as stack:
-            # From the last to the first, also where one of them raises.
-            stack.callback(self._write_batch)
-            for callback in [*self._before_close][::-1]:
-                stack.callback(callback)
-        self._has_closed = True
-        closing.closed(self)
+        self._write_batch()
+        self._is_closed = True
+        exits.closed(self)
 
-    def _is_closed(self) -> bool:
-        return self._has_closed
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
+        if self._is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
 
     def _begin_batch(self) -> None:
         self._name = f"{self._prefix}.ep{self._first:09}"
