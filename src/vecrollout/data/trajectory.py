@@ -305,7 +305,11 @@ class Sink(Protocol):
     """
 
     def append(self, trajectory: TrajectoryWithRew, /) -> object:
-        """Take one trajectory."""
+        """Take one trajectory.
+
+        Args:
+            trajectory: A whole episode, or a fragment. The sink may keep it.
+        """
 
 
 def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:

@@ -50,7 +50,14 @@ def _assert_same_array(actual: Any, expected: Any, where: str) -> None:
 
 
 def leaves_of(tree: Any) -> list[Any]:
-    """The leaves of a tree of dicts and tuples (`DictObs` and `TupleObs` among them), a dict's by sorted keys."""
+    """The leaves of a tree.
+
+    Args:
+        tree: Dicts and tuples, nested at will, plain or as `DictObs` and `TupleObs`; or a single leaf.
+
+    Returns:
+        The leaves, a dict's by sorted keys.
+    """
     tree = _plain(tree)
     if isinstance(tree, Mapping):
         return [leaf for key in sorted(tree) for leaf in leaves_of(tree[key])]

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout.errors import ProtocolError
+from vecrollout.testing.plain_trees import fill
 from vecrollout.testing.spaces import NUMBERS, element_of, space_of
 
 
@@ -119,7 +120,7 @@ class CountingEnv(gym.Env[Any, Any]):
         element = element_of(self.observation_space, self._number % NUMBERS)
         if self._obs is None or isinstance(element, str):
             return element
-        _fill(self._obs, element)
+        fill(self._obs, element)
         return self._obs
 
     def _informed(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -136,14 +137,3 @@ def _buffers(element: Any) -> Any:
     if isinstance(element, tuple):
         return tuple(map(_buffers, element))
     return np.array(element)
-
-
-def _fill(buffers: Any, element: Any) -> None:
-    if isinstance(buffers, Mapping):
-        for key, buffer in buffers.items():
-            _fill(buffer, element[key])
-    elif isinstance(buffers, tuple):
-        for buffer, child in zip(buffers, element, strict=True):
-            _fill(buffer, child)
-    else:
-        buffers[...] = element

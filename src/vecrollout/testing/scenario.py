@@ -146,7 +146,14 @@ class Scenario:
         ]
 
     def actions(self, call: int) -> Any:
-        """The actions of a call, `(E, *act_shape)`: all different, and different from those of calls nearby."""
+        """The actions of a call: all different, and different from those of calls nearby.
+
+        Args:
+            call: Number of the call, from 0.
+
+        Returns:
+            An array of shape `(E, *act_shape)`, or a dict or tuple of arrays.
+        """
         batch = batch_of(space_of(self.action_space), [self._action(call, env) for env in range(self.num_envs)])
         return _recorded(batch)
 
@@ -181,7 +188,11 @@ class Scenario:
         return [each for *_, each in sorted(finished, key=lambda item: item[:3])] + running
 
     def steps(self, calls: int) -> int:
-        """Number of steps that all environments together take in so many calls."""
+        """Number of steps that all environments together take.
+
+        Args:
+            calls: Number of calls.
+        """
         return sum(len(list(self._steps(env, calls))) for env in range(self.num_envs))
 
     def _script(self, env: int, episode: int) -> EpisodeScript:

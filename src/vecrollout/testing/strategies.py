@@ -26,6 +26,7 @@ class Operation(NamedTuple):
     """Something that is done to a recorder."""
 
     action: Action
+    """What is done."""
     times: int
     """How often; more than once for steps only."""
 
@@ -66,7 +67,11 @@ def ragged_spaces() -> st.SearchStrategy[gym.Space[Any]]:
 
 
 def elements(space: gym.Space[Any]) -> st.SearchStrategy[Any]:
-    """Single elements of a space, with any values that the dtype has."""
+    """Single elements of a space, with any values that the dtype has.
+
+    Args:
+        space: Any space of Gymnasium's.
+    """
     if isinstance(space, kinds.Dict):
         return st.fixed_dictionaries({key: elements(child) for key, child in space.spaces.items()})
     if isinstance(space, kinds.Tuple):
@@ -89,6 +94,10 @@ def batches(space: gym.Space[Any], rows: int) -> st.SearchStrategy[Any]:
 
     Values are any that the dtype has, NaN, infinities and negative zeros among them, also such as the space excludes.
     Of Text, Sequence and Graph spaces the elements are objects in an array.
+
+    Args:
+        space: Any space of Gymnasium's.
+        rows: How many elements.
     """
     if isinstance(space, kinds.Dict):
         return st.fixed_dictionaries({key: batches(child, rows) for key, child in space.spaces.items()})
@@ -118,7 +127,15 @@ def trajectories(
     min_steps: int = 1,
     max_steps: int = 6,
 ) -> TrajectoryWithRew:
-    """Trajectories with any data; of any `nested_spaces` and `leaf_spaces` where none are given."""
+    """Trajectories with any data.
+
+    Args:
+        draw: What Hypothesis passes; leave it out.
+        obs_space: Observation space. None: any of `nested_spaces`.
+        act_space: Action space. None: any of `leaf_spaces`.
+        min_steps: The fewest steps, 1 or more.
+        max_steps: The most steps.
+    """
     obs_space = draw(nested_spaces()) if obs_space is None else obs_space
     act_space = draw(leaf_spaces()) if act_space is None else act_space
     steps = draw(st.integers(min_steps, max_steps))
@@ -145,7 +162,11 @@ def trajectories(
 
 
 def episode_scripts(max_steps: int = 6) -> st.SearchStrategy[EpisodeScript]:
-    """Lengths and ends of episodes."""
+    """Lengths and ends of episodes.
+
+    Args:
+        max_steps: The most steps of an episode.
+    """
     endings: tuple[Literal["terminated", "truncated", "both"], ...] = ("terminated", "truncated", "both")
     return st.builds(EpisodeScript, st.integers(1, max_steps), st.sampled_from(endings))
 
@@ -157,7 +178,14 @@ def scenarios(
     max_envs: int = 4,
     max_steps: int = 6,
 ) -> st.SearchStrategy[Scenario]:
-    """Vectors of counting environments with any episodes."""
+    """Vectors of counting environments with any episodes.
+
+    Args:
+        spaces: Names of observation spaces in `SPACES`.
+        action_spaces: Names of action spaces in `SPACES`.
+        max_envs: The most environments.
+        max_steps: The most steps of an episode.
+    """
     episodes = st.lists(episode_scripts(max_steps), min_size=1, max_size=3)
     return st.builds(
         Scenario,
@@ -168,7 +196,12 @@ def scenarios(
 
 
 def operations(max_steps: int = 8, max_size: int = 20) -> st.SearchStrategy[list[Operation]]:
-    """What is done to a recorder, one after the other."""
+    """What is done to a recorder, one after the other.
+
+    Args:
+        max_steps: The most steps in one operation.
+        max_size: The most operations.
+    """
     actions: tuple[Action, ...] = ("pop_transitions", "pop_trajectories", "pop_finished_trajectories", "reset")
     steps = st.builds(Operation, st.just("step"), st.integers(1, max_steps))
     others = st.builds(Operation, st.sampled_from(actions), st.just(1))

@@ -62,7 +62,10 @@ class GymRecordingReader:
         """All batches, in order."""
 
     def episodes(self, batch: RecordedBatch) -> list[RecordedEpisode]:
-        """The episodes of a batch. Arrays are read-only views of its file, which must stay as it is meanwhile.
+        """The episodes of a batch. Arrays are read-only views of its file, which must not change meanwhile.
+
+        Args:
+            batch: One of `batches`.
 
         Raises:
             DamagedTraceError: If one of the batch's files is missing or does not hold what it should.
