@@ -1,4 +1,4 @@
-"""Arrays of a batch: described in its JSON file, their bytes in the binary file beside it."""
+"""Arrays of a batch: the JSON file describes them, the binary file has their bytes."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ class ArrayFile:
         if value is None or type(value) in (bool, int, float, str):
             return value
         raise DtypeError(
-            f"{where}: expected arrays or plain data, which is what the format holds, got {type(value).__name__}"
+            f"{where}: expected arrays or plain data, as the format has nothing else, got {type(value).__name__}"
         )
 
     def _append(self, array: Array, where: str) -> dict[str, Any]:
-        if array.dtype.itemsize == 0:  # of empty text, which NumPy makes no array of bytes of
+        if array.dtype.itemsize == 0:  # empty text, which has no bytes
             array = array.astype(f"{array.dtype.kind}1")
         dtype = str(array.dtype)
         if not _is_name_of(dtype, array.dtype):
-            raise DtypeError(f"{where}: expected a dtype with a name, which is what the format holds, got {dtype}")
+            raise DtypeError(f"{where}: expected a dtype with a name, as the format writes names, got {dtype}")
         self.content += bytes(-len(self.content) % _ALIGNMENT)
         offset = len(self.content)
         self.content += array.tobytes()
@@ -95,7 +95,7 @@ class ArrayFile:
 
 
 class ArrayReader:
-    """Turns descriptions of arrays into arrays: read-only views of the files, which stay open as long as these."""
+    """Turns descriptions of arrays into read-only views of the binary files, which stay open while a view exists."""
 
     def __init__(self, directory: Path, where: str) -> None:
         self._directory = directory
@@ -183,7 +183,7 @@ def _dtype(name: Any) -> np.dtype[Any]:
 
 
 def _is_name_of(name: str, dtype: np.dtype[Any]) -> bool:
-    """Whether `np.dtype(name)` is this dtype, as it is not for structured ones and those with objects."""
+    """Whether `np.dtype(name)` is this dtype. It is not for structured dtypes and for objects."""
     try:
         return not dtype.hasobject and bool(np.dtype(name) == dtype)
     except TypeError:

@@ -1,4 +1,4 @@
-"""An episode as it is in the JSON file, and what it is as arrays and as a trajectory."""
+"""From an episode in a JSON file to arrays, and to a trajectory."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from vecrollout.errors import DamagedTraceError, VecrolloutError
 
 
 class RecordedEpisode(NamedTuple):
-    """What gym-recording keeps of an episode of N steps, N being 0 where nothing came after the reset.
+    """An episode of N steps, as gym-recording keeps it. N is 0 if no step followed the reset.
 
-    Observations and actions are arrays, `DictObs` and `TupleObs` where there was a dict or a tuple at each step, and
-    arrays of objects where the steps are not alike.
+    Observations and actions are arrays, or `DictObs` and `TupleObs` if each step has a dict or a tuple. If the steps
+    differ in structure or shape, they are arrays of objects.
     """
 
     observations: Observation
-    """Shape `(N + 1, *obs_shape)`; `(N, *obs_shape)` where there was no reset before the first step."""
+    """Shape `(N + 1, *obs_shape)`; `(N, *obs_shape)` if no reset came before the first step."""
     actions: Observation
-    """Shape `(N, *act_shape)`; with one more where the last step raised an error."""
+    """Shape `(N, *act_shape)`, one more row if the last step raised an error."""
     rewards: Observation
     """Shape `(N,)`."""
 
 
 def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
-    """An episode, of JSON in which arrays are decoded."""
+    """An episode from JSON whose arrays are decoded."""
     if not isinstance(episode, dict):
         raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
     fields: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
         rows = fields[name] = episode.get(name)
         if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
             raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
-    # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
+    # gym-recording writes an empty list so. Actions may have that shape too, rewards may not.
     if _is_empty_list(fields["rewards"]):
         fields["rewards"] = fields["rewards"][0]
         if _is_empty_list(fields["actions"]):
@@ -46,7 +46,7 @@ def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
 
 
 def trajectory_of(episode: RecordedEpisode, number: int, where: str) -> TrajectoryWithRew | None:
-    """An episode as a trajectory; None where that would have no step."""
+    """An episode as a trajectory; None if the trajectory would have no step."""
     acts: Any = episode.actions
     rews = episode.rewards
     if not isinstance(rews, np.ndarray):
@@ -126,7 +126,7 @@ def _plain_array(items: list[Any]) -> Array:
         array = np.array(items)
     except ValueError as error:
         raise _UnlikeError from error
-    # Integers of more than 64 bits, or of which some have a sign and others need all bits.
+    # Integers of more than 64 bits, or some negative and others above 2**63.
     if array.dtype == object or (array.dtype.kind == "f" and array.size and float not in _kinds_within(items)):
         raise _UnlikeError
     return array
@@ -137,7 +137,7 @@ def _are_numbers(kinds: set[type]) -> bool:
 
 
 def _kinds_within(items: list[Any]) -> set[type]:
-    """Types of what is in lists that nest at will."""
+    """Types of the items in nested lists."""
     kinds = set(map(type, items))
     if list not in kinds:
         return kinds
