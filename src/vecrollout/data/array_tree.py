@@ -1,4 +1,4 @@
-"""What dicts and tuples of arrays have in common: the interface of one array, over all of them at once."""
+"""The common part of `DictObs` and `TupleObs`: the interface of one array for all leaves at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, Struct
 ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")
 
 
-# Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
+# Not an abstract base class: its isinstance check, made for every batch and step, would be several times slower.
 class ArrayTree:
-    """What `DictObs` and `TupleObs` share: array-like access to the first dimension of all leaves at once.
+    """A tree of arrays, with array-like access to the first dimension of all leaves at once.
 
-    The entries are leaves (arrays, or the numbers that an observation of a single step may hold) or trees themselves.
+    An entry is a leaf (an array, or a number in an observation of a single step) or another tree.
     """
 
-    # So that `array == obs` asks us, instead of answering element by element.
+    # Without it `array == obs` would compare element by element.
     __array_ufunc__ = None
 
     def keys(self) -> Any:
@@ -31,7 +31,7 @@ class ArrayTree:
         raise NotImplementedError
 
     def get(self, key: Any) -> Any:
-        """The entry of that key, or at that position."""
+        """The entry of a key or at a position."""
         raise NotImplementedError
 
     def map_entries(self: ArrayTreeT, fn: Callable[[Any, Any], Any]) -> ArrayTreeT:
@@ -57,11 +57,11 @@ class ArrayTree:
         raise NotImplementedError
 
     def unwrap(self) -> Any:
-        """A plain dict or tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain dict or tuple of the same arrays."""
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """Length of the first dimension, which all leaves must share.
+        """Length of the leaves' common first dimension.
 
         Raises:
             LengthError: If there is no leaf, the leaves disagree, or one has no dimension.
@@ -81,10 +81,10 @@ class ArrayTree:
         )
 
     def __getitem__(self: ArrayTreeT, key: Any) -> ArrayTreeT:
-        """Index or slice the first dimension(s) of every leaf; leaves stay arrays, also when indexed to a scalar.
+        """Index or slice the first dimensions of every leaf. Leaves stay arrays, even those indexed to a scalar.
 
         Raises:
-            IndexError: If a leaf cannot be indexed like this. A string is no index: `get` gives one entry.
+            IndexError: If a leaf cannot be indexed like this, or the index is a string; `get` returns an entry.
         """
         if isinstance(key, str):
             raise IndexError(f"expected an index of steps, got {key!r}; one entry is obs.get({key!r})")
@@ -100,7 +100,7 @@ class ArrayTree:
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one is of the same kind and has the same keys and equal arrays; the keys' order is free."""
+        """Whether the other tree has the same class and keys, in any order, and equal arrays."""
         if not isinstance(other, type(self)):
             return False
         return self.keys() == other.keys() and all(equal(self.get(key), other.get(key)) for key in self.keys())
@@ -129,29 +129,29 @@ class ArrayTree:
 
     @classmethod
     def stack(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
-        """One tree whose leaves are the given trees' leaves, stacked along a new axis.
+        """Stack trees leaf by leaf along a new axis.
 
         Args:
             trees: At least one, with the same entries in the same shapes.
             axis: The new axis.
 
         Raises:
-            StructureError: If there is nothing to stack, or the trees have different entries.
-            ShapeError: If leaves have different shapes.
+            StructureError: If there is no tree, or their entries differ.
+            ShapeError: If the shapes of a leaf differ.
         """
         return _combine_of(cls, trees, partial(np.stack, axis=axis))
 
     @classmethod
     def concatenate(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
-        """One tree whose leaves are the given trees' leaves, joined along an existing axis.
+        """Join trees leaf by leaf along an existing axis.
 
         Args:
-            trees: At least one, with the same entries in the same shapes, but for the joined axis.
+            trees: At least one, with the same entries. The shapes may differ in the joined axis.
             axis: The axis to join along.
 
         Raises:
-            StructureError: If there is nothing to join, or the trees have different entries.
-            ShapeError: If leaves have different shapes beside the axis.
+            StructureError: If there is no tree, or their entries differ.
+            ShapeError: If the shapes of a leaf differ in another axis.
         """
         return _combine_of(cls, trees, partial(np.concatenate, axis=axis))
 
@@ -164,7 +164,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Array], where: str) -> Any:
-    """One tree (or array), each leaf of which is `combine_arrays` of the given trees' leaves."""
+    """Combine trees (or arrays) leaf by leaf."""
     if not trees:
         raise StructureError(f"{where}: expected at least one, got none")
     first = trees[0]

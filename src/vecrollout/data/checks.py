@@ -1,4 +1,4 @@
-"""What callers hand over: whole numbers, functions and directories, refused where they are none."""
+"""Checks of arguments: integers, functions, directories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vecrollout.errors import ArgumentTypeError, OptionError
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """An integer, of Python's or of any other kind."""
+    """An integer of any type, at least `least`."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -21,7 +21,7 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
 
 
 def check_function(name: str, value: object, takes: str) -> None:
-    """Refuse what cannot be called."""
+    """Refuse an argument that is no function."""
     if not callable(value):
         raise ArgumentTypeError(f"{name}: expected a function of {takes}, got {type(value).__name__}")
 

@@ -1,4 +1,4 @@
-"""From the arrays in which people keep their demonstrations to the fields of trajectories."""
+"""From arrays of demonstrations and offline datasets to the fields of trajectories."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _with_row(name: str, rows: Array, final: Any) -> Array:
         raise ShapeError(f"{name}: expected shape {rows.shape[1:]}, that of a row of obs, got {row.shape}")
     with np.errstate(invalid="ignore", over="ignore"):
         cast = row.astype(rows.dtype)
-    # Any float becomes the float that obs are kept in; other values must not change.
+    # A float may lose precision, as in obs; other values must not change.
     if row.dtype != rows.dtype and not (row.dtype.kind == rows.dtype.kind == "f" or np.array_equal(cast, row)):
         raise DtypeError(f"{name}: expected what {rows.dtype}, the dtype of obs, can hold, got {row.dtype} {row}")
     return np.concatenate([rows, cast[None]])
@@ -125,7 +125,7 @@ def _check_alike(obs: Any, next_obs: Any) -> None:
 
 def _flags(name: str, flags: Any, total: int) -> npt.NDArray[np.bool_]:
     array = np.asarray(flags)
-    # Files often keep flags as numbers.
+    # Files often store flags as numbers.
     if array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all():
         array = array.astype(bool)
     return checked_flags(name, array, total)

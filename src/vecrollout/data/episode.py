@@ -1,4 +1,4 @@
-"""Which episode a trajectory belongs to, and how episodes end."""
+"""The identity of an episode, and how it ended."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ EndedBy: TypeAlias = Literal["terminated", "truncated", "reset_early", "closed"]
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """Which episode a trajectory belongs to, and which part of it the trajectory is.
+    """The episode of a trajectory, and where the trajectory starts in it.
 
-    Recorders fill it in; it does not take part in the equality of trajectories.
+    Recorders fill it in. Equality of trajectories ignores it.
     """
 
     id: int | None = None
-    """Number of the episode in its `recording`, counted in the order of the episodes' starts; None: unknown."""
+    """Number of the episode in its `recording`, in the order of the episodes' starts; None: unknown."""
 
     env_index: int | None = None
     """Index of the environment in the vector environment, in `[0, E)`; None: unknown."""
 
     start_step: int = 0
-    """Index in the episode of the trajectory's first step: 0 unless the trajectory misses the episode's start."""
+    """Index of the trajectory's first step in the episode; 0 unless the episode's start is missing."""
 
     seed: int | None = None
-    """Seed given to the reset that began the episode; None where none was given (autoreset) or it is unknown."""
+    """Seed of the reset that began the episode; None if there was no seed (autoreset) or it is unknown."""
 
     reset_info: Mapping[str, Any] | None = None
-    """Info returned by the reset that began the episode; None where it is unknown."""
+    """Info of the reset that began the episode; None: unknown."""
 
     ended_by: EndedBy | None = None
-    """What ended the episode at the trajectory's last step: the environment (`"terminated"`, also when it was truncated
-    in the same step, or `"truncated"`), an early `reset` (`"reset_early"`), the closing of the recorder (`"closed"`);
-    None where the episode goes on after the trajectory."""
+    """What ended the episode at the trajectory's last step: the environment (`"terminated"`, also if the step was
+    truncated too, or `"truncated"`), an early `reset` (`"reset_early"`), or the end of the recorder (`"closed"`). None:
+    the episode goes on after the trajectory."""
 
     recording: str | None = None
-    """Random name of the recorder's recording. With `id` it names an episode anywhere: several recorders may share a
-    writer, several machines a data set. None: unknown."""
+    """Random name that a recorder draws once. `recording` and `id` together name an episode anywhere, also if several
+    recorders share a writer, or several machines a dataset. None: unknown."""
 
     def __eq__(self, other: object) -> bool:
         """Whether all fields are equal; never raises."""
@@ -52,7 +52,7 @@ class Episode:
 
 
 def ended_by(terminated: bool, truncated: bool) -> EndedBy | None:
-    """How an episode with these flags ended."""
+    """The `ended_by` of an episode with these flags."""
     if terminated:
         return "terminated"
     return "truncated" if truncated else None

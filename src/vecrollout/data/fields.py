@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def trusted(cls: type[T], fields: dict[str, Any]) -> T:
-    """An instance of a dataclass, of all its fields in final form, unchecked: checks would cost more than views."""
+    """An instance of a dataclass from fields in final form, without checks, which would cost more than the views."""
     instance = object.__new__(cls)
     vars(instance).update(fields)
     return instance
@@ -84,7 +84,7 @@ def checked_flags(name: str, flags: Any, steps: int) -> npt.NDArray[np.bool_]:
 
 
 def info_array(infos: Sequence[Any] | Array) -> npt.NDArray[np.object_]:
-    """Info dicts as an object array of shape `(T,)`; such an array comes back as it is."""
+    """Info dicts as an object array of shape `(T,)`."""
     if isinstance(infos, np.ndarray):
         if infos.dtype == object:
             return infos
@@ -98,17 +98,17 @@ def info_array(infos: Sequence[Any] | Array) -> npt.NDArray[np.object_]:
 
 
 def infos_or_empty(infos: npt.NDArray[np.object_] | None, steps: int) -> npt.NDArray[np.object_]:
-    """Infos where they were kept, else as many empty dicts as there are steps."""
+    """The infos, or an empty dict for each step."""
     return info_array([{} for _ in range(steps)]) if infos is None else infos
 
 
 def read_only(batch: Any) -> Any:
-    """The same data as views that cannot be written to; what they are views of stays as it was."""
+    """Read-only views of the arrays, which do not change."""
     return map_leaves(_read_only_view, batch)
 
 
 def copied(batch: Any) -> Any:
-    """The same data in arrays of its own; what is no array stays as it is."""
+    """Copies of the arrays; anything else unchanged."""
     return map_leaves(_copy, batch)
 
 

@@ -1,8 +1,8 @@
-"""Arrays, or dicts and tuples of arrays, as one thing.
+"""Observations: arrays, or dicts and tuples of arrays with the interface of one array.
 
 Observations of Dict and Tuple spaces are *trees*: dicts and tuples, nested at will, with arrays at the leaves whose
 first dimension is shared (steps, or environments). `DictObs` and `TupleObs` give such a tree the interface of an array;
-the functions treat trees and plain arrays alike.
+the functions accept trees and plain arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vecrollout.data.array_tree import equal as equal
 from vecrollout.errors import ArgumentTypeError
 
 Observation: TypeAlias = Union[Array, "DictObs", "TupleObs"]
-"""What a trajectory holds as `obs`: an array, or a tree of arrays with one common first dimension."""
+"""An array, or a tree of arrays with one common first dimension."""
 
 Tree: TypeAlias = Any
 """An `Observation`, or the plain dicts and tuples of arrays that environments return."""
@@ -27,11 +27,11 @@ Tree: TypeAlias = Any
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DictObs(ArrayTree):
-    """Observations of a Dict space: arrays by key, indexed, sliced and iterated as if they were one array.
+    """Observations of a Dict space: arrays by key. Index, slice and iterate over them like over one array.
 
     The first dimension of every leaf counts steps (or environments). `obs[3]` and `obs[2:5]` index that dimension of
-    all leaves; `obs.get("key")` gives one entry. Entries may be dicts and tuples of arrays themselves. Arrays are kept
-    as they are: neither copied nor altered.
+    all leaves; `obs.get("key")` returns one entry. Entries may be dicts and tuples of arrays too. Arrays are neither
+    copied nor altered.
 
     Examples:
         >>> obs = DictObs({"position": np.zeros((5, 2)), "time": np.arange(5)})
@@ -39,7 +39,7 @@ class DictObs(ArrayTree):
         (5, {'position': (2, 2), 'time': (2,)})
 
     Raises:
-        ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
+        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of these.
 
     Source:
         Interface of `imitation.data.types.DictObs` (imitation 1.0.1). Ours nests.
@@ -78,8 +78,8 @@ class DictObs(ArrayTree):
             A `DictObs` whose first dimension counts the steps.
 
         Raises:
-            StructureError: If there is none, or they have different keys.
-            ShapeError: If an entry has different shapes.
+            StructureError: If there is no observation, or their keys differ.
+            ShapeError: If the shapes of an entry differ.
         """
         return cls.stack(cls(dict(obs)) for obs in obs_list)
 
@@ -114,21 +114,24 @@ class DictObs(ArrayTree):
         return key in self._d
 
     def get(self, key: str) -> Any:
-        """The entry of that key.
+        """The entry of a key.
+
+        Args:
+            key: The key.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is no such key.
         """
         return self._d[key]
 
     def unwrap(self) -> dict[str, Any]:
-        """A plain dict (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain dict (with plain dicts and tuples in it) of the same arrays, which are not copied."""
         return {key: unwrap(value) for key, value in self._d.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TupleObs(ArrayTree):
-    """Observations of a Tuple space: `DictObs` with positions in the place of keys.
+    """Observations of a Tuple space: `DictObs` with positions instead of keys.
 
     Examples:
         >>> obs = TupleObs((np.zeros((5, 2)), np.arange(5)))
@@ -136,7 +139,7 @@ class TupleObs(ArrayTree):
         (5, ((2,), ()), [0, 1, 2, 3, 4])
 
     Raises:
-        ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
+        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of these.
     """
 
     _t: tuple[Any, ...]
@@ -172,8 +175,8 @@ class TupleObs(ArrayTree):
             A `TupleObs` whose first dimension counts the steps.
 
         Raises:
-            StructureError: If there is none, or they have different lengths.
-            ShapeError: If an entry has different shapes.
+            StructureError: If there is no observation, or their lengths differ.
+            ShapeError: If the shapes of an entry differ.
         """
         return cls.stack(cls(tuple(obs)) for obs in obs_list)
 
@@ -208,20 +211,23 @@ class TupleObs(ArrayTree):
         return key in self.keys()
 
     def get(self, key: int) -> Any:
-        """The entry at that position.
+        """The entry at a position.
+
+        Args:
+            key: The position.
 
         Raises:
-            IndexError: If there is none.
+            IndexError: If there is no such position.
         """
         return self._t[key]
 
     def unwrap(self) -> tuple[Any, ...]:
-        """A plain tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain tuple (with plain dicts and tuples in it) of the same arrays, which are not copied."""
         return tuple(unwrap(value) for value in self._t)
 
 
 def wrap(tree: Tree) -> Any:
-    """Dicts as `DictObs` and tuples as `TupleObs`; anything else as it is."""
+    """Dicts as `DictObs` and tuples as `TupleObs`; anything else unchanged."""
     if isinstance(tree, (np.ndarray, ArrayTree)):
         return tree
     if isinstance(tree, Mapping):
@@ -230,12 +236,12 @@ def wrap(tree: Tree) -> Any:
 
 
 def unwrap(tree: Tree) -> Any:
-    """`DictObs` as dict and `TupleObs` as tuple, nested ones too; anything else as it is."""
+    """`DictObs` as dict and `TupleObs` as tuple, nested ones too; anything else unchanged."""
     return tree.unwrap() if isinstance(tree, ArrayTree) else tree
 
 
 def map_leaves(fn: Callable[[Any], Any], tree: Observation) -> Any:
-    """The same tree with `fn` applied to every leaf; of an array, `fn` of it."""
+    """Apply `fn` to every leaf of a tree, or to an array."""
     return tree.map_arrays(fn) if isinstance(tree, ArrayTree) else fn(tree)
 
 
@@ -250,7 +256,7 @@ def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
 
 
 def _as_child(key: object, value: Any) -> Any:
-    """A value of a tree in its wrapped form."""
+    """An entry of a tree in its wrapped form."""
     if isinstance(value, (np.ndarray, ArrayTree)):
         return value
     return wrap(value) if isinstance(value, Mapping | tuple) else as_leaf(key, value)

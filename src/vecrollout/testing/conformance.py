@@ -1,4 +1,4 @@
-"""The tests that every recorder has to pass, whatever it wraps."""
+"""The tests that every recorder must pass."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _CUTS = (0, 1, 3, 4, 8, CALLS)
 
 
 class RecorderConformance(RecorderHarness):
-    """Tests that a recorder inherits: what it hands out is what the environments did, and all of it is accounted for.
+    """Tests that a recorder returns what the environments did, and accounts for every step.
 
-    Override `make_recorder`, and `reset` and `step` where the recorder is used in another way than a Stable-Baselines3
-    `VecEnv`; pytest then collects the subclass:
+    Inherit from it and override `make_recorder`. Override `reset` and `step` too if the recorder is not used like a
+    Stable-Baselines3 `VecEnv`. pytest then collects the subclass:
 
         class TestMyRecorder(RecorderConformance):
             def make_recorder(self, env_fns, **options):
                 return MyRecorder(DummyVecEnv(env_fns), **options)
 
-    The recorder has the attributes `stepped`, `held`, `popped`, `sunk`, `dropped` and `n_transitions`, and the methods
-    `pop_transitions`, `pop_trajectories`, `pop_finished_trajectories`, `state_dict`, `load_state_dict` and `close` of
-    `vecrollout.BufferingWrapper`.
+    The recorder must have these members of `vecrollout.BufferingWrapper`: the attributes `stepped`, `held`, `popped`,
+    `sunk`, `dropped` and `n_transitions`, and the methods `pop_transitions`, `pop_trajectories`,
+    `pop_finished_trajectories`, `state_dict`, `load_state_dict` and `close`.
     """
 
     # Exact
 
     def test_trajectories_are_what_happened(self, recorder_of: Any, space: str) -> None:
-        """Every observation space."""
+        """For every observation space."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
@@ -49,14 +49,14 @@ class RecorderConformance(RecorderHarness):
         assert list(lengths) == [each.stop_step for each in expected if each.terminal]
 
     def test_actions_are_those_taken(self, recorder_of: Any, action_space: str) -> None:
-        """Every action space."""
+        """For every action space."""
         scenario = self.scenario(action_space=action_space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
 
     def test_transitions_are_what_happened(self, recorder_of: Any, space: str) -> None:
-        """Steps in the order of the trajectories, each with what followed it."""
+        """Steps in the order of the trajectories, each with the observation that followed."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
@@ -80,7 +80,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder, popped=len(steps))
 
     def test_popped_fragments_join_to_episodes(self, recorder_of: Any, space: str) -> None:
-        """Pops at any time take everything and cut running episodes, whose fragments fit together again."""
+        """A pop at any time takes everything and cuts running episodes. Their fragments join again."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         fragments: dict[int, list[TrajectoryWithRew]] = {}
@@ -102,7 +102,7 @@ class RecorderConformance(RecorderHarness):
         )
 
     def test_finished_trajectories_leave_the_running_ones(self, recorder_of: Any) -> None:
-        """What runs stays held and counted, and comes whole when it is finished."""
+        """Running episodes stay, are counted, and come whole when they are finished."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
         everything = scenario.recorded(0, CALLS)
@@ -150,7 +150,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
 
     def test_what_was_popped_never_changes(self, recorder_of: Any) -> None:
-        """Whatever is recorded afterwards, and however little of a trajectory is still held."""
+        """Later steps change nothing, even if only a part of a trajectory is still referenced."""
         scenario = self.scenario(space="dict")
         recorder = recorder_of(scenario)
         kept: list[tuple[Any, Recorded]] = []
@@ -165,7 +165,7 @@ class RecorderConformance(RecorderHarness):
     # Accounted
 
     def test_nothing_was_recorded(self, recorder_of: Any) -> None:
-        """An empty recorder has no transitions, and trajectories none."""
+        """An empty recorder refuses to pop transitions, and pops no trajectories."""
         recorder = recorder_of(self.scenario())
         with pytest.raises(EmptyBufferError, match="empty"):
             recorder.pop_transitions()
@@ -174,7 +174,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder)
 
     def test_step_before_reset(self) -> None:
-        """It is refused, and does no harm."""
+        """It is refused. Recording works afterwards."""
         scenario = self.scenario()
         recorder = self.make_recorder(scenario.env_fns())
         try:
@@ -188,7 +188,7 @@ class RecorderConformance(RecorderHarness):
             recorder.close()
 
     def test_premature_reset_is_refused(self, recorder_of: Any) -> None:
-        """While anything is held, a running fragment for one; the environments are not reset, and go on."""
+        """While anything is held, such as a running fragment. The environments are not reset, and go on."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
         self.run(recorder, scenario, 0, 1)
@@ -200,7 +200,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS)[len(popped) :])
 
     def test_premature_reset_closes_what_runs(self, recorder_of: Any) -> None:
-        """Where it is not refused: nothing is lost."""
+        """If it is not refused, nothing is lost."""
         scenario = self.scenario(resets=(5, 6, 9))
         recorder = recorder_of(scenario, error_on_premature_reset=False)
         self.run(recorder, scenario)
@@ -212,7 +212,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder, popped=scenario.steps(CALLS))
 
     def test_premature_reset_drops_what_runs(self, recorder_of: Any) -> None:
-        """By option; it is counted, and what is finished stays."""
+        """By option. Dropped steps are counted, and finished trajectories stay."""
         scenario = self.scenario(resets=(5, 6, 9))
         recorder = recorder_of(scenario, error_on_premature_reset=False, early_reset="drop")
         self.run(recorder, scenario)
@@ -223,7 +223,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder, popped=popped, dropped=scenario.steps(CALLS) - popped)
 
     def test_close_finishes_what_runs(self, recorder_of: Any) -> None:
-        """It can still be popped, and closing again does nothing."""
+        """The trajectories can still be popped. A second close does nothing."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
@@ -235,7 +235,7 @@ class RecorderConformance(RecorderHarness):
     # Options
 
     def test_sink_takes_what_is_finished_at_once(self, recorder_of: Any) -> None:
-        """In the order of the ends; what runs stays held until it is closed."""
+        """In the order of the ends. Running episodes stay until the recorder is closed."""
         scenario = self.scenario()
         sink: list[TrajectoryWithRew] = []
         recorder = recorder_of(scenario, sink=sink)
@@ -249,7 +249,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_trajectories(sink, scenario.recorded(0, CALLS, closed=True))
 
     def test_what_a_sink_refuses_stays_held(self, recorder_of: Any) -> None:
-        """The step that ended the trajectory counts, too."""
+        """The step that ended the trajectory counts too."""
         scenario = self.scenario()
         recorder = recorder_of(scenario, sink=_Refusing())
         calls = 0
@@ -261,7 +261,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, calls))
 
     def test_max_transitions_refuses_a_step(self, recorder_of: Any) -> None:
-        """The environments are then not stepped, and after a pop they go on."""
+        """The environments are not stepped. After a pop they go on."""
         scenario = self.scenario()
         most = 4 * scenario.num_envs + 1
         recorder = recorder_of(scenario, max_transitions=most)
@@ -278,7 +278,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder, popped=scenario.steps(start), held=scenario.steps(CALLS) - scenario.steps(start))
 
     def test_max_transitions_drops_the_oldest(self, recorder_of: Any) -> None:
-        """By option; it is counted, and the rest is what happened last."""
+        """By option. Dropped steps are counted, and the latest steps stay."""
         scenario = self.scenario()
         most = 8 * scenario.num_envs
         recorder = recorder_of(scenario, max_transitions=most, on_full="drop_oldest")
@@ -295,7 +295,7 @@ class RecorderConformance(RecorderHarness):
         self.assert_accounts(recorder, dropped=dropped, popped=scenario.steps(CALLS) - dropped)
 
     def test_infos_can_be_left_out(self, recorder_of: Any) -> None:
-        """Trajectories then have none, and transitions empty ones."""
+        """Trajectories have no infos, and transitions have empty ones."""
         scenario = self.scenario()
         recorder = recorder_of(scenario, record_infos="none")
         self.run(recorder, scenario, 0, 7)

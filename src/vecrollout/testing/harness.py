@@ -1,4 +1,4 @@
-"""What a conformance suite does with a recorder: makes it, drives it, and compares what it hands out."""
+"""The part of the conformance suites that makes a recorder, drives it, and checks what it returns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vecrollout.testing.scenario import Recorded, Scenario
 from vecrollout.testing.spaces import VEC_ENV_SPACES
 
 CALLS = 13
-"""How many calls a scenario has in most tests."""
+"""Number of calls in most tests."""
 
 EnvFn = Callable[[], gym.Env[Any, Any]]
 
 
 class RecorderHarness:
-    """The hooks that a subclass overrides, and what the tests of all suites share."""
+    """The hooks that a subclass overrides, and the methods that the tests of all suites use."""
 
     spaces: ClassVar[Sequence[str]] = VEC_ENV_SPACES
     """Names of the observation spaces to test, from `vecrollout.testing.SPACES`."""
@@ -30,21 +30,21 @@ class RecorderHarness:
     """Names of the action spaces to test."""
 
     reward_dtype: ClassVar[type[np.floating[Any]]] = np.float32
-    """What rewards that are Python floats become on their way to the recorder."""
+    """Dtype in which the recorder sees rewards that the environments return as Python floats."""
 
     sees_both: ClassVar[bool] = False
-    """Whether the recorder can see that a step terminated and was truncated; else it sees just the former."""
+    """Whether the recorder sees that a step was both terminated and truncated. Otherwise it sees `terminated` only."""
 
     has_dead_calls: ClassVar[bool] = False
-    """Whether the call after an episode's end resets that environment instead of stepping it."""
+    """Whether the call after an episode's end resets the environment instead of stepping it."""
 
     def make_recorder(self, env_fns: Sequence[EnvFn], **options: Any) -> Any:
         """A new recorder over new environments.
 
         Args:
-            env_fns: A function for each environment that makes it.
-            **options: For the recorder: `error_on_premature_reset`, `early_reset`, `sink`, `max_transitions`, `on_full`
-                and `record_infos`, none of them at times.
+            env_fns: One function for each environment, which makes it.
+            **options: Options of the recorder: any of `error_on_premature_reset`, `early_reset`, `sink`,
+                `max_transitions`, `on_full` and `record_infos`.
 
         Raises:
             NotImplementedError: Until it is overridden.
@@ -55,7 +55,7 @@ class RecorderHarness:
         """Reset all environments.
 
         Args:
-            recorder: What `make_recorder` returned.
+            recorder: The recorder from `make_recorder`.
             seed: Environment i gets `seed + i`. None: no seeds.
         """
         if seed is not None:
@@ -66,7 +66,7 @@ class RecorderHarness:
         """Step all environments once.
 
         Args:
-            recorder: What `make_recorder` returned.
+            recorder: The recorder from `make_recorder`.
             actions: Actions, shape `(E, *act_shape)`; a dict or tuple of arrays for Dict and Tuple action spaces.
         """
         recorder.step(actions)
@@ -75,7 +75,7 @@ class RecorderHarness:
         """Run a test that takes a `space` or an `action_space` for each of them.
 
         Args:
-            metafunc: What pytest knows about the test.
+            metafunc: pytest's description of the test.
         """
         for argument, names in {"space": self.spaces, "action_space": self.action_spaces}.items():
             if argument in metafunc.fixturenames:
@@ -83,7 +83,7 @@ class RecorderHarness:
 
     @pytest.fixture
     def recorder_of(self) -> Iterator[Callable[..., Any]]:
-        """Makes a recorder for a scenario and resets it; all of them are closed after the test."""
+        """A function that makes a recorder for a scenario and resets it. The recorder is closed after the test."""
         made: list[Any] = []
 
         def make(scenario: Scenario, *, wrap: Any = None, seed: int | None = None, **options: Any) -> Any:
@@ -110,8 +110,8 @@ class RecorderHarness:
         """Make the calls `[start, stop)` of a scenario.
 
         Args:
-            recorder: A recorder of the scenario's environments, reset.
-            scenario: What to do.
+            recorder: A recorder after its first reset.
+            scenario: Scenario of the recorder's environments.
             start: First call.
             stop: End of the calls.
         """
@@ -124,8 +124,8 @@ class RecorderHarness:
         """Assert that these are the trajectories, in this order.
 
         Args:
-            trajectories: What the recorder handed out.
-            expected: What it should have handed out.
+            trajectories: The trajectories from the recorder.
+            expected: The expected ones.
         """
         places = [(t.episode.env_index, (t.episode.reset_info or {}).get("episode"), len(t)) for t in trajectories]
         assert places == [(each.env_index, each.episode, len(each)) for each in expected]
