@@ -30,6 +30,10 @@ class ArrayTree:
         """The keys or positions of the entries."""
         raise NotImplementedError
 
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """Pairs of key (or position) and entry."""
+        raise NotImplementedError
+
     def get(self, key: Any) -> Any:
         """The entry of a key or at a position."""
         raise NotImplementedError
@@ -67,8 +71,7 @@ class ArrayTree:
             LengthError: If there is no leaf, the leaves disagree, or one has no dimension.
         """
         lengths = {
-            key: len(entry) if isinstance(entry, ArrayTree) or np.ndim(entry) else "none"
-            for key, entry in zip(self.keys(), map(self.get, self.keys()), strict=True)
+            key: len(entry) if isinstance(entry, ArrayTree) or np.ndim(entry) else "none" for key, entry in self.items()
         }
         distinct = set(lengths.values())
         length = distinct.pop() if len(distinct) == 1 else "none"
@@ -103,7 +106,7 @@ class ArrayTree:
         """Whether the other tree has the same class and keys, in any order, and equal arrays."""
         if not isinstance(other, type(self)):
             return False
-        return self.keys() == other.keys() and all(equal(self.get(key), other.get(key)) for key in self.keys())
+        return self.keys() == other.keys() and all(equal(entry, other.get(key)) for key, entry in self.items())
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
 
@@ -208,7 +211,7 @@ def described(batch: Any) -> str:
     if not isinstance(batch, ArrayTree):
         array = np.asarray(batch)
         return f"{array.dtype}{list(array.shape)}"
-    entries = [(key, described(batch.get(key))) for key in batch.keys()]  # noqa: SIM118  # it iterates over rows
+    entries = [(key, described(entry)) for key, entry in batch.items()]
     if isinstance(batch.shape, dict):
         return "{" + ", ".join(f"{key}: {entry}" for key, entry in entries) + "}"
     return "(" + ", ".join(entry for _, entry in entries) + ")"
