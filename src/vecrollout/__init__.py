@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from vecrollout import errors
 from vecrollout._version import __version__ as __version__
 from vecrollout.data.batch import TrajectoryBatch as TrajectoryBatch
-from vecrollout.data.collation import collate_transitions
 from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
-from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
+from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew, collate_transitions
 from vecrollout.data.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:

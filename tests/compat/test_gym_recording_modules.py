@@ -21,7 +21,7 @@ from vecrollout import Episode, TraceWriter, Trajectory, open_traces
 from vecrollout.compat.gym_recording.playback import TraceRecordingReader, scan_recorded_traces
 from vecrollout.compat.gym_recording.recording import FileFormat, TraceRecording
 from vecrollout.compat.gym_recording.wrappers import TraceRecordingWrapper
-from vecrollout.errors import DamagedTraceError, DtypeError, OptionError, ProtocolError, ShapeError
+from vecrollout.errors import DamagedTraceError, DtypeError, OptionError, ProtocolError, ShapeError, TraceWriteError
 from vecrollout.interop.gym_recording import GymRecordingReader, GymRecordingWriter
 from vecrollout.testing import SPACES, CountingEnv, EpisodeScript, assert_same, element_of
 
@@ -213,11 +213,23 @@ def test_running_episodes_are_written_at_the_end_of_the_process(ending: str, fil
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
     process.communicate()
-    assert process.returncode == (-signal.SIGTERM if ending == "SIGTERM" else 0)
+    assert process.returncode == (143 if ending == "SIGTERM" else 0)
     assert sorted(len(rewards) for _, _, rewards in played(tmp_path)) == [3, 3]
 
 
 class TestRecording:
+    def test_an_episode_that_could_not_be_written_is_written_once(self, tmp_path: Path) -> None:
+        recording = TraceRecording(tmp_path, file_format="gym_recording")
+        image = np.zeros(6_000_000, np.uint8)  # more than a batch holds
+        recording.add_reset(image)
+        recording.add_step(0, image, 0.5)
+        tmp_path.rmdir()
+        with pytest.raises(TraceWriteError):
+            recording.end_episode()
+        tmp_path.mkdir()
+        recording.close()
+        assert [len(rewards) for _, _, rewards in played(tmp_path)] == [1]
+
     @pytest.mark.parametrize("file_format", FORMATS)
     def test_records(self, file_format: FileFormat, tmp_path: Path) -> None:
         recording = TraceRecording(tmp_path / "new", file_format=file_format)

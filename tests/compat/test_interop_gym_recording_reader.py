@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -426,3 +427,51 @@ def test_a_cut_file(kind: str, tmp_path: Path) -> None:
         path.write_bytes(content[:size])
         with pytest.raises(DamagedTraceError, match="openaigym"):
             list(GymRecordingReader(tmp_path).trajectories())
+
+
+class TestHostileFiles:
+    """What would end the interpreter, wait for ever, or fill the memory."""
+
+    @pytest.mark.parametrize(
+        "dtype", ["<M8[ns/0]", "M8[0ns]", "<m8[ns/0]", "datetime64[s//0]", "i4,i4", "(2,)f8", "{'a': 1}", "object", "O"]
+    )
+    def test_dtypes(self, dtype: str, tmp_path: Path) -> None:
+        entry = {"__type": "ndarray", "shape": [1], "dtype": dtype, "npyfile": "b.bin", "npyoff": 0, "size": 8}
+        write_batch(tmp_path, {"observations": entry, "actions": [0], "rewards": [0.0]}, bytes(64))
+        with pytest.raises(DamagedTraceError, match="expected the dtype of numbers or text"):
+            episodes(tmp_path)
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "{'descr': '<M8[ns/0]', 'fortran_order': False, 'shape': (1,), }",
+            "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+            "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,), }",
+            "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1" * 60 + "!), }",
+            "(" * 900,
+            "-" * 900 + "1",
+        ],
+    )
+    def test_headers_of_numpy(self, header: str, tmp_path: Path) -> None:
+        entry = {"__type": "ndarray", "shape": [1], "dtype": "float64", "npyfile": "b.bin", "npyoff": 0}
+        text = header.encode()
+        content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(8)
+        write_batch(tmp_path, {"observations": entry, "actions": [0], "rewards": [0.0]}, content)
+        with pytest.raises(DamagedTraceError, match="expected an array, got"):
+            episodes(tmp_path)
+
+    def test_the_same_bytes_again_and_again(self, tmp_path: Path) -> None:
+        entry = {"__type": "ndarray", "shape": [1000], "dtype": "<f8", "npyfile": "b.bin", "npyoff": 0, "size": 8000}
+        write_batch(tmp_path, {"observations": [entry] * 1000, "actions": [0], "rewards": [0.0]}, bytes(8000))
+        with pytest.raises(DamagedTraceError, match="got the same 8000 bytes again and again"):
+            episodes(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    @pytest.mark.parametrize("name", ["openaigym.trace.0.1.manifest.json", "b.json", "b.bin"])
+    def test_a_pipe(self, name: str, tmp_path: Path) -> None:
+        entry = {"__type": "ndarray", "shape": [1], "dtype": "<f8", "npyfile": "b.bin", "npyoff": 0, "size": 8}
+        write_batch(tmp_path, {"observations": entry, "actions": [0], "rewards": [0.0]}, bytes(8))
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DamagedTraceError, match="expected a regular file"):
+            episodes(tmp_path)

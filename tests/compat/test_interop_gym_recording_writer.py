@@ -238,7 +238,7 @@ def test_what_could_not_be_written_is_held(blocked: str, tmp_path: Path) -> None
     (tmp_path / name).mkdir()  # nothing can take the place of a directory
     writer.append(of_space("box", 2))
     for call in (writer.flush, writer.close):
-        with pytest.raises(TraceWriteError, match="1 episodes, which are held"):
+        with pytest.raises(TraceWriteError, match="1 episodes, which stay in memory"):
             call()
     (tmp_path / name).rmdir()
     manifest.write_bytes(saved)

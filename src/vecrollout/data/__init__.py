@@ -1,1 +1,1 @@
-"""Data as users hold it: trajectories, transitions, batches of columns."""
+"""What users work with: trajectories, transitions, and batches of trajectories."""

@@ -1,4 +1,4 @@
-"""What dicts and tuples of arrays have in common: the interface of one array, over all of them at once."""
+"""The common part of `DictObs` and `TupleObs`: the interface of one array for all leaves at once."""
 
 from __future__ import annotations
 
@@ -16,23 +16,38 @@ from vecrollout.errors import ArgumentTypeError, LengthError, ShapeError, Struct
 ArrayTreeT = TypeVar("ArrayTreeT", bound="ArrayTree")
 
 
-# Not an abstract base class, whose isinstance is several times slower: it is asked for every batch and step.
+# Not an abstract base class: its isinstance check, made for every batch and step, would be several times slower.
 class ArrayTree:
-    """What `DictObs` and `TupleObs` share: array-like access to the first dimension of all leaves at once.
+    """A tree of arrays, with array-like access to the first dimension of all leaves at once.
 
-    The entries are leaves (arrays, or the numbers that an observation of a single step may hold) or trees themselves.
+    An entry is a leaf (an array, or a number in an observation of a single step) or another tree.
     """
 
-    # So that `array == obs` asks us, instead of answering element by element.
+    # Without it `array == obs` would compare element by element.
     __array_ufunc__ = None
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by key or position, nested ones wrapped."""
+    def keys(self) -> Any:
+        """The keys or positions of the entries."""
         raise NotImplementedError
 
-    @classmethod
-    def _from_children(cls: type[ArrayTreeT], children: dict[Any, Any]) -> ArrayTreeT:
-        """A tree of entries that are known to be in the form of `_children`, unchecked."""
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        """Pairs of key (or position) and entry."""
+        raise NotImplementedError
+
+    def get(self, key: Any) -> Any:
+        """The entry of a key or at a position."""
+        raise NotImplementedError
+
+    def map_entries(self: ArrayTreeT, fn: Callable[[Any, Any], Any]) -> ArrayTreeT:
+        """A tree of the same kind with other entries.
+
+        Args:
+            fn: Called with each key (or position) and entry. It returns an array, a number, or a `DictObs` or
+                `TupleObs`, which is not checked.
+
+        Returns:
+            The tree of the returned entries.
+        """
         raise NotImplementedError
 
     @property
@@ -46,46 +61,41 @@ class ArrayTree:
         raise NotImplementedError
 
     def unwrap(self) -> Any:
-        """A plain dict or tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain dict or tuple of the same arrays."""
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """Length of the first dimension, which all leaves must share.
+        """Length of the leaves' common first dimension.
 
         Raises:
             LengthError: If there is no leaf, the leaves disagree, or one has no dimension.
         """
-        children = self._children()
         lengths = {
-            key: len(child) if isinstance(child, ArrayTree) or np.ndim(child) else "none"
-            for key, child in children.items()
+            key: len(entry) if isinstance(entry, ArrayTree) or np.ndim(entry) else "none" for key, entry in self.items()
         }
         distinct = set(lengths.values())
         length = distinct.pop() if len(distinct) == 1 else "none"
         if isinstance(length, int):
             return length
-        if not children:
+        if not lengths:
             raise LengthError(f"{type(self).__name__} without entries has no length")
         raise LengthError(
             f"{type(self).__name__} has no length: expected one first dimension in all entries, got {lengths}"
         )
 
     def __getitem__(self: ArrayTreeT, key: Any) -> ArrayTreeT:
-        """Index or slice the first dimension(s) of every leaf; leaves stay arrays, also when indexed to a scalar.
+        """Index or slice the first dimensions of every leaf. Leaves stay arrays, even those indexed to a scalar.
 
         Raises:
-            IndexError: If a leaf cannot be indexed like this. A string is no index: `get` gives one entry.
+            IndexError: If a leaf cannot be indexed like this, or the index is a string; `get` returns an entry.
         """
         if isinstance(key, str):
             raise IndexError(f"expected an index of steps, got {key!r}; one entry is obs.get({key!r})")
-        # With an ellipsis NumPy gives an array, of the same dtype, also for a single element.
+        # With an ellipsis NumPy returns an array, of the same dtype, also for a single element.
         keys = key if isinstance(key, tuple) else (key,)
         full = keys if any(each is Ellipsis for each in keys) else (*keys, Ellipsis)
-        return self._from_children(
-            {
-                name: child[key] if isinstance(child, ArrayTree) else np.asarray(child)[full]
-                for name, child in self._children().items()
-            }
+        return self.map_entries(
+            lambda _, entry: entry[key] if isinstance(entry, ArrayTree) else np.asarray(entry)[full]
         )
 
     def __iter__(self: ArrayTreeT) -> Iterator[ArrayTreeT]:
@@ -93,67 +103,60 @@ class ArrayTree:
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one is of the same kind and has the same keys and equal arrays; the keys' order is free."""
+        """Whether the other tree has the same class and keys, in any order, and equal arrays."""
         if not isinstance(other, type(self)):
             return False
-        mine, theirs = self._children(), other._children()
-        return mine.keys() == theirs.keys() and all(equal(child, theirs[key]) for key, child in mine.items())
+        return self.keys() == other.keys() and all(equal(entry, other.get(key)) for key, entry in self.items())
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.unwrap()!r})"
+        """One line: the dtype and shape of each entry."""
+        return f"<{type(self).__name__} {described(self)}>"
 
     def map_arrays(self: ArrayTreeT, fn: Callable[[Any], Any]) -> ArrayTreeT:
         """The same tree with `fn` applied to every leaf.
 
+        Args:
+            fn: Called with each array or number. It returns one.
+
+        Returns:
+            The tree of the returned leaves.
+
         Raises:
             ArgumentTypeError: If `fn` returns anything but an array or a number.
         """
-        return self._from_children(
-            {
-                key: child.map_arrays(fn) if isinstance(child, ArrayTree) else as_leaf(key, fn(child))
-                for key, child in self._children().items()
-            }
+        return self.map_entries(
+            lambda key, entry: entry.map_arrays(fn) if isinstance(entry, ArrayTree) else as_leaf(key, fn(entry))
         )
 
     @classmethod
     def stack(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
-        """One tree whose leaves are the given trees' leaves, stacked along a new axis.
+        """Stack trees leaf by leaf along a new axis.
 
         Args:
             trees: At least one, with the same entries in the same shapes.
             axis: The new axis.
 
         Raises:
-            StructureError: If there is nothing to stack, or the trees have different entries.
-            ShapeError: If leaves have different shapes.
+            StructureError: If there is no tree, or their entries differ.
+            ShapeError: If the shapes of a leaf differ.
         """
-        return cls._combine(trees, partial(np.stack, axis=axis))
+        return _combine_of(cls, trees, partial(np.stack, axis=axis))
 
     @classmethod
     def concatenate(cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], axis: int = 0) -> ArrayTreeT:
-        """One tree whose leaves are the given trees' leaves, joined along an existing axis.
+        """Join trees leaf by leaf along an existing axis.
 
         Args:
-            trees: At least one, with the same entries in the same shapes, but for the joined axis.
+            trees: At least one, with the same entries. The shapes may differ in the joined axis.
             axis: The axis to join along.
 
         Raises:
-            StructureError: If there is nothing to join, or the trees have different entries.
-            ShapeError: If leaves have different shapes beside the axis.
+            StructureError: If there is no tree, or their entries differ.
+            ShapeError: If the shapes of a leaf differ in another axis.
         """
-        return cls._combine(trees, partial(np.concatenate, axis=axis))
-
-    @classmethod
-    def _combine(
-        cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], combine_arrays: Callable[[Sequence[Any]], Array]
-    ) -> ArrayTreeT:
-        listed = list(trees)
-        if listed and not isinstance(listed[0], cls):
-            raise StructureError(f"item 0: expected a {cls.__name__}, got a {type(listed[0]).__name__}")
-        combined: ArrayTreeT = combine(listed, combine_arrays, cls.__name__)
-        return combined
+        return _combine_of(cls, trees, partial(np.concatenate, axis=axis))
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -164,13 +167,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Array], where: str) -> Any:
-    """One tree (or array), each leaf of which is `combine_arrays` of the given trees' leaves.
-
-    Raises:
-        StructureError: If there is no tree, or they have different structures.
-        ShapeError: If leaves have shapes that cannot be combined.
-        ValueError: If `combine_arrays` raises it for leaves of one and the same shape.
-    """
+    """Combine trees (or arrays) leaf by leaf."""
     if not trees:
         raise StructureError(f"{where}: expected at least one, got none")
     first = trees[0]
@@ -185,28 +182,43 @@ def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Arra
             if len(shapes) == 1:
                 raise
             raise ShapeError(f"{where}: expected one shape in all {len(trees)} items, got {shapes[:4]}") from error
-    children = []
     for i, tree in enumerate(trees):
         if not isinstance(tree, type(first)):
             raise StructureError(
                 f"{where}: expected a {type(first).__name__} in item {i} as in item 0, got a {type(tree).__name__}"
             )
-        children.append(tree._children())
-        if children[i].keys() != children[0].keys():
+        if set(tree.keys()) != set(first.keys()):
             raise StructureError(
-                f"{where}: expected the entries {list(children[0])} in item {i} as in item 0, got {list(children[i])}"
+                f"{where}: expected the entries {list(first.keys())} in item {i} as in item 0, got {list(tree.keys())}"
             )
-    return first._from_children(
-        {key: combine([child[key] for child in children], combine_arrays, f"{where}[{key!r}]") for key in children[0]}
+    return first.map_entries(
+        lambda key, _: combine([tree.get(key) for tree in trees], combine_arrays, f"{where}[{key!r}]")
     )
 
 
-def as_leaf(key: object, value: Any) -> Any:
-    """A value that can be a leaf: an array, or a number.
+def _combine_of(
+    cls: type[ArrayTreeT], trees: Iterable[ArrayTreeT], combine_arrays: Callable[[Sequence[Any]], Array]
+) -> ArrayTreeT:
+    listed = list(trees)
+    if listed and not isinstance(listed[0], cls):
+        raise StructureError(f"item 0: expected a {cls.__name__}, got a {type(listed[0]).__name__}")
+    combined: ArrayTreeT = combine(listed, combine_arrays, cls.__name__)
+    return combined
 
-    Raises:
-        ArgumentTypeError: If it is neither.
-    """
+
+def described(batch: Any) -> str:
+    """Dtypes and shapes in one line, such as `{camera: uint8[5, 84, 84], arm: (float32[5, 2], int64[5])}`."""
+    if not isinstance(batch, ArrayTree):
+        array = np.asarray(batch)
+        return f"{array.dtype}{list(array.shape)}"
+    entries = [(key, described(entry)) for key, entry in batch.items()]
+    if isinstance(batch.shape, dict):
+        return "{" + ", ".join(f"{key}: {entry}" for key, entry in entries) + "}"
+    return "(" + ", ".join(entry for _, entry in entries) + ")"
+
+
+def as_leaf(key: object, value: Any) -> Any:
+    """A value that can be a leaf: an array, or a number."""
     if isinstance(value, (np.ndarray, np.generic, numbers.Number)):
         return value
     # A TypeError is what imitation's users catch here.

@@ -1,27 +1,16 @@
-"""What callers hand over: whole numbers, functions and directories, refused where they are none."""
+"""Checks of arguments: integers, functions, directories."""
 
 from __future__ import annotations
 
 import operator
 import os
-from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import ArgumentTypeError, OptionError
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:
-    """An integer, of Python's or of any other kind.
-
-    Args:
-        name: Name of the argument.
-        value: What was given for it.
-        least: The smallest that it may be.
-
-    Raises:
-        ArgumentTypeError: If it is no integer.
-        OptionError: If it is smaller than `least`.
-    """
+    """An integer of any type, at least `least`."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -32,46 +21,16 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
 
 
 def check_function(name: str, value: object, takes: str) -> None:
-    """Refuse what cannot be called.
-
-    Args:
-        name: Name of the argument.
-        value: What was given for it.
-        takes: What the function takes.
-
-    Raises:
-        ArgumentTypeError: If it is no function.
-    """
+    """Refuse an argument that is no function."""
     if not callable(value):
         raise ArgumentTypeError(f"{name}: expected a function of {takes}, got {type(value).__name__}")
 
 
 def directory_text(path: object) -> str:
-    """The text of a path or a URL.
-
-    Raises:
-        ArgumentTypeError: If it is none, or in bytes.
-        OptionError: If it is empty.
-    """
+    """The text of a path or a URL."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
         raise ArgumentTypeError(f"directory: expected a path or a URL, as text or a Path, got {type(path).__name__}")
     if not text:
         raise OptionError("directory: expected a path or a URL, got empty text; '.' is the current directory")
     return text
-
-
-def local_directory(path: str | os.PathLike[str]) -> Path:
-    """The path of a directory, where there can be no URL.
-
-    Raises:
-        ArgumentTypeError: If it is no path.
-        OptionError: If it is empty, or a URL.
-    """
-    text = directory_text(path)
-    if "://" in text:
-        raise OptionError(
-            f"directory: expected a local one for recordings in gym-recording's format, got {text!r}; "
-            "vecrollout.compat.gym_recording.storage_s3 copies them to S3 and back"
-        )
-    return Path(text)

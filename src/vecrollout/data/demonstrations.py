@@ -1,4 +1,4 @@
-"""From the arrays in which people keep their demonstrations to the fields of trajectories."""
+"""From arrays of demonstrations and offline datasets to the fields of trajectories."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.fields import as_batch, as_rewards, checked_flags, info_array, read_only, rows
-from vecrollout.data.structures import flatten, leaf_names, same_bits, structure_of, unflatten
+from vecrollout.data.structures import Structure, same_bits
 from vecrollout.errors import DtypeError, OptionError, ShapeError, StitchError
 
 
 def one_episode(
     obs: Any, acts: Any, rews: Any, infos: Any, terminated: bool, truncated: bool, final_obs: Any, drop_last: bool
 ) -> dict[str, Any]:
-    """Fields of a trajectory from the arrays of one episode; `Trajectory.from_arrays` has the arguments' meaning.
-
-    Raises:
-        ShapeError: If the numbers of rows do not fit, or nothing is left.
-        DtypeError: If `final_obs` holds what the dtype of `obs` cannot.
-        OptionError: If `final_obs` and `drop_last` are both given.
-    """
+    """Fields of a trajectory from the arrays of one episode; `Trajectory.from_arrays` has the arguments' meaning."""
     fields: dict[str, Any] = {"obs": as_batch("obs", obs), "acts": as_batch("acts", acts), "infos": None}
     if infos is not None:
         fields["infos"] = info_array(infos)
@@ -58,14 +52,7 @@ def one_episode(
 def episodes(
     obs: Any, acts: Any, rews: Any, terminals: Any, timeouts: Any, next_obs: Any, infos: Any, drop_last: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and fields of each episode in flat arrays; `Trajectory.from_flat` has the arguments' meaning.
-
-    Raises:
-        ShapeError: If the arrays have different numbers of rows, or it is not said what follows an episode's last step.
-        DtypeError: If a flag is neither a bool nor 0 or 1, or `next_obs` has another dtype than `obs`.
-        OptionError: If `next_obs` and `drop_last` are both given.
-        StitchError: If `next_obs[i]` is not `obs[i + 1]` within an episode.
-    """
+    """Number and fields of each episode in flat arrays; `Trajectory.from_flat` has the arguments' meaning."""
     if next_obs is not None and drop_last:
         raise OptionError("next_obs, drop_last: expected one of them, got both")
     if next_obs is None and not drop_last:
@@ -107,10 +94,11 @@ def episodes(
 
 
 def _appended(obs: Any, final_obs: Any) -> Any:
-    structure = structure_of(obs)
-    names = leaf_names(structure, "final_obs")
-    leaves = zip(names, flatten(obs, structure), flatten(final_obs, structure, "final_obs"), strict=True)
-    return unflatten(structure, [_with_row(name, rows, final) for name, rows, final in leaves])
+    structure = Structure.of(obs)
+    leaves = zip(
+        structure.names("final_obs"), structure.flatten(obs), structure.flatten(final_obs, "final_obs"), strict=True
+    )
+    return structure.unflatten(_with_row(name, rows, final) for name, rows, final in leaves)
 
 
 def _with_row(name: str, rows: Array, final: Any) -> Array:
@@ -119,16 +107,16 @@ def _with_row(name: str, rows: Array, final: Any) -> Array:
         raise ShapeError(f"{name}: expected shape {rows.shape[1:]}, that of a row of obs, got {row.shape}")
     with np.errstate(invalid="ignore", over="ignore"):
         cast = row.astype(rows.dtype)
-    # Any float becomes the float that obs are kept in; other values must not change.
+    # A float may lose precision, as in obs; other values must not change.
     if row.dtype != rows.dtype and not (row.dtype.kind == rows.dtype.kind == "f" or np.array_equal(cast, row)):
         raise DtypeError(f"{name}: expected what {rows.dtype}, the dtype of obs, can hold, got {row.dtype} {row}")
     return np.concatenate([rows, cast[None]])
 
 
 def _check_alike(obs: Any, next_obs: Any) -> None:
-    structure = structure_of(obs)
-    names = leaf_names(structure, "next_obs")
-    for name, a, b in zip(names, flatten(obs, structure), flatten(next_obs, structure, "next_obs"), strict=True):
+    structure = Structure.of(obs)
+    leaves = zip(structure.flatten(obs), structure.flatten(next_obs, "next_obs"), strict=True)
+    for name, (a, b) in zip(structure.names("next_obs"), leaves, strict=True):
         if a.shape != b.shape:
             raise ShapeError(f"{name}: expected shape {a.shape} as in obs, got {b.shape}")
         if a.dtype != b.dtype:
@@ -137,7 +125,7 @@ def _check_alike(obs: Any, next_obs: Any) -> None:
 
 def _flags(name: str, flags: Any, total: int) -> npt.NDArray[np.bool_]:
     array = np.asarray(flags)
-    # Files often keep flags as numbers.
+    # Files often store flags as numbers.
     if array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all():
         array = array.astype(bool)
     return checked_flags(name, array, total)

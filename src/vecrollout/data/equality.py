@@ -1,4 +1,4 @@
-"""Equality that always answers: True or False, whatever is compared."""
+"""Equality that never raises."""
 
 from __future__ import annotations
 
@@ -9,33 +9,16 @@ import numpy as np
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two things are equal; never raises, whatever they hold.
-
-    Dicts, lists and tuples are compared entry by entry, and an object is the same as itself, as in Python; arrays by
-    shape and values, as in NumPy: dtypes may differ, and NaN differs from NaN. What cannot be compared differs.
-
-    Args:
-        a: Anything: infos, arrays, or parts of them.
-        b: What to compare it with.
-
-    Returns:
-        A plain bool.
-
-    Examples:
-        >>> same({"lives": 3, "map": np.zeros((2, 2))}, {"lives": 3, "map": np.zeros((2, 2))})
-        True
-        >>> same(np.zeros(3), "text")
-        False
-    """
+    """Whether two values of any kind are equal; values that cannot be compared are not."""
     try:
         return _same(a, b)
     except Exception:
-        # A payload's own `==` may raise anything, and payloads that contain themselves end in a RecursionError.
+        # A payload's own `==` may raise anything. A payload that contains itself ends in a RecursionError.
         return False
 
 
 def same_arrays(a: Any, b: Any) -> bool:
-    """`same` for two arrays, or what NumPy can make arrays of; without the shortcut for one and the same object."""
+    """Whether two arrays have equal shapes and values; unlike `same`, an array with NaN differs from itself."""
     try:
         return _same_arrays(np.asarray(a), np.asarray(b))
     except Exception:
@@ -50,7 +33,7 @@ def _same(a: Any, b: Any) -> bool:
     for sequence in (list, tuple):
         if isinstance(a, sequence) and isinstance(b, sequence):
             return len(a) == len(b) and all(map(_same, a, b))
-    # Whatever gives arrays (a tensor, a data frame) has an `==` that answers element by element.
+    # Tensors and data frames compare element by element too.
     if any(hasattr(each, "__array__") and not isinstance(each, np.generic) for each in (a, b)):
         return _same_arrays(np.asarray(a), np.asarray(b))
     return bool(a == b)

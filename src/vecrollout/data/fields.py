@@ -1,4 +1,4 @@
-"""What the fields of trajectories and transitions may hold: how it gets into that form, and what is refused."""
+"""The fields of trajectories and transitions: conversion to arrays, and checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.array_tree import ArrayTree, described
 from vecrollout.data.trees import map_leaves, stack, wrap
 from vecrollout.errors import ArgumentTypeError, DtypeError, LengthError, ShapeError
 
@@ -17,28 +17,14 @@ T = TypeVar("T")
 
 
 def trusted(cls: type[T], fields: dict[str, Any]) -> T:
-    """An instance of a dataclass from fields that are known to fit: all of them, in final form, unchecked.
-
-    A recorder has checked its data on entry; checking again would cost more than the views that it hands out.
-    """
+    """An instance of a dataclass from fields in final form, without checks, which would cost more than the views."""
     instance = object.__new__(cls)
     vars(instance).update(fields)
     return instance
 
 
 def as_batch(name: str, value: Any) -> Any:
-    """A field with one row a step: an array, or a `DictObs` or `TupleObs`.
-
-    Args:
-        name: Name of the field, for errors.
-        value: An array, which comes back as it is; a dict or tuple of arrays, which is wrapped; or something that
-            makes an array, such as a list of numbers or of arrays. A list of dicts, one a step, is stacked.
-
-    Raises:
-        ArgumentTypeError: If the value makes no array.
-        ShapeError: If it makes none because its rows have different shapes.
-        StructureError: If it is a list of dicts with different keys.
-    """
+    """A field with one row a step: an array, or a `DictObs` or `TupleObs`."""
     if isinstance(value, np.ndarray):
         return value
     wrapped = wrap(value)
@@ -55,11 +41,7 @@ def as_batch(name: str, value: Any) -> Any:
 
 
 def rows(name: str, value: Any) -> int:
-    """Length of a field's first dimension.
-
-    Raises:
-        ShapeError: If it has none.
-    """
+    """Length of a field's first dimension."""
     try:
         return len(value)
     except (TypeError, LengthError) as error:
@@ -67,11 +49,7 @@ def rows(name: str, value: Any) -> int:
 
 
 def as_rewards(rews: Any) -> npt.NDArray[np.floating[Any]]:
-    """Rewards as an array: floats in their own dtype, integers and bools as float64.
-
-    Raises:
-        DtypeError: If they are no real numbers.
-    """
+    """Rewards as an array: floats in their own dtype, integers and bools as float64."""
     array = np.asarray(rews)
     if array.dtype.kind == "f":
         return array
@@ -84,12 +62,7 @@ def as_rewards(rews: Any) -> npt.NDArray[np.floating[Any]]:
 
 
 def checked_rewards(rews: Any, steps: int) -> npt.NDArray[np.floating[Any]]:
-    """Rewards as an array, one float a step.
-
-    Raises:
-        ShapeError: If their shape is not `(steps,)`.
-        DtypeError: If they are not floats.
-    """
+    """Rewards as an array, one float a step."""
     array = np.asarray(rews)
     if array.shape != (steps,):
         raise ShapeError(f"rews: rewards must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
@@ -99,12 +72,7 @@ def checked_rewards(rews: Any, steps: int) -> npt.NDArray[np.floating[Any]]:
 
 
 def checked_flags(name: str, flags: Any, steps: int) -> npt.NDArray[np.bool_]:
-    """Flags as an array, one bool a step.
-
-    Raises:
-        ShapeError: If their shape is not `(steps,)`.
-        DtypeError: If they are not bools.
-    """
+    """Flags as an array, one bool a step."""
     array = np.asarray(flags)
     if array.shape != (steps,):
         raise ShapeError(f"{name}: {name} must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
@@ -116,12 +84,7 @@ def checked_flags(name: str, flags: Any, steps: int) -> npt.NDArray[np.bool_]:
 
 
 def info_array(infos: Sequence[Any] | Array) -> npt.NDArray[np.object_]:
-    """Info dicts as an object array of shape `(T,)`; such an array comes back as it is.
-
-    Raises:
-        ArgumentTypeError: If there is one dict for all steps, or nothing that can be iterated.
-        DtypeError: If there is an array of something else than objects.
-    """
+    """Info dicts as an object array of shape `(T,)`."""
     if isinstance(infos, np.ndarray):
         if infos.dtype == object:
             return infos
@@ -135,17 +98,17 @@ def info_array(infos: Sequence[Any] | Array) -> npt.NDArray[np.object_]:
 
 
 def infos_or_empty(infos: npt.NDArray[np.object_] | None, steps: int) -> npt.NDArray[np.object_]:
-    """Infos where they were kept, else as many empty dicts as there are steps."""
+    """The infos, or an empty dict for each step."""
     return info_array([{} for _ in range(steps)]) if infos is None else infos
 
 
 def read_only(batch: Any) -> Any:
-    """The same data as views that cannot be written to; what they are views of stays as it was."""
+    """Read-only views of the arrays, which do not change."""
     return map_leaves(_read_only_view, batch)
 
 
 def copied(batch: Any) -> Any:
-    """The same data in arrays of its own; what is no array stays as it is."""
+    """Copies of the arrays; anything else unchanged."""
     return map_leaves(_copy, batch)
 
 
@@ -163,12 +126,5 @@ def _read_only_view(leaf: Any) -> Any:
 
 def summary(instance: Any, names: Sequence[str]) -> str:
     """Class, length, and dtype and shape of some fields, in one line."""
-    described = [f"{name} {_kind(value)}" for name in names if (value := getattr(instance, name, None)) is not None]
-    return f"{type(instance).__name__} of {len(instance)} steps: {', '.join(described)}"
-
-
-def _kind(batch: Any) -> str:
-    if isinstance(batch, ArrayTree):
-        shapes = batch.shape if isinstance(batch.shape, dict) else dict(enumerate(batch.shape))
-        return "{" + ", ".join(f"{key}: {shape}" for key, shape in shapes.items()) + "}"
-    return f"{batch.dtype}{list(batch.shape)}"
+    parts = [f"{name} {described(value)}" for name in names if (value := getattr(instance, name, None)) is not None]
+    return f"{type(instance).__name__} of {len(instance)} steps: {', '.join(parts)}"

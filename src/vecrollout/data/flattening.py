@@ -1,4 +1,4 @@
-"""From trajectories to transitions."""
+"""Make transitions from trajectories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vecrollout.errors import ArgumentTypeError, ShapeError
 
 
 def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
-    """The steps of all trajectories, one after another.
+    """Make transitions of the steps of all trajectories, one after another.
 
     Examples:
         >>> trajectory = Trajectory(obs=np.arange(4.0), acts=np.arange(3), infos=None, terminal=True)
@@ -23,14 +23,14 @@ def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
         array([False, False,  True, False, False,  True])
 
     Args:
-        trajectories: At least one; their observations and actions must be alike in structure and shape.
+        trajectories: At least one, all with the same structure and shapes of observations and actions.
 
     Returns:
-        Transitions with copies of the data; steps without infos get empty dicts.
+        Transitions with copies of the data. Steps without infos get empty dicts.
 
     Raises:
-        ShapeError: If there is no trajectory, or observations or actions have different shapes.
-        StructureError: If observations or actions have different structures.
+        ShapeError: If there is no trajectory, or the shapes of observations or actions differ.
+        StructureError: If the structures of observations or actions differ.
 
     Source:
         `imitation.data.rollout.flatten_trajectories` (imitation 1.0.1).
@@ -42,14 +42,14 @@ def flatten_trajectories_with_rew(trajectories: Iterable[TrajectoryWithRew]) -> 
     """`flatten_trajectories`, with rewards.
 
     Args:
-        trajectories: At least one; their observations and actions must be alike in structure and shape.
+        trajectories: At least one, all with the same structure and shapes of observations and actions.
 
     Returns:
-        Transitions with copies of the data; steps without infos get empty dicts.
+        Transitions with copies of the data. Steps without infos get empty dicts.
 
     Raises:
-        ShapeError: If there is no trajectory, or observations or actions have different shapes.
-        StructureError: If observations or actions have different structures.
+        ShapeError: If there is no trajectory, or the shapes of observations or actions differ.
+        StructureError: If the structures of observations or actions differ.
         ArgumentTypeError: If a trajectory has no rewards.
 
     Source:

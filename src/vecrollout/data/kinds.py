@@ -67,7 +67,7 @@ class Part:
         return cls(structure, tuple(Item(leaf.dtype, leaf.shape[1:]) for leaf in leaves))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """Observations, actions and rewards of trajectories that can lie in one batch."""
 
@@ -75,6 +75,15 @@ class Kind:
     acts: Part
     rews: np.dtype[Any] | None
     """None where there are no rewards."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all parts are equal; NumPy alone takes None for float64."""
+        if not isinstance(other, Kind) or (self.rews is None) != (other.rews is None):
+            return False
+        return self.obs == other.obs and self.acts == other.acts and self.rews == other.rews
+
+    def __hash__(self) -> int:
+        return hash((self.obs, self.acts))
 
     @classmethod
     def of(cls, obs: Tree, acts: Tree, rews: Any) -> Kind:

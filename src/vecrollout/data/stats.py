@@ -18,14 +18,13 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
     """Summary of the trajectories' returns and lengths.
 
     Args:
-        trajectories: At least one. A fragment counts with the steps that it has.
+        trajectories: At least one. A fragment counts like an episode.
 
     Returns:
-        `n_traj`, the number of trajectories; `return_{min,mean,std,max}`, of the undiscounted sums of rewards;
-        `len_{min,mean,std,max}`, of the numbers of steps. Where SB3's `Monitor` left its record in a trajectory's last
-        info, also `monitor_return_{min,mean,std,max}`, of the returns that it saw, below the wrappers outside of it,
-        and `monitor_return_len`, the number of trajectories with such a record. Standard deviations are the
-        population's. Sums are formed in the order of the steps, as Python's `sum` does it.
+        `n_traj`, the number of trajectories; `return_{min,mean,std,max}` of the undiscounted sums of rewards;
+        `len_{min,mean,std,max}` of the numbers of steps. If SB3's `Monitor` left its record in the last info of some
+        trajectories, also `monitor_return_{min,mean,std,max}` of the returns that it saw, and `monitor_return_len`, the
+        number of such trajectories. Standard deviations are of the population. Rewards are added in the order of steps.
 
     Raises:
         ShapeError: If there is no trajectory.
@@ -37,8 +36,8 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
         raise ShapeError("trajectories: expected at least one, got none")
     summary: dict[str, float] = {"n_traj": len(trajectories)}
     samples: dict[str, list[Any]] = {
-        # np.sum would add in another order, and so to other last bits; and np.cumsum stays with float32 under NumPy 1,
-        # where Python's sum becomes float64.
+        # np.sum adds in another order, which changes the last bits. np.cumsum stays in float32 under NumPy 1, where
+        # Python's sum becomes float64.
         "return": [sum(each.rews) for each in trajectories],
         "len": [len(each) for each in trajectories],
     }
@@ -53,7 +52,7 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
 
 
 def _monitored_return(trajectory: TrajectoryWithRew) -> Any:
-    """Return of the episode as SB3's `Monitor` saw it; None where it was not there."""
+    """Return of the episode as SB3's `Monitor` saw it; None without a `Monitor`."""
     if trajectory.infos is None:
         return None
     return trajectory.infos[-1].get("episode", {}).get("r")
@@ -67,7 +66,7 @@ def discounted_sum(arr: npt.ArrayLike, gamma: float) -> Any:
         1.75
 
     Args:
-        arr: What to sum, shape `(T,)` or `(T, N)`, any numeric dtype. The first axis is time.
+        arr: Values to sum, shape `(T,)` or `(T, N)`, any numeric dtype. The first axis is time.
         gamma: Discount per step, usually in `[0, 1]`; the first step is not discounted.
 
     Returns:
@@ -77,8 +76,8 @@ def discounted_sum(arr: npt.ArrayLike, gamma: float) -> Any:
         ShapeError: If `arr` has neither one nor two dimensions.
 
     Source:
-        `imitation.data.rollout.discounted_sum` (imitation 1.0.1), whose documentation has time last in a
-        two-dimensional array, while its code, and ours, has it first. Sutton & Barto (2018), eq. 3.8.
+        `imitation.data.rollout.discounted_sum` (imitation 1.0.1). Its documentation puts time last; its code, like
+        ours, puts it first. Sutton & Barto (2018), eq. 3.8.
     """
     array = np.asarray(arr)
     if array.ndim not in (1, 2):

@@ -1,4 +1,4 @@
-"""Joining the fragments of one episode."""
+"""Join the fragments of one episode."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def stitch(fragments: Iterable[TrajectoryT]) -> TrajectoryT:
     """Join the fragments of one episode into one trajectory.
 
     Args:
-        fragments: Trajectories with the same `episode.id` and `episode.env_index`, in any order, that follow on each
-            other without a gap. They need not reach the episode's start or end.
+        fragments: Trajectories of one episode, in any order, without gaps between them. They need not reach the
+            episode's start or end.
 
     Returns:
-        One trajectory, with the first fragment's identity and the last one's end. Its arrays are copies, unless there
-        is only one fragment, which is returned as it is.
+        One trajectory, with the first fragment's identity and the last fragment's end. Its arrays are copies. A single
+        fragment is returned itself.
 
     Raises:
-        StitchError: If there is no fragment, one is of another episode, of unknown origin or of another kind, steps are
-            missing between two of them or stand in both, one goes on where another one ended the episode, or the
-            observation where two meet differs.
+        StitchError: If there is no fragment; if a fragment has no `episode.id`, belongs to another episode, or differs
+            in class, structure, shapes or dtypes; if two fragments leave a gap, overlap, or differ in the observation
+            where they meet; or if a fragment follows the episode's end.
     """
     parts = sorted(fragments, key=lambda part: part.episode.start_step)
     if not parts:
@@ -96,7 +96,7 @@ def _columns(trajectory: Trajectory) -> Sequence[str]:
 
 
 def _kind(batch: Any) -> Any:
-    """What must be alike for batches to be joined unchanged: entries, and dtype and shape of an item."""
+    """Entries, and dtype and shape of a row; batches of one kind can be joined unchanged."""
     if isinstance(batch, DictObs | TupleObs):
         return {key: _kind(entry) for key, entry in batch.items()}
     return str(batch.dtype), batch.shape[1:]

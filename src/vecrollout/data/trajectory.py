@@ -1,72 +1,31 @@
-"""Trajectories: T steps of one episode with T + 1 observations, how it ended, and which episode it was."""
+"""Trajectories: T steps of one episode with T + 1 observations, and how the episode ended."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.demonstrations import episodes, one_episode
-from vecrollout.data.equality import same
+from vecrollout.data.episode import EndedBy as EndedBy
+from vecrollout.data.episode import Episode as Episode
+from vecrollout.data.episode import ended_by as ended_by
 from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows, summary, trusted
 from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import FlagError, ShapeError
 
 TrajectoryT = TypeVar("TrajectoryT", bound="Trajectory")
 
-EndedBy: TypeAlias = Literal["terminated", "truncated", "reset_early", "closed"]
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """Which episode a trajectory belongs to, and which part of it the trajectory is.
-
-    Recorders fill it in; it does not take part in the equality of trajectories.
-    """
-
-    id: int | None = None
-    """Number of the episode in its `recording`, counted in the order of the episodes' starts; None: unknown."""
-
-    env_index: int | None = None
-    """Index of the environment in the vector environment, in `[0, E)`; None: unknown."""
-
-    start_step: int = 0
-    """Index in the episode of the trajectory's first step: 0 unless the trajectory misses the episode's start."""
-
-    seed: int | None = None
-    """Seed given to the reset that began the episode; None where none was given (autoreset) or it is unknown."""
-
-    reset_info: Mapping[str, Any] | None = None
-    """Info returned by the reset that began the episode; None where it is unknown."""
-
-    ended_by: EndedBy | None = None
-    """What ended the episode at the trajectory's last step: the environment (`"terminated"`, also when it was truncated
-    in the same step, or `"truncated"`), an early `reset` (`"reset_early"`), the closing of the recorder (`"closed"`);
-    None where the episode goes on after the trajectory."""
-
-    recording: str | None = None
-    """Random name of the recorder's recording. With `id` it names an episode anywhere: several recorders may share a
-    writer, several machines a data set. None: unknown."""
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all fields are equal; never raises."""
-        return isinstance(other, Episode) and same(vars(self), vars(other))
-
-    def __hash__(self) -> int:
-        # Without the reset's info, which is a dict.
-        return hash((self.recording, self.id, self.env_index, self.start_step, self.seed, self.ended_by))
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trajectory:
     """A contiguous run of one episode's steps: the whole episode, or a fragment of it.
 
-    `len(trajectory)` is T, the number of steps. Arrays handed in are kept as they are: neither copied nor altered.
-    Lists become arrays, dicts and tuples of arrays become `DictObs` and `TupleObs`.
+    `len(trajectory)` is T, the number of steps. Arrays are neither copied nor altered. Lists become arrays, dicts and
+    tuples of arrays become `DictObs` and `TupleObs`.
 
     Examples:
         >>> trajectory = Trajectory(obs=np.zeros((3, 4)), acts=np.array([0, 1]), infos=None, terminal=True)
@@ -74,17 +33,17 @@ class Trajectory:
         (2, True, False)
 
     Raises:
-        ShapeError: If a field has not one row a step (`obs`: one more), or there is no step.
-        DtypeError: If `infos` is an array of something else than objects.
-        ArgumentTypeError: If a field is something that makes no array.
+        ShapeError: If a field does not have one row a step (`obs`: one more), or there is no step.
+        DtypeError: If `infos` is an array, but not of objects.
+        ArgumentTypeError: If a field cannot become an array.
         FlagError: If `terminal` contradicts `terminated` and `truncated`.
 
     Source:
-        Fields and their meaning as in `imitation.data.types.Trajectory` (imitation 1.0.1); what stands behind the star
-        of the constructor is ours.
+        Fields and their meaning as in `imitation.data.types.Trajectory` (imitation 1.0.1). The keyword-only fields are
+        additions.
     """
 
-    # So that `array == trajectory` asks us, instead of answering element by element.
+    # Without it `array == trajectory` would compare element by element.
     __array_ufunc__ = None
 
     obs: Observation
@@ -94,28 +53,23 @@ class Trajectory:
     """Actions, shape `(T, *act_shape)`; `DictObs` or `TupleObs` for Dict and Tuple action spaces."""
 
     infos: npt.NDArray[np.object_] | None
-    """Info dicts, shape `(T,)`, dtype object; `infos[t]` came from the step that took `acts[t]`. None: not kept."""
+    """Info dicts, shape `(T,)`, dtype object; `infos[t]` came from the step that took `acts[t]`. None: not recorded."""
 
     terminal: bool
     """Whether the episode ended with the last step, for either reason (termination or truncation)."""
 
     terminated: bool = field(default=None, kw_only=True)  # type: ignore[assignment]  # filled in by __post_init__
-    """Whether the last step reached a terminal state of the MDP; follows `terminal` where not given."""
+    """Whether the last step reached a terminal state of the MDP. Default: `terminal`."""
 
     truncated: bool = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """Whether the episode was cut short at the last step (time limit). May be true beside `terminated`. Where not
-    given: False, unless `terminal` is true and `terminated` was given as False."""
+    """Whether the episode was cut short at the last step (time limit). May be true together with `terminated`. Default:
+    False, or True if `terminal` is true and `terminated` is False."""
 
     episode: Episode = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """The fragment's identity; not compared by `==`. Where not given: unknown, but for how the episode ended."""
+    """The episode's identity, which `==` ignores. Default: unknown, except how the episode ended."""
 
     def __post_init__(self) -> None:
-        """Check that the fields fit together.
-
-        Raises:
-            ShapeError: If a field has not one row a step (`obs`: one more), or there is no step.
-            FlagError: If `terminal` contradicts `terminated` and `truncated`.
-        """
+        """Check that the fields fit together."""
         settle = object.__setattr__
         settle(self, "obs", as_batch("obs", self.obs))
         settle(self, "acts", as_batch("acts", self.acts))
@@ -160,9 +114,10 @@ class Trajectory:
         return len(self.acts)
 
     def __eq__(self, other: object) -> bool:
-        """Whether all data is equal, identity (`episode`) aside; infos of None equal T empty dicts; never raises.
+        """Whether all data is equal, except the identity (`episode`); never raises.
 
-        Arrays are compared by shape and values: dtypes may differ, and NaN differs from NaN.
+        Infos of None equal T empty dicts. Arrays are equal if shapes and values are: dtypes may differ, and NaN differs
+        from NaN.
         """
         if not isinstance(other, Trajectory) or len(self) != len(other):
             return False
@@ -224,7 +179,7 @@ class Trajectory:
         final_obs: Any = None,
         drop_last: bool = False,
     ) -> Trajectory:
-        """A trajectory from a demonstration's own arrays.
+        """Make a trajectory from the arrays of a demonstration.
 
         Examples:
             >>> obs, acts = [[0.0], [0.1], [0.3]], [1, 1]
@@ -233,27 +188,26 @@ class Trajectory:
 
         Args:
             obs: Observations, shape `(T + 1, *obs_shape)`: an array, a list, a dict or tuple of arrays, or a list of
-                dicts. With only T observations the last action has no successor: say what to do by `final_obs` or
-                `drop_last`.
+                dicts. With only T observations, the last action has no successor: pass `final_obs` or `drop_last`.
             acts: Actions, shape `(T, *act_shape)`.
             rews: Rewards, shape `(T,)`; integers become float64. None: a trajectory without rewards.
             infos: T info dicts, or None.
             terminated: Whether the last step reached a terminal state.
             truncated: Whether the episode was cut short at the last step.
-            final_obs: The observation after the last action, shape `obs_shape`, where `obs` has T rows.
-            drop_last: Where `obs` has T rows, leave out the last action, its reward and its info. What is left does not
-                reach the episode's end, so `terminated` and `truncated` become False. Where `obs` has T + 1 rows,
-                nothing has to be left out.
+            final_obs: The observation after the last action, shape `obs_shape`, if `obs` has T rows.
+            drop_last: If `obs` has T rows, leave out the last action, its reward and its info. The trajectory then does
+                not reach the episode's end, so `terminated` and `truncated` become False. If `obs` has T + 1 rows,
+                nothing is left out.
 
         Returns:
-            A `TrajectoryWithRew` where `rews` is given, else a `Trajectory`. Its arrays are read-only; arrays given,
-            which it shares memory with, stay as writable as they were.
+            A `TrajectoryWithRew` if `rews` is given, else a `Trajectory`. Its arrays are read-only, and may share
+            memory with the given arrays, which stay writable.
 
         Raises:
             ShapeError: If the numbers of rows do not fit, or there are T observations and neither `final_obs` nor
-                `drop_last` says what to do.
-            DtypeError: If `final_obs` holds what the dtype of `obs` cannot, or `rews` no real numbers.
-            ArgumentTypeError: If a field is something that makes no array.
+                `drop_last`.
+            DtypeError: If the dtype of `obs` cannot represent `final_obs`, or `rews` are no real numbers.
+            ArgumentTypeError: If a field cannot become an array.
             StructureError: If `final_obs` has other entries than `obs`.
             OptionError: If `final_obs` and `drop_last` are both given.
         """
@@ -273,7 +227,7 @@ class Trajectory:
         infos: Any = None,
         drop_last: bool = False,
     ) -> list[TrajectoryWithRew]:
-        """Trajectories from the flat arrays of an offline data set, one row a step, episode after episode.
+        """Make trajectories from the flat arrays of an offline dataset: one row a step, episode after episode.
 
         Examples:
             >>> obs, acts, rews = np.arange(5.0), np.zeros(5), np.ones(5)
@@ -289,27 +243,26 @@ class Trajectory:
             timeouts: Whether the episode was cut short at step i, shape `(N,)`, bool, or 0 and 1. None: never.
             next_obs: The observation after each action, shape `(N, *obs_shape)`.
             infos: N info dicts, or None.
-            drop_last: Without `next_obs`, leave out each episode's last step, whose successor is not in the data. The
-                trajectories then do not reach their episodes' ends, and episodes of one step vanish.
+            drop_last: Without `next_obs`, leave out each episode's last step, because its successor is not in the data.
+                The trajectories then do not reach their episodes' ends, and episodes of one step vanish.
 
         Returns:
-            One trajectory an episode, in order; rows behind the last episode's end make a last, unfinished one.
-            `episode.id` is the number of the episode in the data. The arrays are read-only; arrays given, which some of
-            them share memory with, stay as writable as they were.
+            One trajectory an episode, in order. Rows after the last episode's end make a last, unfinished trajectory.
+            `episode.id` is the number of the episode in the data. Arrays are read-only, and may share memory with the
+            given arrays, which stay writable.
 
         Raises:
-            ShapeError: If the arrays have different numbers of rows, or neither `next_obs` nor `drop_last` says what
-                follows an episode's last step.
-            DtypeError: If a flag is something else than a bool, 0 or 1, `next_obs` has another dtype than `obs`, or
-                `rews` holds no real numbers.
-            ArgumentTypeError: If a field is something that makes no array.
+            ShapeError: If the arrays have different numbers of rows, or neither `next_obs` nor `drop_last` is given.
+            DtypeError: If a flag is neither a bool nor 0 or 1, the dtypes of `next_obs` and `obs` differ, or `rews` are
+                no real numbers.
+            ArgumentTypeError: If a field cannot become an array.
             StructureError: If `next_obs` has other entries than `obs`.
             OptionError: If `next_obs` and `drop_last` are both given.
             StitchError: If `next_obs[i]` is not `obs[i + 1]` within an episode.
 
         Source:
             The layout of D4RL (Fu et al. 2020, arXiv:2004.07219): `observations`, `actions`, `rewards`, `terminals`,
-            `timeouts`, and in some data sets `next_observations`.
+            `timeouts`, and in some datasets `next_observations`.
         """
         found = episodes(obs, acts, rews, terminals, timeouts, next_obs, infos, drop_last)
         return [
@@ -325,9 +278,9 @@ class TrajectoryWithRew(Trajectory):
     """A `Trajectory` with rewards.
 
     Raises:
-        ShapeError: If a field has not one row a step (`obs`: one more), or there is no step.
-        DtypeError: If the rewards are not floats, or `infos` is an array of something else than objects.
-        ArgumentTypeError: If a field is something that makes no array.
+        ShapeError: If a field does not have one row a step (`obs`: one more), or there is no step.
+        DtypeError: If the rewards are not floats, or `infos` is an array, but not of objects.
+        ArgumentTypeError: If a field cannot become an array.
         FlagError: If `terminal` contradicts `terminated` and `truncated`.
 
     Source:
@@ -335,38 +288,31 @@ class TrajectoryWithRew(Trajectory):
     """
 
     rews: npt.NDArray[np.floating[Any]]
-    """Rewards, shape `(T,)`, any float dtype; `rews[t]` was paid for `acts[t]`."""
+    """Rewards, shape `(T,)`, any float dtype; `rews[t]` came from the step that took `acts[t]`."""
 
     def __post_init__(self) -> None:
-        """Check the rewards too.
-
-        Raises:
-            ShapeError: If a field has not one row a step.
-            DtypeError: If the rewards are not floats.
-        """
+        """Check the rewards too."""
         super().__post_init__()
         object.__setattr__(self, "rews", checked_rewards(self.rews, len(self)))
 
 
 class Sink(Protocol):
-    """Where finished trajectories go: a list is one, a `TraceWriter` another.
+    """A receiver of finished trajectories, such as a list or a `TraceWriter`.
 
     At the end of a step in which episodes ended, a recorder calls `extend(batch)` once with a `TrajectoryBatch`. A sink
-    that has only `append` is called once a trajectory. A sink never calls its recorder back.
+    that has only `append` is called once a trajectory. A sink must not call its recorder.
     """
 
     def append(self, trajectory: TrajectoryWithRew, /) -> object:
-        """Take one trajectory."""
+        """Take one trajectory.
+
+        Args:
+            trajectory: A whole episode, or a fragment. The sink may keep it.
+        """
 
 
 def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
-    """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode.
-
-    Args:
-        trajectory: The trajectory, T steps.
-        start: First step, in `[0, stop)`.
-        stop: End of the range, in `(start, T]`. Only T keeps how the episode ended.
-    """
+    """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode."""
     if start == 0 and stop == len(trajectory):
         return trajectory
     fields = {**vars(trajectory), "obs": trajectory.obs[start : stop + 1]}
@@ -378,10 +324,3 @@ def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
         fields |= {"terminal": False, "terminated": False, "truncated": False}
         episode = replace(episode, ended_by=None)
     return trusted(type(trajectory), {**fields, "episode": episode})
-
-
-def ended_by(terminated: bool, truncated: bool) -> EndedBy | None:
-    """How an episode with these flags ended."""
-    if terminated:
-        return "terminated"
-    return "truncated" if truncated else None

@@ -1,4 +1,4 @@
-"""Transitions: B steps that are independent of each other, for learners that shuffle them."""
+"""Transitions: B independent steps, for learners that shuffle them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ from vecrollout.data.fields import (
     summary,
     trusted,
 )
-from vecrollout.data.trees import Observation, equal, unwrap
-from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, ShapeError
+from vecrollout.data.trees import Observation, equal, stack, unwrap
+from vecrollout.errors import ArgumentTypeError, DtypeError, FlagError, MissingDependencyError, ShapeError
 
 TransitionsT = TypeVar("TransitionsT", bound="TransitionsMinimal")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TransitionsMinimal(Sequence[Mapping[str, Any]]):
-    """A batch of B observation-action pairs: a sequence, and a data set that a torch `DataLoader` takes.
+    """A batch of B observation-action pairs: a sequence, and a dataset for torch's `DataLoader`.
 
-    An integer index gives one step as a dict from field name to value, in arrays of its own. A slice gives the same
-    class with read-only views; an array or list of indices, or a mask, gives it with copies. Arrays handed in are kept
-    as they are: neither copied nor altered. Lists become arrays, dicts and tuples of arrays become `DictObs` and
-    `TupleObs`.
+    An integer index returns one step as a dict from field name to a copy of the value. A slice returns the same class
+    with read-only views. An array or list of indices, or a mask, returns it with copies. Given arrays are neither
+    copied nor altered. Lists become arrays, dicts and tuples of arrays become `DictObs` and `TupleObs`.
 
     Examples:
         >>> transitions = TransitionsMinimal(obs=np.zeros((4, 2)), acts=np.arange(4), infos=None)
@@ -44,15 +43,15 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         (2, 2, array([2, 3]))
 
     Raises:
-        ShapeError: If a field has not one row a step.
-        DtypeError: If `infos` is an array of something else than objects.
-        ArgumentTypeError: If a field is something that makes no array.
+        ShapeError: If a field does not have one row a step.
+        DtypeError: If `infos` is an array, but not of objects.
+        ArgumentTypeError: If a field cannot become an array.
 
     Source:
         Fields and their meaning as in `imitation.data.types.TransitionsMinimal` (imitation 1.0.1).
     """
 
-    # So that `array == transitions` asks us, instead of answering element by element.
+    # Without it `array == transitions` would compare element by element.
     __array_ufunc__ = None
 
     obs: Observation
@@ -62,15 +61,11 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     """Actions, shape `(B, *act_shape)`; `DictObs` or `TupleObs` for Dict and Tuple action spaces."""
 
     infos: npt.NDArray[np.object_]
-    """Info dicts, shape `(B,)`, dtype object; `infos[i]` came back from the step that took `acts[i]`. None becomes
-    empty dicts."""
+    """Info dicts, shape `(B,)`, dtype object; `infos[i]` came from the step that took `acts[i]`. None becomes empty
+    dicts."""
 
     def __post_init__(self) -> None:
-        """Check that every field has one row a step.
-
-        Raises:
-            ShapeError: If not.
-        """
+        """Check that every field has one row a step."""
         settle = object.__setattr__
         settle(self, "obs", as_batch("obs", self.obs))
         settle(self, "acts", as_batch("acts", self.acts))
@@ -103,7 +98,7 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
 
         Raises:
             IndexError: If an index is out of range, or a mask has another length.
-            ArgumentTypeError: If the key is none of these.
+            ArgumentTypeError: If the key has another type.
         """
         if isinstance(key, slice):
             return trusted(type(self), {name: read_only(value[key]) for name, value in vars(self).items()})
@@ -114,10 +109,7 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
         return trusted(type(self), {name: value[selection] for name, value in vars(self).items()})
 
     def __getitems__(self, keys: Sequence[int]) -> list[dict[str, Any]]:
-        """Steps as dicts, with plain dicts and tuples in the place of `DictObs` and `TupleObs`.
-
-        What torch's `DataLoader` asks for when it makes a batch; its own way of making one knows plain dicts only.
-        """
+        """Steps as dicts of plain values, for torch's `DataLoader`, which does not know `DictObs` and `TupleObs`."""
         columns = vars(self[_selection(keys)])
         return [dict(zip(columns, map(unwrap, step), strict=True)) for step in zip(*columns.values(), strict=True)]
 
@@ -128,7 +120,7 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
     def __eq__(self, other: object) -> bool:
         """Whether class and all data are equal; never raises.
 
-        Arrays are compared by shape and values: dtypes may differ, and NaN differs from NaN.
+        Arrays are equal if shapes and values are: dtypes may differ, and NaN differs from NaN.
         """
         if not isinstance(other, TransitionsMinimal) or type(other) is not type(self):
             return False
@@ -143,42 +135,35 @@ class TransitionsMinimal(Sequence[Mapping[str, Any]]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Transitions(TransitionsMinimal):
-    """A batch of B steps with what followed each.
+    """A batch of B steps with the observation that followed each.
 
     Raises:
-        ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
-        DtypeError: If `next_obs` has another dtype than `obs`, a flag is not boolean, or `infos` is an array of
-            something else than objects.
-        ArgumentTypeError: If a field is something that makes no array.
+        ShapeError: If a field does not have one row a step, or the shapes of `next_obs` and `obs` differ.
+        DtypeError: If the dtypes of `next_obs` and `obs` differ, a flag is not boolean, or `infos` is an array, but not
+            of objects.
+        ArgumentTypeError: If a field cannot become an array.
         FlagError: If `dones` is not `terminated | truncated`.
 
     Source:
-        `imitation.data.types.Transitions` (imitation 1.0.1); `terminated` and `truncated` are ours.
+        `imitation.data.types.Transitions` (imitation 1.0.1). `terminated` and `truncated` are additions.
     """
 
     next_obs: Observation
-    """Observations after the actions, shape `(B, *obs_shape)`, dtypes as `obs`; the true last observation where an
-    episode ended, never the next episode's first."""
+    """Observations after the actions, shape `(B, *obs_shape)`, dtypes as `obs`. If an episode ended, its true
+    last observation, never the next episode's first."""
 
     dones: npt.NDArray[np.bool_]
     """Whether the episode ended with step i, for either reason, shape `(B,)`, bool."""
 
     terminated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[arg-type]  # __post_init__
-    """Whether step i reached a terminal state of the MDP, shape `(B,)`, bool; where not given: `dones`, without what
-    was given as `truncated`."""
+    """Whether step i reached a terminal state of the MDP, shape `(B,)`, bool. Default: `dones & ~truncated`, or `dones`
+    without `truncated`."""
 
     truncated: npt.NDArray[np.bool_] = field(default=None, kw_only=True)  # type: ignore[arg-type]
-    """Whether the episode was cut short at step i, shape `(B,)`, bool; where not given: `dones`, without what was given
-    as `terminated`."""
+    """Whether the episode was cut short at step i, shape `(B,)`, bool. Default: `dones & ~terminated`."""
 
     def __post_init__(self) -> None:
-        """Check the other fields too.
-
-        Raises:
-            ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
-            DtypeError: If `next_obs` has another dtype than `obs`, or a flag is not boolean.
-            FlagError: If `dones` is not `terminated | truncated`.
-        """
+        """Check the other fields too."""
         super().__post_init__()
         settle = object.__setattr__
         settle(self, "next_obs", as_batch("next_obs", self.next_obs))
@@ -194,7 +179,7 @@ class Transitions(TransitionsMinimal):
         for name in ("dones", "terminated", "truncated"):
             if name == "dones" or getattr(self, name) is not None:
                 settle(self, name, checked_flags(name, getattr(self, name), len(self)))
-        # A new array also where it equals `dones`: two fields do not share memory.
+        # A new array, even if it equals `dones`: two fields must not share memory.
         if self.terminated is None:
             settle(self, "terminated", self.dones.copy() if self.truncated is None else self.dones & ~self.truncated)
         if self.truncated is None:
@@ -212,10 +197,10 @@ class TransitionsWithRew(Transitions):
     """`Transitions` with rewards.
 
     Raises:
-        ShapeError: If a field has not one row a step, or `next_obs` another shape than `obs`.
-        DtypeError: If the rewards are not floats, `next_obs` has another dtype than `obs`, a flag is not boolean, or
-            `infos` is an array of something else than objects.
-        ArgumentTypeError: If a field is something that makes no array.
+        ShapeError: If a field does not have one row a step, or the shapes of `next_obs` and `obs` differ.
+        DtypeError: If the rewards are not floats, the dtypes of `next_obs` and `obs` differ, a flag is not boolean, or
+            `infos` is an array, but not of objects.
+        ArgumentTypeError: If a field cannot become an array.
         FlagError: If `dones` is not `terminated | truncated`.
 
     Source:
@@ -223,24 +208,51 @@ class TransitionsWithRew(Transitions):
     """
 
     rews: npt.NDArray[np.floating[Any]]
-    """Rewards, shape `(B,)`, any float dtype; `rews[i]` was paid for `acts[i]`."""
+    """Rewards, shape `(B,)`, any float dtype; `rews[i]` came from the step that took `acts[i]`."""
 
     def __post_init__(self) -> None:
-        """Check the rewards too.
-
-        Raises:
-            ShapeError: If a field has not one row a step.
-            DtypeError: If the rewards are not floats.
-        """
+        """Check the rewards too."""
         super().__post_init__()
         object.__setattr__(self, "rews", checked_rewards(self.rews, len(self)))
+
+
+def collate_transitions(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make one batch of tensors from single steps: a `collate_fn` for torch's `DataLoader`.
+
+    torch's own function cannot join infos whose keys differ between steps.
+
+    Args:
+        batch: B steps, as an integer index into transitions returns them.
+
+    Returns:
+        A dict with the same keys: tensors of shape `(B, ...)`, dicts or tuples of tensors for Dict and Tuple
+        observations, and `"infos"` as a list of B dicts. The tensors have the dtypes of the arrays.
+
+    Raises:
+        MissingDependencyError: If torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError("collate_transitions needs torch: pip install torch") from error
+
+    def to_tensors(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: to_tensors(value) for key, value in tree.items()}
+        return tuple(map(to_tensors, tree)) if isinstance(tree, tuple) else torch.as_tensor(tree)
+
+    def joined(name: str) -> Any:
+        values = [step[name] for step in batch]
+        return values if name == "infos" else to_tensors(unwrap(stack(values, name)))
+
+    return {name: joined(name) for name in batch[0]}
 
 
 def _integer(key: Any) -> int | None:
     """The key as an integer, if it is one: of Python, NumPy, torch, or an array without dimensions."""
     if type(key) is int:
         return key
-    # As an index, True would be step 1: a mask's element, or a condition, where a number was meant.
+    # True as an index would silently be step 1.
     dimensions: int = getattr(key, "ndim", 0)
     if dimensions or isinstance(key, (bool, np.bool_)):
         return None
@@ -251,11 +263,7 @@ def _integer(key: Any) -> int | None:
 
 
 def _selection(key: Any) -> Array:
-    """The key as an array of indices or a mask.
-
-    Raises:
-        ArgumentTypeError: If it is neither.
-    """
+    """The key as an array of indices or a mask."""
     try:
         array = np.asarray(None if isinstance(key, tuple) else key)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Arrays, or dicts and tuples of arrays, as one thing.
+"""Observations: arrays, or dicts and tuples of arrays with the interface of one array.
 
 Observations of Dict and Tuple spaces are *trees*: dicts and tuples, nested at will, with arrays at the leaves whose
 first dimension is shared (steps, or environments). `DictObs` and `TupleObs` give such a tree the interface of an array;
-the functions treat trees and plain arrays alike.
+the functions accept trees and plain arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vecrollout.data.array_tree import equal as equal
 from vecrollout.errors import ArgumentTypeError
 
 Observation: TypeAlias = Union[Array, "DictObs", "TupleObs"]
-"""What a trajectory holds as `obs`: an array, or a tree of arrays with one common first dimension."""
+"""An array, or a tree of arrays with one common first dimension."""
 
 Tree: TypeAlias = Any
 """An `Observation`, or the plain dicts and tuples of arrays that environments return."""
@@ -27,11 +27,11 @@ Tree: TypeAlias = Any
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DictObs(ArrayTree):
-    """Observations of a Dict space: arrays by key, indexed, sliced and iterated as if they were one array.
+    """Observations of a Dict space: arrays by key. Index, slice and iterate over them like over one array.
 
     The first dimension of every leaf counts steps (or environments). `obs[3]` and `obs[2:5]` index that dimension of
-    all leaves; `obs.get("key")` gives one entry. Entries may be dicts and tuples of arrays themselves. Arrays are kept
-    as they are: neither copied nor altered.
+    all leaves; `obs.get("key")` returns one entry. Entries may be dicts and tuples of arrays too. Arrays are neither
+    copied nor altered.
 
     Examples:
         >>> obs = DictObs({"position": np.zeros((5, 2)), "time": np.arange(5)})
@@ -39,7 +39,7 @@ class DictObs(ArrayTree):
         (5, {'position': (2, 2), 'time': (2,)})
 
     Raises:
-        ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
+        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of these.
 
     Source:
         Interface of `imitation.data.types.DictObs` (imitation 1.0.1). Ours nests.
@@ -48,24 +48,23 @@ class DictObs(ArrayTree):
     _d: dict[str, Any]
 
     def __post_init__(self) -> None:
-        """Wrap nested dicts and tuples, and refuse what is not an array.
-
-        Raises:
-            ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
-        """
+        """Wrap nested dicts and tuples; refuse what is no array."""
         if not isinstance(self._d, Mapping):
             raise ArgumentTypeError(f"expected a dict of arrays, got {type(self._d).__name__}")
         object.__setattr__(self, "_d", {key: _as_child(key, value) for key, value in self._d.items()})
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by key, nested ones wrapped."""
-        return self._d
+    def map_entries(self, fn: Callable[[Any, Any], Any]) -> DictObs:
+        """A `DictObs` with other entries of the same keys.
 
-    @classmethod
-    def _from_children(cls, children: dict[Any, Any]) -> DictObs:
-        """A `DictObs` of entries that are known to be in the form of `_children`, unchecked."""
-        tree = object.__new__(cls)
-        vars(tree)["_d"] = children
+        Args:
+            fn: Called with each key and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which is
+                not checked.
+
+        Returns:
+            The `DictObs` of the returned entries.
+        """
+        tree = object.__new__(type(self))
+        vars(tree)["_d"] = {key: fn(key, entry) for key, entry in self._d.items()}
         return tree
 
     @classmethod
@@ -79,8 +78,8 @@ class DictObs(ArrayTree):
             A `DictObs` whose first dimension counts the steps.
 
         Raises:
-            StructureError: If there is none, or they have different keys.
-            ShapeError: If an entry has different shapes.
+            StructureError: If there is no observation, or their keys differ.
+            ShapeError: If the shapes of an entry differ.
         """
         return cls.stack(cls(dict(obs)) for obs in obs_list)
 
@@ -115,21 +114,24 @@ class DictObs(ArrayTree):
         return key in self._d
 
     def get(self, key: str) -> Any:
-        """The entry of that key.
+        """The entry of a key.
+
+        Args:
+            key: The key.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is no such key.
         """
         return self._d[key]
 
     def unwrap(self) -> dict[str, Any]:
-        """A plain dict (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain dict (with plain dicts and tuples in it) of the same arrays, which are not copied."""
         return {key: unwrap(value) for key, value in self._d.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TupleObs(ArrayTree):
-    """Observations of a Tuple space: `DictObs` with positions in the place of keys.
+    """Observations of a Tuple space: `DictObs` with positions instead of keys.
 
     Examples:
         >>> obs = TupleObs((np.zeros((5, 2)), np.arange(5)))
@@ -137,30 +139,29 @@ class TupleObs(ArrayTree):
         (5, ((2,), ()), [0, 1, 2, 3, 4])
 
     Raises:
-        ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
+        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of these.
     """
 
     _t: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        """Wrap nested dicts and tuples, and refuse what is not an array.
-
-        Raises:
-            ArgumentTypeError: If a value is neither an array, a number, nor a dict or tuple of such.
-        """
+        """Wrap nested dicts and tuples; refuse what is no array."""
         if not isinstance(self._t, tuple):
             raise ArgumentTypeError(f"expected a tuple of arrays, got {type(self._t).__name__}")
         object.__setattr__(self, "_t", tuple(_as_child(i, value) for i, value in enumerate(self._t)))
 
-    def _children(self) -> dict[Any, Any]:
-        """The entries by position, nested ones wrapped."""
-        return dict(enumerate(self._t))
+    def map_entries(self, fn: Callable[[Any, Any], Any]) -> TupleObs:
+        """A `TupleObs` with other entries at the same positions.
 
-    @classmethod
-    def _from_children(cls, children: dict[Any, Any]) -> TupleObs:
-        """A `TupleObs` of entries that are known to be in the form of `_children`, unchecked."""
-        tree = object.__new__(cls)
-        vars(tree)["_t"] = tuple(children.values())
+        Args:
+            fn: Called with each position and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which
+                is not checked.
+
+        Returns:
+            The `TupleObs` of the returned entries.
+        """
+        tree = object.__new__(type(self))
+        vars(tree)["_t"] = tuple(fn(i, entry) for i, entry in enumerate(self._t))
         return tree
 
     @classmethod
@@ -174,8 +175,8 @@ class TupleObs(ArrayTree):
             A `TupleObs` whose first dimension counts the steps.
 
         Raises:
-            StructureError: If there is none, or they have different lengths.
-            ShapeError: If an entry has different shapes.
+            StructureError: If there is no observation, or their lengths differ.
+            ShapeError: If the shapes of an entry differ.
         """
         return cls.stack(cls(tuple(obs)) for obs in obs_list)
 
@@ -210,24 +211,23 @@ class TupleObs(ArrayTree):
         return key in self.keys()
 
     def get(self, key: int) -> Any:
-        """The entry at that position.
+        """The entry at a position.
+
+        Args:
+            key: The position.
 
         Raises:
-            IndexError: If there is none.
+            IndexError: If there is no such position.
         """
         return self._t[key]
 
     def unwrap(self) -> tuple[Any, ...]:
-        """A plain tuple (nested: plain dicts and tuples) of the same arrays; no array is copied."""
+        """A plain tuple (with plain dicts and tuples in it) of the same arrays, which are not copied."""
         return tuple(unwrap(value) for value in self._t)
 
 
 def wrap(tree: Tree) -> Any:
-    """Dicts as `DictObs` and tuples as `TupleObs`; anything else as it is.
-
-    Raises:
-        ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of such.
-    """
+    """Dicts as `DictObs` and tuples as `TupleObs`; anything else unchanged."""
     if isinstance(tree, (np.ndarray, ArrayTree)):
         return tree
     if isinstance(tree, Mapping):
@@ -236,51 +236,27 @@ def wrap(tree: Tree) -> Any:
 
 
 def unwrap(tree: Tree) -> Any:
-    """`DictObs` as dict and `TupleObs` as tuple, nested ones too; anything else as it is."""
+    """`DictObs` as dict and `TupleObs` as tuple, nested ones too; anything else unchanged."""
     return tree.unwrap() if isinstance(tree, ArrayTree) else tree
 
 
 def map_leaves(fn: Callable[[Any], Any], tree: Observation) -> Any:
-    """The same tree with `fn` applied to every leaf; of an array, `fn` of it."""
+    """Apply `fn` to every leaf of a tree, or to an array."""
     return tree.map_arrays(fn) if isinstance(tree, ArrayTree) else fn(tree)
 
 
 def stack(observations: Iterable[Tree], where: str = "obs") -> Any:
-    """Stack single observations along a new first dimension.
-
-    Args:
-        observations: At least one; arrays, scalars, or dicts and tuples of such, all alike.
-        where: Name of the observations in an error.
-
-    Returns:
-        An array, or a `DictObs` or `TupleObs`, of copies.
-
-    Raises:
-        StructureError: If there is none, or they have different structures.
-        ShapeError: If they have different shapes.
-    """
+    """Stack single observations (arrays, scalars, dicts or tuples) along a new first dimension, as copies."""
     return combine([wrap(obs) for obs in observations], np.stack, where)
 
 
 def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
-    """Join observations along their first dimension.
-
-    Args:
-        observations: At least one; all arrays, or all trees of the same structure.
-        where: Name of the observations in an error.
-
-    Returns:
-        An array, or a `DictObs` or `TupleObs`, of copies.
-
-    Raises:
-        StructureError: If there is none, or they have different structures.
-        ShapeError: If they have different shapes beside the first dimension.
-    """
+    """Join observations along their first dimension, as copies."""
     return combine(list(observations), np.concatenate, where)
 
 
 def _as_child(key: object, value: Any) -> Any:
-    """A value of a tree in its wrapped form."""
+    """An entry of a tree in its wrapped form."""
     if isinstance(value, (np.ndarray, ArrayTree)):
         return value
     return wrap(value) if isinstance(value, Mapping | tuple) else as_leaf(key, value)

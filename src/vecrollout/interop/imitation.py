@@ -1,6 +1,6 @@
-"""Handing recordings to an installed imitation, and taking its own over.
+"""Convert trajectories, transitions and observations to imitation's classes and back.
 
-imitation asks for instances of its own classes, so ours have to become such before its algorithms take them.
+imitation's algorithms accept instances of imitation's own classes only.
 
     trajectories, _ = venv.pop_trajectories()
     BC(demonstrations=to_imitation(trajectories), ...)
@@ -14,35 +14,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from vecrollout.data.fields import read_only
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
 from vecrollout.data.trees import DictObs, TupleObs
 from vecrollout.errors import MissingDependencyError, OptionError, StructureError
 
-# imitation's have the same names. Subclasses before the classes they stem from.
+# imitation's classes have the same names. Subclasses come before their base classes.
 _CLASSES = (TrajectoryWithRew, Trajectory, TransitionsWithRew, Transitions, TransitionsMinimal)
 
 
 def to_imitation(x: Any) -> Any:
-    """The same in imitation's own class.
+    """Convert to imitation's own class.
 
-    What imitation has no place for is left out: `terminated` and `truncated` beside `terminal` or `dones`, and a
-    trajectory's `episode`.
+    Fields that imitation does not have are left out: `terminated` and `truncated`, and a trajectory's `episode`.
 
     Args:
         x: A `Trajectory`, `TrajectoryWithRew`, `TransitionsMinimal`, `Transitions`, `TransitionsWithRew` or `DictObs`,
             or a sequence of these.
 
     Returns:
-        imitation's object of the same name, or a list of them. Its arrays are read-only views of those of `x`, which
-        stay as writable as they were (imitation makes arrays given to its transitions read-only).
+        imitation's object of the same name, or a list of them. Its arrays are read-only views of the arrays of `x`.
+        The arrays of `x` stay writable where they were (imitation itself makes them read-only).
 
     Raises:
         MissingDependencyError: If imitation is not installed.
-        StructureError: If observations are tuples or nested, which imitation cannot hold.
-        OptionError: If `x` is none of these.
+        StructureError: If observations are tuples or nested, which imitation does not support.
+        OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
     if isinstance(x, DictObs | TupleObs):
@@ -57,20 +56,20 @@ def to_imitation(x: Any) -> Any:
 
 
 def from_imitation(x: Any) -> Any:
-    """The same in our own class.
+    """Convert from imitation's class to the class of the same name in this package.
 
     Args:
         x: imitation's `Trajectory`, `TrajectoryWithRew`, `TransitionsMinimal`, `Transitions`, `TransitionsWithRew` or
-            `DictObs`, or a sequence of these (such as imitation loads from disk).
+            `DictObs`, or a sequence of these, such as imitation loads from disk.
 
     Returns:
-        Our object of the same name, or a list of them. Its arrays are read-only views of those of `x`. An episode's
-        end counts as truncated where the step's info says so (`"TimeLimit.truncated"`, as Stable-Baselines3 writes it),
-        else as terminated.
+        Our object of the same name, or a list of them. Its arrays are read-only views of the arrays of `x`. An
+        episode's end counts as truncated if the step's info says so (`"TimeLimit.truncated"`, which Stable-Baselines3
+        writes), else as terminated.
 
     Raises:
         MissingDependencyError: If imitation is not installed.
-        OptionError: If `x` is none of these.
+        OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
     if isinstance(x, theirs.DictObs):
@@ -101,31 +100,22 @@ def _value_to_imitation(value: Any) -> Any:
         nested = sorted(key for key, entry in plain.items() if isinstance(entry, dict | tuple))
         if nested:
             raise StructureError(
-                f"obs: expected a dict of arrays, which is all imitation can hold, got {nested} nested"
+                f"obs: expected a dict of arrays, as imitation supports no nesting, got {nested} nested"
             )
-        return _imitation_types().DictObs({key: _view(entry) for key, entry in plain.items()})
+        return _imitation_types().DictObs(read_only(value).unwrap())
     if isinstance(value, TupleObs):
-        raise StructureError("obs: expected an array or a dict of arrays, which is all imitation can hold, got a tuple")
-    return _view(value)
+        raise StructureError("obs: expected an array or a dict of arrays, as imitation supports no tuples, got a tuple")
+    return read_only(value)
 
 
 def _value_from_imitation(value: Any) -> Any:
     if isinstance(value, _imitation_types().DictObs):
-        return DictObs({key: _view(entry) for key, entry in value.items()})
-    return _view(value)
-
-
-def _view(value: Any) -> Any:
-    """A read-only view of an array; anything else as it is."""
-    if not isinstance(value, np.ndarray):
-        return value
-    view: npt.NDArray[Any] = value.view()
-    view.setflags(write=False)
-    return view
+        value = DictObs(dict(value.items()))
+    return read_only(value)
 
 
 def _flags(fields: dict[str, Any]) -> dict[str, Any]:
-    """Our `truncated`, by what the infos say; `terminated` follows from it."""
+    """Our `truncated`, from the infos; `terminated` follows from it."""
     infos = fields["infos"]
     if "terminal" in fields:
         return {"truncated": bool(fields["terminal"]) and infos is not None and _says_truncated(infos[-1])}

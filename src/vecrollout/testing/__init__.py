@@ -1,12 +1,13 @@
-"""What the package's own tests are made of, for testing other environments, wrappers and sinks with it.
+"""Tools of the package's own tests, for tests of other environments, wrappers and sinks.
 
-- `vecrollout.testing`: a table of spaces, deterministic counting environments, and what a recorder has to have recorded
-  of them.
-- `vecrollout.testing.conformance`: a suite of tests that a recorder inherits, and
-  `vecrollout.testing.vector_conformance`: the same for recorders of Gymnasium's environments; they need pytest.
-- `vecrollout.testing.strategies`: Hypothesis strategies; they need hypothesis.
+- `vecrollout.testing`: a table of spaces, deterministic counting environments, and the trajectories that a recorder
+must
+  record from them.
+- `vecrollout.testing.conformance`: a test suite that a recorder inherits, and `vecrollout.testing.vector_conformance`,
+  the same for recorders of Gymnasium's environments. Both need pytest.
+- `vecrollout.testing.strategies`: Hypothesis strategies. They need hypothesis.
 
-Everything here may assert, and nothing in the package imports it.
+The rest of the package does not import this module.
 """
 
 from vecrollout.testing.comparison import assert_same, leaves_of

@@ -1,4 +1,4 @@
-"""Whether two pieces of recorded data are the same to the last bit."""
+"""Comparison of recorded data to the last bit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 
 def assert_same(actual: Any, expected: Any, where: str = "value") -> None:
-    """Assert that two values are alike in kind, structure, dtype, shape and bits.
+    """Assert that two values have the same type, structure, dtypes, shapes and bits.
 
     Args:
-        actual: An array, a number, or dicts, lists and tuples of such, nested at will; `DictObs` and `TupleObs` count
-            as the dicts and tuples that they wrap.
-        expected: What it has to be. NaN is the same as NaN, and 0.0 is not the same as -0.0.
-        where: Name of the value in the message.
+        actual: An array, a number, or nested dicts, lists and tuples of these. `DictObs` and `TupleObs` count as the
+            dicts and tuples that they wrap.
+        expected: The expected value. NaN is the same as NaN, and 0.0 is not the same as -0.0.
+        where: Name of the value in the error message.
 
     Raises:
-        AssertionError: If they differ; the message names the place.
+        AssertionError: If they differ. The message names the place.
     """
     actual, expected = _plain(actual), _plain(expected)
     if isinstance(expected, Mapping):
@@ -50,7 +50,14 @@ def _assert_same_array(actual: Any, expected: Any, where: str) -> None:
 
 
 def leaves_of(tree: Any) -> list[Any]:
-    """The leaves of a tree of dicts and tuples (`DictObs` and `TupleObs` among them), a dict's by sorted keys."""
+    """The leaves of a tree.
+
+    Args:
+        tree: Nested dicts and tuples, plain or as `DictObs` and `TupleObs`; or a single leaf.
+
+    Returns:
+        The leaves, a dict's by sorted keys.
+    """
     tree = _plain(tree)
     if isinstance(tree, Mapping):
         return [leaf for key in sorted(tree) for leaf in leaves_of(tree[key])]

@@ -1,14 +1,11 @@
-"""The tests that every recorder has to pass, whatever it wraps."""
+"""The tests that every recorder must pass."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -16,149 +13,57 @@ from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import BufferFullError, EmptyBufferError, PrematureResetError, ProtocolError
 from vecrollout.recording.inner import CopyingWrapper
-from vecrollout.testing.comparison import assert_same, leaves_of
-from vecrollout.testing.scenario import Recorded, Scenario
-from vecrollout.testing.spaces import VEC_ENV_SPACES
+from vecrollout.testing.comparison import assert_same
+from vecrollout.testing.harness import CALLS, RecorderHarness
+from vecrollout.testing.plain_trees import fill, joined, rows_of
+from vecrollout.testing.scenario import Recorded
 
-_CALLS = 13
-_CUTS = (0, 1, 3, 4, 8, _CALLS)
-
-EnvFn = Callable[[], gym.Env[Any, Any]]
+_CUTS = (0, 1, 3, 4, 8, CALLS)
 
 
-class RecorderConformance:
-    """Tests that a recorder inherits: what it hands out is what the environments did, and all of it is accounted for.
+class RecorderConformance(RecorderHarness):
+    """Tests that a recorder returns what the environments did, and accounts for every step.
 
-    Override `make_recorder`, and `reset` and `step` where the recorder is used in another way than a Stable-Baselines3
-    `VecEnv`; pytest then collects the subclass:
+    Inherit from it and override `make_recorder`. Override `reset` and `step` too if the recorder is not used like a
+    Stable-Baselines3 `VecEnv`. pytest then collects the subclass:
 
         class TestMyRecorder(RecorderConformance):
             def make_recorder(self, env_fns, **options):
                 return MyRecorder(DummyVecEnv(env_fns), **options)
 
-    The recorder has the attributes `stepped`, `held`, `popped`, `sunk`, `dropped` and `n_transitions`, and the methods
-    `pop_transitions`, `pop_trajectories`, `pop_finished_trajectories`, `state_dict`, `load_state_dict` and `close` of
-    `vecrollout.BufferingWrapper`.
+    The recorder must have these members of `vecrollout.BufferingWrapper`: the attributes `stepped`, `held`, `popped`,
+    `sunk`, `dropped` and `n_transitions`, and the methods `pop_transitions`, `pop_trajectories`,
+    `pop_finished_trajectories`, `state_dict`, `load_state_dict` and `close`.
     """
-
-    spaces: ClassVar[Sequence[str]] = VEC_ENV_SPACES
-    """Names of the observation spaces to test, from `vecrollout.testing.SPACES`."""
-
-    action_spaces: ClassVar[Sequence[str]] = ("box", "box_scalar", "discrete", "multi_discrete", "multi_binary")
-    """Names of the action spaces to test."""
-
-    reward_dtype: ClassVar[type[np.floating[Any]]] = np.float32
-    """What rewards that are Python floats become on their way to the recorder."""
-
-    sees_both: ClassVar[bool] = False
-    """Whether the recorder can see that a step terminated and was truncated; else it sees just the former."""
-
-    has_dead_calls: ClassVar[bool] = False
-    """Whether the call after an episode's end resets that environment instead of stepping it."""
-
-    # Hooks
-
-    def make_recorder(self, env_fns: Sequence[EnvFn], **options: Any) -> Any:
-        """A new recorder over new environments.
-
-        Args:
-            env_fns: A function for each environment that makes it.
-            **options: For the recorder: `error_on_premature_reset`, `early_reset`, `sink`, `max_transitions`, `on_full`
-                and `record_infos`, none of them at times.
-
-        Raises:
-            NotImplementedError: Until it is overridden.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has to override make_recorder")
-
-    def reset(self, recorder: Any, seed: int | None = None) -> None:
-        """Reset all environments; with a seed, environment i gets `seed + i`."""
-        if seed is not None:
-            recorder.seed(seed)
-        recorder.reset()
-
-    def step(self, recorder: Any, actions: Any) -> None:
-        """Step all environments once."""
-        recorder.step(actions)
-
-    # What the tests share
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """A test that takes a `space` or an `action_space` runs for each of them."""
-        for argument, names in {"space": self.spaces, "action_space": self.action_spaces}.items():
-            if argument in metafunc.fixturenames:
-                metafunc.parametrize(argument, names)
-
-    @pytest.fixture
-    def recorder_of(self) -> Iterator[Callable[..., Any]]:
-        """Makes a recorder for a scenario and resets it; all of them are closed after the test."""
-        made: list[Any] = []
-
-        def make(scenario: Scenario, *, wrap: Any = None, seed: int | None = None, **options: Any) -> Any:
-            env_fns: list[EnvFn] = list(scenario.env_fns())
-            if wrap is not None:
-                env_fns = [partial(_wrapped, wrap, env_fn) for env_fn in env_fns]
-            made.append(self.make_recorder(env_fns, **options))
-            self.reset(made[-1], seed)
-            return made[-1]
-
-        yield make
-        for recorder in made:
-            recorder.close()
-
-    def scenario(self, **changes: Any) -> Scenario:
-        """The default scenario under this recorder's rules."""
-        return Scenario(has_dead_calls=self.has_dead_calls, **changes)
-
-    def run(self, recorder: Any, scenario: Scenario, start: int = 0, stop: int = _CALLS) -> None:
-        """Make the calls `[start, stop)` of a scenario."""
-        for call in range(start, stop):
-            if call in scenario.resets:
-                self.reset(recorder)
-            self.step(recorder, scenario.actions(call))
-
-    def assert_trajectories(self, trajectories: Sequence[TrajectoryWithRew], expected: Sequence[Recorded]) -> None:
-        """Assert that these are the trajectories, in this order."""
-        places = [(t.episode.env_index, (t.episode.reset_info or {}).get("episode"), len(t)) for t in trajectories]
-        assert places == [(each.env_index, each.episode, len(each)) for each in expected]
-        for trajectory, recorded in zip(trajectories, expected, strict=True):
-            recorded.assert_recorded_as(trajectory, reward_dtype=self.reward_dtype, sees_both=self.sees_both)
-
-    def assert_accounts(self, recorder: Any, **counts: int) -> None:
-        """Assert the counts, those that are not given being 0, and that `stepped` is the sum of them all."""
-        expected = {"held": 0, "popped": 0, "sunk": 0, "dropped": 0, **counts}
-        assert {name: getattr(recorder, name) for name in expected} == expected
-        assert recorder.stepped == sum(expected.values())
-        assert recorder.n_transitions == recorder.held
 
     # Exact
 
     def test_trajectories_are_what_happened(self, recorder_of: Any, space: str) -> None:
-        """Every observation space."""
+        """For every observation space."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
         trajectories, lengths = recorder.pop_trajectories()
-        expected = scenario.recorded(0, _CALLS)
+        expected = scenario.recorded(0, CALLS)
         self.assert_trajectories(trajectories, expected)
         assert list(lengths) == [each.stop_step for each in expected if each.terminal]
 
     def test_actions_are_those_taken(self, recorder_of: Any, action_space: str) -> None:
-        """Every action space."""
+        """For every action space."""
         scenario = self.scenario(action_space=action_space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
-        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS))
+        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
 
     def test_transitions_are_what_happened(self, recorder_of: Any, space: str) -> None:
-        """Steps in the order of the trajectories, each with what followed it."""
+        """Steps in the order of the trajectories, each with the observation that followed."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
         transitions = recorder.pop_transitions()
-        expected = scenario.recorded(0, _CALLS)
-        assert_same(transitions.obs, _joined([_rows(each.obs, slice(None, -1)) for each in expected]), "obs")
-        assert_same(transitions.next_obs, _joined([_rows(each.obs, slice(1, None)) for each in expected]), "next_obs")
+        expected = scenario.recorded(0, CALLS)
+        assert_same(transitions.obs, joined([rows_of(each.obs, slice(None, -1)) for each in expected]), "obs")
+        assert_same(transitions.next_obs, joined([rows_of(each.obs, slice(1, None)) for each in expected]), "next_obs")
         assert_same(transitions.acts, np.concatenate([each.acts for each in expected]), "acts")
         rews = np.concatenate([each.rews for each in expected])
         assert_same(transitions.rews, rews.astype(self.reward_dtype), "rews")
@@ -175,7 +80,7 @@ class RecorderConformance:
         self.assert_accounts(recorder, popped=len(steps))
 
     def test_popped_fragments_join_to_episodes(self, recorder_of: Any, space: str) -> None:
-        """Pops at any time take everything and cut running episodes, whose fragments fit together again."""
+        """A pop at any time takes everything and cuts running episodes. Their fragments join again."""
         scenario = self.scenario(space=space)
         recorder = recorder_of(scenario)
         fragments: dict[int, list[TrajectoryWithRew]] = {}
@@ -193,16 +98,16 @@ class RecorderConformance:
         key = ("env_index", "episode")
         self.assert_trajectories(
             sorted(whole, key=lambda each: (each.episode.env_index, each.episode.reset_info["episode"])),  # type: ignore[index]
-            sorted(scenario.recorded(0, _CALLS), key=lambda each: [getattr(each, name) for name in key]),
+            sorted(scenario.recorded(0, CALLS), key=lambda each: [getattr(each, name) for name in key]),
         )
 
     def test_finished_trajectories_leave_the_running_ones(self, recorder_of: Any) -> None:
-        """What runs stays held and counted, and comes whole when it is finished."""
+        """Running episodes stay, are counted, and come whole when they are finished."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
-        everything = scenario.recorded(0, _CALLS)
+        everything = scenario.recorded(0, CALLS)
         popped = 0
-        for stop in range(_CALLS + 1):
+        for stop in range(CALLS + 1):
             if stop:
                 self.run(recorder, scenario, stop - 1, stop)
             finished = [each for each in scenario.recorded(0, stop) if each.terminal][popped:]
@@ -231,21 +136,21 @@ class RecorderConformance:
         scenario = self.scenario(space=space, reuse_obs=True, reuse_info=True)
         recorder = recorder_of(scenario, wrap=CopyingWrapper)
         self.run(recorder, scenario)
-        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS))
+        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
 
     def test_reused_action_array(self, recorder_of: Any, action_space: str) -> None:
         """A caller that fills the same array at every step."""
         scenario = self.scenario(action_space=action_space)
         recorder = recorder_of(scenario)
         actions = scenario.actions(0)
-        for call in range(_CALLS):
-            _fill(actions, scenario.actions(call))
+        for call in range(CALLS):
+            fill(actions, scenario.actions(call))
             self.step(recorder, actions)
-        _fill(actions, scenario.actions(_CALLS))
-        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS))
+        fill(actions, scenario.actions(CALLS))
+        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
 
     def test_what_was_popped_never_changes(self, recorder_of: Any) -> None:
-        """Whatever is recorded afterwards, and however little of a trajectory is still held."""
+        """Later steps change nothing, even if only a part of a trajectory is still referenced."""
         scenario = self.scenario(space="dict")
         recorder = recorder_of(scenario)
         kept: list[tuple[Any, Recorded]] = []
@@ -260,7 +165,7 @@ class RecorderConformance:
     # Accounted
 
     def test_nothing_was_recorded(self, recorder_of: Any) -> None:
-        """An empty recorder has no transitions, and trajectories none."""
+        """An empty recorder refuses to pop transitions, and pops no trajectories."""
         recorder = recorder_of(self.scenario())
         with pytest.raises(EmptyBufferError, match="empty"):
             recorder.pop_transitions()
@@ -269,7 +174,7 @@ class RecorderConformance:
         self.assert_accounts(recorder)
 
     def test_step_before_reset(self) -> None:
-        """It is refused, and does no harm."""
+        """It is refused. Recording works afterwards."""
         scenario = self.scenario()
         recorder = self.make_recorder(scenario.env_fns())
         try:
@@ -278,12 +183,12 @@ class RecorderConformance:
             self.assert_accounts(recorder)
             self.reset(recorder)
             self.run(recorder, scenario)
-            self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS))
+            self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS))
         finally:
             recorder.close()
 
     def test_premature_reset_is_refused(self, recorder_of: Any) -> None:
-        """While anything is held, a running fragment for one; the environments are not reset, and go on."""
+        """While anything is held, such as a running fragment. The environments are not reset, and go on."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
         self.run(recorder, scenario, 0, 1)
@@ -292,76 +197,76 @@ class RecorderConformance:
             self.reset(recorder)
         self.run(recorder, scenario, 1)
         popped = [each for each in scenario.recorded(0, 1) if each.terminal]
-        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, _CALLS)[len(popped) :])
+        self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS)[len(popped) :])
 
     def test_premature_reset_closes_what_runs(self, recorder_of: Any) -> None:
-        """Where it is not refused: nothing is lost."""
+        """If it is not refused, nothing is lost."""
         scenario = self.scenario(resets=(5, 6, 9))
         recorder = recorder_of(scenario, error_on_premature_reset=False)
         self.run(recorder, scenario)
         trajectories, lengths = recorder.pop_trajectories()
-        expected = scenario.recorded(0, _CALLS)
+        expected = scenario.recorded(0, CALLS)
         assert any(each.ended_by == "reset_early" for each in expected)
         self.assert_trajectories(trajectories, expected)
         assert list(lengths) == [each.stop_step for each in expected if each.terminal]
-        self.assert_accounts(recorder, popped=scenario.steps(_CALLS))
+        self.assert_accounts(recorder, popped=scenario.steps(CALLS))
 
     def test_premature_reset_drops_what_runs(self, recorder_of: Any) -> None:
-        """By option; it is counted, and what is finished stays."""
+        """By option. Dropped steps are counted, and finished trajectories stay."""
         scenario = self.scenario(resets=(5, 6, 9))
         recorder = recorder_of(scenario, error_on_premature_reset=False, early_reset="drop")
         self.run(recorder, scenario)
         trajectories = recorder.pop_trajectories()[0]
-        expected = [each for each in scenario.recorded(0, _CALLS) if each.ended_by != "reset_early"]
+        expected = [each for each in scenario.recorded(0, CALLS) if each.ended_by != "reset_early"]
         self.assert_trajectories(trajectories, expected)
         popped = sum(map(len, expected))
-        self.assert_accounts(recorder, popped=popped, dropped=scenario.steps(_CALLS) - popped)
+        self.assert_accounts(recorder, popped=popped, dropped=scenario.steps(CALLS) - popped)
 
     def test_close_finishes_what_runs(self, recorder_of: Any) -> None:
-        """It can still be popped, and closing again does nothing."""
+        """The trajectories can still be popped. A second close does nothing."""
         scenario = self.scenario()
         recorder = recorder_of(scenario)
         self.run(recorder, scenario)
         recorder.close()
         recorder.close()
-        self.assert_accounts(recorder, held=scenario.steps(_CALLS))
-        self.assert_trajectories(recorder.pop_finished_trajectories()[0], scenario.recorded(0, _CALLS, closed=True))
+        self.assert_accounts(recorder, held=scenario.steps(CALLS))
+        self.assert_trajectories(recorder.pop_finished_trajectories()[0], scenario.recorded(0, CALLS, closed=True))
 
     # Options
 
     def test_sink_takes_what_is_finished_at_once(self, recorder_of: Any) -> None:
-        """In the order of the ends; what runs stays held until it is closed."""
+        """In the order of the ends. Running episodes stay until the recorder is closed."""
         scenario = self.scenario()
         sink: list[TrajectoryWithRew] = []
         recorder = recorder_of(scenario, sink=sink)
-        for call in range(_CALLS):
+        for call in range(CALLS):
             self.run(recorder, scenario, call, call + 1)
             finished = [each for each in scenario.recorded(0, call + 1) if each.terminal]
             assert len(sink) == len(finished)
             sunk = sum(map(len, finished))
             self.assert_accounts(recorder, sunk=sunk, held=scenario.steps(call + 1) - sunk)
         recorder.close()
-        self.assert_trajectories(sink, scenario.recorded(0, _CALLS, closed=True))
+        self.assert_trajectories(sink, scenario.recorded(0, CALLS, closed=True))
 
     def test_what_a_sink_refuses_stays_held(self, recorder_of: Any) -> None:
-        """The step that ended the trajectory counts, too."""
+        """The step that ended the trajectory counts too."""
         scenario = self.scenario()
         recorder = recorder_of(scenario, sink=_Refusing())
         calls = 0
         with pytest.raises(_RefusedError):  # noqa: PT012  # how many calls come before is what is counted
-            for call in range(_CALLS):
+            for call in range(CALLS):
                 calls = call + 1
                 self.run(recorder, scenario, call, call + 1)
         self.assert_accounts(recorder, held=scenario.steps(calls))
         self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(0, calls))
 
     def test_max_transitions_refuses_a_step(self, recorder_of: Any) -> None:
-        """The environments are then not stepped, and after a pop they go on."""
+        """The environments are not stepped. After a pop they go on."""
         scenario = self.scenario()
         most = 4 * scenario.num_envs + 1
         recorder = recorder_of(scenario, max_transitions=most)
         start = call = 0
-        while call < _CALLS:
+        while call < CALLS:
             try:
                 self.run(recorder, scenario, call, call + 1)
                 call += 1
@@ -370,35 +275,33 @@ class RecorderConformance:
                 self.assert_trajectories(recorder.pop_trajectories()[0], scenario.recorded(start, call))
                 start = call
         assert start > 0
-        self.assert_accounts(
-            recorder, popped=scenario.steps(start), held=scenario.steps(_CALLS) - scenario.steps(start)
-        )
+        self.assert_accounts(recorder, popped=scenario.steps(start), held=scenario.steps(CALLS) - scenario.steps(start))
 
     def test_max_transitions_drops_the_oldest(self, recorder_of: Any) -> None:
-        """By option; it is counted, and the rest is what happened last."""
+        """By option. Dropped steps are counted, and the latest steps stay."""
         scenario = self.scenario()
         most = 8 * scenario.num_envs
         recorder = recorder_of(scenario, max_transitions=most, on_full="drop_oldest")
-        for call in range(_CALLS):
+        for call in range(CALLS):
             self.run(recorder, scenario, call, call + 1)
             assert recorder.held <= most
             assert recorder.held + recorder.dropped == recorder.stepped == scenario.steps(call + 1)
         assert recorder.dropped > 0
         trajectories = recorder.pop_trajectories()[0]
-        expected = scenario.recorded(0, _CALLS)
+        expected = scenario.recorded(0, CALLS)
         gone = len(expected) - len(trajectories)
         self.assert_trajectories(trajectories, expected[gone:])
         dropped = sum(map(len, expected[:gone]))
-        self.assert_accounts(recorder, dropped=dropped, popped=scenario.steps(_CALLS) - dropped)
+        self.assert_accounts(recorder, dropped=dropped, popped=scenario.steps(CALLS) - dropped)
 
     def test_infos_can_be_left_out(self, recorder_of: Any) -> None:
-        """Trajectories then have none, and transitions empty ones."""
+        """Trajectories have no infos, and transitions have empty ones."""
         scenario = self.scenario()
         recorder = recorder_of(scenario, record_infos="none")
         self.run(recorder, scenario, 0, 7)
         assert all(each.infos is None for each in recorder.pop_trajectories()[0])
         self.run(recorder, scenario, 7)
-        assert list(recorder.pop_transitions().infos) == [{}] * (scenario.steps(_CALLS) - scenario.steps(7))
+        assert list(recorder.pop_transitions().infos) == [{}] * (scenario.steps(CALLS) - scenario.steps(7))
 
     def test_infos_of_some_keys(self, recorder_of: Any) -> None:
         """A key that an info does not have is not in it."""
@@ -406,7 +309,7 @@ class RecorderConformance:
         recorder = recorder_of(scenario, record_infos=["t", "nowhere"])
         self.run(recorder, scenario)
         trajectories = recorder.pop_trajectories()[0]
-        self.assert_trajectories(trajectories, scenario.recorded(0, _CALLS))
+        self.assert_trajectories(trajectories, scenario.recorded(0, CALLS))
         assert all(info.keys() == {"t"} for each in trajectories for info in each.infos)
 
     def test_state_goes_through_a_file(self, recorder_of: Any) -> None:
@@ -423,12 +326,12 @@ class RecorderConformance:
         self.run(loaded, scenario, 0, 8)
         with np.load(file, allow_pickle=False) as state:
             loaded.load_state_dict(state)
-        before, after = scenario.steps(4), scenario.steps(_CALLS) - scenario.steps(4)
+        before, after = scenario.steps(4), scenario.steps(CALLS) - scenario.steps(4)
         for recorder in (saved, loaded):
             self.run(recorder, scenario, 8)
             self.assert_accounts(recorder, popped=before, held=after)
             trajectories, lengths = recorder.pop_trajectories()
-            expected = scenario.recorded(4, _CALLS)
+            expected = scenario.recorded(4, CALLS)
             self.assert_trajectories(trajectories, expected)
             assert list(lengths) == [each.stop_step for each in expected if each.terminal]
 
@@ -442,27 +345,3 @@ class _Refusing:
 
     def append(self, trajectory: TrajectoryWithRew) -> None:
         raise _RefusedError(f"a trajectory of {len(trajectory)} steps")
-
-
-def _wrapped(wrap: Callable[[Any], Any], env_fn: EnvFn) -> Any:
-    return wrap(env_fn())
-
-
-def _fill(target: Any, source: Any) -> None:
-    for old, new in zip(leaves_of(target), leaves_of(source), strict=True):
-        old[...] = new
-
-
-def _rows(tree: Any, rows: slice) -> Any:
-    if isinstance(tree, dict):
-        return {key: _rows(child, rows) for key, child in tree.items()}
-    return tuple(_rows(child, rows) for child in tree) if isinstance(tree, tuple) else tree[rows]
-
-
-def _joined(trees: Sequence[Any]) -> Any:
-    first = trees[0]
-    if isinstance(first, dict):
-        return {key: _joined([tree[key] for tree in trees]) for key in first}
-    if isinstance(first, tuple):
-        return tuple(_joined([tree[i] for tree in trees]) for i in range(len(first)))
-    return np.concatenate(trees)

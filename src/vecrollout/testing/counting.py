@@ -10,17 +10,18 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout.errors import ProtocolError
+from vecrollout.testing.plain_trees import fill
 from vecrollout.testing.spaces import NUMBERS, element_of, space_of
 
 
 class EpisodeScript(NamedTuple):
-    """How long an episode is and how it ends."""
+    """Length and ending of an episode."""
 
     steps: int
     """Number of steps, at least 1."""
 
     ending: Literal["terminated", "truncated", "both"] = "terminated"
-    """Which flags the last step sets."""
+    """Flags of the last step."""
 
     @property
     def terminated(self) -> bool:
@@ -29,30 +30,30 @@ class EpisodeScript(NamedTuple):
 
     @property
     def truncated(self) -> bool:
-        """Whether the last step is cut short."""
+        """Whether the episode is cut short at the last step."""
         return self.ending != "terminated"
 
 
 class ScriptedError(Exception):
-    """A `CountingEnv` was told to fail at this step."""
+    """A `CountingEnv` failed because `fail_next` was set."""
 
 
 class CountingEnv(gym.Env[Any, Any]):
-    """Episodes by a script, in which everything is a function of the number of the step.
+    """An environment that counts its steps, with episodes by a script.
 
     After t steps of episode k (both count from 0) the number is `first + k * stride + t`. The observation is
-    `element_of(observation_space, number % 256)`, the reward of the step that led to it is `number + 0.5`, and its info
-    is `{"t": t}`. A reset's info is `{"episode": k, "seed": seed}`, with `"options"` where there are any. Actions have
-    no influence.
+    `element_of(observation_space, number % 256)`. The step that led to it has the reward `number + 0.5` and the info
+    `{"t": t}`. A reset's info is `{"episode": k, "seed": seed}`, with `"options"` if options are given. Actions have no
+    effect.
 
     Args:
         space: Observation space, or its name in `SPACES`.
-        episodes: Scripts of the episodes; after the last one it starts again with the first.
+        episodes: Scripts of the episodes. After the last script comes the first again.
         action_space: Action space, or its name in `SPACES`.
         first: Number of the first episode's first observation.
-        stride: How much later each episode starts to count than the one before.
-        reuse_obs: Return the same arrays (and dict) at every step, filled anew; texts cannot be.
-        reuse_info: Return the same info dict at every step and reset; entries that others put there stay.
+        stride: Difference between the first numbers of two successive episodes.
+        reuse_obs: Return the same arrays (and dict) at every step, with new values. Texts are always new.
+        reuse_info: Return the same info dict at every step and reset. Entries of others stay in it.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # as gymnasium declares it
@@ -74,9 +75,9 @@ class CountingEnv(gym.Env[Any, Any]):
         self.first = first
         self.stride = stride
         self.fail_next = False
-        """Set to make the next step raise `ScriptedError`, once."""
+        """Set it to make the next step raise `ScriptedError` once."""
         self.actions: list[Any] = []
-        """Copies of the actions taken since the last reset."""
+        """Copies of the actions since the last reset."""
         self._episode = -1
         self._t: int | None = None
         self._obs = _buffers(element_of(self.observation_space, first % NUMBERS)) if reuse_obs else None
@@ -92,10 +93,10 @@ class CountingEnv(gym.Env[Any, Any]):
         return self._observation(), self._informed(info if options is None else {**info, "options": options})
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Count on.
+        """Count one step.
 
         Raises:
-            ProtocolError: If the episode is over, or none was begun.
+            ProtocolError: If the episode is over, or `reset` was never called.
             ScriptedError: If `fail_next` was set.
         """
         if self.fail_next:
@@ -119,7 +120,7 @@ class CountingEnv(gym.Env[Any, Any]):
         element = element_of(self.observation_space, self._number % NUMBERS)
         if self._obs is None or isinstance(element, str):
             return element
-        _fill(self._obs, element)
+        fill(self._obs, element)
         return self._obs
 
     def _informed(self, info: dict[str, Any]) -> dict[str, Any]:
@@ -130,20 +131,9 @@ class CountingEnv(gym.Env[Any, Any]):
 
 
 def _buffers(element: Any) -> Any:
-    """Arrays to hold such an element; a number gets one without dimensions."""
+    """Arrays for an element; an array without dimensions for a number."""
     if isinstance(element, Mapping):
         return {key: _buffers(child) for key, child in element.items()}
     if isinstance(element, tuple):
         return tuple(map(_buffers, element))
     return np.array(element)
-
-
-def _fill(buffers: Any, element: Any) -> None:
-    if isinstance(buffers, Mapping):
-        for key, buffer in buffers.items():
-            _fill(buffer, element[key])
-    elif isinstance(buffers, tuple):
-        for buffer, child in zip(buffers, element, strict=True):
-            _fill(buffer, child)
-    else:
-        buffers[...] = element

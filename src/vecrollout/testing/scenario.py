@@ -1,4 +1,4 @@
-"""A vector of counting environments, what is done to it, and what a recorder has to have recorded of that."""
+"""A vector of counting environments, the calls to it, and the trajectories that a recorder must record."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ DEFAULT_EPISODES = (
     (EpisodeScript(1, "truncated"), EpisodeScript(4, "both")),
     (EpisodeScript(3, "both"), EpisodeScript(6)),
 )
-"""Three environments: ends of every kind, alone and together with others, and episodes of a single step."""
+"""Three environments with all kinds of endings, some in the same step, and with episodes of a single step."""
 
-# The number of an environment's first observation, and how much later each of its episodes starts to count.
+# Environment i starts to count at i * _FIRST, and each of its episodes _STRIDE later than the one before.
 _FIRST = 50
 _STRIDE = 4
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run of an episode's steps, as a recorder has to hand it out."""
+    """A run of an episode's steps, as a recorder must return it."""
 
     obs: Any
     """Observations, T + 1 rows."""
@@ -41,15 +41,15 @@ class Recorded:
     env_index: int
     """Index of the environment."""
     episode: int
-    """Number of the episode among those of its environment."""
+    """Number of the episode in its environment, from 0."""
     start_step: int
-    """Index in the episode of the first step."""
+    """Index of the first step in the episode."""
     terminated: bool
     """Whether the last step reached a terminal state."""
     truncated: bool
-    """Whether the last step was cut short."""
+    """Whether the episode was cut short at the last step."""
     ended_by: EndedBy | None
-    """What ended the episode at the run's end, if anything did."""
+    """What ended the episode at the run's end; None if it goes on."""
 
     def __len__(self) -> int:
         """Number of steps, T."""
@@ -68,13 +68,13 @@ class Recorded:
     def assert_recorded_as(
         self, trajectory: TrajectoryWithRew, *, reward_dtype: type[np.floating[Any]], sees_both: bool
     ) -> None:
-        """Assert that a trajectory is this run, in all that the data type says about it but the episode's id and seed.
+        """Assert that a trajectory equals this run in everything except the episode's id and seed.
 
         Args:
-            trajectory: What was recorded, with all infos.
-            reward_dtype: What the environments' rewards, which are Python floats, become on their way to the recorder.
-            sees_both: Whether the recorder can see that a step terminated and was truncated; else it sees just the
-                former.
+            trajectory: The recorded trajectory, with all infos.
+            reward_dtype: Dtype in which the recorder sees the environments' rewards, which are Python floats.
+            sees_both: Whether the recorder sees that a step was both terminated and truncated. Otherwise it sees
+                `terminated` only.
         """
         assert_same(trajectory.obs, self.obs, "obs")
         assert_same(trajectory.acts, self.acts, "acts")
@@ -96,24 +96,24 @@ class _Step(NamedTuple):
     episode: int
     t: int
     ends: EndedBy | None
-    """What ended the episode with this step, or before the next call."""
+    """What ended the episode with this step or before the next call."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Counting environments side by side, each with its own script, and what is done to them.
+    """Counting environments side by side, each with its own script, and the calls to them.
 
-    All of them are reset once and then stepped together, by *calls* that count from 0.
+    All environments are reset once and then stepped together. The step calls count from 0.
 
     Args:
         space: Observation space, or its name in `SPACES`.
         action_space: Action space, or its name in `SPACES`.
         episodes: Each environment's episodes.
-        resets: Calls before which all environments are reset once more.
+        resets: Calls before which all environments are reset again.
         has_dead_calls: Whether the call after an episode's end resets the environment instead of stepping it
             (Gymnasium's next-step autoreset).
-        reuse_obs: As for `CountingEnv`.
-        reuse_info: As for `CountingEnv`.
+        reuse_obs: See `CountingEnv`.
+        reuse_info: See `CountingEnv`.
     """
 
     space: str | Space[Any] = "box"
@@ -130,7 +130,7 @@ class Scenario:
         return len(self.episodes)
 
     def env_fns(self) -> list[Callable[[], CountingEnv]]:
-        """A function for each environment that makes it; they can be pickled."""
+        """One function for each environment, which makes it. The functions can be pickled."""
         return [
             partial(
                 CountingEnv,
@@ -146,21 +146,28 @@ class Scenario:
         ]
 
     def actions(self, call: int) -> Any:
-        """The actions of a call, `(E, *act_shape)`: all different, and different from those of calls nearby."""
+        """The actions of a call, all different, and different from the actions of calls nearby.
+
+        Args:
+            call: Number of the call, from 0.
+
+        Returns:
+            An array of shape `(E, *act_shape)`, or a dict or tuple of arrays.
+        """
         batch = batch_of(space_of(self.action_space), [self._action(call, env) for env in range(self.num_envs)])
         return _recorded(batch)
 
     def recorded(self, start: int, stop: int, *, closed: bool = False) -> list[Recorded]:
-        """What has to be held after the calls `[start, stop)`, if all before them was popped.
+        """The runs that a recorder must hold after the calls `[start, stop)`, if everything before was popped.
 
         Args:
             start: The first call.
-            stop: The call behind the last.
+            stop: End of the calls.
             closed: Whether the recorder was closed after the last call.
 
         Returns:
             First the runs whose episode ended, in the order of the ends (by environment within a call or reset), then
-            the runs of episodes that go on, by environment.
+            the runs of running episodes, by environment.
         """
         finished: list[tuple[int, bool, int, Recorded]] = []
         running: list[Recorded] = []
@@ -171,7 +178,7 @@ class Scenario:
                     run.append(step)
                 if step.ends is not None:
                     if run:
-                        # Of what a call and a reset after it end, the call's comes first.
+                        # Episodes that a call ends come before episodes that the following reset ends.
                         finished.append((step.call, step.ends == "reset_early", env, self._of(env, run)))
                     run = []
             if run:
@@ -181,7 +188,11 @@ class Scenario:
         return [each for *_, each in sorted(finished, key=lambda item: item[:3])] + running
 
     def steps(self, calls: int) -> int:
-        """Number of steps that all environments together take in so many calls."""
+        """Number of steps that all environments together take.
+
+        Args:
+            calls: Number of calls.
+        """
         return sum(len(list(self._steps(env, calls))) for env in range(self.num_envs))
 
     def _script(self, env: int, episode: int) -> EpisodeScript:
@@ -190,7 +201,7 @@ class Scenario:
 
     def _steps(self, env: int, calls: int) -> Iterator[_Step]:
         episode = t = 0
-        is_over = False  # with dead calls: whether the next one resets the environment
+        is_over = False  # with dead calls: whether the next call resets the environment
         for call in range(calls):
             if call in self.resets:
                 episode, t, is_over = episode + 1, 0, False
@@ -214,7 +225,7 @@ class Scenario:
         return (call * self.num_envs + env) % NUMBERS
 
     def _of(self, env: int, run: Sequence[_Step]) -> Recorded:
-        """The run of an environment's steps, all of one episode, as a recorder has to hand it out."""
+        """The run of some steps of one episode."""
         episode, start, stop = run[0].episode, run[0].t, run[-1].t + 1
         script = self._script(env, episode)
         zero = _FIRST * env + _STRIDE * episode
@@ -233,7 +244,7 @@ class Scenario:
 
 
 def _recorded(tree: Any) -> Any:
-    """Texts have no common length while they are recorded: they are kept as objects."""
+    """The tree with texts as objects, as recorders keep them: they have no common length."""
     if isinstance(tree, dict):
         return {key: _recorded(child) for key, child in tree.items()}
     if isinstance(tree, tuple):

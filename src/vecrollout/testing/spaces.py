@@ -1,4 +1,4 @@
-"""One table of spaces, and what a number looks like as an element of each of them."""
+"""A table of spaces, and an element of each space for every number."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ SPACES: dict[str, Space[Any]] = {
 """Spaces by name."""
 
 VEC_ENV_SPACES = tuple(name for name in SPACES if name not in ("nested", "text"))
-"""Names of the spaces that a Stable-Baselines3 `VecEnv` can have as its observation space."""
+"""Names of the spaces that a Stable-Baselines3 `VecEnv` supports as observation space."""
 
 
 def space_of(space: str | Space[Any]) -> Space[Any]:
-    """The space of that name in the table, or the space itself."""
+    """The space with a name in the table, or the given space."""
     return SPACES[space] if isinstance(space, str) else space
 
 
 def element_of(space: Space[Any], number: int) -> Any:
-    """The element of a space that stands for a number.
+    """The element of a space for a number.
 
     Args:
-        space: A space of the table, or one made up of the same kinds of spaces.
+        space: A space of the table, or another space of the same kinds.
         number: In `[0, 256)`.
 
     Returns:
-        The number in every entry of an array, in binary digits (the lowest first) for `MultiBinary`, in decimal ones
-        for `Text`, and at every leaf for `Dict` and `Tuple`; new arrays at every call.
+        An array filled with the number; its binary digits, lowest first, for `MultiBinary`; its decimal digits for
+        `Text`; a dict or tuple of such elements for `Dict` and `Tuple`. Arrays are new at every call.
 
     Raises:
-        ValueError: If the number is out of range, or the space too small for it.
+        ValueError: If the number is out of range, or too large for the space.
         TypeError: If the space is of another kind.
     """
     element: Any
@@ -86,10 +86,10 @@ def element_of(space: Space[Any], number: int) -> Any:
 
 
 def batch_of(space: Space[Any], numbers: Sequence[int]) -> Any:
-    """The elements that stand for several numbers, one after the other along the first dimension of every leaf.
+    """The elements for several numbers, along the first dimension of every leaf.
 
     Args:
-        space: A space as in `element_of`.
+        space: A space that `element_of` accepts.
         numbers: At least one.
 
     Returns:

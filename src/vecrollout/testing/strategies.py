@@ -1,4 +1,4 @@
-"""Hypothesis strategies for spaces, trajectories, scenarios, and what is done to a recorder."""
+"""Hypothesis strategies for spaces, trajectories, scenarios, and operations on recorders."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ Action: TypeAlias = Literal["step", "pop_transitions", "pop_trajectories", "pop_
 
 
 class Operation(NamedTuple):
-    """Something that is done to a recorder."""
+    """An operation on a recorder."""
 
     action: Action
+    """Name of the operation."""
     times: int
-    """How often; more than once for steps only."""
+    """Number of times; 1 except for steps."""
 
 
 def shapes() -> st.SearchStrategy[tuple[int, ...]]:
-    """Shapes of arrays: without dimensions, with empty ones, and small ones."""
+    """Shapes of small arrays, some without dimensions, some with dimensions of size 0."""
     return npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
 
 
@@ -45,17 +46,17 @@ def leaf_spaces() -> st.SearchStrategy[gym.Space[Any]]:
 
 
 def flat_spaces() -> st.SearchStrategy[gym.Space[Any]]:
-    """Spaces that a Stable-Baselines3 `VecEnv` can have: `leaf_spaces`, and a Dict or a Tuple of them."""
+    """Spaces that a Stable-Baselines3 `VecEnv` supports: `leaf_spaces`, and Dict and Tuple spaces of them."""
     return st.one_of(leaf_spaces(), _dicts(leaf_spaces()), _tuples(leaf_spaces()))
 
 
 def nested_spaces() -> st.SearchStrategy[gym.Space[Any]]:
-    """Spaces of which Dict and Tuple nest at will."""
+    """Spaces with nested Dict and Tuple spaces."""
     return st.recursive(leaf_spaces(), lambda inner: _dicts(inner) | _tuples(inner), max_leaves=6)
 
 
 def ragged_spaces() -> st.SearchStrategy[gym.Space[Any]]:
-    """Spaces whose elements differ in length: Sequence and Graph, Sequences of Dicts, Tuples, texts and Sequences."""
+    """Spaces whose elements differ in length: Graph, and Sequence of all kinds of spaces."""
     texts: st.SearchStrategy[gym.Space[Any]] = st.just(kinds.Text(5))
     features = st.one_of(leaf_spaces(), texts, _dicts(leaf_spaces()), _tuples(leaf_spaces()))
     sequences = st.builds(_sequence, st.one_of(features, features.map(kinds.Sequence)), st.booleans())
@@ -66,7 +67,11 @@ def ragged_spaces() -> st.SearchStrategy[gym.Space[Any]]:
 
 
 def elements(space: gym.Space[Any]) -> st.SearchStrategy[Any]:
-    """Single elements of a space, with any values that the dtype has."""
+    """Single elements of a space, with any values of the dtype.
+
+    Args:
+        space: A Gymnasium space.
+    """
     if isinstance(space, kinds.Dict):
         return st.fixed_dictionaries({key: elements(child) for key, child in space.spaces.items()})
     if isinstance(space, kinds.Tuple):
@@ -85,10 +90,14 @@ def elements(space: gym.Space[Any]) -> st.SearchStrategy[Any]:
 
 
 def batches(space: gym.Space[Any], rows: int) -> st.SearchStrategy[Any]:
-    """So many elements of a space along the first dimension of every leaf, in the space's dtypes.
+    """Several elements of a space along the first dimension of every leaf, in the space's dtypes.
 
-    Values are any that the dtype has, NaN, infinities and negative zeros among them, also such as the space excludes.
-    Of Text, Sequence and Graph spaces the elements are objects in an array.
+    Values are any values of the dtype, such as NaN, infinities and negative zeros, even if the space excludes them.
+    Elements of Text, Sequence and Graph spaces are objects in an array.
+
+    Args:
+        space: A Gymnasium space.
+        rows: Number of elements.
     """
     if isinstance(space, kinds.Dict):
         return st.fixed_dictionaries({key: batches(child, rows) for key, child in space.spaces.items()})
@@ -118,7 +127,15 @@ def trajectories(
     min_steps: int = 1,
     max_steps: int = 6,
 ) -> TrajectoryWithRew:
-    """Trajectories with any data; of any `nested_spaces` and `leaf_spaces` where none are given."""
+    """Trajectories with any data.
+
+    Args:
+        draw: Passed by Hypothesis. Do not pass it.
+        obs_space: Observation space. None: any of `nested_spaces`.
+        act_space: Action space. None: any of `leaf_spaces`.
+        min_steps: The fewest steps, 1 or more.
+        max_steps: The most steps.
+    """
     obs_space = draw(nested_spaces()) if obs_space is None else obs_space
     act_space = draw(leaf_spaces()) if act_space is None else act_space
     steps = draw(st.integers(min_steps, max_steps))
@@ -145,7 +162,11 @@ def trajectories(
 
 
 def episode_scripts(max_steps: int = 6) -> st.SearchStrategy[EpisodeScript]:
-    """Lengths and ends of episodes."""
+    """Lengths and ends of episodes.
+
+    Args:
+        max_steps: The most steps of an episode.
+    """
     endings: tuple[Literal["terminated", "truncated", "both"], ...] = ("terminated", "truncated", "both")
     return st.builds(EpisodeScript, st.integers(1, max_steps), st.sampled_from(endings))
 
@@ -157,7 +178,14 @@ def scenarios(
     max_envs: int = 4,
     max_steps: int = 6,
 ) -> st.SearchStrategy[Scenario]:
-    """Vectors of counting environments with any episodes."""
+    """Vectors of counting environments with any episodes.
+
+    Args:
+        spaces: Names of observation spaces in `SPACES`.
+        action_spaces: Names of action spaces in `SPACES`.
+        max_envs: The most environments.
+        max_steps: The most steps of an episode.
+    """
     episodes = st.lists(episode_scripts(max_steps), min_size=1, max_size=3)
     return st.builds(
         Scenario,
@@ -168,7 +196,12 @@ def scenarios(
 
 
 def operations(max_steps: int = 8, max_size: int = 20) -> st.SearchStrategy[list[Operation]]:
-    """What is done to a recorder, one after the other."""
+    """Operations on a recorder, one after another.
+
+    Args:
+        max_steps: The most steps in one operation.
+        max_size: The most operations.
+    """
     actions: tuple[Action, ...] = ("pop_transitions", "pop_trajectories", "pop_finished_trajectories", "reset")
     steps = st.builds(Operation, st.just("step"), st.integers(1, max_steps))
     others = st.builds(Operation, st.sampled_from(actions), st.just(1))

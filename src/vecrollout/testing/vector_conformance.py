@@ -1,4 +1,4 @@
-"""The tests of `vecrollout.testing.conformance` for recorders that are used as Gymnasium environments."""
+"""The tests of `vecrollout.testing.conformance` for recorders that are Gymnasium environments."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from vecrollout.testing.spaces import SPACES
 class VectorRecorderConformance(RecorderConformance):
     """The tests for a recorder that is a Gymnasium `VectorEnv`, under any autoreset rule.
 
-    Override `make_recorder`; environments that are reset by the next step say `has_dead_calls = True`, and those that
-    are reset by nobody `resets_by_mask = True`:
+    Override `make_recorder`. Set `has_dead_calls = True` for next-step autoreset, and `resets_by_mask = True` without
+    autoreset:
 
         class TestMyRecorder(VectorRecorderConformance):
             has_dead_calls = True
@@ -32,14 +32,14 @@ class VectorRecorderConformance(RecorderConformance):
     sees_both = True
 
     resets_by_mask: ClassVar[bool] = False
-    """Whether environments whose episode ended wait for a `reset` with `options={"reset_mask": mask}`."""
+    """Whether environments wait for a `reset` with `options={"reset_mask": mask}` after an episode's end."""
 
     def reset(self, recorder: Any, seed: int | None = None) -> None:
         """Reset all environments."""
         recorder.reset(seed=seed)
 
     def step(self, recorder: Any, actions: Any) -> None:
-        """Step all environments once; with `resets_by_mask`, reset those whose episode ended."""
+        """Step all environments once. With `resets_by_mask`, reset the environments whose episode ended."""
         _, _, terminated, truncated, _ = recorder.step(actions)
         dones = np.logical_or(terminated, truncated)
         if self.resets_by_mask and dones.any():
@@ -47,9 +47,9 @@ class VectorRecorderConformance(RecorderConformance):
 
 
 class EnvRecorderConformance(RecorderConformance):
-    """The tests for a recorder that is a single `gymnasium.Env`: the vector has one environment only.
+    """The tests for a recorder that is a single `gymnasium.Env`.
 
-    Override `make_recorder`, which is given a single function.
+    Override `make_recorder`; it gets a single function.
     """
 
     spaces = tuple(SPACES)
@@ -58,7 +58,7 @@ class EnvRecorderConformance(RecorderConformance):
     sees_both = True
 
     def scenario(self, **changes: Any) -> Scenario:
-        """One environment, whose episodes end in every way."""
+        """One environment with all kinds of endings."""
         episodes = [[EpisodeScript(3), EpisodeScript(2, "truncated"), EpisodeScript(1), EpisodeScript(4, "both")]]
         return super().scenario(**{"episodes": episodes, **changes})
 

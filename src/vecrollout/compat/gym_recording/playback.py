@@ -1,4 +1,4 @@
-"""`gym_recording.playback`: recorded episodes, one by one."""
+"""`gym_recording.playback`: read recorded episodes one by one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.data.checks import check_function, local_directory, whole_number
+from vecrollout.data.checks import check_function, whole_number
 from vecrollout.data.trees import unwrap, wrap
 from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch, RecordedEpisode
+from vecrollout.interop.gym_recording.directory import local_directory
 from vecrollout.storage.format import is_of_trace
 
 __all__ = ["TraceRecordingReader", "scan_recorded_traces"]
@@ -22,25 +23,25 @@ def scan_recorded_traces(
     episode_cb: Callable[[Any, Any, Any], object] | None = None,
     max_episodes: int | None = None,
 ) -> None:
-    """Call a function with each recorded episode, in order: those in gym-recording's format first, then traces.
+    """Call a function with each recorded episode, in order: recordings in gym-recording's format first, then traces.
 
     Args:
-        directory: The directory of recordings in either format, or in both.
-        episode_cb: Called with observations (N + 1 rows; N where steps were left out of a trace), actions (N rows) and
-            rewards (N rows; None where a trace has none): arrays, and lists with an entry a step where there was a dict
-            or a tuple at each, or steps are not alike. None: the episodes are only read.
-        max_episodes: After how many to stop; None: none.
+        directory: Directory of recordings in either format, or in both.
+        episode_cb: Called with observations (N + 1 rows; N if steps were left out of a trace), actions (N rows) and
+            rewards (N rows; None if a trace has none). Each is an array, or a list with one entry a step if the steps
+            are dicts or tuples, or differ in shape. None: read the episodes, and call nothing.
+        max_episodes: Number of episodes after which to stop, 0 or more. None: read all.
 
     Raises:
-        DamagedTraceError: If a recording cannot be read, or is not what was written.
-        TraceVersionError: If a newer version of the package wrote it.
+        DamagedTraceError: If a recording cannot be read, or was altered.
+        TraceVersionError: If a newer version of the package wrote a trace.
         MissingDependencyError: If there are traces, and pyarrow or xxhash is not installed.
         OptionError: If `max_episodes` is negative, or `directory` a URL.
         ArgumentTypeError: If `directory` is no path, `episode_cb` no function, or `max_episodes` no integer.
 
     Source:
-        `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording), which plays one episode also where
-        `max_episodes` is 0, and gives an episode without steps arrays of one row.
+        `gym_recording.playback.scan_recorded_traces` (OpenAI, gym-recording). It plays one episode even if
+        `max_episodes` is 0, and passes arrays of one row for an episode without steps.
     """
     if episode_cb is not None:
         check_function("episode_cb", episode_cb, "observations, actions and rewards")
@@ -60,7 +61,7 @@ class TraceRecordingReader:
     """Reads recordings batch by batch.
 
     Args:
-        directory: The directory of recordings in either format, or in both.
+        directory: Directory of recordings in either format, or in both.
 
     Raises:
         ArgumentTypeError: If `directory` is no path.
@@ -74,13 +75,14 @@ class TraceRecordingReader:
         self.directory = local_directory(directory)
 
     def get_recorded_batches(self) -> list[dict[str, Any]]:
-        """What is there: `first`, the number of a batch's first episode, `len`, of how many there are, and `fn`.
+        """The batches: dicts of `first` (number of the first episode), `len` (number of episodes) and `fn`.
 
-        `fn` is the batch's file in gym-recording's format; it is None for traces, of which each episode is a batch.
+        `fn` is the name of the batch's file in gym-recording's format. It is None for a trace, where each episode is a
+        batch.
 
         Raises:
-            DamagedTraceError: If there is no such directory, or what is in it is damaged.
-            TraceVersionError: If a newer version of the package wrote it.
+            DamagedTraceError: If the directory does not exist, or a recording in it is damaged.
+            TraceVersionError: If a newer version of the package wrote a trace.
             MissingDependencyError: If there are traces, and pyarrow or xxhash is not installed.
         """
         recorded = [batch._asdict() for batch in self._recordings.batches]
@@ -93,19 +95,19 @@ class TraceRecordingReader:
             batch: One of `get_recorded_batches`.
 
         Raises:
-            DamagedTraceError: If the batch cannot be read, or is not what was written.
+            DamagedTraceError: If the batch cannot be read, or was altered.
         """
         if batch["fn"] is not None:
             episodes = self._recordings.episodes(RecordedBatch(**batch))
         else:
-            # Late: recordings in gym-recording's format are read without pyarrow.
+            # Import late: recordings in gym-recording's format are read without pyarrow.
             from vecrollout.storage.playback import episode_arrays
 
             episodes = [RecordedEpisode(*episode_arrays(self._traces, self._episodes[batch["first"]]))]
         return [{name: _played(rows) for name, rows in episode._asdict().items()} for episode in episodes]
 
     def close(self) -> None:
-        """Let go of the files; arrays that were read stay."""
+        """Close the files. Arrays that were read stay valid."""
         for name in ("_recordings", "_traces", "_episodes"):
             vars(self).pop(name, None)
 
@@ -121,13 +123,13 @@ class TraceRecordingReader:
 
     @cached_property
     def _episodes(self) -> list[range]:
-        """Which of the traces belong to which episode."""
+        """Numbers of the trajectories of each episode of the traces."""
         has_traces = any(is_of_trace(path.name) for path in self.directory.iterdir())
         return self._traces.episodes() if has_traces else []
 
 
 def _played(rows: Any) -> Any:
-    """Rows as gym-recording's callbacks know them."""
+    """Rows in the form that gym-recording's callbacks expect."""
     if rows is None or (isinstance(rows, np.ndarray) and rows.dtype != object):
         return rows
     return [unwrap(row) for row in wrap(rows)]

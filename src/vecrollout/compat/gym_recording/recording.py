@@ -1,4 +1,4 @@
-"""`gym_recording.recording`: an episode's steps handed over one by one."""
+"""`gym_recording.recording`: record episodes step by step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from vecrollout import exits
 from vecrollout.data.fields import as_rewards
-from vecrollout.data.trajectory import Episode, TrajectoryWithRew
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew, ended_by
 from vecrollout.data.trees import stack
-from vecrollout.errors import OptionError, ProtocolError, ShapeError
+from vecrollout.errors import OptionError, ProtocolError, ShapeError, TraceWriteError
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.interop.gym_recording.stacking import as_objects
 from vecrollout.storage.writer import TraceWriter
@@ -20,14 +21,15 @@ from vecrollout.storage.writer import TraceWriter
 __all__ = ["FileFormat", "TraceRecording"]
 
 FileFormat: TypeAlias = Literal["vecrollout", "gym_recording"]
-"""What a recording's files are: traces of this package, or files that OpenAI's `gym_recording.playback` reads."""
+"""Format of a recording's files: traces of this package, or files that OpenAI's `gym_recording.playback` reads."""
 
 
 class TraceRecording:
-    """Writes episodes whose steps are handed over one by one.
+    """Writes episodes that are passed step by step.
 
-    Everything is copied on entry. An episode is held until it ends. One that nobody ended is written when the recording
-    is closed, which it is at the process's end at the latest; a reset with no step behind it leaves nothing behind.
+    Everything is copied on entry. An episode stays in memory until it ends. Closing the recording ends the running
+    episode and writes it. If nobody closes the recording, the end of the process does. A reset without a step after it
+    records nothing.
 
     Examples:
         >>> import tempfile
@@ -41,18 +43,18 @@ class TraceRecording:
         'terminated'
 
     Args:
-        directory: Where to: a directory, which is made where it does not exist, or, for traces, the URL of an object
-            store. None: a fresh one in the system's folder for temporary files.
-        file_format: `"vecrollout"`, or `"gym_recording"`, which keeps observations, actions and rewards only.
+        directory: A directory, which is made if it does not exist, or for traces the URL of an object store. None: a
+            new directory in the system's folder for temporary files.
+        file_format: `"vecrollout"`, or `"gym_recording"`, which has only observations, actions and rewards.
 
     Raises:
-        OptionError: If `file_format` is neither, or `directory` a URL that cannot be used.
+        OptionError: If `file_format` has another value, or `directory` is a URL that cannot be used.
         ArgumentTypeError: If `directory` is neither a path nor a URL.
-        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        TraceWriteError: If the directory cannot be made or written to.
 
     Source:
-        `gym_recording.recording.TraceRecording` (OpenAI, gym-recording), which keeps references, and loses a batch with
-        a reward that is no Python number.
+        `gym_recording.recording.TraceRecording` (OpenAI, gym-recording). It keeps references, and loses a batch with a
+        reward that is no Python number.
     """
 
     def __init__(
@@ -64,21 +66,21 @@ class TraceRecording:
         """Whether the recording was closed."""
         self._writer = (TraceWriter if file_format == "vecrollout" else GymRecordingWriter)(where)
         self.directory = self._writer.directory
-        """Where the files are."""
-        self._writer.before_close(self.end_episode)
-        self._number = 0
+        """Directory or URL of the files."""
+        self._number = -1
         self._begin()
+        exits.close_at_exit(self)
 
     def add_reset(self, observation: Any) -> None:
-        """The environment was reset: end the running episode, and begin one.
+        """Record a reset: end the running episode, and begin a new one.
 
         Args:
-            observation: The first observation.
+            observation: The first observation of the new episode.
 
         Raises:
             ProtocolError: If the recording is closed.
-            ShapeError, DtypeError, StructureError: As `end_episode`.
-            TraceWriteError: As `end_episode`.
+            ShapeError, DtypeError, StructureError: See `end_episode`.
+            TraceWriteError: See `end_episode`.
         """
         self._check_open()
         self.end_episode()
@@ -87,17 +89,17 @@ class TraceRecording:
     def add_step(
         self, action: Any, observation: Any, reward: Any, *, terminated: bool = False, truncated: bool = False
     ) -> None:
-        """The environment took a step. The episode goes on until `add_reset`, `end_episode` or `close`.
+        """Record a step. The episode goes on until `add_reset`, `end_episode` or `close`.
 
         Args:
-            action: What was done.
-            observation: What came of it.
-            reward: What was paid for it: a number, or an array of one.
-            terminated: Whether it reached a terminal state.
-            truncated: Whether the episode was cut short.
+            action: The action taken.
+            observation: The observation after the action.
+            reward: The reward: a number, or an array of one number.
+            terminated: Whether the step reached a terminal state.
+            truncated: Whether the step cut the episode short.
 
         Raises:
-            ProtocolError: If the recording is closed, or there was no `add_reset`.
+            ProtocolError: If the recording is closed, or `add_reset` was never called.
             ShapeError: If `reward` is more than one number.
             DtypeError: If `reward` is no number.
         """
@@ -107,7 +109,7 @@ class TraceRecording:
         rewards = as_rewards(np.asarray(reward).reshape(-1))
         if rewards.shape != (1,):
             raise ShapeError(f"reward: expected one number, got {len(rewards)}")
-        # Before anything is kept: what cannot be copied must not leave half a step behind.
+        # Copy everything before keeping anything: an error must not leave half a step behind.
         action, observation = copy.deepcopy((action, observation))
         self._actions.append(action)
         self._observations.append(observation)
@@ -115,44 +117,54 @@ class TraceRecording:
         self._ended = bool(terminated), bool(truncated)
 
     def end_episode(self) -> None:
-        """Write the running episode, if there is one. Where that fails, it is held.
+        """Write the running episode, if there is one.
 
         Raises:
-            ShapeError, DtypeError, StructureError: If its steps are not like those of the episodes before, as traces
-                have to be (recordings in gym-recording's format do not).
-            TraceWriteError: If it could not be written.
+            ShapeError, DtypeError, StructureError: If the shapes, dtypes or structure differ from those of earlier
+                episodes, which only gym-recording's format allows. The episode goes on.
+            TraceWriteError: If the episode could not be written. In gym-recording's format, `close` tries again.
         """
         if self._rewards:
-            self._writer.append(self._trajectory())
+            try:
+                self._writer.append(self._trajectory())
+            except TraceWriteError:
+                self._begin()  # the writer has the episode
+                raise
         if self._observations:
-            self._number += 1
             self._begin()
 
     def save_complete(self) -> None:
-        """Write all episodes that have ended, and make them durable.
+        """Write all ended episodes, and make them durable.
 
         Raises:
             ProtocolError: If the recording is closed.
-            TraceWriteError: If that failed.
+            TraceWriteError: If writing failed.
         """
         self._check_open()
         self._writer.flush()
 
     def close(self) -> None:
-        """End the running episode, write everything, and stop. A second call does nothing.
+        """End the running episode, write everything, and close the recording. A second call does nothing.
 
         Raises:
-            ShapeError, DtypeError, StructureError: As `end_episode`.
+            ShapeError, DtypeError, StructureError: See `end_episode`.
             TraceWriteError: If not everything could be written.
         """
-        self._writer.close()
+        if self.closed:
+            return
+        try:
+            self.end_episode()
+        finally:
+            self._writer.close()
         self.closed = True
+        exits.closed(self)
 
     def _check_open(self) -> None:
         if self.closed:
             raise ProtocolError("recording: expected one that is open, got one that is closed")
 
     def _begin(self) -> None:
+        self._number += 1
         self._observations: list[Any] = []
         self._actions: list[Any] = []
         self._rewards: list[Any] = []
@@ -168,18 +180,12 @@ class TraceRecording:
             terminated=terminated,
             truncated=truncated,
             rews=np.array(self._rewards),
-            episode=Episode(
-                id=self._number, ended_by="terminated" if terminated else "truncated" if truncated else None
-            ),
+            episode=Episode(id=self._number, ended_by=ended_by(terminated, truncated)),
         )
 
 
 def check_file_format(file_format: object) -> None:
-    """Refuse anything that is no `FileFormat`.
-
-    Raises:
-        OptionError: If it is none.
-    """
+    """Refuse anything that is no `FileFormat`."""
     if file_format not in ("vecrollout", "gym_recording"):
         raise OptionError(f"file_format: expected 'vecrollout' or 'gym_recording', got {file_format!r}")
 

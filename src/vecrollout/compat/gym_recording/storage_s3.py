@@ -1,4 +1,4 @@
-"""`gym_recording.storage_s3`: recordings in S3, and in stores that speak its language."""
+"""`gym_recording.storage_s3`: copy recordings to S3 and compatible stores, and back."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from vecrollout.data.checks import local_directory
 from vecrollout.errors import OptionError
+from vecrollout.interop.gym_recording.directory import local_directory
 from vecrollout.storage.copying import download, upload
 from vecrollout.storage.format import new_writer_name
 
@@ -21,20 +21,20 @@ __all__ = ["download_recording", "upload_recording"]
 def upload_recording(directory: str | os.PathLike[str], env_name: str | None, bucket: str) -> str:
     """Copy a recording's files, in either format, to S3.
 
-    Credentials, region and endpoint are found as by all of AWS's tools: by environment variables (`AWS_ENDPOINT_URL`
-    for a store that is not Amazon's) and configuration files.
+    Credentials, region and endpoint come from AWS's environment variables (`AWS_ENDPOINT_URL` for other stores than
+    Amazon's) and configuration files.
 
     Args:
-        directory: The recording's directory, which nobody writes to any more; folders in it are left out.
-        env_name: Name of the environment, a part of the URL.
-        bucket: Name of the bucket, or a URL with options of pyarrow's: `s3://bucket?endpoint_override=host:port`.
+        directory: The recording's directory. Close its writers first. Folders in it are not copied.
+        env_name: Name of the environment. It becomes a part of the URL.
+        bucket: Name of the bucket, or a URL with pyarrow's options: `s3://bucket?endpoint_override=host:port`.
 
     Returns:
-        The URL for `download_recording`; no other upload has it.
+        A unique URL for `download_recording`.
 
     Raises:
-        OptionError: If `bucket` is none, `env_name` no name, or `directory` no local one.
-        DamagedTraceError: If there is no such directory, or nothing in it.
+        OptionError: If `bucket` is no bucket, `env_name` no name, or `directory` a URL.
+        DamagedTraceError: If the directory does not exist, or is empty.
         OSError: If a file cannot be read.
         StoreError: If the store fails.
 
@@ -54,24 +54,24 @@ def upload_recording(directory: str | os.PathLike[str], env_name: str | None, bu
 def download_recording(s3url: str) -> Path:
     """Copy a recording from S3 into a directory below the system's folder for temporary files.
 
-    A recording that was downloaded before is not downloaded again. Two downloads at once do not disturb each other; a
-    directory is there whole or not at all.
+    A recording is downloaded once. Several downloads may run at the same time. The directory appears when it is
+    complete.
 
     Args:
-        s3url: What `upload_recording` returned, or any other URL of a recording.
+        s3url: URL of a recording, such as `upload_recording` returns.
 
     Returns:
         The directory.
 
     Raises:
-        OptionError: If this is no such URL.
-        DamagedTraceError: If there is nothing, or something whose name leads out of the directory.
+        OptionError: If `s3url` is no such URL.
+        DamagedTraceError: If the recording does not exist, or has a file whose name leads out of the directory.
         OSError: If the recording cannot be written, or the folder belongs to another user.
         StoreError: If the store fails.
 
     Source:
-        `gym_recording.storage_s3.download_recording` (OpenAI, gym-recording), which takes recordings of the same name
-        in two buckets for one.
+        `gym_recording.storage_s3.download_recording` (OpenAI, gym-recording). It confuses recordings of the same name
+        in two buckets.
     """
     name = unquote(_split(s3url).path).strip("/")
     if not name:
@@ -104,11 +104,7 @@ def _split(url: object, default: str = "") -> SplitResult:
 
 
 def _downloads() -> Path:
-    """The folder of all downloads, which nobody but this user can have put anything in.
-
-    Raises:
-        PermissionError: If another user can.
-    """
+    """The folder of all downloads; only this user can write to it."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir(), f"vecrollout-recordings-{user}")
     folder.mkdir(mode=0o700, exist_ok=True)

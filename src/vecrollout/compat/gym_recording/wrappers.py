@@ -18,27 +18,27 @@ __all__ = ["TraceRecordingWrapper"]
 
 
 class TraceRecordingWrapper(traces.TraceRecordingWrapper):
-    """`vecrollout.TraceRecordingWrapper`, which can write gym-recording's format, too.
+    """`vecrollout.TraceRecordingWrapper` that can write gym-recording's format too.
 
-    In that format only observations, actions and rewards are kept, and where steps are left out by filters, or an
-    episode is too long for the memory that it may take, each fragment looks like an episode.
+    That format has only observations, actions and rewards. If filters leave steps out, or an episode is too long for
+    the memory limit, each fragment looks like an episode.
 
     Args:
         env: The environment to record.
-        directory: Where to; made where it does not exist. None: a fresh one in the system's folder for temporary files,
-            see `directory`.
+        directory: A directory, which is made if it does not exist. None: a new directory in the system's folder for
+            temporary files; see `directory`.
         *filters: `episode_filter`, `frame_filter` and `reward_classes` of `vecrollout.TraceRecordingWrapper`.
         file_format: `"vecrollout"`, or `"gym_recording"` for files that OpenAI's `gym_recording.playback` reads.
-        **options: Further ones of `vecrollout.TraceRecordingWrapper`; with `"gym_recording"` those of
-            `GymRecordingWriter` in the place of those of `TraceWriter`.
+        **options: Further options of `vecrollout.TraceRecordingWrapper`. With `"gym_recording"`, options of
+            `GymRecordingWriter` instead of options of `TraceWriter`.
 
     Raises:
         OptionError: If an option is outside what it may be.
-        ArgumentTypeError: If `env` is no single environment, or an option none of these.
+        ArgumentTypeError: If `env` is no single environment, or an option is unknown.
 
     Source:
-        `gym_recording.wrappers.TraceRecordingWrapper` (OpenAI, gym-recording). Its first version ignores the directory
-        that it is given, and its `close` does not close the environment.
+        `gym_recording.wrappers.TraceRecordingWrapper` (OpenAI, gym-recording). Its first version ignores the given
+        directory, and its `close` does not close the environment.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         check_file_format(file_format)
         self._file_format = file_format
         if file_format == "gym_recording":
-            options.setdefault("record_infos", "none")  # the format has no place for them
+            options.setdefault("record_infos", "none")  # the format has no infos
         super().__init__(env, directory, *filters, **options)
 
     def _make_writer(self, directory: Path | str) -> Writer:
-        """What writes the trajectories, in which steps are left out already."""
+        """The sink behind the filters."""
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)
         options = {name: value for name, value in self._writer_options.items() if name != "metadata"}

@@ -1,4 +1,4 @@
-"""`imitation.data.rollout` (imitation 1.0.1): collecting trajectories, and what can be computed from them."""
+"""`imitation.data.rollout` (imitation 1.0.1): collect trajectories, and compute statistics of them."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ __all__ = [
 ]
 
 GenTrajTerminationFn: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
-"""A condition: given the trajectories collected so far, says whether they are enough."""
+"""A condition that takes the trajectories collected so far, and returns whether they are enough."""
 
 
 class TrajectoryAccumulator:
-    """Puts trajectories together from single steps, any number of them at a time, told apart by a key.
+    """Builds trajectories from single steps. A key tells trajectories apart that run at the same time.
 
-    The first step of a trajectory has only `obs`, every further one the fields of a `TrajectoryWithRew`, with the
-    observation that followed the action. Arrays are copied on entry. `BufferingWrapper` does the same for all
-    environments at once, and much faster.
+    The first step of a trajectory has only `obs`. Every further step has the fields of a `TrajectoryWithRew`, with the
+    observation after the action. Arrays are copied on entry. `BufferingWrapper` does the same for all environments at
+    once, and much faster.
     """
 
     def __init__(self) -> None:
@@ -57,30 +57,30 @@ class TrajectoryAccumulator:
         """The steps so far of each unfinished trajectory."""
 
     def add_step(self, step_dict: Mapping[str, Any], key: Hashable = None) -> None:
-        """Add a step to a trajectory, which begins with it if there is none of that key.
+        """Add a step to the trajectory of a key. If the key has none, a new trajectory begins.
 
         Args:
             step_dict: Value by field name (`obs`, `acts`, `rews`, `infos`), without a dimension for steps.
-            key: Which trajectory.
+            key: Key of the trajectory.
         """
         self.partial_trajectories[key].append({name: _copied(value) for name, value in step_dict.items()})
 
     def finish_trajectory(self, key: Hashable, terminal: bool) -> TrajectoryWithRew:
-        """Take out a trajectory; the next step of that key begins another.
+        """Take out the trajectory of a key. The next step of that key begins another one.
 
         Args:
-            key: Which trajectory.
-            terminal: Whether its episode ended with its last step. Where that step's info says that the time limit
-                was it (`"TimeLimit.truncated"`), the trajectory is `truncated`.
+            key: Key of the trajectory.
+            terminal: Whether the episode ended with the last step. If that step's info names the time limit
+                (`"TimeLimit.truncated"`), the trajectory is `truncated`.
 
         Returns:
             The trajectory.
 
         Raises:
-            ProtocolError: If there is none of that key.
+            ProtocolError: If the key has no trajectory.
         """
         if key not in self.partial_trajectories:
-            raise ProtocolError(f"expected a trajectory begun by add_step(..., key={key!r}), there is none")
+            raise ProtocolError(f"expected a trajectory begun by add_step(..., key={key!r}), got none")
         steps = self.partial_trajectories.pop(key)
         fields: dict[str, list[Any]] = defaultdict(list)
         for step in steps:
@@ -93,22 +93,22 @@ class TrajectoryAccumulator:
     def add_steps_and_auto_finish(
         self, acts: Any, obs: Any, rews: Any, dones: Any, infos: Sequence[dict[str, Any]]
     ) -> list[TrajectoryWithRew]:
-        """Add a step of a vector environment: to each trajectory whose key is an environment's index.
+        """Add a step of a vector environment to the trajectories, whose keys are the environments' indices.
 
         Args:
             acts: Actions, shape `(E, *act_shape)`.
-            obs: Observations that the step returned, shape `(E, *obs_shape)`, an array, `DictObs` or plain dict; of
-                environments whose episode ended, the next episode's first.
+            obs: Observations that the step returned, shape `(E, *obs_shape)`, an array, `DictObs` or plain dict. If
+                an episode ended, the row of its environment is the next episode's first observation.
             rews: Rewards, shape `(E,)`.
             dones: Whether the episodes ended, shape `(E,)`, bool.
-            infos: E info dicts, with `"terminal_observation"` where an episode ended.
+            infos: E info dicts, with `"terminal_observation"` if the episode ended.
 
         Returns:
-            The trajectories that are finished by it, by environment index; their environments' next ones are begun.
+            The trajectories that the step finished, by environment index. The next ones of these environments begin.
 
         Raises:
             ProtocolError: If an environment's trajectory was not begun with `add_step({"obs": obs}, key=index)`.
-            MissingTerminalObservationError: If an episode ended and its last observation is not there.
+            MissingTerminalObservationError: If an episode ended and its info has no `"terminal_observation"`.
         """
         observations = wrap(obs)
         for env in range(len(observations)):
@@ -139,14 +139,14 @@ def generate_trajectories(
     deterministic_policy: bool = False,
     **kwargs: Any,
 ) -> list[TrajectoryWithRew]:
-    """`vecrollout.generate_trajectories`, but that random actions come from `venv.action_space` instead of `rng`.
+    """`vecrollout.generate_trajectories`, with random actions from `venv.action_space` instead of `rng`.
 
     Args:
         policy: An SB3 algorithm or policy, a function, or None for random actions.
         venv: The environments to act in.
-        sample_until: Says whether the trajectories collected so far are enough.
+        sample_until: Returns whether the trajectories collected so far are enough.
         rng: Shuffles the trajectories.
-        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action.
+        deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
         **kwargs: Further options of `vecrollout.generate_trajectories`.
 
     Returns:
@@ -165,14 +165,15 @@ def generate_transitions(
     truncate: bool = True,
     **kwargs: Any,
 ) -> TransitionsWithRew:
-    """`vecrollout.generate_transitions`, but that random actions come from `venv.action_space` instead of `rng`.
+    """`vecrollout.generate_transitions`, with random actions from `venv.action_space` instead of `rng`.
 
     Args:
         policy: An SB3 algorithm or policy, a function, or None for random actions.
         venv: The environments to act in.
-        n_timesteps: How many transitions to collect, 1 or more.
-        rng: Shuffles the trajectories that the transitions are taken from.
-        truncate: Whether to return exactly `n_timesteps` transitions, instead of whole episodes with at least so many.
+        n_timesteps: Number of transitions to collect, 1 or more.
+        rng: Shuffles the trajectories before transitions are taken from them.
+        truncate: Whether to return exactly `n_timesteps` transitions. Otherwise return whole episodes with at least
+            that many.
         **kwargs: Further options of `vecrollout.generate_trajectories`.
 
     Returns:
@@ -193,16 +194,16 @@ def rollout(
     verbose: bool = True,
     **kwargs: Any,
 ) -> list[TrajectoryWithRew]:
-    """`vecrollout.rollout`, but that random actions come from `venv.action_space` instead of `rng`.
+    """`vecrollout.rollout`, with random actions from `venv.action_space` instead of `rng`.
 
     Args:
         policy: An SB3 algorithm or policy, a function, or None for random actions.
         venv: The environments to act in; for `unwrap` each needs a `RolloutInfoWrapper`.
-        sample_until: Says whether the trajectories collected so far are enough.
+        sample_until: Returns whether the trajectories collected so far are enough.
         rng: Shuffles the trajectories.
-        unwrap: Whether to put in the observations and rewards that `RolloutInfoWrapper` recorded.
+        unwrap: Whether to return the observations and rewards that `RolloutInfoWrapper` recorded.
         exclude_infos: Whether to leave out the infos.
-        verbose: Whether to log `rollout_stats` of the trajectories.
+        verbose: Whether to log `rollout_stats`.
         **kwargs: Further options of `vecrollout.rollout`.
 
     Returns:
@@ -215,10 +216,10 @@ def rollout(
 
 
 def _acting(policy: AnyPolicy, venv: VecEnv, options: dict[str, Any]) -> AnyPolicy:
-    """The policy; in the place of None, a function that samples from the action space."""
+    """The policy; instead of None, a function that samples from the action space."""
     if policy is not None:
         return policy
-    # Asked of a function, it would be an error; of random actions, imitation ignores it.
+    # imitation ignores the option for random actions; our function would refuse it.
     options.pop("deterministic_policy", None)
     return policy_to_callable(None, venv)
 

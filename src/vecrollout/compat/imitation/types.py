@@ -1,4 +1,4 @@
-"""`imitation.data.types` (imitation 1.0.1): trajectories, transitions, and helpers around dict observations."""
+"""`imitation.data.types` (imitation 1.0.1): trajectories, transitions, and functions for dict observations."""
 
 from __future__ import annotations
 
@@ -51,40 +51,40 @@ if TYPE_CHECKING:
     _Array: TypeAlias = npt.NDArray[Any]
     _PathLike: TypeAlias = os.PathLike[Any]
 else:
-    # Without subscripts, so that isinstance takes the aliases made of them.
+    # Without subscripts, so that isinstance accepts the aliases below.
     _Array, _PathLike = np.ndarray, os.PathLike
 
 T = TypeVar("T")
 
 AnyPath: TypeAlias = str | bytes | _PathLike
-"""A path in any form that `os.fspath` takes."""
+"""A path that `os.fspath` accepts."""
 
 AnyTensor: TypeAlias = _Array | torch.Tensor
-"""An array of NumPy or of torch."""
+"""A NumPy array or a torch tensor."""
 
 Observation: TypeAlias = _Array | DictObs | TupleObs
-"""Observations, with the first dimension counting steps or environments."""
+"""Observations; the first dimension counts steps or environments."""
 
 Pair: TypeAlias = tuple[T, T]
-"""Two of a kind."""
+"""Two values of one type."""
 
 TrajectoryPair: TypeAlias = Pair[Trajectory]
-"""Two trajectories to be compared."""
+"""Two trajectories to compare."""
 
 TrajectoryWithRewPair: TypeAlias = Pair[TrajectoryWithRew]
-"""Two trajectories with rewards to be compared."""
+"""Two trajectories with rewards to compare."""
 
 TensorVar = TypeVar("TensorVar", _Array, torch.Tensor)
 ObsVar = TypeVar("ObsVar", _Array, DictObs)
 TransitionsMinimalSelf = TypeVar("TransitionsMinimalSelf", bound=TransitionsMinimal)
 
-# What imitation's trajectories do not have. Programs written for it rebuild a trajectory from its fields, with some of
-# them altered: the flags follow `terminal` then, and the identity is not claimed for altered data.
+# Fields that imitation's trajectories do not have. Programs written for imitation rebuild a trajectory from its fields
+# and alter some. The new trajectory derives its flags from `terminal`, and has no identity.
 _OWN_FIELDS = frozenset({"terminated", "truncated", "episode"})
 
 
 class DictObsError(StructureError, AssertionError):
-    """Observations are a dict or tuple of arrays where an array is needed; imitation asserts that they are not."""
+    """Observations are a dict or tuple of arrays, but an array is needed. imitation raises AssertionError."""
 
 
 class TransitionMappingNoNextObs(TypedDict):
@@ -98,7 +98,7 @@ class TransitionMappingNoNextObs(TypedDict):
 
 
 class TransitionMapping(TransitionMappingNoNextObs, total=False):
-    """A batch of B steps, of which only observations and actions have to be there."""
+    """A batch of B steps; only observations and actions are required."""
 
     next_obs: Observation | torch.Tensor
     """Observations after the actions, shape `(B, *obs_shape)`."""
@@ -111,7 +111,7 @@ class TransitionMapping(TransitionMappingNoNextObs, total=False):
 
 
 def assert_not_dictobs(x: Observation) -> npt.NDArray[Any]:
-    """The observations, if they are an array.
+    """Return the observations if they are an array.
 
     Args:
         x: Observations.
@@ -123,7 +123,7 @@ def assert_not_dictobs(x: Observation) -> npt.NDArray[Any]:
         DictObsError: If they are a dict or tuple of arrays.
     """
     if isinstance(x, DictObs | TupleObs):
-        raise DictObsError(f"x: expected an array, got a {type(x).__name__}, which is not supported here")
+        raise DictObsError(f"x: expected an array, got a {type(x).__name__}")
     return x
 
 
@@ -147,8 +147,8 @@ def stack_maybe_dictobs(arrs: list[ObsVar]) -> ObsVar:
     """Stack observations along a new first dimension.
 
     Args:
-        arrs: At least one; all arrays, or all `DictObs` with the same keys. Other things, dicts among them, become the
-            elements of an object array.
+        arrs: At least one; all arrays, or all `DictObs` with the same keys. Anything else, such as dicts, becomes an
+            element of an object array.
 
     Returns:
         One array or `DictObs`.
@@ -179,10 +179,10 @@ def maybe_unwrap_dictobs(maybe_dictobs: Any) -> Any:
     """The plain dict (or tuple) in a `DictObs` (or `TupleObs`); anything else as it is.
 
     Args:
-        maybe_dictobs: What may be wrapped. A warning is given where it is no observation at all.
+        maybe_dictobs: Observations, wrapped or not. Anything that is no observation causes a warning.
 
     Returns:
-        The same without the wrapper; no array is copied.
+        The observations without the wrapper. Arrays are not copied.
     """
     if isinstance(maybe_dictobs, DictObs | TupleObs):
         return maybe_dictobs.unwrap()
@@ -203,10 +203,10 @@ def maybe_wrap_in_dictobs(obs: Any) -> Any:
     """A dict as `DictObs`; anything else as it is.
 
     Args:
-        obs: What may have to be wrapped. A warning is given where it is no observation at all.
+        obs: Observations, a dict or not. Anything that is no observation causes a warning.
 
     Returns:
-        The same, wrapped where it is a dict; no array is copied.
+        The observations, wrapped if they are a dict. Arrays are not copied.
     """
     if isinstance(obs, dict):
         return DictObs(obs)
@@ -216,14 +216,14 @@ def maybe_wrap_in_dictobs(obs: Any) -> Any:
 
 
 def map_maybe_dict(fn: Callable[[Any], Any], maybe_dict: Any) -> Any:
-    """Apply a function to a thing, or to each value of a dict.
+    """Apply a function to a value, or to each value of a dict.
 
     Args:
         fn: Takes one argument.
-        maybe_dict: The thing or the dict.
+        maybe_dict: The value or the dict.
 
     Returns:
-        What `fn` returned, in a dict where a dict was given.
+        The result of `fn`, or a dict of results.
     """
     if isinstance(maybe_dict, dict):
         return {key: fn(value) for key, value in maybe_dict.items()}
@@ -237,8 +237,8 @@ def dataclass_quick_asdict(obj: Any) -> dict[str, Any]:
         obj: Instance of a dataclass.
 
     Returns:
-        Value by field name. Of a trajectory only the fields that imitation's has; of transitions `terminated` and
-        `truncated` too.
+        Value by field name. A trajectory's dict has only the fields that imitation's trajectories have. The dict of
+        transitions has `terminated` and `truncated` too.
     """
     left_out = _OWN_FIELDS if isinstance(obj, Trajectory) else frozenset()
     return {each.name: getattr(obj, each.name) for each in dataclasses.fields(obj) if each.name not in left_out}
@@ -251,9 +251,9 @@ def transitions_collate_fn(batch: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         batch: B steps, as integer indices into transitions give them.
 
     Returns:
-        A dict with the same keys: observations as NumPy array (or `DictObs`) of shape `(B, *obs_shape)`, infos as a
-        list of B dicts, everything else as a tensor of shape `(B, ...)`. `vecrollout.collate_transitions` makes tensors
-        of observations too.
+        A dict with the same keys: observations as a NumPy array (or `DictObs`) of shape `(B, *obs_shape)`, infos as a
+        list of B dicts, and all other fields as tensors of shape `(B, ...)`. `vecrollout.collate_transitions` makes
+        tensors of observations too.
     """
     gathered = {key: [step[key] for step in batch] for key in batch[0]}
     return {

@@ -16,11 +16,11 @@ __all__ = ["BufferingWrapper", "RolloutInfoWrapper"]
 
 
 class BufferingWrapper(sb3.BufferingWrapper):
-    """`vecrollout.BufferingWrapper`, but for one habit of imitation's that its algorithms rely on.
+    """`vecrollout.BufferingWrapper`, with the two rules that imitation's algorithms rely on.
 
-    They pop the finished trajectories, then train on or reset, and expect no running fragment to stand in the way. So
-    `n_transitions` leaves out what `pop_finished_trajectories` left behind, and a `reset` drops running fragments
-    (counted in `dropped`) instead of closing them. Until then they are held, and come out with what follows them.
+    The algorithms pop the finished trajectories, then train or reset while episodes run. So `n_transitions` does not
+    count the running fragments that `pop_finished_trajectories` left, and `reset` drops running fragments (`dropped`
+    counts them) instead of finishing them. If no `reset` comes, the fragments stay, and later pops return them.
 
     Args:
         venv: The environments to record from.
@@ -29,7 +29,7 @@ class BufferingWrapper(sb3.BufferingWrapper):
 
     def __init__(self, venv: VecEnv, error_on_premature_reset: bool = True) -> None:
         super().__init__(venv, error_on_premature_reset, early_reset="drop")
-        # Transitions that the last `pop_finished_trajectories` left behind and that are still held.
+        # Transitions of the running fragments that the last `pop_finished_trajectories` left.
         self._left_behind = 0
 
     @property
@@ -38,7 +38,10 @@ class BufferingWrapper(sb3.BufferingWrapper):
         return self.held - self._left_behind
 
     def reset(self, **kwargs: Any) -> Any:
-        """Reset the environments, and drop what is running.
+        """Reset the environments, and drop the running fragments.
+
+        Args:
+            **kwargs: For the environments' own `reset`.
 
         Raises:
             PrematureResetError: If transitions were recorded since the last pop, and `error_on_premature_reset`.
@@ -53,32 +56,35 @@ class BufferingWrapper(sb3.BufferingWrapper):
         return obs
 
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
-        """Finished trajectories in the order of their ends, and the whole lengths of the episodes completed."""
+        """Finished trajectories in the order of their ends, and the full lengths of the completed episodes."""
         popped = super().pop_finished_trajectories()
         self._left_behind = self.held
         return popped
 
     def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
-        """Finished trajectories, then running fragments by environment; the lengths of the episodes completed."""
+        """Finished trajectories, then running fragments by environment; and the lengths of the completed episodes."""
         popped = super().pop_trajectories()
         self._left_behind = 0
         return popped
 
     def pop_transitions(self) -> TransitionsWithRew:
-        """All transitions held, in the order of `pop_trajectories`.
+        """All recorded transitions, in the order of `pop_trajectories`.
 
         Raises:
-            EmptyBufferError: If there are none.
+            EmptyBufferError: If no transitions are recorded.
         """
         popped = super().pop_transitions()
         self._left_behind = 0
         return popped
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put a state from `state_dict` in the place of everything held and counted.
+        """Replace all recorded data and counters with a state from `state_dict`.
+
+        Args:
+            state: What `state_dict` returned.
 
         Raises:
-            StateError: If the state does not fit this recorder, which then stays as it is.
+            StateError: If the state does not fit this recorder. The recorder does not change.
         """
         super().load_state_dict(state)
         self._left_behind = 0

@@ -1,8 +1,8 @@
-"""Recordings in the format of OpenAI's gym-recording: written, read, and converted to traces and back.
+"""Write and read recordings in the format of OpenAI's gym-recording, and convert them to traces and back.
 
-A directory holds a manifest for each recorder, `openaigym.trace.*.manifest.json`, which lists numbered batches of
-episodes; a batch is a JSON file and, for its arrays, a binary one beside it. The format has observations, actions and
-rewards, and nothing else: not how an episode ended, no infos, and no identity.
+A directory has one manifest for each recorder, `openaigym.trace.*.manifest.json`. The manifest lists numbered batches
+of episodes. A batch is a JSON file, with a binary file for its arrays. The format has observations, actions and
+rewards. It does not say how an episode ended, and has neither infos nor identities.
 """
 
 from vecrollout.interop.gym_recording.conversion import from_gym_recording, to_gym_recording

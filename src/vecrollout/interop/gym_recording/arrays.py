@@ -1,9 +1,11 @@
-"""Arrays of a batch: described in its JSON file, their bytes in the binary file beside it."""
+"""Arrays of a batch: the JSON file describes them, the binary file has their bytes."""
 
 from __future__ import annotations
 
 import math
 import mmap
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,38 +15,45 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
+from vecrollout.interop.gym_recording.directory import open_regular
 from vecrollout.storage.format import is_file_name
 
 KIND = "__type"
-"""The key by which an object that describes an array is told from a dict."""
+"""The key that tells the description of an array from a dict."""
 
 _ALIGNMENT = 8
+
+# NumPy parses a dtype's name without care: some names end the interpreter, others run its tokenizer.
+_UNIT = r"(\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"
+_DTYPE_NAME = re.compile(
+    r"bool|u?int(8|16|32|64)|float(16|32|64|96|128)|complex(64|128|192|256)|void\d{1,10}"
+    rf"|[<>|=]?([biufcSUV]\d{{1,10}}|[mM]8{_UNIT}|[?])|(datetime|timedelta)64{_UNIT}"
+)
+
+# The header that `numpy.save` writes; it is not given to Python's parser.
 _NPY_MAGIC = b"\x93NUMPY"
+_NPY_LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4}
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '(?P<dtype>[^']{1,99})', 'fortran_order': (?P<order>True|False), "
+    rb"'shape': \((?P<shape>(\d{1,19}L?(, \d{1,19}L?){0,63},?)?)\), \}\s*"
+)
+
+# Arrays lie behind one another, so a sound file is read once. One that describes the same bytes again and again would
+# fill the memory.
+_MOST_READS = 8
 
 
 class ArrayFile:
-    """A binary file in the making.
-
-    Args:
-        name: The file's name.
-    """
+    """A binary file in the making."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.content = bytearray()
 
     def encode(self, value: Any, where: str) -> Any:
-        """A value as JSON, with the arrays in it appended to the file.
+        """A value as JSON, with its arrays appended to the file.
 
-        A tree becomes a list of dicts and lists, one a step, as gym-recording has it; so does an array of objects.
-
-        Args:
-            value: An array, a tree, or plain data with arrays in it.
-            where: Name of the field, for errors.
-
-        Raises:
-            DtypeError: If there is anything in it that the format cannot hold.
-            StructureError: If a dict has keys that JSON cannot hold, or `"__type"`.
+        Like gym-recording, it makes a list of dicts and lists, one a step, of a tree and of an array of objects.
         """
         if isinstance(value, ArrayTree):
             return [self.encode(item.unwrap(), where) for item in value]
@@ -62,15 +71,15 @@ class ArrayFile:
         if value is None or type(value) in (bool, int, float, str):
             return value
         raise DtypeError(
-            f"{where}: expected arrays or plain data, which is what the format holds, got {type(value).__name__}"
+            f"{where}: expected arrays or plain data, as the format has nothing else, got {type(value).__name__}"
         )
 
     def _append(self, array: Array, where: str) -> dict[str, Any]:
-        if array.dtype.itemsize == 0:  # of empty text, which NumPy makes no array of bytes of
+        if array.dtype.itemsize == 0:  # empty text, which has no bytes
             array = array.astype(f"{array.dtype.kind}1")
         dtype = str(array.dtype)
         if not _is_name_of(dtype, array.dtype):
-            raise DtypeError(f"{where}: expected a dtype with a name, which is what the format holds, got {dtype}")
+            raise DtypeError(f"{where}: expected a dtype with a name, as the format writes names, got {dtype}")
         self.content += bytes(-len(self.content) % _ALIGNMENT)
         offset = len(self.content)
         self.content += array.tobytes()
@@ -86,75 +95,67 @@ class ArrayFile:
 
 
 class ArrayReader:
-    """Turns descriptions of arrays into arrays: read-only views of the files, which stay open as long as these.
-
-    Args:
-        directory: Where the files are.
-        where: What the descriptions are from, for errors.
-    """
+    """Turns descriptions of arrays into read-only views of the binary files, which stay open while a view exists."""
 
     def __init__(self, directory: Path, where: str) -> None:
         self._directory = directory
         self._where = where
         self._files: dict[str, mmap.mmap | bytes] = {}
+        self._read_bytes: Counter[str] = Counter()
 
     def decode(self, item: dict[str, Any]) -> Any:
-        """The array that a JSON object describes; an object that describes none as it is.
-
-        Raises:
-            DamagedTraceError: If there is no such array.
-        """
+        """The array that a JSON object describes; an object that describes none as it is."""
         kind = item.get(KIND)
         if not (isinstance(kind, str) and kind == "ndarray"):
             return item
         try:
             return self._array(**{key: value for key, value in item.items() if key != KIND})
-        except (TypeError, ValueError, OverflowError, OSError, SyntaxError) as error:
+        except (TypeError, ValueError, OverflowError, OSError) as error:
             raise DamagedTraceError(f"{self._where}: expected an array, got {item}: {error}") from error
 
     def _array(self, *, shape: Any, dtype: Any, npyfile: Any, npyoff: Any, order: Any = "C", size: Any = None) -> Array:
-        file, numbers = self._file(npyfile), _dtype(dtype)
+        file, kind = self._file(npyfile), _dtype(dtype)
         if type(npyoff) is not int or not 0 <= npyoff <= len(file):
             raise ValueError(f"expected an offset in a file of {len(file)} bytes")
         if order != "C":
             raise ValueError("expected the order 'C'")
-        # The first version of the format has no sizes, and at each offset a whole file of NumPy's own format.
-        if size is None and file[npyoff : npyoff + len(_NPY_MAGIC)] == _NPY_MAGIC:
-            return self._npy(npyfile, npyoff, shape, numbers)
-        needed = _nbytes(shape, numbers)
+        needed = _nbytes(shape, kind)
         if size is not None and size != needed:
             raise ValueError(f"expected a size of {needed} bytes")
-        return _view(file, npyoff, shape, numbers, "C")
-
-    def _npy(self, name: str, offset: int, shape: Any, dtype: np.dtype[Any]) -> Array:
-        with (self._directory / name).open("rb") as file:
-            file.seek(offset)
-            version = np.lib.format.read_magic(file)
-            if version not in _NPY_HEADERS:
-                raise ValueError(f"expected version 1.0 or 2.0 of NumPy's file format, got {version}")
-            try:
-                found, is_fortran, described = _NPY_HEADERS[version](file)
-            except Exception as error:  # of the tokenizer that NumPy calls, among others
-                raise ValueError(f"the binary file has no header of NumPy's there: {error}") from error
-            if list(found) != shape or described != dtype:
-                raise ValueError(f"the binary file has an array of shape {found} and dtype {described} there")
-            return _view(self._file(name), file.tell(), shape, dtype, "F" if is_fortran else "C")
+        self._read_bytes[npyfile] += needed
+        if self._read_bytes[npyfile] > _MOST_READS * len(file):
+            raise ValueError(f"expected arrays behind one another, got the same {len(file)} bytes again and again")
+        # The first version of the format has no sizes, and at each offset a whole file of NumPy's own format.
+        if size is None and file[npyoff : npyoff + len(_NPY_MAGIC)] == _NPY_MAGIC:
+            return _npy(file, npyoff, shape, kind)
+        return _view(file, npyoff, shape, kind, "C")
 
     def _file(self, name: Any) -> mmap.mmap | bytes:
         # A name only: a path could lead out of the directory.
         if type(name) is not str or not is_file_name(name):
             raise ValueError("expected the name of a file beside it")
         if name not in self._files:
-            with (self._directory / name).open("rb") as file:
+            with open_regular(self._directory / name) as file:
                 empty = file.seek(0, 2) == 0
                 self._files[name] = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._files[name]
 
 
-_NPY_HEADERS: dict[tuple[int, int], Any] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
+def _npy(file: mmap.mmap | bytes, offset: int, shape: Any, dtype: np.dtype[Any]) -> Array:
+    begin = offset + len(_NPY_MAGIC)
+    version = file[begin : begin + 2]
+    if version not in _NPY_LENGTH_BYTES:
+        raise ValueError(f"expected version 1.0 or 2.0 of NumPy's file format, got {version.hex()}")
+    begin += 2 + _NPY_LENGTH_BYTES[version]
+    end = begin + int.from_bytes(file[begin - _NPY_LENGTH_BYTES[version] : begin], "little")
+    header = _NPY_HEADER.fullmatch(file[begin:end])
+    if header is None:
+        raise ValueError("the binary file has no header of NumPy's there")
+    found = [int(side) for side in re.findall(rb"\d+", header["shape"])]
+    described = _dtype(header["dtype"].decode("latin-1"))
+    if found != shape or described != dtype:
+        raise ValueError(f"the binary file has an array of shape {found} and dtype {described} there")
+    return _view(file, end, shape, dtype, "F" if header["order"] == b"True" else "C")
 
 
 def _view(file: mmap.mmap | bytes, offset: int, shape: Any, dtype: np.dtype[Any], order: Any) -> Array:
@@ -173,16 +174,16 @@ def _nbytes(shape: Any, dtype: np.dtype[Any]) -> int:
 def _dtype(name: Any) -> np.dtype[Any]:
     if type(name) is not str:
         raise TypeError("expected the name of a dtype")
+    if not _DTYPE_NAME.fullmatch(name):
+        raise ValueError("expected the dtype of numbers or text; Python objects are not read, as that could run code")
     dtype: np.dtype[Any] = np.dtype(name)
-    if dtype.hasobject:
-        raise ValueError("Python objects are not read, as that would run code from the file")
-    if dtype.kind not in "biufcmMSUV" or dtype.names or dtype.subdtype or not dtype.itemsize:
-        raise ValueError("expected the dtype of numbers or text")
+    if not dtype.itemsize:
+        raise ValueError("expected a dtype of 1 byte or more")
     return dtype
 
 
 def _is_name_of(name: str, dtype: np.dtype[Any]) -> bool:
-    """Whether `np.dtype(name)` is this dtype, as it is not for structured ones and those with objects."""
+    """Whether `np.dtype(name)` is this dtype. It is not for structured dtypes and for objects."""
     try:
         return not dtype.hasobject and bool(np.dtype(name) == dtype)
     except TypeError:

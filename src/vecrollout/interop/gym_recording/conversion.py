@@ -1,4 +1,4 @@
-"""From recordings in gym-recording's format to traces, and back."""
+"""Convert recordings in gym-recording's format to traces, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vecrollout.errors import DtypeError, ShapeError, StitchError, StructureErro
 from vecrollout.interop.gym_recording.reader import GymRecordingReader
 from vecrollout.interop.gym_recording.writer import GymRecordingWriter
 
-# What needs pyarrow is imported by the calls that need it: recordings are read and written without.
+# Import what needs pyarrow in the functions: recordings are read and written without it.
 
 
 def from_gym_recording(recording: str | os.PathLike[str], directory: str | os.PathLike[str]) -> int:
@@ -18,12 +18,11 @@ def from_gym_recording(recording: str | os.PathLike[str], directory: str | os.Pa
 
     Args:
         recording: A directory that gym-recording, or a `GymRecordingWriter`, wrote.
-        directory: Where the traces go; may hold some already. Where the episodes change in dtypes, shapes or structure,
-            a further writer takes those that follow.
+        directory: Directory of the traces; it may contain some. If episodes differ in dtypes, shapes or structure, a
+            further writer takes the ones that follow.
 
     Returns:
-        How many trajectories were written: episodes without a step are left out, as `GymRecordingReader.trajectories`
-        says.
+        Number of trajectories written. Episodes without a step are left out, as in `GymRecordingReader.trajectories`.
 
     Raises:
         DamagedTraceError: If the recording is damaged; the episodes before the damage are written.
@@ -55,18 +54,18 @@ def to_gym_recording(traces: str | os.PathLike[str], directory: str | os.PathLik
 
     Args:
         traces: A directory of traces.
-        directory: Where the recording goes; may hold some already.
+        directory: Directory of the recording; it may contain some.
 
     Returns:
-        How many episodes were written. What the format cannot hold is left out: how they ended, infos, identity. The
-        fragments of an episode are joined; where steps are missing between them, each counts as an episode.
+        Number of episodes written, without their endings, infos and identities, which the format does not have.
+        Fragments of one episode are joined. If steps are missing between them, each fragment counts as an episode.
 
     Raises:
         DamagedTraceError: If a trace cannot be read; the trajectories before it are written.
         TraceVersionError: If a newer version of the package wrote one of the files.
         ArgumentTypeError: If a trajectory has no rewards.
-        DtypeError: If there is anything in it that the format cannot hold.
-        StructureError: If a dict has keys that JSON cannot hold, or `"__type"`.
+        DtypeError: If a trajectory has data that the format does not support.
+        StructureError: If a dict has a key that is not text, or `"__type"`.
         TraceWriteError: If the recording could not be written.
         OSError: If the directory cannot be made.
         MissingDependencyError: If pyarrow or xxhash is not installed.

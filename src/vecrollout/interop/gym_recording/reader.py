@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vecrollout.data.checks import local_directory
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError
 from vecrollout.interop.gym_recording.arrays import ArrayReader
+from vecrollout.interop.gym_recording.directory import local_directory, open_regular
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
 from vecrollout.storage.format import is_file_name, parsed
 
@@ -23,24 +23,24 @@ _NUMBERED = re.compile(r"openaigym\.trace\.(?P<counter>\d+)\.(?P<process>\d+)\.m
 
 
 class RecordedBatch(NamedTuple):
-    """What a manifest says about a batch of episodes."""
+    """A batch of episodes, as the manifest lists it."""
 
     first: int
-    """Number of its first episode in its recorder's recording."""
+    """Number of the batch's first episode, counted by its recorder."""
     len: int
-    """Number of its episodes."""
+    """Number of episodes in the batch."""
     fn: str
-    """Name of its file."""
+    """Name of the batch's JSON file."""
 
 
 class GymRecordingReader:
     """Reads a directory that gym-recording, or a `GymRecordingWriter`, wrote.
 
-    Every version of the format is read: arrays as plain bytes or, as the first version has them, as NumPy's own files
-    one behind the other, and all that was recorded as lists. Nothing of it is ever unpickled.
+    It reads every version of the format: arrays as plain bytes, arrays as NumPy's own files (first version), and lists.
+    It never unpickles anything.
 
-    Recorders come one after the other: OpenAI's by the ids of their processes and their numbers in each, then ours by
-    the time at which they began; the episodes of each are in the order of recording.
+    Recorders come one after another: first OpenAI's, by process id and number, then ours, by the time of their start.
+    The episodes of each recorder are in the order of recording.
 
     Args:
         directory: The directory.
@@ -51,7 +51,7 @@ class GymRecordingReader:
         DamagedTraceError: If it is no directory, or a manifest is damaged or missing.
 
     Source:
-        `gym_recording.playback` (OpenAI, gym-recording), which reads the manifests in no certain order.
+        `gym_recording.playback` (OpenAI, gym-recording), which reads the manifests in any order.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -59,17 +59,20 @@ class GymRecordingReader:
         self.batches: tuple[RecordedBatch, ...] = tuple(
             batch for manifest in _manifests(self.directory) for batch in _batches(manifest)
         )
-        """All batches, in order."""
+        """All batches, in the order described above."""
 
     def episodes(self, batch: RecordedBatch) -> list[RecordedEpisode]:
-        """The episodes of a batch. Arrays are read-only views of its file, which must stay as it is meanwhile.
+        """The episodes of a batch. Arrays are read-only views of its file, which must not change meanwhile.
+
+        Args:
+            batch: One of `batches`.
 
         Raises:
             DamagedTraceError: If one of the batch's files is missing or does not hold what it should.
         """
         path = self.directory / batch.fn
         try:
-            document = json.loads(path.read_bytes(), object_hook=ArrayReader(self.directory, batch.fn).decode)
+            document = json.loads(_content(path), object_hook=ArrayReader(self.directory, batch.fn).decode)
             episodes = document.get("episodes") if isinstance(document, dict) else None
             if not isinstance(episodes, list) or len(episodes) != batch.len:
                 raise DamagedTraceError(f"{batch.fn}: expected {batch.len} episodes, as the manifest says")
@@ -79,10 +82,10 @@ class GymRecordingReader:
         except DamagedTraceError:
             raise
         except (ValueError, RecursionError) as error:
-            raise DamagedTraceError(f"{batch.fn}: expected JSON, got text that is none: {error}") from error
+            raise DamagedTraceError(f"{batch.fn}: expected JSON, got other text: {error}") from error
 
     def trajectories(self) -> Iterator[TrajectoryWithRew]:
-        """All episodes as trajectories, in order; those without a step are left out.
+        """All episodes as trajectories, in order, except episodes without a step.
 
         The format does not say how an episode ended, so all three flags are False, and `episode.ended_by` is None. An
         episode's id is its number in this order.
@@ -104,11 +107,11 @@ def _manifests(directory: Path) -> list[Path]:
         raise DamagedTraceError(f"{directory}: expected a directory of recordings, there is none")
     found = sorted(directory.glob(_MANIFESTS), key=_in_order)
     if not found and any(directory.glob(_BATCHES)):
-        raise DamagedTraceError(f"{directory}: expected a manifest, which lists the batches that are there, got none")
+        raise DamagedTraceError(f"{directory}: expected a manifest that lists the batches, got none")
     if not found and any(directory.glob(_PICKLED_MANIFESTS)):
         raise DamagedTraceError(
-            f"{directory}: expected recordings in JSON, got pickled ones, which another program wrote; they are not "
-            "read, as that would run code from the files"
+            f"{directory}: expected recordings in JSON, got pickled ones of another program; they are not read, "
+            "as reading them would run code from the files"
         )
     return found
 
@@ -120,9 +123,14 @@ def _in_order(manifest: Path) -> tuple[bool, int, int, str]:
     return False, int(numbers["process"]), int(numbers["counter"]), manifest.name
 
 
+def _content(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
 def _batches(manifest: Path) -> Iterator[RecordedBatch]:
     try:
-        listed: Any = parsed(manifest.read_bytes(), manifest.name).get("batches")
+        listed: Any = parsed(_content(manifest), manifest.name).get("batches")
     except OSError as error:
         raise DamagedTraceError(f"{manifest.name}: expected a manifest, got none: {error}") from error
     if not isinstance(listed, list):

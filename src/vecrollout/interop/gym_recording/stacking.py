@@ -1,4 +1,4 @@
-"""An episode as it is in the JSON file, and what it is as arrays and as a trajectory."""
+"""From an episode in a JSON file to arrays, and to a trajectory."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from vecrollout.errors import DamagedTraceError, VecrolloutError
 
 
 class RecordedEpisode(NamedTuple):
-    """What gym-recording keeps of an episode of N steps, N being 0 where nothing came after the reset.
+    """An episode of N steps, as gym-recording keeps it. N is 0 if no step followed the reset.
 
-    Observations and actions are arrays, `DictObs` and `TupleObs` where there was a dict or a tuple at each step, and
-    arrays of objects where the steps are not alike.
+    Observations and actions are arrays, or `DictObs` and `TupleObs` if each step has a dict or a tuple. If the steps
+    differ in structure or shape, they are arrays of objects.
     """
 
     observations: Observation
-    """Shape `(N + 1, *obs_shape)`; `(N, *obs_shape)` where there was no reset before the first step."""
+    """Shape `(N + 1, *obs_shape)`; `(N, *obs_shape)` if no reset came before the first step."""
     actions: Observation
-    """Shape `(N, *act_shape)`; with one more where the last step raised an error."""
+    """Shape `(N, *act_shape)`, one more row if the last step raised an error."""
     rewards: Observation
     """Shape `(N,)`."""
 
 
 def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
-    """An episode, of JSON in which arrays are decoded.
-
-    Raises:
-        DamagedTraceError: If it is none.
-    """
+    """An episode from JSON whose arrays are decoded."""
     if not isinstance(episode, dict):
         raise DamagedTraceError(f"{where}: expected an episode, got {type(episode).__name__}")
     fields: dict[str, Any] = {}
@@ -41,7 +37,7 @@ def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
         rows = fields[name] = episode.get(name)
         if not (isinstance(rows, list) or (isinstance(rows, np.ndarray) and rows.ndim)):
             raise DamagedTraceError(f"{where}: expected an array or a list of {name}, got {type(rows).__name__}")
-    # What gym-recording makes of an empty list. An array of actions has that shape, too, but not one of rewards.
+    # gym-recording writes an empty list so. Actions may have that shape too, rewards may not.
     if _is_empty_list(fields["rewards"]):
         fields["rewards"] = fields["rewards"][0]
         if _is_empty_list(fields["actions"]):
@@ -50,24 +46,14 @@ def episode_from_json(episode: Any, where: str) -> RecordedEpisode:
 
 
 def trajectory_of(episode: RecordedEpisode, number: int, where: str) -> TrajectoryWithRew | None:
-    """An episode as a trajectory; None where that would have no step.
-
-    Without a reset, the first action's observation is unknown, and the trajectory begins with the second step. An
-    action whose step raised an error is left out.
-
-    Args:
-        episode: The episode.
-        number: Number of the episode.
-        where: Where it is, for errors.
-
-    Raises:
-        DamagedTraceError: If its observations, actions and rewards do not fit together.
-    """
+    """An episode as a trajectory; None if the trajectory would have no step."""
     acts: Any = episode.actions
     rews = episode.rewards
     if not isinstance(rews, np.ndarray):
         raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
     try:
+        # Without a reset, the first action's observation is unknown: begin with the second step. Leave out an action
+        # whose step raised an error.
         start = int(len(episode.observations) == len(rews))
         if len(episode.observations) == 1 and len(rews) <= 1:
             return None
@@ -95,13 +81,7 @@ class _UnlikeError(Exception):
 
 
 def stacked(items: Any) -> Any:
-    """Items of a list, one a step, as one array, `DictObs` or `TupleObs`; as an array of objects where they are unlike.
-
-    JSON has lists for tuples, too. One of numbers of a kind is a row of an array, any other a tuple.
-
-    Args:
-        items: A list; an array comes back as it is.
-    """
+    """A list of items, one a step, as an array, `DictObs` or `TupleObs`; as an array of objects where they differ."""
     if isinstance(items, np.ndarray):
         return items
     if not items:
@@ -121,6 +101,7 @@ def as_objects(items: list[Any]) -> Array:
 
 
 def _stacked(items: list[Any]) -> Any:
+    # JSON has lists for tuples too. A list of numbers of one kind is a row of an array, any other list a tuple.
     kinds = set(map(type, items))
     if kinds == {np.ndarray}:
         if len({(item.dtype, item.shape) for item in items}) > 1:
@@ -145,7 +126,7 @@ def _plain_array(items: list[Any]) -> Array:
         array = np.array(items)
     except ValueError as error:
         raise _UnlikeError from error
-    # Integers of more than 64 bits, or of which some have a sign and others need all bits.
+    # Integers of more than 64 bits, or some negative and others above 2**63.
     if array.dtype == object or (array.dtype.kind == "f" and array.size and float not in _kinds_within(items)):
         raise _UnlikeError
     return array
@@ -156,7 +137,7 @@ def _are_numbers(kinds: set[type]) -> bool:
 
 
 def _kinds_within(items: list[Any]) -> set[type]:
-    """Types of what is in lists that nest at will."""
+    """Types of the items in nested lists."""
     kinds = set(map(type, items))
     if list not in kinds:
         return kinds

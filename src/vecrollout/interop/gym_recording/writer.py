@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from types import TracebackType
+from typing import TypeVar
 
-from vecrollout.data.checks import local_directory, whole_number
+from vecrollout import exits
+from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.errors import ArgumentTypeError, TraceWriteError
+from vecrollout.errors import ArgumentTypeError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
-from vecrollout.storage import closing
+from vecrollout.interop.gym_recording.directory import local_directory
 from vecrollout.storage.format import make_directory, new_writer_name, write_whole
-from vecrollout.storage.writing_sink import WritingSink
+
+_Self = TypeVar("_Self", bound="GymRecordingWriter")
 
 
-class GymRecordingWriter(WritingSink):
+class GymRecordingWriter:
     """Writes trajectories into a directory, so that OpenAI's `gym_recording.playback` reads them.
 
-    A sink: recorders take it as `sink=`. Any number of writers may write into a directory at the same time. What was
-    appended is on disk after the next `flush` or `close`, or once its batch is full; until then it is held in memory,
-    encoded. A writer that nobody closed is closed at the process's end, as `TraceWriter` is.
+    It is a sink: recorders take it as `sink=`. Any number of writers may write into one directory at the same time. A
+    trajectory is on disk after the next `flush` or `close`, or when its batch is full. Until then it stays encoded in
+    memory. A writer that nobody closed is closed when the process ends, after recorders that were made later.
 
-    The format keeps observations, actions and rewards, dtypes included. How a trajectory ended, infos and `episode` are
-    left out, and a fragment looks like an episode.
+    The format keeps observations, actions and rewards with their dtypes. It drops infos, `episode`, and how a
+    trajectory ended. A fragment looks like an episode.
 
     Examples:
         >>> import tempfile
@@ -37,21 +40,20 @@ class GymRecordingWriter(WritingSink):
         True
 
     Args:
-        directory: Where to; made where it does not exist. May hold recordings already.
-        batch_bytes: Size after which a batch is written and the next one begun, in bytes.
+        directory: Local directory; it is made if it does not exist, and may contain recordings.
+        batch_bytes: Size of a batch in bytes, 1 or more. A batch of that size is written, and the next one begins.
 
     Raises:
         OptionError: If `batch_bytes` is less than 1, or `directory` a URL.
         ArgumentTypeError: If `directory` is no path, or `batch_bytes` no integer.
-        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        TraceWriteError: If the directory cannot be made or written to.
 
     Source:
-        `gym_recording.recording.TraceRecording` (OpenAI, gym-recording). Its files are named by the process's id, and
-        overwrite each other where two processes (in containers) have the same; ours have names of their own.
+        `gym_recording.recording.TraceRecording` (OpenAI, gym-recording). Its file names use the process id, so
+        two processes with the same id (in containers) overwrite each other. Ours are unique.
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, batch_bytes: int = 5_000_000) -> None:
-        super().__init__()
         batch_bytes = whole_number("batch_bytes", batch_bytes, 1)
         self.directory = local_directory(directory)
         make_directory(self.directory)
@@ -59,31 +61,32 @@ class GymRecordingWriter(WritingSink):
         self._batch_bytes = batch_bytes
         self._batches: list[dict[str, int | str]] = []
         self._first = 0
-        self._has_closed = False
+        self._is_closed = False
+        self._process = os.getpid()
         self._begin_batch()
-        closing.opened(self)
+        exits.close_at_exit(self)
 
     def append(self, trajectory: Trajectory, /) -> None:
-        """Add a trajectory, and write the batch where that is full.
+        """Add a trajectory, and write the batch if it is full.
 
-        A trajectory that is refused leaves the writer as it was. After a `TraceWriteError` the trajectory is held.
+        An error about the trajectory leaves the writer unchanged. After a `TraceWriteError` the writer keeps the
+        trajectory.
 
         Args:
-            trajectory: With rewards; of arrays with any dtype that has a name (no structured ones), or of objects that
-                are plain data and arrays.
+            trajectory: A trajectory with rewards. Its arrays may have any dtype that is not structured. Objects must be
+                plain data and arrays.
 
         Raises:
             ArgumentTypeError: If it has no rewards.
-            DtypeError: If there is anything in it that the format cannot hold.
-            StructureError: If a dict has keys that JSON cannot hold, or `"__type"`.
+            DtypeError: If it has data that the format does not support.
+            StructureError: If a dict has a key that is not text, or `"__type"`.
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
         self._check_usable()
         if not isinstance(trajectory, TrajectoryWithRew):
             raise ArgumentTypeError(
-                f"trajectory: expected one with rewards, which the format cannot do without, got a "
-                f"{type(trajectory).__name__}"
+                f"trajectory: expected one with rewards, as the format requires them, got a {type(trajectory).__name__}"
             )
         size = len(self._arrays.content)
         try:
@@ -102,35 +105,40 @@ class GymRecordingWriter(WritingSink):
             self._write_batch()
 
     def flush(self) -> None:
-        """Write everything that was appended, and make it durable. Blocks until that is done.
+        """Write all appended trajectories, and make them durable. Blocks until that is done.
 
         Raises:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
         self._check_usable()
-        for callback in [*self._before_flush]:
-            callback()
         self._write_batch()
 
     def close(self) -> None:
-        """Write everything, and stop. A second call does nothing.
+        """Write all appended trajectories, and close the writer. A second call does nothing.
 
         Raises:
             TraceWriteError: If the batch could not be written; nothing is lost, and the next call tries again.
         """
-        if self._has_closed or os.getpid() != self._process:
+        if self._is_closed or os.getpid() != self._process:
             return
-        with ExitStack() as stack:
-            # From the last to the first, also where one of them raises.
-            stack.callback(self._write_batch)
-            for callback in [*self._before_close][::-1]:
-                stack.callback(callback)
-        self._has_closed = True
-        closing.closed(self)
+        self._write_batch()
+        self._is_closed = True
+        exits.closed(self)
 
-    def _is_closed(self) -> bool:
-        return self._has_closed
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
+        if self._is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
 
     def _begin_batch(self) -> None:
         self._name = f"{self._prefix}.ep{self._first:09}"
@@ -145,7 +153,7 @@ class GymRecordingWriter(WritingSink):
         files = {
             self._arrays.name: bytes(self._arrays.content),
             f"{self._name}.json": f'{{"episodes": [{", ".join(self._episodes)}]}}'.encode(),
-            # Last, so that what it lists is there.
+            # Last, so that the files it lists exist.
             f"{self._prefix}.manifest.json": json.dumps({"batches": [*self._batches, batch]}).encode(),
         }
         try:
@@ -153,7 +161,7 @@ class GymRecordingWriter(WritingSink):
                 write_whole(self.directory / name, content)
         except OSError as error:
             raise TraceWriteError(
-                f"{self.directory}: could not write {len(self._episodes)} episodes, which are held in memory: {error}"
+                f"{self.directory}: could not write {len(self._episodes)} episodes, which stay in memory: {error}"
             ) from error
         self._batches.append(batch)
         self._first += len(self._episodes)

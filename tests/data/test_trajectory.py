@@ -310,6 +310,7 @@ class TestEpisode:
             "seed": None,
             "reset_info": None,
             "ended_by": None,
+            "recording": None,
         }
 
 
