@@ -8,7 +8,7 @@ from dagger import Array, dagger
 
 
 class Docking(gym.Env[Array, np.int64]):
-    """Bring a ship to rest at the dock, at position 0. Replace this class by your own environment."""
+    """Bring a ship to rest at the dock, at position 0. Replace this class with your own environment."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)  # position, velocity
     action_space = gym.spaces.Discrete(3)  # thrust: backward, none, forward
