@@ -26,7 +26,7 @@ class Docking(gym.Env[Array, np.int64]):
         return self.ship.astype(np.float32), 100 * docked - 1.0, docked or lost, False, {}
 
 
-# Replace these two functions as well: one makes the environment, the other is the expert.
+# The swap: a function that makes the environment, and its expert.
 def make_docking() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Docking(), max_episode_steps=200)
 
