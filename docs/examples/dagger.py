@@ -1,8 +1,8 @@
 """DAgger on CartPole: a small network learns to balance the pole from an expert's labels.
 
-Each round, expert and learner take turns in eight environments while a `BufferingWrapper` records what happens. The
-expert then says what it would have done in every state they came through, and the learner is trained on all labels so
-far. The table shows the return of the learner on its own: from random to expert.
+In each round, the expert and the learner take turns in eight environments while a `BufferingWrapper` records them. The
+expert then labels every visited state with its own action, and the learner trains on all labels so far. The table shows
+the return of the learner without the expert.
 
 Source:
     Ross, Gordon & Bagnell (2011), "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
@@ -30,19 +30,19 @@ Array: TypeAlias = npt.NDArray[Any]
 Expert: TypeAlias = Callable[[Array], Array]
 
 ENVS = 8
-STEPS = 64  # a round, in each environment
-BATCHES = 24  # a round
+STEPS = 64  # per round, in each environment
+BATCHES = 24  # per round
 BATCH_SIZE = 64
 
 
 def cartpole_expert(obs: Array) -> Array:
-    """Push the cart (0: left, 1: right) to the side the pole is falling to."""
+    """Push the cart (0: left, 1: right) toward the side the pole is falling to."""
     angle, angular_velocity = obs[:, 2], obs[:, 3]
     return np.where(angle + 0.5 * angular_velocity > 0, 1, 0)
 
 
 def train(learner: ActorCriticPolicy, obs: Array, labels: Array, rng: np.random.Generator) -> float:
-    """Make the expert's actions more likely; returns the mean loss."""
+    """Make the expert's actions more likely. Returns the mean loss."""
     losses = []
     for _ in range(BATCHES):
         batch = rng.integers(len(obs), size=BATCH_SIZE)
@@ -57,15 +57,15 @@ def train(learner: ActorCriticPolicy, obs: Array, labels: Array, rng: np.random.
 
 def returns(policy: Any, venv: VecEnv, rng: np.random.Generator) -> str:
     """Mean and standard deviation of a policy's return."""
-    best_action = isinstance(policy, ActorCriticPolicy)  # of those it finds likely, not one of them at random
+    best_action = isinstance(policy, ActorCriticPolicy)  # the learner's most likely action, not a random one
     episodes = generate_trajectories(policy, venv, make_min_episodes(2 * ENVS), rng, deterministic_policy=best_action)
     stats = rollout_stats(episodes)
     return f"{stats['return_mean']:.0f} ± {stats['return_std']:.0f}"
 
 
 def dagger(make_env: str | Callable[[], gym.Env[Any, Any]], expert: Expert, rounds: int, seed: int = 0) -> None:
-    """Train a policy to act like the expert, and show how it comes along."""
-    torch.set_num_threads(1)  # a network as small as this only loses by being shared out
+    """Train a policy to act like the expert, and show its progress."""
+    torch.set_num_threads(1)  # threads slow down such a small network
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     venv = BufferingWrapper(make_vec_env(make_env, ENVS, seed=seed))

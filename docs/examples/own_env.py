@@ -1,4 +1,4 @@
-"""DAgger on an environment of your own: everything else stays as it is in `dagger.py`."""
+"""DAgger on an environment of your own. The training loop comes from `dagger.py`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from dagger import Array, dagger
 
 
 class Docking(gym.Env[Array, np.int64]):
-    """Bring a ship to rest at the dock, at position 0. It stands for the environment that you have."""
+    """Bring a ship to rest at the dock, at position 0. Replace this class with your own environment."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)  # position, velocity
     action_space = gym.spaces.Discrete(3)  # thrust: backward, none, forward
@@ -26,7 +26,7 @@ class Docking(gym.Env[Array, np.int64]):
         return self.ship.astype(np.float32), 100 * docked - 1.0, docked or lost, False, {}
 
 
-# The swap: how the environment is made, and an expert who knows it.
+# The swap: a function that makes the environment, and its expert.
 def make_docking() -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(Docking(), max_episode_steps=200)
 
