@@ -155,7 +155,9 @@ def _scan_batches(directory: Path, out: np.ndarray, check: bool) -> None:
     for batch in open_traces(directory, check=check).batches():
         _ = batch.acts, batch.rews, batch.lengths, batch.terminated, batch.truncated
         values = batch.obs.reshape(-1)
-        out[: len(values)] = values
+        for begin in range(0, len(values), len(out)):
+            part = values[begin : begin + len(out)]
+            out[: len(part)] = part
 
 
 def read_episodes(name: str, compression: str | None, is_quick: bool) -> Phases:

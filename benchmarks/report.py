@@ -67,7 +67,7 @@ def at_most(measured: float | None, aim: float | None, limit: float | None = Non
 
 
 def _beside(measured: float, sign: str, bound: float, is_limited: bool, is_met: bool) -> str:
-    aim = f"{sign} {number(bound)}, the limit" if is_limited else f"{sign} {bound:g}"
+    aim = f"{sign} {number(bound)}, the limit" if is_limited else f"{sign} {bound:.3g}"
     return f"{number(measured)} ({aim}{'' if is_met else ', missed'})"
 
 
