@@ -25,7 +25,7 @@ from benchmarks.timing import Phases, Stopwatch, fastest
 
 _MINARI, _FLOOR = "Minari", "rows and pyarrow"
 _AIMS = {"CartPole": 50.0, "Frames": 7.0}
-_STEPS = {"CartPole": 4_000, "Frames": 2_000}
+_STEPS = {"CartPole": 20_000, "Frames": 5_000}
 _FEW, _MANY = 10, 10_000
 _MEASURED = 1_000
 """Episodes of which the time is taken."""
