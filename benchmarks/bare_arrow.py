@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from pyarrow import ipc
 
 from benchmarks.episodes import Episodes
 
-BATCH_ROWS = 2048
+_BATCH_ROWS = 2048
+_LARGE_EPISODE_BYTES = 8 << 20
 
 
 def write(episodes: Episodes, path: Path, compression: str | None) -> None:
@@ -20,8 +22,8 @@ def write(episodes: Episodes, path: Path, compression: str | None) -> None:
     schema = _batch(episodes, 0, 1).schema
     with path.open("wb") as file:
         with ipc.new_file(file, schema, options=ipc.IpcWriteOptions(compression=compression)) as writer:
-            rows = len(episodes.obs[0])
-            at_once = 1 if episodes.obs[0].nbytes > 8 << 20 else -(-BATCH_ROWS // rows)
+            rows = max(map(len, episodes.obs[:100]))
+            at_once = 1 if episodes.obs[0].nbytes > _LARGE_EPISODE_BYTES else -(-_BATCH_ROWS // rows)
             for first in range(0, len(episodes.obs), at_once):
                 writer.write_batch(_batch(episodes, first, first + at_once))
         file.flush()
@@ -29,13 +31,28 @@ def write(episodes: Episodes, path: Path, compression: str | None) -> None:
 
 
 def scan(path: Path, out: np.ndarray) -> None:
-    """Read all batches, and copy all observations to `out`, of which each batch takes the beginning."""
+    """Decode all columns of all batches; each batch copies its observations to the beginning of `out`."""
     with pa.memory_map(str(path)) as source:
         reader = ipc.open_file(source)
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
+            for name in ("action", "reward", "terminated", "truncated"):
+                batch.column(name).drop_null().to_numpy(zero_copy_only=False)
             values = batch.column("obs").values.to_numpy(zero_copy_only=True)
             out[: len(values)] = values
+
+
+def random_reader(paths: Sequence[Path]) -> tuple[np.ndarray, Callable[[int], Any]]:
+    """The rows of each record batch of some files, and a function from a batch's number to the batch."""
+    readers = [ipc.open_file(pa.memory_map(str(path))) for path in paths]
+    places = [(reader, i) for reader in readers for i in range(reader.num_record_batches)]
+    rows = np.array([reader.get_batch(i).num_rows for reader, i in places])
+
+    def read(number: int) -> Any:
+        reader, i = places[number]
+        return reader.get_batch(i)
+
+    return rows, read
 
 
 def _batch(episodes: Episodes, first: int, end: int) -> Any:

@@ -128,14 +128,13 @@ class Cpprb(Bare):
         super().__init__(script)
         workload = script.workload
         obs_space = workload.observation_space
-        parts = dict(obs_space.items()) if isinstance(obs_space, spaces.Dict) else {"obs": obs_space}
         self.is_dict = isinstance(obs_space, spaces.Dict)
         columns: dict[str, Any] = {
             "act": _column(workload.action_space),
             "rew": {"dtype": np.float32},
             "done": {"dtype": np.bool_},
         }
-        for key, space in parts.items():
+        for key, space in _parts(obs_space).items():
             columns[key] = columns[f"next_{key}"] = _column(space)
         self.buffer = ReplayBuffer(script.transitions, columns)
 
@@ -159,7 +158,7 @@ class Cpprb(Bare):
 class RowWrites(Bare):
     """One assignment a column into arrays allocated ahead: the least that copying can cost in NumPy.
 
-    It notices no end of an episode and keeps neither infos nor terminal observations.
+    It keeps neither infos nor terminal observations, and its transitions are two copies of the observations.
     """
 
     name = FLOOR
@@ -168,13 +167,12 @@ class RowWrites(Bare):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         workload = script.workload
-        rows = (len(script.steps), workload.num_envs)
-        obs_space = workload.observation_space
-        self.obs = (
-            {key: np.empty(rows + item_shape(part), part.dtype) for key, part in obs_space.items()}
-            if isinstance(obs_space, spaces.Dict)
-            else np.empty(rows + item_shape(obs_space), obs_space.dtype)
-        )
+        steps = len(script.steps)
+        self.obs = {
+            key: np.empty((steps + 1, workload.num_envs, *item_shape(part)), part.dtype)
+            for key, part in _parts(workload.observation_space).items()
+        }
+        rows = (steps, workload.num_envs)
         self.acts = np.empty(rows + item_shape(workload.action_space), workload.action_space.dtype)
         self.rews = np.empty(rows, np.float32)
         self.dones = np.empty(rows, np.bool_)
@@ -182,17 +180,29 @@ class RowWrites(Bare):
     def record(self) -> None:
         """Play and copy the whole script."""
         step, acts, rews, dones = self.venv.step, self.acts, self.rews, self.dones
-        if isinstance(self.obs, dict):
+        if isinstance(self.script.first_obs, dict):
             for t, actions in enumerate(self.script.actions):
                 step_obs, rews[t], dones[t], _ = step(actions)
                 acts[t] = actions
                 for key, column in self.obs.items():
-                    column[t] = step_obs[key]
+                    column[t + 1] = step_obs[key]
             return
-        obs = self.obs
+        (obs,) = self.obs.values()
         for t, actions in enumerate(self.script.actions):
-            obs[t], rews[t], dones[t], _ = step(actions)
+            obs[t + 1], rews[t], dones[t], _ = step(actions)
             acts[t] = actions
+
+    def pop_transitions(self) -> Any:
+        """Copy the observations twice, as `obs` and `next_obs`."""
+        sources = [rows for column in self.obs.values() for rows in (column[:-1], column[1:])]
+        copies = [np.empty(rows.shape, rows.dtype) for rows in sources]
+        for copy, rows in zip(copies, sources, strict=True):
+            np.copyto(copy, rows)
+        return copies
+
+
+def _parts(space: spaces.Space[Any]) -> dict[str, Any]:
+    return dict(space.items()) if isinstance(space, spaces.Dict) else {"obs": space}
 
 
 def _column(space: spaces.Space[Any]) -> dict[str, Any]:

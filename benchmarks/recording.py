@@ -3,116 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
-from benchmarks.contenders import BARE, CPPRB, FLOOR, IMITATION, OURS, SB3, Bare, Wrapper, recorders
-from benchmarks.report import Table, at_least, at_most, number
+from benchmarks.baseline import COMMIT, POP_TRAJECTORIES_NS
+from benchmarks.contenders import BARE, CPPRB, FLOOR, IMITATION, OURS, SB3, Bare, RowWrites, Wrapper, recorders
+from benchmarks.options import Options, scaled
+from benchmarks.report import Table, at_least, at_most, number, ratio
 from benchmarks.timing import Phases, Stopwatch, fastest, ignored_by_gc
-from benchmarks.workloads import WORKLOADS, write_script
+from benchmarks.workloads import WORKLOADS, Script, write_script
 
-_STEP_AIMS = {"cp8": 25, "cp64": 85, "cp1024": 120, "mj64": 11, "at8": 4.5, "at64": 5}
-"""Times faster than imitation, a recorded step."""
-_STEP_AND_POP_AIMS = {"cp8": 15, "cp64": 30, "cp1024": 45, "mj64": 7, "at8": 2.4, "at64": 4}
-"""Times faster than imitation, a recorded step and its share of `pop_transitions`."""
-_TRAJECTORY_AIM_NS = 100
-"""Most nanoseconds a transition for `pop_trajectories`, whatever the size of the observations."""
+_FLOOR_AIMS = {"cp8": 2.5, "cp64": 3, "cp1024": 5, "mj64": 1.25, "at8": 1.1, "at64": 1.1}
+"""Most times the cost of row writes, a recorded step."""
+_PEER_AIMS = {"cp8": 4, "cp64": 2, "cp1024": 2.5, "mj64": 1.8, "at8": 1.8, "at64": 1.8}
+"""Times quicker than the quicker of SB3 and cpprb, a recorded step."""
+_IMITATION_AIMS = {"cp8": 20, "cp64": 40, "cp1024": 50}
+"""Times quicker than imitation, a recorded step and its share of `pop_transitions`."""
+_COPY_AIMS = dict.fromkeys(("mj64", "at8", "at64"), 1.1)
+"""Most times the cost of row writes and of copies of `obs` and `next_obs`, for the same."""
+_VIEW_AIMS_NS = dict.fromkeys(("mj64", "at8", "at64"), 150)
+"""Most nanoseconds a transition of `pop_trajectories`, where trajectories are views."""
+_EARLIER_AIMS = dict.fromkeys(("cp8", "cp64", "cp1024"), 1)
+"""Most times the cost of the earlier `pop_trajectories`."""
 
 _RECORD, _TRANSITIONS, _TRAJECTORIES = "record", "pop_transitions", "pop_trajectories"
+_EARLIER = "earlier"
 
-Figures = dict[str, dict[str, float]]
+Figures = Mapping[str, Mapping[str, float]]
 """Nanoseconds a transition: for each phase those of each contender."""
 
 
-def step_table(names: list[str], runs: int) -> Table:
-    """Measure what recording adds to a step.
-
-    Args:
-        names: Workloads to run.
-        runs: Rounds that count.
-
-    Returns:
-        Ratios to the other recorders, then the nanoseconds.
-    """
-    return _step_table({name: _measured(name, runs, _record) for name in names})
-
-
-def recording_tables(names: list[str], runs: int) -> list[Table]:
-    """Measure what recording adds to a step, and what it costs to take the data out.
-
-    Args:
-        names: Workloads to run.
-        runs: Rounds that count.
-
-    Returns:
-        What `step_table` returns, and likewise a table of popping.
-    """
-    measured = {name: _measured(name, runs, _record_and_pop) for name in names}
+def recording_tables(options: Options) -> list[Table]:
+    """What recording adds to a step, and what it costs to take the data out."""
+    measured = {name: _measured(name, options) for name in options.workloads}
     return [_step_table(measured), _pop_table(measured)]
 
 
 def _step_table(measured: Mapping[str, Figures]) -> Table:
-    others = (IMITATION, SB3, CPPRB, FLOOR)
     rows = []
     for name, figures in measured.items():
         added = _added(figures)
-        aims = {IMITATION: _STEP_AIMS.get(name), SB3: 1, CPPRB: 1}
-        ratios = (at_least(_ratio(added, other), aims.get(other)) for other in others)
-        rows.append(
-            (name, *ratios, *(number(added.get(who)) for who in (OURS, *others)), number(figures[_RECORD][BARE]))
+        ours, floor, imitation = (added.get(who) for who in (OURS, FLOOR, IMITATION))
+        peer = min((added[who] for who in (SB3, CPPRB) if who in added), default=None)
+        ratios = (
+            at_most(ratio(ours, floor), _FLOOR_AIMS.get(name)),
+            at_least(ratio(peer, ours), _PEER_AIMS.get(name), ratio(peer, floor)),
+            number(ratio(imitation, ours)),
         )
-    columns = ("", *(f"{other} / {OURS}" for other in others), *(f"{who} ns" for who in (OURS, *others, BARE)))
+        shown = (*(added.get(who) for who in (OURS, FLOOR, SB3, CPPRB, IMITATION)), figures[_RECORD][BARE])
+        rows.append((name, *ratios, *map(number, shown)))
+    columns = (
+        *("", "x row writes", "ahead of the quicker of SB3 and cpprb", "ahead of imitation"),
+        *(f"{who} ns" for who in (OURS, FLOOR, SB3, CPPRB, IMITATION, BARE)),
+    )
     note = (
-        "What recording adds to a step: how many times as much the others cost (the aim in brackets), then "
-        "nanoseconds a transition. The cost of the bare environment is subtracted."
+        "What recording adds to a step: ratios with their aims, then nanoseconds a transition. The cost of the bare "
+        "environment is subtracted. The limit of the second ratio is what row writes alone would reach."
     )
     return Table("Step", columns, rows, note)
 
 
 def _pop_table(measured: Mapping[str, Figures]) -> Table:
-    who = (OURS, IMITATION)
     rows = []
     for name, figures in measured.items():
-        added, popped, views = _added(figures), figures[_TRANSITIONS], figures[_TRAJECTORIES]
-        both = {contender: added[contender] + popped[contender] for contender in popped}
-        rows.append(
-            (
-                name,
-                at_least(_ratio(both, IMITATION), _STEP_AND_POP_AIMS.get(name)),
-                at_most(views.get(OURS), _TRAJECTORY_AIM_NS),
-                number(views.get(IMITATION)),
-                *(number(each.get(contender)) for each in (both, popped) for contender in who),
-            )
+        both = {who: _added(figures)[who] + popped for who, popped in figures[_TRANSITIONS].items()}
+        ours, floor, imitation = (both.get(who) for who in (OURS, FLOOR, IMITATION))
+        views = figures.get(_TRAJECTORIES, {})
+        popped, earlier = views.get(OURS), views.get(_EARLIER, POP_TRAJECTORIES_NS.get(name))
+        cells = (
+            at_least(ratio(imitation, ours), _IMITATION_AIMS.get(name), ratio(imitation, floor)),
+            at_most(ratio(ours, floor), _COPY_AIMS.get(name)),
+            at_most(popped, _VIEW_AIMS_NS.get(name)),
+            at_most(ratio(popped, earlier), _EARLIER_AIMS.get(name)),
         )
-    methods = (_TRAJECTORIES, f"step + {_TRANSITIONS}", _TRANSITIONS)
+        rows.append((name, *cells, *map(number, (earlier, views.get(IMITATION), ours, floor, imitation))))
+    both_phases = f"step + {_TRANSITIONS}"
     columns = (
-        "",
-        f"step + pop_transitions, {IMITATION} / {OURS}",
-        *(f"{method}, {contender} ns" for method in methods for contender in who),
+        *("", f"{both_phases}, ahead of imitation", f"{both_phases}, x row writes and copies"),
+        *(f"{_TRAJECTORIES} ns", f"x {COMMIT}", f"{COMMIT} ns", "imitation ns"),
+        *(f"{both_phases}, {who} ns" for who in (OURS, "row writes and copies", IMITATION)),
     )
-    note = "All that was recorded, taken out at once (the aim in brackets); nanoseconds a transition."
+    note = (
+        "Everything that was recorded, taken out at once; nanoseconds a transition. The copies are `np.copyto` of "
+        "`obs` and `next_obs`. The limit of the first ratio is what row writes and these copies alone would reach."
+    )
     return Table("Getting the data out", columns, rows, note)
 
 
-def _measured(name: str, runs: int, run: Callable[[Bare], Phases]) -> Figures:
-    script = write_script(WORKLOADS[name])
+def _measured(name: str, options: Options) -> dict[str, dict[str, float]]:
+    script = _script(name, options.is_quick)
 
     def once(kind: type[Bare]) -> Callable[[], Phases]:
-        return lambda: run(kind(script))
+        return lambda: _record_and_pop(kind(script))
 
+    contenders = {who: once(kind) for who, kind in recorders().items()}
+    if options.baseline:
+        contenders[_EARLIER] = options.baseline.contender(record_and_pop_ours, name, options.is_quick)
     with ignored_by_gc():
-        best = fastest({contender: once(kind) for contender, kind in recorders().items()}, runs)
-    phases = {phase for seconds in best.values() for phase in seconds}
+        best = fastest(contenders, options.runs)
     return {
-        phase: {who: seconds[phase] / script.transitions * 1e9 for who, seconds in best.items() if phase in seconds}
-        for phase in phases
+        phase: {who: each[phase] / script.transitions * 1e9 for who, each in best.items() if phase in each}
+        for phase in (_RECORD, _TRANSITIONS, _TRAJECTORIES)
     }
 
 
-def _record(contender: Bare) -> Phases:
-    watch = Stopwatch()
-    contender.reset()
-    with watch.phase(_RECORD):
-        contender.record()
-    return watch.phases
+def record_and_pop_ours(name: str, is_quick: bool) -> Phases:
+    """One run of this package's recorder on a workload."""
+    return _record_and_pop(recorders()[OURS](_script(name, is_quick)))
+
+
+@lru_cache(maxsize=1)
+def _script(name: str, is_quick: bool) -> Script:
+    workload = WORKLOADS[name]
+    return write_script(workload, scaled(workload.steps, is_quick))
 
 
 def _record_and_pop(contender: Bare) -> Phases:
@@ -120,30 +122,26 @@ def _record_and_pop(contender: Bare) -> Phases:
     contender.reset()
     with watch.phase(_RECORD):
         contender.record()
-    if not isinstance(contender, Wrapper):
-        return watch.phases
-    with watch.phase(_TRANSITIONS):
-        transitions = contender.pop_transitions()
-    _check_length(contender, len(transitions))
-    del transitions
-    contender.record()
-    with watch.phase(_TRAJECTORIES):
-        trajectories, _ = contender.pop_trajectories()
-    _check_length(contender, sum(map(len, trajectories)))
-    del trajectories
+    if isinstance(contender, Wrapper | RowWrites):
+        with watch.phase(_TRANSITIONS):
+            transitions = contender.pop_transitions()
+        _check_length(contender, len(transitions))
+        del transitions
+    if isinstance(contender, Wrapper):
+        contender.record()
+        with watch.phase(_TRAJECTORIES):
+            trajectories, _ = contender.pop_trajectories()
+        _check_length(contender, sum(map(len, trajectories)))
+        del trajectories
     return watch.phases
 
 
 def _check_length(contender: Bare, length: int) -> None:
     expected = contender.script.transitions
-    if length != expected:
+    if isinstance(contender, Wrapper) and length != expected:
         raise RuntimeError(f"{contender.name}: expected {expected} transitions, got {length}")
 
 
 def _added(figures: Figures) -> dict[str, float]:
     bare = figures[_RECORD][BARE]
     return {who: figure - bare for who, figure in figures[_RECORD].items() if who != BARE}
-
-
-def _ratio(figures: Mapping[str, float], other: str) -> float | None:
-    return figures[other] / figures[OURS] if OURS in figures and other in figures else None

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and the machine they hold for."""
+"""Tables in Markdown, aims beside figures, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PACKAGES = (
     *("vecrollout", "numpy", "gymnasium", "stable-baselines3", "imitation", "cpprb", "torch"),
-    *("pyarrow", "minari", "datasets"),
+    *("pyarrow", "minari", "optree"),
 )
 _MISSING = "-"
 
@@ -26,7 +26,7 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """Return the table as Markdown, its columns aligned for reading as plain text too."""
+        """The table as Markdown, its columns aligned for reading as plain text too."""
         cells = [list(self.columns), *map(list, self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         header, *body = (" | ".join(map(str.ljust, row, widths)) for row in cells)
@@ -35,32 +35,44 @@ class Table:
         return "\n\n".join(part for part in (f"## {self.title}", self.note, table) if part)
 
 
-def number(value: float | None, unit: str = "") -> str:
-    """Write a figure with as many digits as mean something."""
+def number(value: float | None) -> str:
+    """A figure with as many digits as mean something."""
     if value is None:
         return _MISSING
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f}{unit}"
+    return f"{value:.{digits}f}"
 
 
-def at_least(measured: float | None, aim: float | None) -> str:
-    """Write a measured ratio beside the aim it has to reach."""
-    return _beside(measured, aim, "≥", measured is not None and aim is not None and measured >= aim)
+def ratio(numerator: float | None, denominator: float | None) -> float | None:
+    """A quotient; None where either figure is missing."""
+    return numerator / denominator if numerator is not None and denominator else None
 
 
-def at_most(measured: float | None, aim: float | None) -> str:
-    """Write a measured figure beside the aim it has to stay under."""
-    return _beside(measured, aim, "≤", measured is not None and aim is not None and measured <= aim)
-
-
-def _beside(measured: float | None, aim: float | None, sign: str, met: bool) -> str:
+def at_least(measured: float | None, aim: float | None, limit: float | None = None) -> str:
+    """A figure beside the aim that it has to reach; the machine's limit takes the aim's place where it is lower."""
     if measured is None or aim is None:
         return number(measured)
-    return f"{number(measured)} ({sign} {aim:g}{'' if met else ', missed'})"
+    is_limited = limit is not None and limit < aim
+    bound = limit if limit is not None and is_limited else aim
+    return _beside(measured, "≥", bound, is_limited, measured >= bound)
+
+
+def at_most(measured: float | None, aim: float | None, limit: float | None = None) -> str:
+    """A figure beside the aim that it must not exceed; the machine's limit takes the aim's place where it is higher."""
+    if measured is None or aim is None:
+        return number(measured)
+    is_limited = limit is not None and limit > aim
+    bound = limit if limit is not None and is_limited else aim
+    return _beside(measured, "≤", bound, is_limited, measured <= bound)
+
+
+def _beside(measured: float, sign: str, bound: float, is_limited: bool, is_met: bool) -> str:
+    aim = f"{sign} {number(bound)}, the limit" if is_limited else f"{sign} {bound:.3g}"
+    return f"{number(measured)} ({aim}{'' if is_met else ', missed'})"
 
 
 def machine() -> str:
-    """Return the machine and the versions in a few lines of Markdown."""
+    """The machine and the versions, as lines of Markdown."""
     lines = [
         f"- {_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB, {platform.system()}",
         f"- Python {platform.python_version()}, " + ", ".join(f"{name} {_version(name)}" for name in _PACKAGES),

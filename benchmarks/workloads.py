@@ -49,7 +49,9 @@ WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
         Workload("cp8", 8, _CARTPOLE, spaces.Discrete(2), 200, 5_000),
+        Workload("cp8 short", 8, _CARTPOLE, spaces.Discrete(2), 22, 5_000),
         Workload("cp64", 64, _CARTPOLE, spaces.Discrete(2), 200, 1_000),
+        Workload("cp64 short", 64, _CARTPOLE, spaces.Discrete(2), 22, 1_000),
         Workload("cp1024", 1024, _CARTPOLE, spaces.Discrete(2), 200, 300),
         Workload("mj64", 64, _MUJOCO, _TORQUES, 1000, 1_000),
         Workload("at8", 8, _ATARI, spaces.Discrete(6), 500, 1_000),
@@ -89,16 +91,7 @@ _POOL_BYTES = 64 << 20
 
 
 def write_script(workload: Workload, steps: int | None = None, seed: int = 0) -> Script:
-    """Make the steps of a run.
-
-    Args:
-        workload: Spaces, number of environments and episode length.
-        steps: Steps to make; the workload's own number by default.
-        seed: Seed of the data.
-
-    Returns:
-        The script; the same arguments give the same one.
-    """
+    """Make the steps of a run, as many as the workload says unless given; the same arguments give the same script."""
     rng = np.random.default_rng(seed)
     count = workload.steps if steps is None else steps
     num_envs = workload.num_envs
