@@ -62,7 +62,6 @@ def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
     return alike(drawn)
 
 
-@settings(max_examples=60)
 @given(similar_trajectories())
 def test_any_trajectories(written: list[TrajectoryWithRew]) -> None:
     with tempfile.TemporaryDirectory() as directory:
