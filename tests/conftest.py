@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import processes
 import pytest
 from hypothesis import settings
+
+import processes
 
 if TYPE_CHECKING:
     from s3_server import S3Server

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plain_reader
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traces import alike, of_space
 

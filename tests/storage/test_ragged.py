@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from gymnasium import spaces
 from gymnasium.spaces import GraphInstance
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, write
 
