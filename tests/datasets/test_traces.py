@@ -88,7 +88,6 @@ def as_many_shards(directory: Path, count: int) -> None:
     replace(manifest, shards=tuple(entries)).write(location)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit to set")
 def test_more_shards_than_files_may_be_open(listed: bool, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_shard_that_became_shorter_is_read_anew(tmp_path: Path) -> None:
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(each, marks=pytest.mark.slow) for each in range(2, 6))])
+@pytest.mark.parametrize("seed", range(6))
 def test_a_reader_beside_a_writer_sees_a_prefix(seed: int, tmp_path: Path) -> None:
     """What is there is what was recorded, from its start, and never less than before."""
     generator = random.Random(seed)
