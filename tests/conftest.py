@@ -9,18 +9,40 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+import processes
+
 if TYPE_CHECKING:
     from s3_server import S3Server
 
-# No time limit an example: a busy machine must not fail a test. All else as Hypothesis has it, which on a CI machine
-# means the same examples in every run.
-settings.register_profile("vecrollout", settings.default, deadline=None)
-settings.load_profile("vecrollout")
+# No time limit an example: a busy machine must not fail a test. The default is quick and the same in every run; `many`
+# looks for new examples in every run, except where CI is set.
+settings.register_profile("quick", settings.default, deadline=None, max_examples=30, derandomize=True)
+settings.register_profile("many", settings.default, deadline=None, max_examples=200)
+settings.load_profile("quick")
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leaves scripts and plugins alone, which `--doctest-modules` would import to look for doctests."""
     return True if collection_path.suffix == ".py" and not collection_path.name.startswith("test_") else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started() -> Iterator[dict[int, str]]:
+    """Processes that tests started, each with the test's name. Fails the run if one of them outlives the tests."""
+    processes.adopt_orphans()
+    started: dict[int, str] = {}
+    yield started
+    left = {pid: f"{processes.command(pid)!r} of {started.get(pid)}" for pid in processes.left_behind()}
+    for pid in left:
+        processes.kill(pid)
+    assert left == {}, "tests left processes behind"
+
+
+@pytest.fixture(autouse=True)
+def _note_processes(request: pytest.FixtureRequest, started: dict[int, str]) -> Iterator[None]:
+    yield
+    for pid in processes.running():
+        started.setdefault(pid, request.node.nodeid)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("imitation_algorithms.py")
 
-pytestmark = pytest.mark.usefixtures("imitation_installed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("imitation_installed")]
 
 
 def learn(scratch: Path, *options: str) -> dict[str, Any]:

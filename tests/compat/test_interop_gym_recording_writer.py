@@ -209,7 +209,7 @@ def test_closes_at_exit(tmp_path: Path) -> None:
     assert len(read(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("lines", [1, 2, 5, 20])
+@pytest.mark.parametrize("lines", [1, 5, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 20))])
 def test_killed(lines: int, tmp_path: Path) -> None:
     process = start(tmp_path, 10_000, 10**6)
     assert process.stdout is not None

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
@@ -147,7 +147,6 @@ def play(pair: Pair, operations: list[Operation], act_space: gym.Space) -> None:
 EPISODES = st.lists(st.lists(episode_scripts(), min_size=1, max_size=3), min_size=1, max_size=4)
 
 
-@settings(max_examples=150)
 @given(
     space=flat_spaces().filter(lambda space: not isinstance(space, spaces.Tuple)),
     episodes=EPISODES,
@@ -158,7 +157,6 @@ def test_same_as_imitation(space, episodes, operations, act_space):
     play(Pair(space, episodes, wrap=lambda venv: venv), operations, act_space)
 
 
-@settings(max_examples=30)
 @given(
     shape=st.sampled_from([(), (3,), (2, 2)]),
     episodes=EPISODES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ def interrupted_at(point, act):
                 sys.setprofile(None)
                 raise Interrupt
 
+    gc.disable()  # its callbacks, such as Hypothesis's, are no part of the recorder
     sys.setprofile(look)
     try:
         act()
@@ -51,6 +53,7 @@ def interrupted_at(point, act):
         pass
     finally:
         sys.setprofile(None)
+        gc.enable()
     # Not whether it came through: NumPy swallows what is raised in some of its own functions.
     return points >= point
 

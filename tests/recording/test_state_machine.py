@@ -400,5 +400,5 @@ class BufferingMachine(RuleBasedStateMachine):
             self.seen = len(self.model.sunk)
 
 
-BufferingMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+BufferingMachine.TestCase.settings = settings(max_examples=5 * settings().max_examples, stateful_step_count=40)
 TestBuffering = BufferingMachine.TestCase

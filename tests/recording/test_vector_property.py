@@ -56,7 +56,13 @@ def sb3(name: str, cls: Any, **options: Any) -> Path:
 
 def sync(mode: str, copy: bool) -> Path:
     name = f"sync {mode} copy={copy}"
-    return Path(name, lambda fns: VectorBufferingWrapper(sync_env(fns, mode, copy=copy)), mode, examples=30, max_envs=3)
+    return Path(
+        name,
+        lambda fns: VectorBufferingWrapper(sync_env(fns, mode, copy=copy)),
+        mode,
+        examples=settings().max_examples,
+        max_envs=3,
+    )
 
 
 def asynchronous(mode: str, copy: bool, shared: bool) -> Path:
@@ -71,7 +77,7 @@ def asynchronous(mode: str, copy: bool, shared: bool) -> Path:
 
 
 PATHS = [
-    sb3("DummyVecEnv", DummyVecEnv, reward_dtype=np.float32, examples=30, max_envs=3),
+    sb3("DummyVecEnv", DummyVecEnv, reward_dtype=np.float32, examples=settings().max_examples, max_envs=3),
     sb3("SubprocVecEnv", SubprocVecEnv),
     *(sync(mode, copy) for mode in MODES for copy in (True, False)),
     *(asynchronous(mode, copy, shared) for mode in MODES for copy in (True, False) for shared in (True, False)),
@@ -126,6 +132,7 @@ def of_space(space: str, numbers: list[int]) -> Any:
     return np.array([str(n) for n in numbers], dtype=object) if space == "text" else batch_of(SPACES[space], numbers)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("path", PATHS, ids=[path.name for path in PATHS])
 def test_the_record_is_the_same_on_every_path(path):
     @settings(max_examples=path.examples)

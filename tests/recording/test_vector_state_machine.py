@@ -80,7 +80,7 @@ class DisabledMachine(VectorMachine):
 
 
 def case_of(machine: type[VectorMachine]) -> Any:
-    machine.TestCase.settings = settings(max_examples=50, stateful_step_count=40)
+    machine.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=40)
     is_there = machine.autoreset in MODES
     return pytest.mark.skipif(not is_there, reason="this gymnasium does not have the rule")(machine.TestCase)
 

@@ -116,7 +116,9 @@ def test_by_sigterm_while_idle(tmp_path: Path) -> None:
     assert_all_there(tmp_path, 100)
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.05, 0.1, 0.2, 0.3])
+@pytest.mark.parametrize(
+    "after_s", [0.0, 0.1, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.01, 0.05, 0.2, 0.3))]
+)
 def test_by_sigterm_while_stepping(after_s: float, tmp_path: Path) -> None:
     """Wherever the signal comes: in the middle of recording a step, of handing over, of the environments' own step."""
     code = "env = recorder(max_shard_bytes=4096); steps(env, 1); ready(); steps(env, 10**9)"
@@ -260,7 +262,7 @@ def test_exit_without_close(end: str, status: int, tmp_path: Path) -> None:
     assert_all_there(tmp_path, 100)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("end", ["return", "terminate"])
 def test_processes_of_multiprocessing(method: str, end: str, tmp_path: Path) -> None:
     """They end without what `atexit` has registered."""

@@ -37,6 +37,7 @@ def peak_bytes(directory: Path, episodes: int) -> int:
     return int(json.loads(done.stdout)) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="units of resident memory differ")
 def test_ten_times_as_many_episodes_take_no_more(tmp_path: Path) -> None:
     few, many = (peak_bytes(tmp_path / str(episodes), episodes) for episodes in (2_000, 20_000))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plain_reader
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traces import alike, of_space
 
@@ -62,7 +62,6 @@ def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
     return alike(drawn)
 
 
-@settings(max_examples=60)
 @given(similar_trajectories())
 def test_any_trajectories(written: list[TrajectoryWithRew]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from gymnasium import spaces
 from gymnasium.spaces import GraphInstance
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, write
 
@@ -110,7 +110,6 @@ def of_one_space(draw: st.DrawFn) -> tuple[gym.Space[Any], list[TrajectoryWithRe
     return space, alike(drawn)
 
 
-@settings(max_examples=150)
 @given(of_one_space(), st.booleans(), st.booleans(), st.sampled_from(["zstd", None]))
 def test_anything_comes_back(
     drawn: tuple[gym.Space[Any], list[TrajectoryWithRew]], with_spaces: bool, flushes: bool, compression: Any

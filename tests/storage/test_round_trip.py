@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, of_space
 
@@ -36,7 +36,6 @@ def similar_trajectories(draw: st.DrawFn) -> list[TrajectoryWithRew]:
     return alike(drawn)
 
 
-@settings(max_examples=150)
 @given(similar_trajectories(), st.sampled_from(COMPRESSIONS))
 def test_any_trajectories_come_back(written: list[TrajectoryWithRew], compression: Any) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -55,7 +54,7 @@ def test_every_space_comes_back(space: str, compression: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("shard_bytes", [4096, 1 << 20])
+@pytest.mark.parametrize("shard_bytes", [4096, pytest.param(1 << 20, marks=pytest.mark.slow)])
 def test_lengths_around_the_limits(compression: Any, shard_bytes: int, tmp_path: Path) -> None:
     """A trajectory has a row more than steps; shards of the smaller size end after every batch."""
     lengths = [BATCH_ROWS + off for off in (-2, -1, 0, 1)] + [1, 2 * BATCH_ROWS, 1, 1, BATCH_ROWS // 2 - 1] * 2

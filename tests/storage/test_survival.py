@@ -15,8 +15,6 @@ from traces import assert_same_trajectory, of_space
 
 from vecrollout import open_traces, repair_traces, verify_traces
 
-ROUNDS = 40
-
 # Each round records in a child of its own, which lives for a random time from its first flush on. They are forked
 # before anything has started a thread, which is quicker than to start an interpreter for each.
 KILLED = """
@@ -105,9 +103,10 @@ def run(command: list[str]) -> list[Any]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_at_any_moment(tmp_path: Path) -> None:
-    flushed = run([sys.executable, "-c", KILLED, str(tmp_path), str(ROUNDS)])
-    assert len(flushed) == ROUNDS
+@pytest.mark.parametrize("rounds", [4, pytest.param(40, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(rounds: int, tmp_path: Path) -> None:
+    flushed = run([sys.executable, "-c", KILLED, str(tmp_path), str(rounds)])
+    assert len(flushed) == rounds
     for number, expected in enumerate(flushed):
         directory = tmp_path / str(number)
         for _ in range(2):
@@ -132,7 +131,7 @@ def in_a_small_file_system(directory: Path, megabytes: int) -> list[str]:
 
 
 @pytest.mark.parametrize("compression", ["zstd", None])
-@pytest.mark.parametrize("shard_bytes", [20_000, 1 << 30])
+@pytest.mark.parametrize("shard_bytes", [20_000, pytest.param(1 << 30, marks=pytest.mark.slow)])
 def test_a_full_disk(shard_bytes: int, compression: str | None, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, str(tmp_path), str(shard_bytes), json.dumps(compression)]
     ((flushed, found, repaired, is_sound, message),) = run([*in_a_small_file_system(tmp_path, 4), *command])

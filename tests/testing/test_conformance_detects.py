@@ -46,6 +46,8 @@ def failed() -> dict[str, set[str]]:
         "--tb=no",
         "-p",
         "no:cacheprovider",
+        "-n",
+        "0",
         "-rfE",
         "-k",
         " or ".join(concerned),
