@@ -348,8 +348,8 @@ class TestRewardsOfChangingPrecision:
     @pytest.mark.parametrize("rows", [3, 1024])
     @pytest.mark.parametrize("first", [0, 3])
     def test_no_step_is_refused_and_no_value_lost(self, monkeypatch, rows, first):
-        monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", rows)
-        monkeypatch.setattr(arena, "_FEWEST_ROWS", 3)
+
+
         self.WIDE = tuple(call - first for call in type(self).WIDE)
         venv, other = self.recorder(), self.recorder()
         run(venv, SCENARIO, 0, CALLS)

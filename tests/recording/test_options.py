@@ -132,7 +132,7 @@ def test_a_recorder_that_closed_is_forgotten_by_its_sink():
 @pytest.mark.parametrize("large_row_bytes", [0, 1 << 10])
 def test_what_was_refused_is_offered_again_after_every_step(large_row_bytes, monkeypatch):
     """Also where no episode ends in the step, and where the sink asked for what was running; staged steps and not."""
-    monkeypatch.setattr(arena, "_LARGE_ROW_BYTES", large_row_bytes)
+
     sink = Closing()
     venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
     run(venv, LONG, 0, 3)
@@ -338,7 +338,7 @@ def test_memory_follows_what_is_held_and_not_what_was_ever_recorded(lets_go):
 
 def test_one_long_episode_does_not_keep_the_memory_of_all_the_others(monkeypatch):
     """It lies in blocks that are full of steps which the sink took long ago; it is copied out of them."""
-    monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", 64)
+
     buffer = RolloutBuffer(8, sink=deque(maxlen=1))
     steps = 3000
     tracemalloc.start()
