@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.format import make_directory, write_whole
-from vecrollout.storage.locking import is_locked
+from vecrollout.storage.files.locks import is_locked
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")

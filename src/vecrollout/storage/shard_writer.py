@@ -13,7 +13,7 @@ from vecrollout.storage.derive import Derivation
 from vecrollout.storage.format import MAGIC, index_name, sums_name, sync_directory, write_whole
 from vecrollout.storage.index import ShardIndex
 from vecrollout.storage.local import MappedFile
-from vecrollout.storage.locking import lock
+from vecrollout.storage.files.locks import lock
 from vecrollout.storage.manifest import ShardEntry
 from vecrollout.storage.sums import sums_line
 

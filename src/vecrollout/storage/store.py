@@ -17,7 +17,7 @@ from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionE
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.format import MANIFEST_NAME, SHARD_NAME, manifest_name
 from vecrollout.storage.local import LocalDirectory
-from vecrollout.storage.locking import KNOWS_LOCKS, is_locked, lock
+from vecrollout.storage.files.locks import KNOWS_LOCKS, is_locked, lock
 from vecrollout.storage.ranges import RangedFile
 
 _In = TypeVar("_In")

@@ -1,4 +1,4 @@
-"""Whether a writer is at a file: the system forgets a lock when the process ends, however it ends."""
+"""Whether a writer has a file open: the system forgets a lock when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ KNOWS_LOCKS = fcntl is not None
 
 
 def lock(descriptor: int) -> None:
-    """Say that this process is at a file, until it closes it; where the file system knows of no locks, nobody knows."""
+    """Lock a file until it is closed. On a file system without locks, nothing is locked."""
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is at a file, as far as the system tells."""
+    """Whether a process has locked a file, as far as the system tells."""
     if fcntl is None:
         return False
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:
