@@ -129,6 +129,13 @@ class Folder:
         else:
             self._at(name).unlink()
 
+    def rename(self, name: str, other: str) -> None:
+        """Give a file another name."""
+        if self._objects is not None:
+            self._objects.rename(name, other)
+        else:
+            self._at(name).replace(self._at(other))
+
     def put(self, path: Path) -> None:
         """Copy a file of `spool` here; nothing to do in a local directory, where it is in its place."""
         if self._objects is not None:
@@ -176,26 +183,16 @@ class Folder:
         shutil.rmtree(spool)
 
     @contextlib.contextmanager
-    def copied(self, names: Iterable[str], *, back: bool = False) -> Iterator[Path]:
-        """A local directory with some of the files; with `back`, what is changed there is changed here, too."""
+    def copied(self, names: Iterable[str]) -> Iterator[Path]:
+        """A local directory with some of the files: the folder itself, or a temporary one with copies."""
         if self._objects is None:
             yield self._at("")
             return
         with tempfile.TemporaryDirectory(prefix="vecrollout-copy-") as folder:
-            directory = Path(folder)
             for name in names:
                 with contextlib.suppress(DamagedTraceError):  # missing here, missing there
-                    self._objects.fetch(name, directory / name)
-            before = _states(directory)
-            yield directory
-            if back:
-                after = _states(directory)
-                # What is new comes first: it may be the copy of what is then replaced.
-                for name in sorted(after, key=lambda name: (name in before, name)):
-                    if after[name] != before.get(name):
-                        self._objects.put(directory / name)
-                for name in sorted(before.keys() - after):
-                    self._objects.remove(name)
+                    self._objects.fetch(name, Path(folder) / name)
+            yield Path(folder)
 
     def each(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
         """What a function that reads files makes of each item; at the same time, where files are far away."""
@@ -213,8 +210,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except OSError:  # another user's, or removed by now
         return []
-
-
-def _states(directory: Path) -> dict[str, tuple[int, int, int]]:
-    states = {path.name: path.stat() for path in directory.iterdir()}
-    return {name: (state.st_ino, state.st_mtime_ns, state.st_size) for name, state in states.items()}

@@ -108,6 +108,11 @@ class Objects:
         with self._asking(name):
             self._fs.delete_file(self._at(name))
 
+    def rename(self, name: str, other: str) -> None:
+        """Give an object another name."""
+        with self._asking(name):
+            self._fs.move(self._at(name), self._at(other))
+
     def put(self, path: Path) -> None:
         """Put a file under its own name."""
         with (
