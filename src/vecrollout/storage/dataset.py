@@ -10,10 +10,12 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, overload
 
+import numpy as np
+
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Episode, Trajectory, cut
-from vecrollout.errors import OptionError
+from vecrollout.errors import DamagedTraceError, OptionError
 from vecrollout.storage.codec.decode import DecodedBatch, field, fragment
 from vecrollout.storage.codec.schema import FIELDS, read_about
 from vecrollout.storage.files.folder import folder_of
@@ -307,7 +309,10 @@ class TraceDataset(Sequence[Trajectory]):
         number = place.group.first + piece
         columns = None if fields is None else shard.schema.arrow_columns(fields)
         batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
-        return DecodedBatch(batch, shard.schema, f"{shard.name}: batch {number}")
+        decoded = DecodedBatch(batch, shard.schema, f"{shard.name}: batch {number}")
+        if piece == 0 and not np.array_equal(decoded.lengths, place.group.trajectories.rows - 1):
+            raise DamagedTraceError(f"{shard.name}: batch {number}: expected the trajectories that the journal lists")
+        return decoded
 
     def _shard(self, place: Place) -> Shard:
         key = place.shard, place.record.head_sum

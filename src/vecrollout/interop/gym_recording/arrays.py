@@ -13,7 +13,7 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
-from vecrollout.storage.format import is_file_name
+from vecrollout.storage.files.names import is_file_name
 
 KIND = "__type"
 """The key by which an object that describes an array is told from a dict."""

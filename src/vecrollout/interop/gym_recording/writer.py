@@ -11,7 +11,8 @@ from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
 from vecrollout.storage import closing
-from vecrollout.storage.format import make_directory, new_writer_name, write_whole
+from vecrollout.storage.files.names import new_writer_name
+from vecrollout.storage.files.whole import make_directory, write_whole
 from vecrollout.storage.writing_sink import WritingSink
 
 
