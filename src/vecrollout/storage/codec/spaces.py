@@ -16,7 +16,7 @@ from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
 
 # A few bytes of JSON could ask for any amount of memory.
-_MAX_BOUND_BYTES = 1 << 30
+_MAX_BOUND_BYTES = 1 << 28
 
 
 def space_to_json(space: Space[Any]) -> dict[str, Any]:
@@ -28,29 +28,50 @@ def space_to_json(space: Space[Any]) -> dict[str, Any]:
     try:
         # Exactly Gymnasium's classes: a subclass may hold more than is known here.
         if type(space) is getattr(spaces, kind, None) and kind in _TO_JSON:
-            return {"kind": kind, **_TO_JSON[kind](space)}
+            packed = {"kind": kind, **_TO_JSON[kind](space)}
+            if _bound_bytes(packed) <= _MAX_BOUND_BYTES:
+                return packed
     except UnstorableError:
         pass
     return {"kind": "unknown", "repr": str(space)}
 
 
 def space_from_json(packed: Any) -> Space[Any] | None:
-    """The space that `space_to_json` described; None where that was of an unknown kind.
-
-    Raises:
-        DamagedTraceError: If this describes no space.
-    """
+    """The space that `space_to_json` described; None where that was of an unknown kind."""
     try:
-        if packed["kind"] == "unknown":
-            return None
-        space: Space[Any] = _FROM_JSON[packed["kind"]](packed)
+        if _bound_bytes(packed) > _MAX_BOUND_BYTES:
+            raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes in all")
+        return _space(packed)
     except (*ArrowErrors, AssertionError, AttributeError, MemoryError) as error:
-        raise DamagedTraceError(f"space: expected the description of a space, got {packed!r}: {error!r}") from error
+        raise DamagedTraceError(
+            f"space: expected the description of a space, got {packed!r:.500}: {error!r}"
+        ) from error
+
+
+def _bound_bytes(packed: Any) -> int:
+    """Memory of the bounds of all boxes in a space."""
+    if isinstance(packed, list):
+        return sum(map(_bound_bytes, packed))
+    if not isinstance(packed, dict):
+        return 0
+    own = 0
+    if packed.get("kind") == "Box":
+        shape = packed["shape"]
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"expected the shape of a box, got {shape}")
+        own = 2 * math.prod(shape) * dtype_from_json(packed["dtype"]).itemsize
+    return own + sum(map(_bound_bytes, packed.values()))
+
+
+def _space(packed: Any) -> Space[Any] | None:
+    if packed["kind"] == "unknown":
+        return None
+    space: Space[Any] = _FROM_JSON[packed["kind"]](packed)
     return space
 
 
 def _known(packed: Any) -> Any:
-    space = space_from_json(packed)
+    space = _space(packed)
     if space is None:
         raise ValueError("a part of the space is of an unknown kind")
     return space
@@ -74,8 +95,6 @@ def _box_to_json(space: Any) -> dict[str, Any]:
 
 def _box_from_json(packed: Any) -> Any:
     shape, dtype = tuple(packed["shape"]), dtype_from_json(packed["dtype"])
-    if math.prod(shape) * dtype.itemsize > _MAX_BOUND_BYTES:
-        raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes, got shape {shape}")
     bounds: list[Any] = [
         np.full(shape, unpack(bound["everywhere"]), dtype) if "everywhere" in bound else unpack(bound["each"])
         for bound in (packed["low"], packed["high"])

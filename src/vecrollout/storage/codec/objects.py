@@ -18,7 +18,7 @@ from gymnasium.spaces import GraphInstance
 from vecrollout._typing import Array
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.plain import dumps, pack, unpack
-from vecrollout.storage.arrays import ArrayType
+from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.arrow import pa
 
 
@@ -256,13 +256,7 @@ GRAPH = tuple(GraphInstance._fields)
 
 
 def item_from_json(packed: Any) -> Item:
-    """The item whose `to_json` this is.
-
-    Raises:
-        ValueError: If no item's is.
-        TypeError: Likewise.
-        RecursionError: Likewise.
-    """
+    """The item whose `to_json` this is."""
     kind, *rest = packed
     if kind in ("json", "nothing"):
         return JSON if kind == "json" else Nothing()

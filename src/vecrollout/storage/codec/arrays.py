@@ -7,6 +7,7 @@ numbers the bytes are kept under the nearest type that every reader knows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,11 +45,7 @@ class ArrayType:
 
     @cached_property
     def arrow_type(self) -> Any:
-        """The `pyarrow.DataType`.
-
-        Raises:
-            DtypeError: If Arrow has none.
-        """
+        """The `pyarrow.DataType`."""
         if self.dtype.hasobject:
             raise DtypeError(f"expected a dtype that can be stored, got {self.dtype}, which refers to objects")
         if self.width == 0:
@@ -56,39 +53,31 @@ class ArrayType:
         return self._scalar_type if self._is_plain else pa.list_(self._scalar_type, self.width)
 
     def encode(self, values: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
-        """Rows as a `pyarrow.Array`.
-
-        Args:
-            values: Shape `(n, *shape)`, in this dtype; not copied where it is contiguous.
-            missing: Which rows are null, shape `(n,)`; what `values` has there does not matter.
-        """
+        """Rows as a `pyarrow.Array`, not copied where contiguous; null where `missing`, whatever `values` has there."""
         rows = len(values)
         if self.width == 0:
             return pa.nulls(rows)
+        validity, nulls = bitmap(missing)
         if self.is_text:
-            return self._encode_text(values, missing)
+            return self._encode_text(values, missing, validity, nulls)
         if self._is_flag:
-            return pa.array(values, mask=missing)
+            packed = pa.py_buffer(np.packbits(values, bitorder="little"))
+            return pa.Array.from_buffers(self._scalar_type, rows, [validity, packed], nulls)
         stored = pa.py_buffer(self._stored(values))
-        validity, nulls = _validity(missing)
         if self._is_plain:
             return pa.Array.from_buffers(self._scalar_type, rows, [validity, stored], nulls)
         numbers = pa.Array.from_buffers(self._scalar_type, rows * self.width, [None, stored])
         return pa.Array.from_buffers(self.arrow_type, rows, [validity], nulls, children=[numbers])
 
     def decode(self, column: Any) -> Array:
-        """All rows of a `pyarrow.Array`, shape `(n, *shape)`; a read-only view of its memory where there is one.
-
-        Raises:
-            DamagedTraceError: If the array does not hold such rows.
-        """
+        """All rows of a `pyarrow.Array`, shape `(n, *shape)`; a read-only view of its memory where there is one."""
         rows = len(column)
         if self.width == 0:
             decoded = np.zeros((rows, *self.shape), self.dtype)
         elif self.is_text:
-            decoded = self._decode_text(column)
+            decoded = self.text_rows(self.texts(column), rows, self.dtype)
         elif self._is_flag:
-            decoded = column.fill_null(False).to_numpy(zero_copy_only=False)
+            decoded = bits(column)
         else:
             # Its offset is 0, as it comes from a file and not from a slice.
             buffer = column.buffers()[-1]
@@ -99,6 +88,20 @@ class ArrayType:
             decoded = self._from_stored(flat, rows)
         decoded.flags.writeable = False
         return decoded
+
+    def texts(self, column: Any) -> list[Any]:
+        """All texts of a column of text, item by item; empty where rows are null."""
+        texts: list[Any] = (column if self._is_plain else column.values).to_pylist()
+        empty: Any = "" if self.dtype.kind == "U" else b""
+        return [empty if text is None else text for text in texts] if None in texts else texts
+
+    def text_rows(self, texts: Sequence[Any], rows: int, dtype: np.dtype[Any]) -> Array:
+        """Some rows of text as an array; wider than `dtype` where a text is longer."""
+        longest = max(map(len, texts), default=0)
+        width = max(dtype.itemsize // (4 if dtype.kind == "U" else 1), longest)
+        sized = np.dtype(f"{dtype.kind}{width}").newbyteorder(dtype.byteorder)
+        # As many rows of it as there are have been in memory before.
+        return np.array(texts, sized).reshape(rows, *self.shape)
 
     @property
     def _is_flag(self) -> bool:
@@ -155,19 +158,23 @@ class ArrayType:
         in_order: Array = native if self.dtype.isnative else native.astype(self.dtype)
         return in_order
 
-    def _encode_text(self, values: Array, missing: npt.NDArray[np.bool_] | None) -> Any:
+    def _encode_text(self, values: Array, missing: Any, validity: Any, nulls: int) -> Any:
         texts = values.reshape(-1).tolist()
         if self._is_plain:
             return pa.array(texts, self._scalar_type, mask=missing)
-        validity, nulls = _validity(missing)
         children = [pa.array(texts, self._scalar_type)]
         return pa.Array.from_buffers(self.arrow_type, len(values), [validity], nulls, children=children)
 
-    def _decode_text(self, column: Any) -> Array:
-        texts = (column if self._is_plain else column.values).fill_null("" if self.dtype.kind == "U" else b"")
-        # As long as the longest needs: a trajectory's own dtype is put back where it is known.
-        decoded = np.array(texts.to_pylist(), dtype=self.dtype.kind).reshape(len(column), *self.shape)
-        return decoded if decoded.dtype.itemsize >= self.dtype.itemsize else decoded.astype(self.dtype)
+
+def taken(leaf: Array, rows: Array) -> Array:
+    """Some rows of an array, as a copy; the last one for rows behind it."""
+    if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
+        return leaf.take(rows, axis=0, mode="clip")
+    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
+    # A row as one opaque value, which NumPy moves in one piece.
+    opaque = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
+    found: Array = opaque.take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
+    return found
 
 
 def validity(column: Any) -> npt.NDArray[np.bool_]:
@@ -183,28 +190,18 @@ def bits(column: Any) -> npt.NDArray[np.bool_]:
 def values(column: Any, dtype: Any) -> Array:
     """The rows of a `pyarrow.Array` of numbers of this dtype, shape `(n,)`; anything where they are null."""
     # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
-    return np.frombuffer(column.buffers()[1], dtype)[column.offset : column.offset + len(column)]
+    buffer = column.buffers()[1]
+    return np.frombuffer(b"" if buffer is None else buffer, dtype)[column.offset : column.offset + len(column)]
 
 
-def _unpacked(buffer: Any, column: Any) -> npt.NDArray[np.bool_]:
-    rows, offset = len(column), column.offset
-    if buffer is None:
-        return np.ones(rows, dtype=bool)
-    packed = np.frombuffer(buffer, np.uint8)
-    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
+def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
+    """A `pyarrow.Array` of integers or floats in one dimension, in their memory."""
+    mask, nulls = bitmap(missing)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [mask, pa.py_buffer(array)], nulls)
 
 
 def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
-    """A `pyarrow.Array` with text at some rows, and null at all others.
-
-    Args:
-        rows: Number of rows.
-        at: Which have text, in order.
-        texts: As many texts.
-
-    Raises:
-        DtypeError: If they are longer than a column of text can be.
-    """
+    """A `pyarrow.Array` with texts at some rows, which are in order, and null at all others."""
     packed = [text.encode() for text in texts]
     missing = np.ones(rows, dtype=bool)
     missing[at] = False
@@ -216,22 +213,30 @@ def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
             f"infos: expected at most {_MAX_TEXT_BYTES} bytes of JSON in {rows} rows that are written at once, got "
             f"{offsets[-1]}; choose by record_infos what is kept"
         )
-    validity, nulls = _validity(missing)
-    buffers = [validity, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(packed))]
+    mask, nulls = bitmap(missing)
+    buffers = [mask, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(packed))]
     return pa.Array.from_buffers(pa.string(), rows, buffers, nulls)
 
 
-def encodable(values: Array) -> bool:
+def encodable(texts: Array) -> bool:
     """Whether text can be written as UTF-8: a lone surrogate cannot."""
     try:
-        "".join(values.reshape(-1).tolist()).encode()
+        "".join(texts.reshape(-1).tolist()).encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def _validity(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
+def bitmap(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
     """Arrow's bitmap of the rows that are there, and the number of those that are not."""
     if missing is None or not missing.any():
         return None, 0
-    return pa.py_buffer(np.packbits(~missing, bitorder="little")), int(missing.sum())
+    return pa.py_buffer(np.packbits(~missing, bitorder="little")), int(np.count_nonzero(missing))
+
+
+def _unpacked(buffer: Any, column: Any) -> npt.NDArray[np.bool_]:
+    rows, offset = len(column), column.offset
+    if buffer is None:
+        return np.ones(rows, dtype=bool)
+    packed = np.frombuffer(buffer, np.uint8)
+    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)

@@ -16,17 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout._typing import Info
+from vecrollout._typing import Array, Info
 from vecrollout.data.plain import UnstorableError, dumps, is_writable, pack, unpack
 from vecrollout.data.structures import same_bits
-from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import map_leaves, unwrap
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.format import parsed
-from vecrollout.storage.info_columns import InfoColumn
-from vecrollout.storage.item_kinds import fits, item_of
-from vecrollout.storage.items import Item, Numbers, Plain, Rows
+from vecrollout.storage.codec.columns import OBJECT, Column
+from vecrollout.storage.codec.fitting import fits, item_of
+from vecrollout.storage.codec.metadata import parsed
+from vecrollout.storage.codec.objects import Item, Numbers, Plain, Rows
 
 FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 """Under these, the last step's info repeats the trajectory's last observation."""
@@ -52,13 +51,9 @@ class _Node:
 
 
 class InfoColumns:
-    """The typed columns of a trace's infos.
+    """The typed columns of a trace's infos, as planned or as read from a schema."""
 
-    Args:
-        columns: The columns, as planned or as read from a schema.
-    """
-
-    def __init__(self, columns: Sequence[InfoColumn]) -> None:
+    def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self._root = _Node()
         for i, column in enumerate(self.columns):
@@ -68,13 +63,8 @@ class InfoColumns:
             node.item, node.column = column.item, i
 
     @classmethod
-    def plan(cls, infos: Iterable[Any], known: Sequence[InfoColumn] = ()) -> InfoColumns:
-        """Columns for the keys that have one kind of value throughout; for arrays only where half of the infos have it.
-
-        Args:
-            infos: The infos of the first steps.
-            known: Columns of earlier shards, which stay.
-        """
+    def plan(cls, infos: Iterable[Any], known: Sequence[Column] = ()) -> InfoColumns:
+        """Known columns, and others for keys with one kind of value; for arrays only where half of the infos have it."""
         found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
@@ -90,79 +80,63 @@ class InfoColumns:
             item = _column_item(values)
             is_frequent = type(values[0]) in _SMALL or isinstance(values[0], np.generic) or len(values) * 2 >= total
             if item and is_frequent:
-                columns[name] = InfoColumn(path, item, name)
+                columns[name] = Column(name, OBJECT, (), item, path)
         return cls(list(columns.values()))
 
-    @classmethod
-    def from_schema(cls, schema: Any) -> InfoColumns:
-        """The columns of a shard.
-
-        Raises:
-            DamagedTraceError: If a field does not say what it holds.
-        """
-        found = map(InfoColumn.from_field, schema)
-        return cls([column for column in found if column is not None])
-
-    def encode(self, trajectories: Sequence[Trajectory], dropped: Counter[str]) -> tuple[list[Any], dict[int, str]]:
-        """The infos of some trajectories as columns: a row a step, and one that is empty behind each trajectory.
-
-        Args:
-            trajectories: With infos or without.
-            dropped: Gains, by key, the number of values that could not be kept.
-
-        Returns:
-            A `pyarrow.Array` a column, and by row, in order, the JSON of what is left of it.
-        """
-        if all(trajectory.infos is None for trajectory in trajectories):
-            rows = sum(map(len, trajectories)) + len(trajectories)
-            return [pa.nulls(rows, column.item.arrow_type) for column in self.columns], {}
-        infos: list[Mapping[Any, Any]] = []
+    def encode(
+        self, infos: npt.NDArray[np.object_] | None, lengths: Array, obs: Any, dropped: Counter[str]
+    ) -> tuple[list[Any], dict[int, str]]:
+        """A `pyarrow.Array` a column, null behind each trajectory, and the JSON of what is left of a row, by row."""
+        ends = np.cumsum(lengths + 1)
+        rows = int(ends[-1])
+        if infos is None:
+            return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
+        filled = np.full(rows, _EMPTY)
+        is_step = np.ones(rows, bool)
+        is_step[ends - 1] = False
+        filled[is_step] = infos
+        dicts: list[Any] = filled.tolist()
         repeating: dict[int, tuple[str, ...]] = {}
-        for trajectory in trajectories:
-            if trajectory.infos is None:
-                infos.extend([_EMPTY] * len(trajectory))
-            else:
-                infos.extend(trajectory.infos)
-                last = infos[-1]
-                if type(last) is dict and not _FINAL_OBS_KEYS.isdisjoint(last):
-                    keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], trajectory.obs)])
-                    if keys:
-                        infos[-1] = {key: value for key, value in last.items() if key not in keys}
-                        repeating[len(infos) - 1] = keys
-            infos.append(_EMPTY)
-        if set(map(type, infos)) != {dict}:
-            infos = [_as_dict(info, dropped) for info in infos]
+        for row in (ends - 2).tolist():
+            last = dicts[row]
+            if type(last) is dict and not _FINAL_OBS_KEYS.isdisjoint(last):
+                keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], obs, row + 1)])
+                if keys:
+                    dicts[row] = {key: value for key, value in last.items() if key not in keys}
+                    repeating[row] = keys
+        if set(map(type, dicts)) != {dict}:
+            dicts = [_as_dict(info, dropped) for info in dicts]
         texts = {row: _repeated(keys) for row, keys in repeating.items()}
-        found: list[list[Any]] = [[None] * len(infos) for _ in self.columns]
-        if not _take(infos, range(len(infos)), self._root, found):
-            found = [[None] * len(infos) for _ in self.columns]
-            for row, info in enumerate(infos):
+        found: list[list[Any]] = [[None] * rows for _ in self.columns]
+        if not _take(dicts, range(rows), self._root, found):
+            found = [[None] * rows for _ in self.columns]
+            for row, info in enumerate(dicts):
                 rest = _split(info, self._root, row, found)
                 if rest:
                     repeated = {_FINAL_OBS: repeating[row]} if row in repeating else {}
                     texts[row] = dumps({**packed_info(rest, dropped), **repeated})
             texts = dict(sorted(texts.items()))
-        return [column.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
+        return [column.item.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
 
     def decode(
-        self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[], Any]
+        self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
     ) -> npt.NDArray[np.object_]:
-        """Infos of some rows: the inverse of `encode`.
-
-        Args:
-            columns: For each typed column the value of each row, None where there is none.
-            texts: The JSON of what is left of each row.
-            final_obs: Gives the trajectory's last observation.
-
-        Returns:
-            The dicts, shape `(len(texts),)`.
-
-        Raises:
-            DamagedTraceError: If a row's JSON is none of ours.
-        """
-        infos: list[Info] = [{} for _ in texts]
+        """Infos of some rows, the inverse of `encode`; `final_obs` gives the observation behind one of the rows."""
+        whole = [
+            (column.path[0], values)
+            for column, values in zip(self.columns, columns, strict=True)
+            if len(column.path) == 1 and type(None) not in set(map(type, values))
+        ]
+        keys = [key for key, _ in whole]
+        infos: list[Info]
+        if keys:
+            infos = [dict(zip(keys, row, strict=True)) for row in zip(*(values for _, values in whole), strict=True)]
+        else:
+            infos = [{} for _ in texts]
         for column, values in zip(self.columns, columns, strict=True):
             *parents, last = column.path
+            if not parents and last in keys:
+                continue
             for info, value in zip(infos, values, strict=True):
                 if value is not None:
                     here = info
@@ -171,19 +145,14 @@ class InfoColumns:
                         if type(here) is not dict:
                             raise DamagedTraceError(f"column {column.name!r}: expected a dict at {key!r}, got {here!r}")
                     here[last] = value
-        for info, text in zip(infos, texts, strict=True):
+        for row, text in enumerate(texts):
             if text is not None:
-                _add_rest(info, text, final_obs)
+                _add_rest(infos[row], text, lambda row=row: final_obs(row))
         return np.fromiter(infos, dtype=object, count=len(infos))
 
 
 def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
-    """An info in JSON's types, without the values that have no form there.
-
-    Args:
-        info: The info.
-        dropped: Gains, by key, the number of those values.
-    """
+    """An info in JSON's types, without the values that have no form there, which `dropped` counts by key."""
     if not info:
         return {}
     kept = {}
@@ -199,14 +168,10 @@ def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any
 
 
 def unpacked_info(packed: Any, where: str) -> Info:
-    """The info that `packed_info` packed.
-
-    Raises:
-        DamagedTraceError: If it did not pack this.
-    """
+    """The info that `packed_info` packed."""
     try:
         info = unpack(packed)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedTraceError(f"{where}: expected a packed dict, got something else: {error!r}") from error
     if not isinstance(info, dict):
         raise DamagedTraceError(f"{where}: expected a packed dict, got a {type(info).__name__}")
@@ -292,7 +257,7 @@ def _as_dict(info: Any, dropped: Counter[str]) -> dict[Any, Any]:
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
     packed = parsed(text, "info_json")
     repeating = packed.pop(_FINAL_OBS, [])
-    if not isinstance(repeating, list) or not set(repeating) <= set(FINAL_OBS_KEYS):
+    if not isinstance(repeating, list) or not all(key in FINAL_OBS_KEYS for key in repeating):
         raise DamagedTraceError(f"info_json: expected keys of a last observation, got {repeating!r}")
     _merge(info, unpacked_info(packed, "info_json"))
     for key in repeating:
@@ -308,15 +273,15 @@ def _merge(info: Info, rest: Info) -> None:
             info[key] = value
 
 
-def _repeats(value: Any, obs: Any) -> bool:
-    """Whether a value is the last of some observations to the bit, made of arrays as that one comes back."""
+def _repeats(value: Any, obs: Any, row: int) -> bool:
+    """Whether a value is an observation of some to the bit, made of arrays as that one comes back."""
     if type(value) is np.ndarray and type(obs) is np.ndarray:
-        last = obs[-1, ...]
+        last = obs[row, ...]
         plain = value.dtype == last.dtype and not value.dtype.hasobject
         return bool(value.shape == last.shape and plain and value.tobytes() == last.tobytes())
     if type(value) not in (dict, tuple):
         return False
-    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[-1, ...], obs))
+    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[row, ...], obs))
 
 
 def _all_arrays(value: Any) -> bool:

@@ -12,7 +12,7 @@ from gymnasium import Space, spaces
 from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.plain import is_writable
-from vecrollout.storage.items import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
+from vecrollout.storage.codec.objects import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
 
 _SAMPLES = 32
 
@@ -21,12 +21,7 @@ _MAX_DEPTH = 32
 
 
 def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
-    """What fits all objects; None where nothing does.
-
-    Args:
-        values: The objects; None may be among them.
-        known: What has to fit besides, such as what fitted those before.
-    """
+    """What fits all objects, Nones among them, and what `known` fits; None where nothing does."""
     return _common_of((_item_of(value, 0) for value in values), Nothing() if known is None else known)
 
 
