@@ -113,7 +113,7 @@ class _Writer:
             wrong = [*examined.problems, *listed.problems(examined)]
             if self._about is None and examined.shard is not None:
                 inner = examined.shard.schema.about
-                self._about = {key: value for key, value in inner.items() if key not in ("writer", "number")}
+                self._about = {key: value for key, value in inner.items() if key not in ("writer", "repaired_from")}
             self.trajectories += examined.trajectories
             record = listed.record
             if record is not None and record.size is not None and not wrong:
@@ -170,7 +170,8 @@ class _Writer:
 def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined: Examined) -> tuple[Path, list[bytes]]:
     """A new shard of sound batches, and its lines in the journal."""
     described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
-    schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps({**described, "number": number})})
+    described |= {"number": number, "repaired_from": shard.name}
+    schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
     path = directory / shard_name(writer, number)
     temporary = temporary_path(path)
     compression: Any = described.get("compression")

@@ -10,7 +10,7 @@ import numpy as np
 
 from vecrollout.data.trajectory import Episode
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.codec.decode import DecodedBatch, fragment
+from vecrollout.storage.codec.decode import DecodedBatch, fragment, index_of
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.source import MappedFile
@@ -103,7 +103,9 @@ def examine(path: Path, record: ShardRecord | None, *, adopt: bool, seen: Seen) 
     end = shard.head_bytes if record is None else record.end
     unlisted = [*_unlisted(shard, end)] if record is None or record.size is None else []
     lacks_lines = len(unlisted) > 1 or (len(unlisted) == 1 and _has_footer(shard))
-    for pieces, index in unlisted if adopt or lacks_lines else ():
+    # A repair that was killed left it beside the shard that it is made of.
+    is_double = record is None and "repaired_from" in shard.schema.about and not adopt
+    for pieces, index in unlisted if (adopt or lacks_lines) and not is_double else ():
         is_sound = is_sound and unreadable(shard, len(sound), pieces, index, seen) is None
         if is_sound:
             sound.append((pieces, index))
@@ -117,7 +119,7 @@ def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex,
             DecodedBatch(shard.batch(first + i, piece), shard.schema, f"{shard.name}: batch {first + i}")
             for i, piece in enumerate(pieces)
         ]
-        found = decoded[0].index
+        found = index_of(decoded)
         if not all(np.array_equal(getattr(found, each.name), getattr(index, each.name)) for each in fields(index)):
             return "expected the trajectories that the journal lists, got others"
         if len(pieces) == 1:
@@ -161,18 +163,17 @@ def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]
 def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
     """Groups behind those that the journal lists, as far as they are whole."""
     pieces: list[Piece] = []
-    missing, index = 0, None
+    group: list[DecodedBatch] = []
+    missing = 0
     for piece, batch in shard.walk(begin):
         try:
-            if index is None:
-                index = DecodedBatch(batch, shard.schema, f"{shard.name}: byte {piece.offset}").index
-                missing = int(index.rows.sum())
+            group.append(DecodedBatch(batch, shard.schema, f"{shard.name}: byte {piece.offset}"))
             pieces.append(piece)
+            missing += sum(group[0].lengths.tolist()) + len(group[0].lengths) if len(group) == 1 else 0
             missing -= piece.rows
             if missing == 0:
-                index.check(sum(each.rows for each in pieces), shard.name)
-                yield pieces, index
-                pieces, index = [], None
+                yield pieces, index_of(group)
+                pieces, group = [], []
         except DamagedTraceError:
             return
         if missing < 0:
