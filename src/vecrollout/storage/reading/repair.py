@@ -19,7 +19,7 @@ from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
 from vecrollout.storage.files.source import MappedFile
 from vecrollout.storage.files.whole import sync_directory, temporary_path
-from vecrollout.storage.reading.scan import Examined, Problem, Seen, examine
+from vecrollout.storage.reading.scan import Examined, Problem, Seen
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.verify import Listed, Survey
 
@@ -109,7 +109,7 @@ class _Writer:
         """Keep a shard, or what is sound of it."""
         name = listed.name
         with self._folder.copied([name]) as directory:
-            examined = examine(directory / name, listed.record, adopt=listed.adopt, seen=self._seen)
+            examined = listed.examine(directory, self._seen)
             wrong = [*examined.problems, *listed.problems(examined)]
             if self._about is None and examined.shard is not None:
                 inner = examined.shard.schema.about

@@ -67,14 +67,15 @@ class Seen:
         return is_new
 
 
-def examine(path: Path, record: ShardRecord | None, *, adopt: bool, seen: Seen) -> Examined:
+def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, is_old: bool) -> Examined:
     """Look through a shard.
 
     Args:
         path: The file.
         record: What the journal says about it; None: nothing.
-        adopt: Whether what the journal does not list may be sound: the journal is damaged or missing.
         seen: What was found in other shards.
+        adopt: Whether what the journal does not list may be sound: the journal is damaged or missing.
+        is_old: Whether the journal lists later shards.
     """
     name = path.name
     try:
@@ -101,11 +102,11 @@ def examine(path: Path, record: ShardRecord | None, *, adopt: bool, seen: Seen) 
         if is_sound:
             sound.append((pieces, index))
     end = shard.head_bytes if record is None else record.end
-    unlisted = [*_unlisted(shard, end)] if record is None or record.size is None else []
+    unlisted = [*_unlisted(shard, end)] if record is None or adopt or record.size is None else []
     lacks_lines = len(unlisted) > 1 or (len(unlisted) == 1 and _has_footer(shard))
-    # A repair that was killed left it beside the shard that it is made of.
-    is_double = record is None and "repaired_from" in shard.schema.about and not adopt
-    for pieces, index in unlisted if (adopt or lacks_lines) and not is_double else ():
+    # A repair that was killed left an unlisted shard: the new one, or the old one behind which it is listed.
+    is_double = record is None and (is_old or "repaired_from" in shard.schema.about)
+    for pieces, index in unlisted if adopt or (lacks_lines and not is_double) else ():
         is_sound = is_sound and unreadable(shard, len(sound), pieces, index, seen) is None
         if is_sound:
             sound.append((pieces, index))

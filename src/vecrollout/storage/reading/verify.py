@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.files.folder import Folder, folder_of
@@ -56,7 +57,7 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
     for name in survey.shards:
         with folder.copied([name]) as directory:
             listed = survey.listed(name)
-            examined = examine(directory / name, listed.record, adopt=listed.adopt, seen=seen)
+            examined = listed.examine(directory, seen)
             problems += [*examined.problems, *listed.problems(examined)]
         trajectories += examined.trajectories
     leftovers = [name for name in survey.sizes if TEMPORARY_NAME.fullmatch(name)]
@@ -76,6 +77,15 @@ class Listed:
     is_there: bool
     is_growing: bool
     """Whether a writer may be at work in it."""
+
+    @property
+    def _is_old(self) -> bool:
+        numbers = [] if self.journal is None else list(self.journal.shards)
+        return (shard_of(self.name) or ("", 0))[1] < max(numbers, default=0)
+
+    def examine(self, directory: Path, seen: Seen) -> Examined:
+        """Look through the shard."""
+        return examine(directory / self.name, self.record, seen, adopt=self.adopt, is_old=self._is_old)
 
     def problems(self, examined: Examined) -> list[Problem]:
         """What is wrong with the shard as a whole."""
