@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import xxhash
 
 
@@ -43,3 +44,25 @@ def parts_of(directory: Path) -> list[tuple[str, int, int]]:
         if "finished" in line:
             parts.append(("footer", parts[-1][2], line["finished"][1]))
     return parts
+
+
+def with_shard(lines: list[dict[str, Any]], content: bytes) -> bytes:
+    """The journal of a shard of one record batch, with other bytes of that shard."""
+
+    def of(begin: int, end: int) -> str:
+        return xxhash.xxh3_64_hexdigest(content[begin:end])
+
+    head = 16 + int.from_bytes(content[12:16], "little")
+    metadata = int.from_bytes(content[head + 4 : head + 8], "little")
+    end = head + 8 + metadata + pa.ipc.read_message(content[head:]).body.size
+    for line in lines:
+        if "shard" in line:
+            line["shard"][1:] = head, of(0, head)
+        elif "batch" in line:
+            rows = line["batch"][1][0][2]
+            line["batch"][1] = [[head, end - head, rows, of(head, end)]]
+        elif "flushed" in line:
+            line["flushed"][1] = end
+        elif "finished" in line:
+            line["finished"][1:] = len(content), of(end, len(content))
+    return of_lines(lines)

@@ -186,7 +186,7 @@ class Journal:
             return
         if self.is_closed:
             raise ValueError("the writer was closed before")
-        kind = next(iter(document))
+        kind = next(iter(document), "")
         if kind == "shard":
             number, size, of_head = document[kind]
             if not _is_count(number) or not _is_count(size) or type(of_head) is not str or number in self.shards:
@@ -277,5 +277,5 @@ def merged(content: bytes, more: bytes) -> bytes:
 
 def _shard_of(line: bytes) -> Any:
     document = json.loads(_text(line) or b"")
-    entry = next(iter(document.values()))
+    entry = next(iter(document.values()), None)
     return entry[0] if type(entry) is list else None
