@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vecrollout.storage.playback import scan_recorded_traces
     from vecrollout.storage.reading.repair import RepairReport, repair_traces
     from vecrollout.storage.reading.verify import TraceReport, verify_traces
-    from vecrollout.storage.writer import TraceWriter
+    from vecrollout.storage.writing.writer import TraceWriter
 
 
 __all__ = [
@@ -87,7 +87,7 @@ _LATE = {
     "TraceDataset": "vecrollout.storage.dataset",
     "TraceRecordingWrapper": "vecrollout.recording.traces",
     "TraceReport": "vecrollout.storage.reading.verify",
-    "TraceWriter": "vecrollout.storage.writer",
+    "TraceWriter": "vecrollout.storage.writing.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
     "discounted_sum": "vecrollout.data.stats",
     "generate_trajectories": "vecrollout.collecting.rollout",

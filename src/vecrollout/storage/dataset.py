@@ -16,7 +16,8 @@ from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Episode, Trajectory, cut
 from vecrollout.errors import DamagedTraceError, OptionError
-from vecrollout.storage.codec.decode import DecodedBatch, field, fragment
+from vecrollout.storage.codec.decode import DecodedBatch
+from vecrollout.storage.codec.fragments import field, fragment
 from vecrollout.storage.codec.schema import FIELDS, read_about
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import is_of_trace

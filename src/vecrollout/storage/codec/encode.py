@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -36,9 +37,7 @@ class Numbered:
     """What else is kept of each, in JSON's types: `metadata`, and `dtypes` of text; None: nothing."""
 
 
-def encode(
-    numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]
-) -> tuple[Any, BatchIndex]:
+def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> tuple[Any, BatchIndex]:
     """A `pyarrow.RecordBatch`, and where its trajectories begin; `dropped` counts what could not be kept, by key."""
     batch = numbered.batch
     steps, episodes = batch.lengths, batch.episodes
@@ -88,7 +87,7 @@ def split(record_batch: Any, limit_bytes: int) -> list[Any]:
         return [record_batch]
     # Each gets two rows at least: the last two belong together.
     bounds = [record_batch.num_rows * piece // pieces for piece in range(pieces + 1)]
-    return [record_batch.slice(begin, end - begin) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [record_batch.slice(begin, end - begin) for begin, end in pairwise(bounds)]
 
 
 def _encode_steps(column: Column, leaf: Array, step_rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
@@ -145,4 +144,3 @@ def _extra_text(extra: dict[str, Any]) -> str:
 def _integers(values: Sequence[Any]) -> list[int | None]:
     """Integers of Python; NumPy's are others to pyarrow."""
     return [value if type(value) is int or value is None else int(value) for value in values]
-

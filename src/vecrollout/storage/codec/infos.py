@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class InfoColumns:
 
     @classmethod
     def plan(cls, infos: Iterable[Any], known: Sequence[Column] = ()) -> InfoColumns:
-        """Known columns, and others for keys with one kind of value; for arrays only where half of the infos have it."""
+        """Known columns, and new ones for keys with one kind of value; of arrays only if half of the infos have it."""
         found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
@@ -147,7 +147,7 @@ class InfoColumns:
                     here[last] = value
         for row, text in enumerate(texts):
             if text is not None:
-                _add_rest(infos[row], text, lambda row=row: final_obs(row))
+                _add_rest(infos[row], text, partial(final_obs, row))
         return np.fromiter(infos, dtype=object, count=len(infos))
 
 

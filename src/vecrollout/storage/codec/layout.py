@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -126,6 +127,11 @@ class Layout:
         return (*self.obs.columns, *self.acts.columns, *(() if self.rews is None else (self.rews,)))
 
     @cached_property
+    def row_bytes(self) -> int:
+        """Memory of a step's row in the first trajectory's dtypes."""
+        return sum(column.dtype.itemsize * prod(column.shape) for column in self.columns)
+
+    @cached_property
     def has_text(self) -> bool:
         """Whether any column holds text."""
         return any(column.is_text for column in self.columns)
@@ -135,8 +141,26 @@ class Layout:
         """Whether no column holds text or objects, whose values have to be looked at."""
         return all(column.is_plain for column in self.columns)
 
+    @cached_property
+    def _arrays(self) -> list[tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Dtypes and items' shapes of observations and actions; empty where there are trees, text or objects."""
+        is_leaf = self.obs.structure.is_leaf and self.acts.structure.is_leaf and self.rews is not None
+        return [(column.dtype, column.shape) for column in self.columns[:2]] if is_leaf and self.is_plain else []
+
+    @cached_property
+    def has_objects(self) -> bool:
+        """Whether any column holds objects."""
+        return any(column.has_objects for column in self.columns)
+
+    def flattened(self, obs: Any, acts: Any, rews: Array | None) -> list[Array]:
+        """The arrays of trajectories that are known to fit, one a column."""
+        leaves = [*self.obs.structure.flatten(obs, "obs"), *self.acts.structure.flatten(acts, "acts")]
+        return [np.asarray(leaf) for leaf in leaves] if rews is None else [*map(np.asarray, leaves), rews]
+
     def leaves(self, obs: Any, acts: Any, rews: Array | None) -> list[Array]:
         """The arrays of other trajectories, one a column, checked; rewards may have another precision."""
+        if self._arrays and self._arrays == [_of_array(obs), _of_array(acts)] and rews is not None:
+            return [obs, acts, rews]  # most come this way
         leaves = [*self.obs.leaves(obs), *self.acts.leaves(acts)]
         if (rews is None) != (self.rews is None):
             wanted, got = ("with", "without") if rews is None else ("without", "with")
@@ -146,7 +170,7 @@ class Layout:
     def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> Layout:
         """The layout that has these arrays, too: itself, or one with other objects or more precise rewards."""
         columns = [
-            column.widened(leaf, may_narrow=may_narrow) if column.has_objects else column
+            column.widened(list(leaf), may_narrow=may_narrow) if column.has_objects else column
             for column, leaf in zip(self.columns, leaves, strict=True)
         ]
         rews = self.rews
@@ -190,6 +214,10 @@ def _leaves(tree: Any, structure: Structure, name: str) -> list[Array]:
                 "(`filled`), and keep its mask as an entry of its own"
             )
     return [np.asarray(leaf) for leaf in leaves]
+
+
+def _of_array(tree: Any) -> Any:
+    return (tree.dtype, tree.shape[1:]) if type(tree) is np.ndarray else None
 
 
 def _item(leaf: Array, space: Space[Any] | None) -> Item:

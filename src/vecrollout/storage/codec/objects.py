@@ -18,8 +18,8 @@ from gymnasium.spaces import GraphInstance
 from vecrollout._typing import Array
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.plain import dumps, pack, unpack
-from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.arrow import pa
+from vecrollout.storage.codec.arrays import ArrayType
 
 
 class Item(Protocol):

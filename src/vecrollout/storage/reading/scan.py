@@ -10,7 +10,8 @@ import numpy as np
 
 from vecrollout.data.trajectory import Episode
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.codec.decode import DecodedBatch, fragment, index_of
+from vecrollout.storage.codec.decode import DecodedBatch
+from vecrollout.storage.codec.fragments import fragment, index_of
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.source import MappedFile
