@@ -74,14 +74,14 @@ def test_nothing_is_read_before_it_is_asked_for(directory: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit to set")
 def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     with TraceWriter(tmp_path, compression=None, max_shard_bytes=4096) as writer:
-        for number in range(600):
+        for number in range(300):
             writer.append(counting(150, number))
             writer.flush()
-    assert len(list(tmp_path.glob("*.arrow"))) == 600
+    assert len(list(tmp_path.glob("*.arrow"))) == 300
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-W", "error", "-c", READS_ALL, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert (result.stderr, result.stdout) == ("", "600 612\n")
+    assert (result.stderr, result.stdout) == ("", "300 306\n")
 
 
 def test_some_columns(directory: Path) -> None:

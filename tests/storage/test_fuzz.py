@@ -17,13 +17,18 @@ HOW = ["anywhere", "heads", "forged", "lost", "journal"]
 
 def survive(tmp_path: Path, compression: str | None, how: str, seed: int, times: int) -> None:
     written = [
-        of_space("dict", 4, number, infos=[{"n": i, "odd": (i, "text")} for i in range(4)], seed=3) for number in range(4)
+        of_space("dict", 4, number, infos=[{"n": i, "odd": (i, "text")} for i in range(4)], seed=3)
+        for number in range(4)
     ]
     write(tmp_path / "trace", written, flush=True, compression=compression)
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(tmp_path / "trace"), str(seed)]
     result = subprocess.run(
-        [*command, str(times), how], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, check=False
+        [*command, str(times), how],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
     )
     assert (result.returncode, result.stdout.partition(" ")[0]) == (0, "survived"), result.stderr[-3000:]
 

@@ -66,7 +66,12 @@ class DecodedBatch:
     @property
     def nbytes(self) -> int:
         """Memory of the batch and of what was decoded so far."""
-        return int(self._batch.nbytes) + self._decoded_bytes
+        return self._arrow_bytes + self._decoded_bytes
+
+    @cached_property
+    def _arrow_bytes(self) -> int:
+        # pyarrow takes longer to count them than a trajectory takes to read.
+        return int(self._batch.nbytes)
 
     @property
     def kind(self) -> Kind:
