@@ -7,7 +7,7 @@ the functions treat trees and plain arrays alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
@@ -276,7 +276,13 @@ def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
         StructureError: If there is none, or they have different structures.
         ShapeError: If they have different shapes beside the first dimension.
     """
-    return combine(list(observations), np.concatenate, where)
+    return combine(list(observations), _concatenated, where)
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    dtypes = {getattr(array, "dtype", None) for array in arrays}
+    # NumPy would make the other byte order its own.
+    return np.concatenate(arrays, dtype=dtypes.pop() if len(dtypes) == 1 else None)
 
 
 def _as_child(key: object, value: Any) -> Any:

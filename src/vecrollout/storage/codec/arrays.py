@@ -91,6 +91,8 @@ class ArrayType:
 
     def texts(self, column: Any) -> list[Any]:
         """All texts of a column of text, item by item; empty where rows are null."""
+        if self.width == 0:
+            return []
         texts: list[Any] = (column if self._is_plain else column.values).to_pylist()
         empty: Any = "" if self.dtype.kind == "U" else b""
         return [empty if text is None else text for text in texts] if None in texts else texts
