@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, get_args
 from vecrollout.data.trajectory import EndedBy, Episode
 from vecrollout.errors import ArgumentTypeError, OptionError
 
-_ENDINGS = (None, *get_args(EndedBy))
+# A dict, which an ending that is no text at all is no key of.
+_ENDINGS = dict.fromkeys((None, *get_args(EndedBy)))
 _INT32, _INT64 = 1 << 31, 1 << 63
 
 # Python itself writes no number that is much longer.
@@ -44,7 +45,7 @@ def check_episode(episode: Any, steps: int) -> None:
     if not isinstance(episode.recording, str | None):
         raise ArgumentTypeError(f"episode.recording: expected text or None, got {type(episode.recording).__name__}")
     if episode.ended_by not in _ENDINGS:
-        raise OptionError(f"episode.ended_by: expected one of {_ENDINGS}, got {episode.ended_by!r}")
+        raise OptionError(f"episode.ended_by: expected one of {tuple(_ENDINGS)}, got {episode.ended_by!r}")
     raise OptionError(
         "episode: expected an id and steps of 64 bits, an env_index of 32 and a seed of 4096 at most, got "
         f"id {number}, env_index {env_index}, {steps} steps from {episode.start_step} on"
