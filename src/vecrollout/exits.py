@@ -36,6 +36,9 @@ def close_at_exit(opened: Closable) -> None:
         # A process of `multiprocessing` ends without what `atexit` has registered.
         Finalize(None, _close_all, exitpriority=0)
         _processes.add(os.getpid())
+    # Registered again: what is opened is closed before the libraries that were imported for it are.
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
     _open[id(opened)] = opened, os.getpid()
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -51,7 +54,6 @@ def _exit(number: int, frame: Any) -> None:
     sys.exit(_EXIT_CODE)
 
 
-@atexit.register
 def _close_all() -> None:
     while _open:
         opened, process = _open.pop(next(reversed(_open)))

@@ -1,7 +1,7 @@
 """Reads a trace with altered bytes, again and again: `python fuzzing.py TRACE SEED TIMES HOW`.
 
-Only errors of the library may be raised, in 2 GB of memory. `HOW` says which bytes are altered, and whether whoever alters
-them writes the journal's checksums anew, so that a parser sees the bytes.
+Only errors of the library may be raised, in 2 GB of memory. `HOW` says which bytes are altered, and whether the journal's
+checksums are written anew, so that a parser sees the bytes.
 """
 
 from __future__ import annotations

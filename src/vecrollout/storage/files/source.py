@@ -54,10 +54,14 @@ class RangedFile:
         begin, end = min(begin, self.size), min(end, self.size)
         is_next = begin == self._read_to
         self._read_to = end
-        if begin < self._begin or end > self._begin + self._held.size:
+        held_end = self._begin + self._held.size
+        if begin < self._begin or end > held_end:
             self._ahead = min(2 * self._ahead + end - begin, _READ_AHEAD_BYTES) if is_next else 0
             wanted = min(max(end, min(reach, end + self._ahead)), self.size)
-            self._begin, self._held = begin, pa.py_buffer(self._fetch(begin, wanted))
+            # What was fetched already of these bytes is not fetched again.
+            known = self._held.slice(begin - self._begin) if self._begin <= begin < held_end else b""
+            fetched = self._fetch(begin + len(known), wanted)
+            self._begin, self._held = begin, pa.py_buffer(b"".join([known, fetched]) if known else fetched)
         content = self._held.slice(begin - self._begin, max(0, end - begin))
         if content.size < end - begin:
             raise DamagedTraceError(f"{self.name}: expected {self.size} bytes, got fewer")
