@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from vecrollout.recording.vector import VectorBufferingWrapper
     from vecrollout.storage.dataset import TraceDataset, open_traces
     from vecrollout.storage.playback import scan_recorded_traces
-    from vecrollout.storage.repair import RepairReport, repair_traces
-    from vecrollout.storage.verify import TraceReport, verify_traces
-    from vecrollout.storage.writer import TraceWriter
+    from vecrollout.storage.reading.repair import RepairReport, repair_traces
+    from vecrollout.storage.reading.verify import TraceReport, verify_traces
+    from vecrollout.storage.writing.writer import TraceWriter
 
 
 __all__ = [
@@ -81,13 +81,13 @@ _LATE = {
     "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.inner",
-    "RepairReport": "vecrollout.storage.repair",
+    "RepairReport": "vecrollout.storage.reading.repair",
     "RolloutInfoWrapper": "vecrollout.recording.inner",
     "TraceCallback": "vecrollout.recording.callback",
     "TraceDataset": "vecrollout.storage.dataset",
     "TraceRecordingWrapper": "vecrollout.recording.traces",
-    "TraceReport": "vecrollout.storage.verify",
-    "TraceWriter": "vecrollout.storage.writer",
+    "TraceReport": "vecrollout.storage.reading.verify",
+    "TraceWriter": "vecrollout.storage.writing.writer",
     "VectorBufferingWrapper": "vecrollout.recording.vector",
     "discounted_sum": "vecrollout.data.stats",
     "generate_trajectories": "vecrollout.collecting.rollout",
@@ -98,12 +98,12 @@ _LATE = {
     "open_traces": "vecrollout.storage.dataset",
     "policy_to_callable": "vecrollout.collecting.policy",
     "record_traces": "vecrollout.recording.record_traces",
-    "repair_traces": "vecrollout.storage.repair",
+    "repair_traces": "vecrollout.storage.reading.repair",
     "rollout": "vecrollout.collecting.rollout",
     "rollout_stats": "vecrollout.data.stats",
     "scan_recorded_traces": "vecrollout.storage.playback",
     "unwrap_traj": "vecrollout.recording.inner",
-    "verify_traces": "vecrollout.storage.verify",
+    "verify_traces": "vecrollout.storage.reading.verify",
 }
 
 if importlib.util.find_spec("pyarrow") is None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import warnings
+from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
 _EXIT_CODE = 128 + signal.SIGTERM
@@ -22,6 +23,8 @@ class Closable(Protocol):
 
 # By identity, in the order of opening; with the process that opened it, as a fork inherits this.
 _open: dict[int, tuple[Closable, int]] = {}
+# Those that close what is open when they end.
+_processes: set[int] = set()
 
 
 def close_at_exit(opened: Closable) -> None:
@@ -29,6 +32,13 @@ def close_at_exit(opened: Closable) -> None:
 
     Where nobody handles SIGTERM, it ends the process as `sys.exit(143)` would.
     """
+    if os.getpid() not in _processes:
+        # A process of `multiprocessing` ends without what `atexit` has registered.
+        Finalize(None, _close_all, exitpriority=0)
+        _processes.add(os.getpid())
+    # Registered again: what is opened is closed before the libraries that were imported for it are.
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
     _open[id(opened)] = opened, os.getpid()
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -44,7 +54,6 @@ def _exit(number: int, frame: Any) -> None:
     sys.exit(_EXIT_CODE)
 
 
-@atexit.register
 def _close_all() -> None:
     while _open:
         opened, process = _open.pop(next(reversed(_open)))

@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,7 @@ import pytest
 
 from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces, scan_recorded_traces
 from vecrollout.errors import ArgumentTypeError, OptionError
-from vecrollout.storage.format import index_name, shard_name
-from vecrollout.storage.local import LocalDirectory
-from vecrollout.storage.manifest import Manifest
-from vecrollout.storage.shard import Shard
+from vecrollout.storage.reading.shard import Shard
 from vecrollout.testing import assert_same
 
 # With as few files open as some systems allow, and views of all that is read.
@@ -75,32 +71,17 @@ def test_nothing_is_read_before_it_is_asked_for(directory: Path) -> None:
     assert len(open_traces(directory)) == 5
 
 
-def as_many_shards(directory: Path, count: int) -> None:
-    """Has the trace consist of the same shard many times."""
-    location = LocalDirectory(directory)
-    (name,) = (name for name in location.sizes() if name.endswith(".json"))
-    manifest = Manifest.read(location, name)
-    (entry,) = manifest.shards
-    entries = [replace(entry, file=shard_name(manifest.writer, number)) for number in range(count)]
-    for each in entries[1:]:
-        os.link(directory / entry.file, directory / each.file)
-        os.link(directory / index_name(entry.file), directory / index_name(each.file))
-    replace(manifest, shards=tuple(entries)).write(location)
-
-
-@pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit to set")
-def test_more_shards_than_files_may_be_open(listed: bool, tmp_path: Path) -> None:
-    with TraceWriter(tmp_path, compression=None) as writer:
-        writer.append(counting(3, 0))
-    as_many_shards(tmp_path, 2000)
-    if not listed:  # as of writers that were killed
-        for path in [*tmp_path.glob("*.json"), *tmp_path.glob("*.index")]:
-            path.unlink()
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path, compression=None, max_shard_bytes=4096) as writer:
+        for number in range(300):
+            writer.append(counting(150, number))
+            writer.flush()
+    assert len(list(tmp_path.glob("*.arrow"))) == 300
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-W", "error", "-c", READS_ALL, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert (result.stderr, result.stdout) == ("", "2000 2040\n")
+    assert (result.stderr, result.stdout) == ("", "300 306\n")
 
 
 def test_some_columns(directory: Path) -> None:
@@ -113,23 +94,41 @@ def test_some_columns(directory: Path) -> None:
             traces.columns(-1, names, start, stop)
 
 
-def test_each_batch_of_a_long_trajectory_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For all fields together, also where there are more of them than are kept."""
-    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 1000)
+def test_batches(directory: Path) -> None:
+    with TraceWriter(directory) as writer:
+        writer.append(counting(9, 9))
+    traces = open_traces(directory)
+    batches = list(traces.batches())
+    assert len(batches) == 2
+    assert [trajectory for batch in batches for trajectory in batch] == list(traces)
+    assert_same(batches[0].lengths, np.arange(1, 6))
+    assert_same(batches[0].acts, np.concatenate([np.arange(n) for n in range(1, 6)]))
+    assert [each.id for each in batches[0].episodes] == [0, 1, 2, 3, 4]
+
+
+def test_the_batches_that_were_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random reads decode each batch once, as long as all of them are small."""
     with TraceWriter(tmp_path) as writer:
-        writer.append(counting(1000, 0))
+        for number in range(30):
+            writer.append(counting(3, number))
+            writer.flush()
     read: list[int] = []
     batch = Shard.batch
+    monkeypatch.setattr(Shard, "batch", lambda *arguments: read.append(arguments[1]) or batch(*arguments))
+    traces = open_traces(tmp_path)
+    for number in np.random.default_rng(0).permutation(90) % 30:
+        assert traces[number] == counting(3, int(number))
+    assert sorted(read) == list(range(30))
 
-    def noted(shard: Shard, number: int, *arguments: Any) -> Any:
-        read.append(number)
-        return batch(shard, number, *arguments)
 
-    monkeypatch.setattr(Shard, "batch", noted)
-    (trajectory,) = open_traces(tmp_path)
-    assert trajectory == counting(1000, 0)
-    assert read == list(range(len(read)))
-    assert len(read) > 20
+def test_some_steps(directory: Path) -> None:
+    traces = open_traces(directory)
+    part = traces.trajectory(-1, 1, -1)
+    assert_same(part.acts, np.arange(1, 4))
+    assert_same(part.obs.get("t"), np.arange(1, 5))
+    assert (part.episode.start_step, part.terminal, part.episode.ended_by) == (1, False, None)
+    assert traces.episode(4, 2) == traces.trajectory(4, 2)
+    assert traces.trajectory(4, 2).terminal
 
 
 def test_scan(directory: Path) -> None:
@@ -294,7 +293,7 @@ def test_can_be_pickled(check: bool, directory: Path) -> None:
     before = list(traces)
     again = pickle.loads(pickle.dumps(traces))
     assert list(again) == before
-    assert (again.path, again._check) == (directory, check)
+    assert again.path == directory
 
 
 def test_a_worker_that_was_spawned_reads_it(directory: Path) -> None:
@@ -315,7 +314,7 @@ def test_indices_and_numbers_that_are_none(directory: Path) -> None:
             traces[wrong]  # type: ignore[call-overload]
     for name, options in (("start", {"start": 1.5}), ("stop", {"stop": "2"})):
         with pytest.raises(ArgumentTypeError, match=name):
-            traces.episode(0, **options)  # type: ignore[arg-type]
+            traces.trajectory(0, **options)  # type: ignore[arg-type]
     assert len(traces[np.int64(4)]) == 5
 
 
@@ -344,7 +343,7 @@ def test_a_directory_of_something_else(other: str, tmp_path: Path) -> None:
 
 
 def test_a_trace_without_episodes_brings_no_warning(tmp_path: Path) -> None:
-    (tmp_path / ".20260101T000000.000000000Z-0123456789abcdef.json.tmp").touch()
+    (tmp_path / ".20260101T000000.000000000Z-0123456789abcdef.journal.01234567.tmp").touch()
     assert len(open_traces(tmp_path)) == 0
     TraceWriter(tmp_path).close()
     assert len(open_traces(tmp_path)) == 0

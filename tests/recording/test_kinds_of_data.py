@@ -349,7 +349,6 @@ class TestRewardsOfChangingPrecision:
     @pytest.mark.parametrize("first", [0, 3])
     def test_no_step_is_refused_and_no_value_lost(self, monkeypatch, rows, first):
 
-
         self.WIDE = tuple(call - first for call in type(self).WIDE)
         venv, other = self.recorder(), self.recorder()
         run(venv, SCENARIO, 0, CALLS)

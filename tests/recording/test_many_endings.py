@@ -50,18 +50,7 @@ PATHS |= {rule: Path(rule, vector(rule), "f8", True) for rule in MODES if rule !
 each_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 
 
-@pytest.fixture(params=[(1024, 256), (40, 256), (40, 7), (3, 256)], ids=lambda sizes: f"{sizes[0]} rows")
-def sizes(request, monkeypatch):
-    """Rows of the first block, and steps that are written at once."""
-    rows, staged = request.param
-    monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", rows)
-    monkeypatch.setattr(arena, "_FEWEST_ROWS", min(rows, 16))
-    monkeypatch.setattr(arena, "_MOST_STAGED", staged)
-    monkeypatch.setattr(arena, "_FEWEST_STAGED", min(staged, 16))
-
-
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_nobody_looks_until_the_end(path):
     recorder = path.make()
     recorder.reset()
@@ -87,7 +76,6 @@ def test_somebody_looks_now_and_then(path, every):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_counts_while_nobody_looks(path):
     """The calls in which environments are reset count no steps."""
     recorder = path.make()
@@ -98,7 +86,6 @@ def test_counts_while_nobody_looks(path):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_a_sink_gets_each_at_once(path):
     sink = []
     recorder = path.make(sink=sink)
@@ -114,7 +101,6 @@ def test_a_sink_gets_each_at_once(path):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_transitions(path):
     recorder = path.make()
     recorder.reset()

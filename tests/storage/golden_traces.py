@@ -73,7 +73,7 @@ def write(directory: Path) -> None:
             for each in trajectories:
                 writer.append(each, metadata={"number": each.episode.id})
                 writer.flush()
-    # As a process leaves it that was killed: without a footer, an index, and a word in the manifest.
+    # As a process leaves it that was killed: without a footer, and a journal that was not closed.
     child = os.fork()
     if child == 0:
         writer = TraceWriter(directory / "killed")

@@ -39,7 +39,7 @@ def trajectories(path: Path) -> list[tuple[int, int, dict[str, Any]]]:
     found = []
     begin = None
     for i, row in enumerate(rows):
-        if begin is None and row["episode_json"] is not None:
+        if begin is None and row["trajectory"]:
             begin = i
         elif begin is not None and row["terminated"] is None:
             found.append((row["episode"], rows[begin]["step"], trajectory(rows, columns, about, begin, i)))
@@ -60,7 +60,9 @@ def unfinished(content: bytes) -> pa.Table:
 
 def trajectory(rows: Any, columns: Any, about: Any, begin: int, last: int) -> dict[str, Any]:
     layout = about["layout"]
-    story = json.loads(rows[begin]["episode_json"])
+    (story,) = rows[begin]["trajectory"]
+    assert story["steps"] == last - begin
+    story |= json.loads(story["extra"] or "{}")
     obs = tree(layout["obs"], columns, slice(begin, last + 1), story)
     infos: list[dict[str, Any]] | None = None
     if story["has_infos"]:

@@ -72,7 +72,7 @@ def test_any_trajectories(written: list[TrajectoryWithRew]) -> None:
 
 
 def test_a_shard_without_its_footer_and_a_long_trajectory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 2000)
+    monkeypatch.setattr("vecrollout.storage.writing.shards.SPLIT_BYTES", 2000)
     written = [of_space("dict", 300, 0, infos=[{}] * 300), of_space("dict", 3, 1)]
     with TraceWriter(tmp_path) as writer:
         for each in written:

@@ -30,7 +30,7 @@ def test_it_is_read(version: str, name: str) -> None:
 
 
 def test_the_current_version_has_golden_files() -> None:
-    from vecrollout.storage.format import FORMAT_VERSION
+    from vecrollout.storage.codec.metadata import FORMAT_VERSION
 
     assert (GOLDEN / f"v{FORMAT_VERSION}").is_dir()
 

@@ -13,7 +13,7 @@ from traces import of_space, write
 
 from vecrollout import TraceWriter, Trajectory, open_traces, verify_traces
 from vecrollout.errors import DtypeError
-from vecrollout.storage.arrays import sparse_text
+from vecrollout.storage.codec.arrays import sparse_text
 from vecrollout.testing import assert_same
 
 
@@ -107,8 +107,8 @@ def test_dtypes_that_other_packages_add_are_not_taken_for_bytes(tmp_path: Path) 
 def test_more_text_than_a_column_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is 2 GB; here a smaller one has its place."""
     texts = ["[1]" * 10] * 3
-    monkeypatch.setattr("vecrollout.storage.arrays._MAX_TEXT_BYTES", 90)
+    monkeypatch.setattr("vecrollout.storage.codec.arrays._MAX_TEXT_BYTES", 90)
     assert sparse_text(4, [0, 2, 3], texts).to_pylist() == [texts[0], None, *texts[1:]]
-    monkeypatch.setattr("vecrollout.storage.arrays._MAX_TEXT_BYTES", 89)
+    monkeypatch.setattr("vecrollout.storage.codec.arrays._MAX_TEXT_BYTES", 89)
     with pytest.raises(DtypeError, match=r"infos: expected at most 89 bytes .* got 90; .*record_infos"):
         sparse_text(4, [0, 2, 3], texts)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, of_space
 
 from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
-from vecrollout.storage.encoder import BATCH_ROWS
+from vecrollout.storage.writing.encoding import BATCH_ROWS
 from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import leaf_spaces, nested_spaces, trajectories
 
@@ -68,7 +68,7 @@ def test_lengths_around_the_limits(compression: Any, shard_bytes: int, tmp_path:
 def test_a_trajectory_larger_than_a_piece_of_one(
     compression: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 1000)
+    monkeypatch.setattr("vecrollout.storage.writing.shards.SPLIT_BYTES", 1000)
     infos = [{"step": i, "odd": [i] if i % 7 == 0 else i} for i in range(300)]
     written = [of_space("text", 300, infos=infos), of_space("text", 1, 1), of_space("text", 299, 2)]
     written[0] = TrajectoryWithRew(**vars(written[0]))
@@ -162,7 +162,7 @@ def test_uncompressed_arrays_are_views_of_the_file(tmp_path: Path) -> None:
 def test_byte_order_of_a_trajectory_in_several_batches(
     shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vecrollout.storage.shard_writer.SPLIT_BYTES", 200)
+    monkeypatch.setattr("vecrollout.storage.writing.shards.SPLIT_BYTES", 200)
     rows = np.arange(41 * int(np.prod(shape))).reshape(41, *shape)
     written = Trajectory(obs=rows.astype(">f4"), acts=rows[:40].astype(">i2"), infos=None, terminal=False)
     assert_same_trajectory(stored(tmp_path, [written])[0], written)

@@ -35,7 +35,7 @@ from vecrollout.errors import (
     StructureError,
     TraceWriteError,
 )
-from vecrollout.storage import encoder as encoder_module
+from vecrollout.storage.writing.shards import Shards
 from vecrollout.testing import SPACES, assert_same
 
 CHILD = """
@@ -216,6 +216,7 @@ def test_text_of_any_length_is_refused_at_once(tmp_path: Path) -> None:
         ({"env_index": 1.5}, ArgumentTypeError),
         ({"id": 2**63}, OptionError),
         ({"id": "7"}, ArgumentTypeError),
+        ({"start_step": -1}, OptionError),
         ({"start_step": 2**63}, OptionError),
         ({"start_step": 2**63 - 2}, OptionError),
         ({"start_step": None}, ArgumentTypeError),
@@ -223,6 +224,7 @@ def test_text_of_any_length_is_refused_at_once(tmp_path: Path) -> None:
         ({"seed": 0.5}, ArgumentTypeError),
         ({"seed": 10**5000}, OptionError),
         ({"reset_info": [1]}, ArgumentTypeError),
+        ({"recording": 7}, ArgumentTypeError),
     ],
 )
 def test_an_identity_that_cannot_be_written_is_refused_at_once(fields: Any, error: Any, tmp_path: Path) -> None:
@@ -257,13 +259,13 @@ def test_arrays_that_can_be_written_to_are_copied(tmp_path: Path) -> None:
 def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the thread held up, append waits."""
     gate = threading.Event()
-    write_batch = encoder_module.TraceEncoder.write
+    write_batch = Shards.write
 
-    def slow(self: Any) -> int:
+    def slow(*args: Any) -> None:
         gate.wait()
-        return write_batch(self)
+        write_batch(*args)
 
-    monkeypatch.setattr(encoder_module.TraceEncoder, "write", slow)
+    monkeypatch.setattr(Shards, "write", slow)
     appended = []
     with TraceWriter(tmp_path, queue_bytes=20_000) as writer:
 
@@ -298,7 +300,7 @@ def test_an_error_of_the_thread_names_what_was_lost(call: str, tmp_path: Path) -
         raise OSError(28, "No space left on device")
 
     patch = pytest.MonkeyPatch()
-    patch.setattr("vecrollout.storage.shard_writer.ShardWriter.write", fails)
+    patch.setattr(Shards, "write", fails)
     writer.append(of_space("box", 3, 1))
     writer.append(of_space("box", 4, 2))
     if call == "append":
@@ -443,52 +445,6 @@ def test_infos_that_are_no_dicts_do_not_end_the_writer(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="an info that is no dict"), TraceWriter(tmp_path) as writer:
         writer.append(of_space("box", 2, infos=np.empty(2, object)))
     assert_same(list(open_traces(tmp_path)[0].infos), [{}, {}])  # type: ignore[arg-type]
-
-
-def test_the_thread_sleeps_while_there_is_nothing_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where what waits for a batch to become full is more than may wait."""
-    from vecrollout.storage.worker import Worker
-
-    rounds = []
-    work = Worker._work
-    monkeypatch.setattr(Worker, "_work", lambda self: rounds.append(self) or work(self))
-    with TraceWriter(tmp_path, queue_bytes=1) as writer:
-        writer.append(of_space("box", 3))
-        time.sleep(0.2)
-        assert len(rounds) < 10
-
-
-def test_an_error_at_the_end_of_an_error(tmp_path: Path) -> None:
-    """A file system may fail once more when the file is closed; nobody may wait for a thread that has ended."""
-
-    class Failing:
-        def tell(self) -> int:
-            raise OSError("no space")
-
-        def close(self) -> None:
-            raise OSError("no space at the end either")
-
-    writer = TraceWriter(tmp_path)
-    writer.append(of_space("box", 3, 0))
-    writer.flush()
-    shard = writer._worker._encoder._shard
-    assert shard is not None
-    shard._sink = Failing()
-    writer.append(of_space("box", 3, 1))
-    with pytest.raises(TraceWriteError, match="no space; lost are 1 trajectories of episode 1"):
-        writer.flush()
-    with pytest.raises(TraceWriteError):
-        writer.close()
-
-
-def test_a_fragment_behind_very_many_episodes(tmp_path: Path) -> None:
-    from vecrollout.storage.numbering import Numbering
-
-    numbering = Numbering()
-    first = numbering.number(Episode(id=0), 10)
-    for number in range(2, 200_100):  # the second episode was left out
-        numbering.number(Episode(id=number, ended_by="terminated"), 5)
-    assert numbering.number(Episode(id=0, start_step=10), 10) == first
 
 
 def test_threads_that_append_to_one_writer(tmp_path: Path) -> None:

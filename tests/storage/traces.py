@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def assert_same_trajectory(actual: Trajectory, expected: Trajectory) -> None:
     assert (actual.infos is None) == (expected.infos is None)
     if actual.infos is not None and expected.infos is not None:
         assert_same(list(actual.infos), list(expected.infos), "infos")
-    assert_same(vars(actual.episode), vars(expected.episode), "episode")
+    for field in fields(Episode):
+        assert_same(getattr(actual.episode, field.name), getattr(expected.episode, field.name), field.name)
 
 
 def alike(drawn: list[TrajectoryWithRew]) -> list[TrajectoryWithRew]:

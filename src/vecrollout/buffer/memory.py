@@ -201,7 +201,7 @@ class Chunk:
         layout = self.layout
         if leaf - LEAVES in layout.large and self.lanes is not None:
             lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
-            return lane[self.records[-1][PLACE].at]
+            return lane.take(self.records[-1][PLACE].at, axis=0)
         envs = np.arange(layout.num_envs)
         last = len(self.records) - 1
         rows = np.array([self.row(-1, env) for env in range(layout.num_envs)]) if self.is_ragged else envs * 0 + last

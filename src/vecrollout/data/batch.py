@@ -359,9 +359,9 @@ class ArrayColumns:
                 found = [infos_or_empty(each, int(p.lengths.sum())) for each, p in zip(found, parts, strict=True)]
             columns.append(None if found[0] is None else concatenate(found, name))
         flags = [np.concatenate([getattr(p, n) for p in parts]) for n in ("lengths", "terminated", "truncated")]
-        return ArrayColumns(
-            *columns[:4], flags[0], flags[1], flags[2], [episode for part in parts for episode in part.episodes]
-        )
+        obs, acts, rews, infos = columns
+        episodes = [episode for part in parts for episode in part.episodes]
+        return ArrayColumns(obs, acts, rews, infos, flags[0], flags[1], flags[2], episodes)
 
 
 def transitions_of(obs: Any, acts: Any, infos: Any, next_obs: Any, rews: Array | None, columns: Columns) -> Transitions:

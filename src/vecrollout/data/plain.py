@@ -45,11 +45,7 @@ def is_writable(text: str) -> bool:
 
 
 def pack(value: Any) -> Any:
-    """A value in JSON's types.
-
-    Raises:
-        UnstorableError: If there is anything in it that is neither plain data nor an array, or it contains itself.
-    """
+    """A value in JSON's types; an `UnstorableError` for what is neither plain data nor an array, or contains itself."""
     try:
         packed = _pack(value)
         dumps(packed)  # integers can be too long to be written
@@ -110,31 +106,32 @@ def _text(data: bytes) -> str:
 
 
 def unpack(packed: Any) -> Any:
-    """The value that `pack` made this of; arrays are new and can be written to.
+    """The value that `pack` made this of, arrays new and writable; a `ValueError` where nothing packs to this."""
+    try:
+        return _unpack(packed)
+    except (TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a packed value: {error!r}") from error
 
-    Raises:
-        ValueError: If nothing packs to this.
-        TypeError: Likewise.
-        LookupError: Likewise.
-    """
+
+def _unpack(packed: Any) -> Any:
     if isinstance(packed, list):
-        return [unpack(item) for item in packed]
+        return [_unpack(item) for item in packed]
     if not isinstance(packed, dict):
         return packed
     if not any(key.startswith("$") for key in packed):
-        return {key: unpack(item) for key, item in packed.items()}
+        return {key: _unpack(item) for key, item in packed.items()}
     ((kind, content),) = packed.items()
     match kind:
         case "$float":
             return _FLOATS[content] if content in _FLOATS else float(np.frombuffer(bytes.fromhex(content), ">f8")[0])
         case "$tuple":
-            return tuple(unpack(item) for item in content)
+            return tuple(_unpack(item) for item in content)
         case "$graph":
-            return GraphInstance(*(unpack(item) for item in content))
+            return GraphInstance(*(_unpack(item) for item in content))
         case "$dict":
-            return {unpack(key): unpack(item) for key, item in content}
+            return {_unpack(key): _unpack(item) for key, item in content}
         case "$obs":
-            tree = unpack(content)
+            tree = _unpack(content)
             if not isinstance(tree, dict | tuple):
                 raise ValueError(f"expected a dict or a tuple, got {type(tree).__name__}")
             return wrap(tree)
@@ -150,7 +147,7 @@ def unpack(packed: Any) -> Any:
             shape, items = content
             objects = np.empty(len(items), dtype=object)
             for i, item in enumerate(items):  # one by one: NumPy would look into lists
-                objects[i] = unpack(item)
+                objects[i] = _unpack(item)
             return objects.reshape(shape)
     raise ValueError(f"expected a known kind of value, got {kind!r}")
 

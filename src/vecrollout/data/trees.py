@@ -7,7 +7,7 @@ the functions accept trees and plain arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
 
@@ -252,7 +252,13 @@ def stack(observations: Iterable[Tree], where: str = "obs") -> Any:
 
 def concatenate(observations: Iterable[Observation], where: str = "obs") -> Any:
     """Join observations along their first dimension, as copies."""
-    return combine(list(observations), np.concatenate, where)
+    return combine(list(observations), _concatenated, where)
+
+
+def _concatenated(arrays: Sequence[Any]) -> Any:
+    dtypes = {getattr(array, "dtype", None) for array in arrays}
+    # NumPy would make the other byte order its own.
+    return np.concatenate(arrays, dtype=dtypes.pop() if len(dtypes) == 1 else None)
 
 
 def _as_child(key: object, value: Any) -> Any:

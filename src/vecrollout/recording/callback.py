@@ -17,7 +17,7 @@ from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3_algorithm import POLICY_KEYS, below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
 from vecrollout.recording.writing import check_options, most_transitions, trace_writer
-from vecrollout.storage.writer import checked_metadata
+from vecrollout.storage.writing.writer import checked_metadata
 
 # The recorder of each environment that is being recorded.
 _taps: WeakKeyDictionary[VecEnv, Tap] = WeakKeyDictionary()

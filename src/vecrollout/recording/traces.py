@@ -108,4 +108,5 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
     def _make_writer(self, directory: Path | str) -> Writer:
         """The writer of the trajectories, after the filters."""
         spaces = self.env.observation_space, self.env.action_space
-        return trace_writer(directory, self.env, spaces, **self._writer_options)
+        writer: Writer = trace_writer(directory, self.env, spaces, **self._writer_options)
+        return writer

@@ -13,7 +13,7 @@ import gymnasium as gym
 from vecrollout.errors import ArgumentTypeError, ProtocolError
 from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
-from vecrollout.storage.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # Memory of running episodes after which they are written in fragments.
 _HELD_BYTES = 1 << 30

@@ -10,42 +10,48 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, overload
 
+import numpy as np
+
+from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
-from vecrollout.data.trajectory import Episode, Trajectory
-from vecrollout.errors import OptionError
-from vecrollout.storage.decoding import DecodedBatch
-from vecrollout.storage.format import SHARD_NAME, is_of_trace
-from vecrollout.storage.fragments import FIELDS, Stored, arrow_columns
-from vecrollout.storage.index import ShardIndex
-from vecrollout.storage.location import location_of
-from vecrollout.storage.shard import Shard
-from vecrollout.storage.trace import Indexes, locate
+from vecrollout.data.trajectory import Episode, Trajectory, cut
+from vecrollout.errors import DamagedTraceError, OptionError
+from vecrollout.storage.codec.decode import DecodedBatch
+from vecrollout.storage.codec.fragments import field, fragment
+from vecrollout.storage.codec.schema import FIELDS, read_about
+from vecrollout.storage.files.folder import folder_of
+from vecrollout.storage.files.names import is_of_trace
+from vecrollout.storage.reading.cache import BatchCache
+from vecrollout.storage.reading.catalog import Catalog, Place
+from vecrollout.storage.reading.shard import Shard
 
-# What is kept while the next batch is read: several small ones, but no large one, whose memory the next can have.
-_CACHED_BATCHES = 4
-_CACHED_BYTES = 16 << 20
+_CACHED_BYTES = 64 << 20
 
-# Each is a file descriptor, of which a process may have 256 on some systems.
-_OPEN_SHARDS = 64
+_MAPPED_SHARDS = 1024
+"""Systems limit how many files a process maps, to some ten thousands."""
 
 
 def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
-    """The trajectories in a directory of traces.
+    """Open the trajectories in a directory of traces.
 
-    Only manifests and indexes are read. A trace that is still being written opens too, and so does a directory in which
-    none has begun yet; `refresh` shows what has come since. A directory of nothing but other files brings a warning.
+    Only the writers' journals are read. A trace that is still being written opens too, and so does a directory in which
+    no trace has begun; `refresh` shows what has been written since. A shard whose journal is missing is left out with a
+    warning, and so is a directory that holds nothing but other files.
 
     Args:
         path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
         check: Whether to compare each batch with its checksum when it is first read.
 
+    Returns:
+        The data set.
+
     Raises:
-        DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
+        DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.
         ArgumentTypeError: If `path` is neither a path nor a URL.
-        OptionError: If a URL is none that can be used.
+        OptionError: If the URL cannot be used.
         StoreError: If the object store fails.
-        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
+        MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
     traces = TraceDataset(path, check=check)
     if not traces:
@@ -54,54 +60,50 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
 
 
 class TraceDataset(Sequence[Trajectory]):
-    """Trajectories in a directory of traces, by writer and, of one writer, by the time of their start.
+    """Trajectories in a directory of traces, ordered by writer and then by the start of their episode.
 
-    Trajectories are read when they are asked for, and a few batches are kept. Arrays are read-only; of a trace that was
-    written without compression they are views of the file, which must stay as it is while they are in use.
+    Trajectories are read when they are asked for, and the batches that were used last are kept, up to 64 MiB. Arrays
+    are read-only. Arrays of a trace without compression are views of the file, which must not change while they are in
+    use.
 
-    A data set can be pickled, for the workers of a `DataLoader` for example; it is opened anew where it is unpickled.
+    A data set can be pickled, for the workers of a `DataLoader` for example. It is opened anew where it is unpickled.
 
     Args:
         path: The directory, or the URL of an object store.
         check: Whether to compare each batch with its checksum when it is first read.
 
     Raises:
-        DamagedTraceError: If there is no such directory, a manifest is damaged, or a finished shard is missing or cut.
+        DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.
         ArgumentTypeError: If `path` is neither a path nor a URL.
-        OptionError: If a URL is none that can be used.
-        StoreError: If the object store fails; so all methods that read.
+        OptionError: If the URL cannot be used.
+        StoreError: If the object store fails. All methods that read raise it, too.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
-        self._location = location_of(path)
-        self.path = self._location.path
+        self._folder = folder_of(path)
+        self.path = self._folder.path
         """As it was given: a `Path`, or the URL of an object store."""
         self._check = check
-        self._indexes = Indexes(self._location)
-        self._shards: OrderedDict[str, Shard] = OrderedDict()
-        self._batches: OrderedDict[tuple[str, int, tuple[str, ...]], DecodedBatch] = OrderedDict()
-        # Of a shard, the columns that some fields are in.
-        self._columns: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        self._catalog = Catalog(self._folder)
+        self._cache = BatchCache(_CACHED_BYTES)
+        self._shards: OrderedDict[tuple[str, str], Shard] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
-        """See what was written since the data set was opened; what was seen before may move to other indices.
+        """See what was written since the data set was opened. Trajectories may move to other indices.
 
         Raises:
-            DamagedTraceError: If a manifest is damaged, or a finished shard is missing or cut.
+            DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
             TraceVersionError: If a newer version of the package wrote one of the files.
             StoreError: If the object store fails.
         """
-        for name in self._indexes.refresh():
-            self._forget(name)
-        self._names = list(self._indexes.by_shard)
-        writers = [match["writer"] if (match := SHARD_NAME.fullmatch(name)) else name for name in self._names]
-        self._located = locate(writers, list(self._indexes.by_shard.values()))
+        self._catalog.refresh()
+        self._located, self._groups = self._catalog.located, self._catalog.groups
 
     def __len__(self) -> int:
         """Number of trajectories."""
-        return len(self._located.shard)
+        return len(self._located.group)
 
     @overload
     def __getitem__(self, key: int) -> Trajectory: ...
@@ -118,61 +120,91 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
         if isinstance(key, slice):
-            return [self.episode(number) for number in range(*key.indices(len(self)))]
-        return self.episode(key)
+            return [self.trajectory(number) for number in range(*key.indices(len(self)))]
+        return self.trajectory(key)
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories, in order."""
-        return (self.episode(number) for number in range(len(self)))
+        return map(self.trajectory, range(len(self)))
 
-    def episode(self, number: int, start: int = 0, stop: int | None = None) -> Trajectory:
+    def batches(self) -> Iterator[TrajectoryBatch]:
+        """All trajectories as columns, in the order of the files. This is the quickest way to read everything.
+
+        Returns:
+            Batches as they were written. Their columns are read-only.
+
+        Raises:
+            DamagedTraceError: If one cannot be read, or is not what was written.
+        """
+        return map(self._trajectory_batch, range(len(self._groups)))
+
+    def trajectory(self, number: int, start: int = 0, stop: int | None = None) -> Trajectory:
         """A trajectory, or some of its steps.
 
         Args:
-            number: Which one; negative ones count from the end.
+            number: Which trajectory; negative ones count from the end.
             start: First step, counted from the trajectory's own first; negative ones count from its end.
-            stop: Behind the last step; None: the trajectory's end.
+            stop: End of the steps; None: the trajectory's end.
 
         Returns:
-            A `TrajectoryWithRew` where there are rewards. Of some of the steps: a fragment, whose `episode` says which
+            A `TrajectoryWithRew` where there are rewards. Some of the steps are a fragment, whose `episode` says which
             part of the episode it is.
 
         Raises:
             IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            OptionError: If the range holds no step.
+            ArgumentTypeError: If a number is no integer.
+            OptionError: If the range has no steps.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
-        stored = self._stored(number, FIELDS)
-        return stored.fragment(*_range(stored, start, stop))
+        at = self._at(number)
+        located = self._located
+        number_of_group = located.group.item(at)
+        place = self._groups[number_of_group]
+        if place.group.pieces == 1:
+            whole = self._batch(number_of_group, 0).trajectory(located.place.item(at))
+            if start == 0 and stop is None:
+                return whole
+            return cut(whole, *_range(len(whole), start, stop))
+        begin, end = _range(located.steps.item(at), start, stop)
+        return fragment(self._batch(number_of_group, 0), 0, self._pieces(number_of_group, at, begin, end), begin, end)
+
+    episode = trajectory
+    """Another name of `trajectory`."""
 
     def columns(self, number: int, names: Sequence[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
-        """Some fields of a trajectory, without reading the others.
+        """Some fields of a trajectory, without decompressing the others.
 
         Args:
             number: Which trajectory; negative ones count from the end.
             names: Of `obs`, `acts`, `rews`, `infos`.
             start: First step, counted from the trajectory's own first; negative ones count from its end.
-            stop: Behind the last step; None: the trajectory's end.
+            stop: End of the steps; None: the trajectory's end.
 
         Returns:
             The fields by name: `acts`, `rews` and `infos` with a row a step, `obs` with one more.
 
         Raises:
             IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            OptionError: If a name is none of these, or the range holds no step.
+            ArgumentTypeError: If a number is no integer.
+            OptionError: If a name is none of these, or the range has no steps.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
         unknown = set(names) - set(FIELDS)
         if unknown:
             raise OptionError(f"names: expected some of {FIELDS}, got {sorted(unknown)}")
-        stored = self._stored(number, tuple(names))
-        begin, end = _range(stored, start, stop)
-        return {name: stored.field(name, begin, end) for name in names}
+        at = self._at(number)
+        group, wanted = self._located.group.item(at), tuple(sorted(set(names)))
+        begin, end = _range(self._located.steps.item(at), start, stop)
+        first = self._batch(group, 0, wanted)
+        pieces = self._pieces(group, at, begin, end, wanted)
+        return {name: field(first, self._located.place.item(at), pieces, begin, end, name) for name in names}
 
     def episodes(self) -> list[range]:
-        """Which trajectories belong to which episode: a range for each episode; several are its fragments, in order."""
+        """Which trajectories belong to which episode.
+
+        Returns:
+            A range of numbers for each episode. Several numbers are the episode's fragments, in order.
+        """
         begins = self._located.begins.tolist()
         return [range(begin, end) for begin, end in pairwise([*begins, len(self)])]
 
@@ -182,12 +214,33 @@ class TraceDataset(Sequence[Trajectory]):
         Args:
             number: Which trajectory; negative ones count from the end.
 
+        Returns:
+            What `traces[number].episode` is.
+
         Raises:
             IndexError: If there is no such trajectory.
             ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read.
         """
-        return self._stored(number, ()).identity()
+        at = self._at(number)
+        return self._batch(self._located.group.item(at), 0, ()).episodes[self._located.place.item(at)]
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """What was said about a trajectory when it was appended.
+
+        Args:
+            number: Which trajectory; negative ones count from the end.
+
+        Returns:
+            The metadata, by name.
+
+        Raises:
+            IndexError: If there is no such trajectory.
+            ArgumentTypeError: If the number is no integer.
+            DamagedTraceError: If it cannot be read.
+        """
+        at = self._at(number)
+        return self._batch(self._located.group.item(at), 0, ()).metadata(self._located.place.item(at))
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory is in.
@@ -197,98 +250,96 @@ class TraceDataset(Sequence[Trajectory]):
 
         Returns:
             `spaces`: observation and action space, None for one of an unknown kind; None where they were not given.
-            `env_spec`: the environment as the writer was told, or None. `metadata`: what the user said about the trace.
-            `versions`: of the packages that wrote it. `writer` and `compression`, as they are.
+            `env_spec`: the environment as the writer was told, or None. `metadata`: the user's metadata.
+            `versions`: of the packages that wrote it. `writer` and `compression`.
 
         Raises:
             IndexError: If there is no such trajectory.
             ArgumentTypeError: If the number is no integer.
             DamagedTraceError: If it cannot be read.
         """
-        return self._stored(number, ()).about()
-
-    def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory when it was appended.
-
-        Args:
-            number: Which one; negative ones count from the end.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            DamagedTraceError: If it cannot be read.
-        """
-        return self._stored(number, ()).metadata()
+        journal = self._groups[self._located.group.item(self._at(number))].journal
+        return read_about({"writer": journal.writer, **(journal.about or {})}, journal.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open files cannot be pickled, and batches need not.
         return partial(type(self), check=self._check), (self.path,)
 
     def __repr__(self) -> str:
-        return f"<TraceDataset of {len(self)} trajectories in {str(self._location)!r}>"
+        return f"<TraceDataset of {len(self)} trajectories in {str(self._folder)!r}>"
 
-    def _stored(self, number: int, fields: tuple[str, ...]) -> Stored:
+    def _at(self, number: int) -> int:
         number = whole_number("number", number)
-        located = self._located
-        if not -len(located.shard) <= number < len(located.shard):
-            raise IndexError(f"{self._location}: expected the number of one of {len(self)} trajectories, got {number}")
-        name = self._names[located.shard.item(number)]
-        schema = self._shard(name).schema
-        columns = self._columns.get((name, fields))
-        if columns is None:
-            columns = self._columns[name, fields] = tuple(arrow_columns(schema, fields))
-        batch = partial(self._batch, name, columns)
-        return Stored(schema, self._indexes.by_shard[name], located.place.item(number), batch, name)
+        count = len(self._located.group)
+        if not -count <= number < count:
+            raise IndexError(f"{self._folder}: expected the number of one of {count} trajectories, got {number}")
+        return number % count
 
-    def _shard(self, name: str) -> Shard:
-        if name not in self._shards:
-            while len(self._shards) >= _OPEN_SHARDS:
+    def _trajectory_batch(self, group: int) -> TrajectoryBatch:
+        place = self._groups[group]
+        if place.group.pieces > 1:
+            (at,) = (self._located.group == group).nonzero()[0].tolist()
+            return TrajectoryBatch.from_trajectories([self.trajectory(at)])
+        return TrajectoryBatch(self._read(place, 0, None).columns())
+
+    def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
+        """A record batch of a group, with all columns or with those of some fields."""
+        place = self._groups[group]
+        # A checksum names a batch, also after a repair has moved it.
+        key = place.shard, place.record.pieces[place.group.first + piece]
+        whole = self._cache.known((key, None)) if fields is not None else None
+        return whole or self._cache.get((key, fields), lambda: self._read(place, piece, fields))
+
+    def _pieces(
+        self, group: int, at: int, start: int, stop: int, fields: tuple[str, ...] | None = None
+    ) -> list[tuple[DecodedBatch, int, int]]:
+        """Batches, and the rows of each, that have a trajectory's rows from `start` up to and including `stop`."""
+        place = self._groups[group]
+        row = self._located.row.item(at)
+        begin, end = row + start, row + stop + 1
+        pieces = []
+        for number in range(place.group.pieces):
+            rows = place.record.pieces[place.group.first + number].rows
+            if begin < rows and end > 0:
+                pieces.append((self._batch(group, number, fields), max(0, begin), min(end, rows)))
+            begin, end = begin - rows, end - rows
+        return pieces
+
+    def _read(self, place: Place, piece: int, fields: tuple[str, ...] | None) -> DecodedBatch:
+        shard = self._shard(place)
+        number = place.group.first + piece
+        columns = None if fields is None else shard.schema.arrow_columns(fields)
+        batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
+        decoded = DecodedBatch(batch, shard.schema, f"{shard.name}: batch {number}")
+        if piece == 0 and not np.array_equal(decoded.lengths, place.group.trajectories.rows - 1):
+            raise DamagedTraceError(f"{shard.name}: batch {number}: expected the trajectories that the journal lists")
+        return decoded
+
+    def _shard(self, place: Place) -> Shard:
+        key = place.shard, place.record.head_sum
+        shard = self._shards.get(key)
+        if shard is None or shard.file.size < place.record.end:
+            while len(self._shards) >= _MAPPED_SHARDS:
                 self._shards.popitem(last=False)
-            self._shards[name] = Shard(self._location.open(name))
-        self._shards.move_to_end(name)
-        return self._shards[name]
-
-    def _batch(self, name: str, columns: tuple[str, ...], number: int) -> DecodedBatch:
-        key = (name, number, columns)
-        if key not in self._batches:
-            index = self._indexes.by_shard[name]
-            if not self._check:
-                index = ShardIndex(index.size, index.batches, index.trajectories, None)
-            held = sum(batch.nbytes for batch in self._batches.values())
-            while len(self._batches) >= _CACHED_BATCHES or held > _CACHED_BYTES:
-                held -= self._batches.popitem(last=False)[1].nbytes
-            batch = self._shard(name).batch(number, index, columns)
-            self._batches[key] = DecodedBatch(batch, f"{name}: batch {number}")
-        self._batches.move_to_end(key)
-        return self._batches[key]
+            shard = self._shards[key] = Shard(self._folder.open(place.shard), place.record, check=self._check)
+        return shard
 
     def _warn_of_another_place(self) -> None:
-        # Those that begin with a dot are temporary: the first one of a trace that just begins, for example.
-        names = sorted(name for name in self._location.sizes() if not name.startswith("."))
+        # Names that begin with a dot are temporary: the first file of a trace that just begins, for example.
+        names = sorted(name for name in self._folder.sizes() if not name.startswith("."))
         if names and not any(map(is_of_trace, names)):
             warnings.warn(
-                f"{self._location}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
+                f"{self._folder}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
                 "opened as a directory without traces",
                 stacklevel=3,
             )
 
-    def _forget(self, name: str) -> None:
-        """Let go of a shard that may have grown."""
-        self._shards.pop(name, None)
-        self._batches = OrderedDict((key, batch) for key, batch in self._batches.items() if key[0] != name)
-        self._columns = {key: columns for key, columns in self._columns.items() if key[0] != name}
 
-
-def _range(stored: Stored, start: int, stop: int | None) -> tuple[int, int]:
-    """Which of a trajectory's steps are asked for.
-
-    Raises:
-        ArgumentTypeError: If `start` or `stop` is no integer.
-        OptionError: If no steps are.
-    """
+def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:
+    """Which of a trajectory's steps are asked for."""
     start = whole_number("start", start)
     stop = None if stop is None else whole_number("stop", stop)
-    begin, end, _ = slice(start, stop).indices(stored.steps)
+    begin, end, _ = slice(start, stop).indices(steps)
     if begin >= end:
-        raise OptionError(f"start, stop: expected a range within {stored.steps} steps, got {start} to {stop}")
+        raise OptionError(f"start, stop: expected a range within {steps} steps, got {start} to {stop}")
     return begin, end

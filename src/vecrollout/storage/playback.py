@@ -22,18 +22,17 @@ def scan_recorded_traces(
     Args:
         directory: The directory, or the URL of an object store.
         episode_cb: Called with observations (N + 1 rows; dicts and tuples of arrays for spaces of such), actions
-            (N rows) and rewards (N rows, float; None where the trace has none). Where steps were left out of the
-            episode, `observations` has N rows, too: those that the actions were taken on. Fragments of an episode are
-            joined.
-        max_episodes: After how many to stop; None: none.
+            (N rows) and rewards (N rows, float; None if the trace has none). If steps were left out of the episode,
+            `observations` has N rows, too: those before the actions. Fragments of an episode are joined.
+        max_episodes: Number of episodes after which to stop; None: read all.
 
     Raises:
         DamagedTraceError: If a trace cannot be read, or is not what was written.
         TraceVersionError: If a newer version of the package wrote it.
-        OptionError: If `max_episodes` is negative, or a URL is none that can be used.
+        OptionError: If `max_episodes` is negative, or the URL cannot be used.
         ArgumentTypeError: If `directory` is neither a path nor a URL, `episode_cb` no function, or `max_episodes` no
             integer.
-        MissingDependencyError: If pyarrow or xxhash is not installed, or what a URL needs besides.
+        MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
         StoreError: If an object store fails.
 
     Source:
@@ -48,15 +47,7 @@ def scan_recorded_traces(
 
 
 def episode_arrays(traces: TraceDataset, fragments: range) -> tuple[Any, Any, Any]:
-    """Observations, actions and rewards of an episode, as `scan_recorded_traces` hands them over.
-
-    Args:
-        traces: Where the episode is.
-        fragments: Its fragments, one of `traces.episodes()`.
-
-    Raises:
-        DamagedTraceError: If one cannot be read, or is not what was written.
-    """
+    """Observations, actions and rewards of an episode, one of `traces.episodes()`, as the callback gets them."""
     fields = [traces.columns(number, ("obs", "acts", "rews")) for number in fragments]
     obs = [each["obs"] for each in fields]
     if _misses_steps(traces, fragments, [len(each["acts"]) for each in fields]):

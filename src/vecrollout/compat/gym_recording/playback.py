@@ -13,7 +13,7 @@ from vecrollout.data.checks import check_function, whole_number
 from vecrollout.data.trees import unwrap, wrap
 from vecrollout.interop.gym_recording import GymRecordingReader, RecordedBatch, RecordedEpisode
 from vecrollout.interop.gym_recording.directory import local_directory
-from vecrollout.storage.format import is_of_trace
+from vecrollout.storage.files.names import is_of_trace
 
 __all__ = ["TraceRecordingReader", "scan_recorded_traces"]
 

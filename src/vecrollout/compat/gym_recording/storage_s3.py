@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from vecrollout.errors import OptionError
 from vecrollout.interop.gym_recording.directory import local_directory
-from vecrollout.storage.copying import download, upload
-from vecrollout.storage.format import new_writer_name
+from vecrollout.storage.files.names import new_writer_name
+from vecrollout.storage.files.objects import download, upload
 
 __all__ = ["download_recording", "upload_recording"]
 

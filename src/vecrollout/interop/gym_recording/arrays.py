@@ -16,7 +16,7 @@ from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
 from vecrollout.interop.gym_recording.directory import open_regular
-from vecrollout.storage.format import is_file_name
+from vecrollout.storage.files.names import is_file_name
 
 KIND = "__type"
 """The key that tells the description of an array from a dict."""

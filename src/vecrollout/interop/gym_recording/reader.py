@@ -14,7 +14,8 @@ from vecrollout.errors import DamagedTraceError
 from vecrollout.interop.gym_recording.arrays import ArrayReader
 from vecrollout.interop.gym_recording.directory import local_directory, open_regular
 from vecrollout.interop.gym_recording.stacking import RecordedEpisode, episode_from_json, trajectory_of
-from vecrollout.storage.format import is_file_name, parsed
+from vecrollout.storage.codec.metadata import parsed
+from vecrollout.storage.files.names import is_file_name
 
 _MANIFESTS = "openaigym.trace.*.manifest.json"
 _BATCHES = "openaigym.trace.*.ep*.json"

@@ -13,7 +13,8 @@ from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
 from vecrollout.interop.gym_recording.directory import local_directory
-from vecrollout.storage.format import make_directory, new_writer_name, write_whole
+from vecrollout.storage.files.names import new_writer_name
+from vecrollout.storage.files.whole import make_directory, write_whole
 
 _Self = TypeVar("_Self", bound="GymRecordingWriter")
 

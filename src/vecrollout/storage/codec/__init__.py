@@ -1,0 +1,1 @@
+"""Trajectories as Arrow record batches, and back."""

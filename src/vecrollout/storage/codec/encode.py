@@ -1,0 +1,146 @@
+"""A batch of trajectories as a record batch: one row a step, and one more for the observation that follows the last."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.plain import dumps
+from vecrollout.storage.arrow import pa
+from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
+from vecrollout.storage.codec.columns import Column
+from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.codec.infos import packed_info
+from vecrollout.storage.codec.schema import TRAJECTORY_FIELDS, TraceSchema
+
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Trajectories as they are written: with the numbers of their episodes in the trace."""
+
+    batch: TrajectoryBatch
+    numbers: list[int]
+    """Of each trajectory's episode."""
+    has_infos: list[bool]
+    """Whether infos of each were kept; where they were not, the batch may have empty ones."""
+    notes: list[dict[str, Any]] | None = None
+    """What else is kept of each, in JSON's types: `metadata`, and `dtypes` of text; None: nothing."""
+
+
+def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> tuple[Any, BatchIndex]:
+    """A `pyarrow.RecordBatch`, and where its trajectories begin; `dropped` counts what could not be kept, by key."""
+    batch = numbered.batch
+    steps, episodes = batch.lengths, batch.episodes
+    lengths = steps + 1
+    ends = np.cumsum(lengths)
+    rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
+    is_last = np.zeros(rows, bool)
+    is_last[last] = True
+    # What a step's row takes of columns without a row behind each trajectory; the last rows take anything.
+    step_rows = np.arange(rows)
+    step_rows -= np.repeat(np.arange(len(steps)), lengths)
+    index = BatchIndex(
+        row=starts,
+        rows=lengths,
+        episode=np.array(numbered.numbers, np.int64),
+        env=np.array([-1 if each.env_index is None else max(-1, each.env_index) for each in episodes], np.int64),
+        start_step=np.array([each.start_step for each in episodes], np.int64),
+        ended=batch.terminated + 2 * batch.truncated.astype(np.int64),
+    )
+    env = np.repeat(index.env.astype(np.int32), lengths)
+    arrays = {
+        "episode": numbers(np.repeat(index.episode, lengths)),
+        "step": numbers(np.arange(rows) + np.repeat(index.start_step - starts, lengths)),
+        "env": numbers(env, env < 0 if (index.env < 0).any() else None),
+        "terminated": _flags(batch.terminated, last - 1, is_last),
+        "truncated": _flags(batch.truncated, last - 1, is_last),
+    }
+    layout = schema.layout
+    for column, leaf in zip(layout.obs.columns, layout.obs.structure.flatten(batch.obs, "obs"), strict=True):
+        arrays[column.name] = column.encode(np.asarray(leaf))
+    acts = layout.acts.structure.flatten(batch.acts, "acts")
+    by_step = [*zip(layout.acts.columns, acts, strict=True), *([(layout.rews, batch.rews)] if layout.rews else [])]
+    for column, leaf in cast("list[tuple[Column, Array]]", by_step):
+        arrays[column.name] = _encode_steps(column, np.asarray(leaf), step_rows, is_last)
+    typed, texts = schema.infos.encode(batch.infos, steps, batch.obs, dropped)
+    arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
+    arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values())) if texts else pa.nulls(rows, pa.string())
+    arrays["trajectory"] = _trajectories(numbered, starts, rows, dropped)
+    record_batch = pa.record_batch([arrays[name] for name in arrow_schema.names], schema=arrow_schema)
+    return record_batch, index
+
+
+def split(record_batch: Any, limit_bytes: int) -> list[Any]:
+    """A record batch of a single large trajectory in pieces; any other one as it is."""
+    pieces = min(-(-record_batch.nbytes // limit_bytes), record_batch.num_rows // 2)
+    if pieces < 2 or len(record_batch.column("trajectory").values) != 1:
+        return [record_batch]
+    # Each gets two rows at least: the last two belong together.
+    bounds = [record_batch.num_rows * piece // pieces for piece in range(pieces + 1)]
+    return [record_batch.slice(begin, end - begin) for begin, end in pairwise(bounds)]
+
+
+def _encode_steps(column: Column, leaf: Array, step_rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
+    """Values of the steps, and nulls behind each trajectory."""
+    # Rewards of one batch may come in several dtypes.
+    leaf = leaf if column.is_text else leaf.astype(column.dtype, copy=False)
+    return column.encode(taken(leaf, step_rows), is_last)
+
+
+def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
+    column = np.zeros(len(is_last), bool)
+    column[rows] = flags
+    validity, nulls = bitmap(is_last)
+    packed = pa.py_buffer(np.packbits(column, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(column), [validity, packed], nulls)
+
+
+def _trajectories(numbered: Numbered, starts: Array, rows: int, dropped: Counter[str]) -> Any:
+    """The column that says in a trajectory's first row what there is to say of it."""
+    episodes = numbered.batch.episodes
+    extras: list[dict[str, Any]] = [{} for _ in episodes] if numbered.notes is None else list(numbered.notes)
+    seeds: list[int | None] = [None if each.seed is None else int(each.seed) for each in episodes]
+    for i, (episode, seed) in enumerate(zip(episodes, seeds, strict=True)):
+        if episode.reset_info is not None:
+            extras[i] = {**extras[i], "reset_info": packed_info(episode.reset_info, dropped)}
+        if seed is not None and not -_INT64 <= seed < _INT64:
+            extras[i], seeds[i] = {**extras[i], "seed": seed}, None
+    columns: dict[str, Any] = {
+        "recording": [each.recording for each in episodes],
+        "id": _integers([each.id for each in episodes]),
+        "env_index": _integers([each.env_index for each in episodes]),
+        "start_step": _integers([each.start_step for each in episodes]),
+        "seed": seeds,
+        "ended_by": [each.ended_by for each in episodes],
+        "steps": numbered.batch.lengths,
+        "has_infos": numbered.has_infos,
+        "extra": [_extra_text(extra) if extra else None for extra in extras],
+    }
+    fields = [pa.array(columns[field.name], field.type) for field in TRAJECTORY_FIELDS]
+    entries = pa.StructArray.from_arrays(fields, fields=list(TRAJECTORY_FIELDS))
+    offsets = np.zeros(rows + 1, np.int32)
+    offsets[starts + 1] = 1
+    return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
+
+
+NO_RESET_INFO = '{"reset_info":{}}'
+"""What `extra` says of most trajectories: the reset returned an empty info."""
+
+
+def _extra_text(extra: dict[str, Any]) -> str:
+    return NO_RESET_INFO if extra == {"reset_info": {}} else dumps(extra)
+
+
+def _integers(values: Sequence[Any]) -> list[int | None]:
+    """Integers of Python; NumPy's are others to pyarrow."""
+    return [value if type(value) is int or value is None else int(value) for value in values]

@@ -1,0 +1,42 @@
+"""Which trajectories begin in a record batch, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.errors import DamagedTraceError
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """The trajectories that begin in a record batch; all arrays have shape `(n,)` and dtype int64."""
+
+    row: npt.NDArray[np.int64]
+    """First row."""
+    rows: npt.NDArray[np.int64]
+    """Number of rows, steps + 1. A large trajectory goes on in the record batches that follow."""
+    episode: npt.NDArray[np.int64]
+    """Number of the episode, unique for the writer."""
+    env: npt.NDArray[np.int64]
+    """Index of the environment; -1: unknown."""
+    start_step: npt.NDArray[np.int64]
+    """Index in the episode of the first step."""
+    ended: npt.NDArray[np.int64]
+    """How the last step ended the episode: 1 terminated, 2 truncated, 3 both, 0 neither."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def check(self, rows: int, where: str) -> None:
+        """Refuse trajectories that do not follow one another through so many rows."""
+        columns = [getattr(self, each.name) for each in fields(self)]
+        if any(column.shape != self.row.shape or column.dtype != np.int64 for column in columns):
+            raise DamagedTraceError(f"{where}: expected one value a trajectory, got others")
+        ends = np.cumsum(self.rows)
+        if not len(self) or (self.rows < 2).any() or ends[-1] != rows or (ends - self.rows != self.row).any():
+            raise DamagedTraceError(f"{where}: expected trajectories that fill {rows} rows, got others")
+        if (self.start_step < 0).any() or (self.ended < 0).any() or (self.ended > 3).any():
+            raise DamagedTraceError(f"{where}: expected steps and endings of trajectories, got others")

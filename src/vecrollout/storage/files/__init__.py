@@ -1,0 +1,1 @@
+"""Files of a trace: their names, where they lie, and the journal of each writer."""

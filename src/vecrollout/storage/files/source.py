@@ -1,0 +1,78 @@
+"""A file of which some bytes are read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import ArrowErrors, pa
+
+# Of a far file's parts that are read one behind the other, at most so many bytes are fetched at once.
+_READ_AHEAD_BYTES = 8 << 20
+
+
+class MappedFile:
+    """A local file in memory: what is read are views of it."""
+
+    def __init__(self, path: Path) -> None:
+        check_regular(path)
+        self.name = path.name
+        self.size = path.stat().st_size
+        try:
+            with pa.memory_map(str(path)) as file:
+                # Views keep the memory; the file need not stay open.
+                self._content = file.read_buffer(self.size) if self.size else pa.py_buffer(b"")
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{path.name}: expected a file that can be read: {error}") from error
+        self.size = int(self._content.size)
+
+    def read(self, begin: int, end: int, reach: int = 0) -> Any:
+        """The bytes from `begin` up to `end`, fewer where the file ends before, as a `pyarrow.Buffer`."""
+        begin = min(begin, self.size)
+        return self._content.slice(begin, max(0, min(end, self.size) - begin))
+
+
+class RangedFile:
+    """A file that is far away, of which ranges of bytes are fetched."""
+
+    def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        self.name = name
+        self.size = size
+        self._fetch = fetch
+        # What was fetched last, and where it begins.
+        self._held: Any = pa.py_buffer(b"")
+        self._begin = 0
+        self._read_to = -1
+        self._ahead = 0
+
+    def read(self, begin: int, end: int, reach: int = 0) -> Any:
+        """The same. Up to `reach`, more and more is fetched at once where parts are read one behind the other."""
+        begin, end = min(begin, self.size), min(end, self.size)
+        is_next = begin == self._read_to
+        self._read_to = end
+        held_end = self._begin + self._held.size
+        if begin < self._begin or end > held_end:
+            self._ahead = min(2 * self._ahead + end - begin, _READ_AHEAD_BYTES) if is_next else 0
+            wanted = min(max(end, min(reach, end + self._ahead)), self.size)
+            # What was fetched already of these bytes is not fetched again.
+            known = self._held.slice(begin - self._begin) if self._begin <= begin < held_end else b""
+            fetched = self._fetch(begin + len(known), wanted)
+            self._begin, self._held = begin, pa.py_buffer(b"".join([known, fetched]) if known else fetched)
+        content = self._held.slice(begin - self._begin, max(0, end - begin))
+        if content.size < end - begin:
+            raise DamagedTraceError(f"{self.name}: expected {self.size} bytes, got fewer")
+        return content
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: reading a pipe or a device may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise DamagedTraceError(f"{path.name}: expected a file, got none: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise DamagedTraceError(f"{path.name}: expected a regular file, got a folder, pipe or device; remove it")

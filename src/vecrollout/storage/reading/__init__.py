@@ -1,0 +1,1 @@
+"""Reading of traces, and of damaged ones."""

@@ -1,0 +1,50 @@
+"""Decoded batches that were used last, up to a number of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+
+from vecrollout.storage.codec.decode import DecodedBatch
+
+_MAX_ENTRIES = 256
+
+
+class BatchCache:
+    """Decoded batches; those that were not used for longest go first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._batches: OrderedDict[Hashable, DecodedBatch] = OrderedDict()
+
+    def get(self, key: Hashable, read: Callable[[], DecodedBatch]) -> DecodedBatch:
+        """A batch, which is read where it is not here."""
+        batch = self._batches.get(key)
+        if batch is None:
+            # Before it is read: the next batch can have the memory of those that go.
+            self._shrink()
+            batch = self._batches[key] = read()
+        else:
+            with suppress(KeyError):  # another thread may read, too
+                self._batches.move_to_end(key)
+        return batch
+
+    def known(self, key: Hashable) -> DecodedBatch | None:
+        """A batch if it is here."""
+        return self._batches.get(key)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._batches.clear()
+
+    def _shrink(self) -> None:
+        held = [(key, batch.nbytes) for key, batch in list(self._batches.items())]
+        total, entries = sum(nbytes for _, nbytes in held), len(held)
+        # Room for one more like the largest.
+        room = self._limit - max((nbytes for _, nbytes in held), default=0)
+        for key, nbytes in held:
+            if total <= room and entries < _MAX_ENTRIES:
+                return
+            self._batches.pop(key, None)
+            total, entries = total - nbytes, entries - 1

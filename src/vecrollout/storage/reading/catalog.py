@@ -1,0 +1,172 @@
+"""What the writers of a trace say that there is: the union of their journals, and the order of the trajectories."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import checksum
+from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.files.folder import Folder
+from vecrollout.storage.files.journal import Group, Journal, ShardRecord
+from vecrollout.storage.files.names import journal_of, shard_name, shard_of
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where each trajectory is, in the order in which they are read; all arrays have shape `(n,)`."""
+
+    group: npt.NDArray[np.int64]
+    """Number in `Catalog.groups`."""
+    place: npt.NDArray[np.int64]
+    """Number of the trajectory in its group."""
+    row: npt.NDArray[np.int64]
+    """First row, counted from the group's."""
+    steps: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.int64]
+    """Which trajectories are the first of an episode, shape `(number of episodes,)`."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Trajectories that were written at once."""
+
+    shard: str
+    """Name of the shard."""
+    journal: Journal
+    record: ShardRecord
+    group: Group
+
+
+class Catalog:
+    """The journals of a folder, and what of the shards can be read."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.journals: dict[str, Journal] = {}
+        """By writer."""
+        # Groups of shards that are not finished whose bytes are as written, and how many of each shard.
+        self._verified: dict[str, int] = {}
+        self._warned: set[str] = set()
+        self.groups: list[Place] = []
+        self.located = _located([], [])
+
+    def refresh(self) -> None:
+        """See what was written since the last time."""
+        sizes = self._folder.sizes()
+        self._read_journals(sorted(writer for name in sizes if (writer := journal_of(name))))
+        self._warn_of_lost_journals(sizes)
+        groups, writers = [], []
+        for number, (writer, journal) in enumerate(sorted(self.journals.items())):
+            for shard in journal.shards.values():
+                name = shard_name(writer, shard.number)
+                for group in shard.groups[: self._readable(name, shard, sizes.get(name))]:
+                    groups.append(Place(name, journal, shard, group))
+                    writers.append(number)
+        self.groups = groups
+        self.located = _located([each.group.trajectories for each in groups], writers)
+
+    def _read_journals(self, writers: list[str]) -> None:
+        contents = self._folder.each(lambda writer: self._folder.read(f"{writer}.journal"), writers)
+        before, self.journals = self.journals, {}
+        for writer, content in zip(writers, contents, strict=True):
+            journal = before.get(writer) or Journal(f"{writer}.journal", writer)
+            if not journal.feed(content):  # repaired since
+                journal = Journal(journal.name, writer)
+                journal.feed(content)
+                self._verified = {name: n for name, n in self._verified.items() if not name.startswith(writer)}
+            journal.check()
+            self.journals[writer] = journal
+
+    def _warn_of_lost_journals(self, sizes: dict[str, int]) -> None:
+        """Warn of shards that no journal tells of: a writer makes its journal before its first shard."""
+        for name in sorted(sizes):
+            found = shard_of(name)
+            if found is None or name in self._warned:
+                continue
+            journal = self.journals.get(found[0])
+            if journal is None and self._has_journal(found[0]):
+                continue  # made since the files were listed
+            if journal is None or journal.is_begun:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{name} is not read: the journal of its writer is missing; repair_traces writes it anew from what "
+                    "is sound of the shard",
+                    stacklevel=4,
+                )
+
+    def _has_journal(self, writer: str) -> bool:
+        try:
+            return self._folder.size(f"{writer}.journal") > 0
+        except DamagedTraceError:
+            return False
+
+    def _readable(self, name: str, shard: ShardRecord, size: int | None) -> int:
+        """How many groups of a shard can be read; raises where flushed bytes are missing."""
+        needed = shard.size if shard.size is not None else shard.flushed
+        if size is None or (size < needed if shard.size is None else size != needed):
+            # It may have grown since the files were listed.
+            size = self._size_now(name)
+        if size is None and needed:
+            raise DamagedTraceError(f"{name}: expected a shard of {needed} bytes, got none; repair_traces forgets it")
+        if size is not None and (size < needed or shard.size not in (None, size)):
+            raise DamagedTraceError(f"{name}: expected {needed} bytes, got {size}; repair_traces keeps what is whole")
+        if shard.size is not None:
+            self._verified.pop(name, None)
+            return len(shard.groups)
+        return self._unflushed(name, shard)
+
+    def _unflushed(self, name: str, shard: ShardRecord) -> int:
+        """Groups of a shard that is not finished, up to the first whose bytes are others: they did not reach the disk.
+
+        A journal's line may outlive a power cut that took the bytes it is about, if neither was flushed.
+        """
+        count = self._verified.get(name, 0)
+        while count < len(shard.groups) and _end(shard, shard.groups[count]) <= shard.flushed:
+            count += 1
+        if count < len(shard.groups):
+            try:
+                file = self._folder.open(name)
+            except DamagedTraceError:
+                return count
+            for group in shard.groups[count:]:
+                pieces = shard.pieces[group.first : group.first + group.pieces]
+                if any(checksum(file.read(piece.offset, piece.end)) != piece.sum for piece in pieces):
+                    break
+                count += 1
+        self._verified[name] = count
+        return count
+
+    def _size_now(self, name: str) -> int | None:
+        try:
+            return self._folder.size(name)
+        except DamagedTraceError:
+            return None
+
+
+def _end(shard: ShardRecord, group: Group) -> int:
+    return shard.pieces[group.first + group.pieces - 1].end
+
+
+def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
+    """All trajectories by writer, and of one writer by the episodes' starts."""
+    counts = [len(group) for group in groups]
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([np.empty(0, np.int64), *(getattr(group, name) for group in groups)])
+
+    group = np.repeat(np.arange(len(groups)), counts)
+    place = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)]).astype(np.int64)
+    writer = np.repeat(np.array(writers, np.int64), counts)
+    episode = joined("episode")
+    # Stable: what is equal stays in the order of the files.
+    order = np.lexsort((joined("start_step"), episode, writer))
+    writer, episode = writer[order], episode[order]
+    changes = np.ones(len(order), bool)
+    changes[1:] = (np.diff(writer) != 0) | (np.diff(episode) != 0)
+    return Located(group[order], place[order], joined("row")[order], joined("rows")[order] - 1, np.flatnonzero(changes))

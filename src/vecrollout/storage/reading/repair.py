@@ -1,0 +1,237 @@
+"""Make a damaged trace whole again, as far as it is sound."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vecrollout.data.plain import dumps
+from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
+from vecrollout.storage.arrow import checksum, ipc, pa
+from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
+from vecrollout.storage.files import journal as lines
+from vecrollout.storage.files.folder import Folder, folder_of
+from vecrollout.storage.files.journal import Piece
+from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
+from vecrollout.storage.files.source import MappedFile
+from vecrollout.storage.files.whole import sync_directory, temporary_path
+from vecrollout.storage.reading.scan import Examined, Problem, Seen
+from vecrollout.storage.reading.shard import Shard
+from vecrollout.storage.reading.verify import Listed, Survey
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What `repair_traces` did."""
+
+    changes: tuple[Problem, ...]
+    """File by file what was wrong, and what was done; empty where nothing had to be done."""
+    trajectories: int
+    """Number of trajectories in the trace now."""
+
+
+def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
+    """Keep the longest sound prefix of each shard, and finish the shards of writers that were killed.
+
+    What comes before the first damaged batch of a shard stays; it is written into a new shard. A shard of which
+    something readable might have been left out is kept, with `.damaged` behind its name; nothing reads it. Temporary
+    files of processes that were killed are removed. No writer may be at work in the directory. A second run finds
+    nothing to do. Of an object store, shards are fetched and put back where they were repaired; what a killed writer of
+    this machine had not put there is put there first.
+
+    Args:
+        path: The directory, or the URL of an object store.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ProtocolError: If a writer is at work in the directory, as far as the system tells; nothing is changed then.
+        DamagedTraceError: If there is no such directory.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+        OptionError: If the URL cannot be used.
+        TraceWriteError: If files cannot be written; what was repaired before stays repaired.
+        StoreError: If the object store fails; likewise.
+    """
+    folder = folder_of(path)
+    try:
+        return _repair(folder)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise TraceWriteError(f"{folder}: expected a directory that can be written to: {error}") from error
+
+
+def _repair(folder: Folder) -> RepairReport:
+    _refuse_beside_writers(folder)
+    changes = [*_cleared(folder), *_brought_in(folder)]
+    survey = Survey.of(folder)
+    changes += survey.problems
+    damaged = {problem.file for problem in survey.problems}
+    shards = survey.shards
+    writers = dict.fromkeys([*((shard_of(shard) or ("", 0))[0] for shard in shards), *survey.journals])
+    writers |= {writer: None for name in damaged if (writer := journal_of(name))}
+    trajectories, seen = 0, Seen()
+    for writer in sorted(writers):
+        mine = [survey.listed(shard) for shard in shards if (shard_of(shard) or ("", 0))[0] == writer]
+        repaired = _Writer(folder, writer, survey, seen)
+        for listed in mine:
+            repaired.take(listed)
+        repaired.finish(journal_name(writer) in damaged)
+        changes += repaired.changes
+        trajectories += repaired.trajectories
+    return RepairReport(tuple(changes), trajectories)
+
+
+class _Writer:
+    """The repair of one writer's files: new shards first, then the journal that lists them, then what is set aside.
+
+    A process that is killed in between leaves either the old journal with the old shards, or the new ones.
+    """
+
+    def __init__(self, folder: Folder, writer: str, survey: Survey, seen: Seen) -> None:
+        self._folder, self._writer, self._survey, self._seen = folder, writer, survey, seen
+        self.changes: list[Problem] = []
+        self.trajectories = 0
+        journal = survey.journals.get(writer)
+        self._about = None if journal is None else journal.about
+        self._lines: list[bytes] = []
+        # Shards that no journal lists any more: a name to keep each under, or None.
+        self._obsolete: dict[str, str | None] = {}
+        numbers = [found[1] for name in survey.sizes if (found := shard_of(name)) and found[0] == writer]
+        self._next = 1 + max([*numbers, *(journal.shards if journal else ()), -1])
+
+    def take(self, listed: Listed) -> None:
+        """Keep a shard, or what is sound of it."""
+        name = listed.name
+        with self._folder.copied([name]) as directory:
+            examined = listed.examine(directory, self._seen)
+            wrong = [*examined.problems, *listed.problems(examined)]
+            if self._about is None and examined.shard is not None:
+                inner = examined.shard.schema.about
+                self._about = {key: value for key, value in inner.items() if key not in ("writer", "repaired_from")}
+            self.trajectories += examined.trajectories
+            record = listed.record
+            if record is not None and record.size is not None and not wrong:
+                self._lines += [
+                    lines.shard_line(record.number, record.head_bytes, record.head_sum),
+                    *(
+                        lines.batch_line(record.number, record.pieces[each.first :][: each.pieces], each.trajectories)
+                        for each in record.groups
+                    ),
+                    lines.finished_line(record.number, record.size, record.tail_sum),
+                ]
+                return
+            self.changes += wrong
+            done = "nothing in it; removed" if not wrong else "nothing sound in it; set aside"
+            if examined.sound:
+                self._rewrite(directory, examined)
+                done = f"{examined.trajectories} trajectories kept, in {shard_name(self._writer, self._next - 1)}"
+            if listed.is_there:
+                self._obsolete[name] = _free_name(f"{name}.damaged", self._survey.sizes) if wrong else None
+                self.changes.append(Problem(name, "file", done))
+
+    def finish(self, is_damaged: bool) -> None:
+        """Put the journal in place, and what it does not list aside."""
+        name = journal_name(self._writer)
+        journal = self._survey.journals.get(self._writer)
+        content = b"".join([lines.header_line(self._writer, self._about or {}), *self._lines, lines.closed_line()])
+        if self._about is None:
+            # There is nothing that a journal could say.
+            if name in self._survey.sizes:
+                self._folder.remove(name)
+                if not is_damaged:
+                    self.changes.append(Problem(name, "file", "nothing in it; removed"))
+        elif journal is None or not journal.is_closed or self.changes or is_damaged:
+            if journal is None and not is_damaged:
+                self.changes.append(Problem(name, "file", "missing; written anew"))
+            elif journal is not None and not journal.is_closed:
+                self.changes.append(Problem(name, "file", "not closed; closed now"))
+            self._folder.write(name, content)
+        for shard, aside in self._obsolete.items():
+            if aside is None:
+                self._folder.remove(shard)
+            else:
+                self._folder.rename(shard, aside)
+
+    def _rewrite(self, directory: Path, examined: Examined) -> None:
+        """Write the sound part of a shard into a new one."""
+        if examined.shard is not None:
+            path, written = _rewritten(directory, self._writer, self._next, examined.shard, examined)
+            self._folder.put(path)
+            self._lines += written
+            self._next += 1
+
+
+def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined: Examined) -> tuple[Path, list[bytes]]:
+    """A new shard of sound batches, and its lines in the journal."""
+    described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
+    described |= {"number": number, "repaired_from": shard.name}
+    schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
+    path = directory / shard_name(writer, number)
+    temporary = temporary_path(path)
+    compression: Any = described.get("compression")
+    ends: list[list[int]] = []
+    try:
+        options = ipc.IpcWriteOptions(compression=compression)
+        with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, schema, options=options) as file:
+            for pieces, _ in examined.sound:
+                ends.append([])
+                for piece in pieces:
+                    batch = shard.batch(0, piece)
+                    file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+                    ends[-1].append(sink.tell())
+        with temporary.open("rb") as done:
+            os.fsync(done.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(directory)
+    content = MappedFile(path)
+    at = head = 8 + int(schema.serialize().size)
+    written = [lines.shard_line(number, head, checksum(content.read(0, head)))]
+    for (pieces, index), stops in zip(examined.sound, ends, strict=True):
+        new = []
+        for piece, stop in zip(pieces, stops, strict=True):
+            new.append(Piece(at, stop - at, piece.rows, checksum(content.read(at, stop))))
+            at = stop
+        written.append(lines.batch_line(number, new, index))
+    written.append(lines.finished_line(number, content.size, checksum(content.read(at, content.size))))
+    return path, written
+
+
+def _refuse_beside_writers(folder: Folder) -> None:
+    """What a writer is writing must not be taken away from under it."""
+    for name in folder.sizes():
+        if (journal_of(name) or shard_of(name)) and folder.is_locked(name):
+            raise ProtocolError(
+                f"{name}: expected no writer at work in {folder}, got one; close it, or end its process and those that "
+                "it forked"
+            )
+
+
+def _cleared(folder: Folder) -> list[Problem]:
+    """Remove temporary files; what was done."""
+    leftovers = [name for name in folder.sizes() if TEMPORARY_NAME.fullmatch(name)]
+    for name in leftovers:
+        folder.remove(name)
+    return [Problem(name, "file", "a temporary file of a process that was killed; removed") for name in leftovers]
+
+
+def _brought_in(folder: Folder) -> list[Problem]:
+    """Put in place what killed writers of this machine had written elsewhere; what was done."""
+    spools = folder.left_spools()
+    for spool in spools:
+        folder.take_over(spool)
+    return [Problem(str(spool), "file", "left by a writer that was killed; put in place") for spool in spools]
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """The name, with a number where an earlier repair has used it."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if each not in taken)

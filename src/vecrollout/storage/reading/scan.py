@@ -1,0 +1,196 @@
+"""Looking through a shard: what of it is sound, and what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from vecrollout.data.trajectory import Episode
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.codec.decode import DecodedBatch
+from vecrollout.storage.codec.fragments import fragment, index_of
+from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.files.journal import Piece, ShardRecord
+from vecrollout.storage.files.source import MappedFile
+from vecrollout.storage.reading.shard import END_MAGIC, MAGIC, Shard, compare
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a trace that is not as it was written."""
+
+    file: str
+    """Name of the file."""
+    place: str
+    """Where in the file: `"file"`, `"schema"`, `"batch 3"`, `"footer"`, `"end"`, `"line 2"`."""
+    what: str
+    """What is wrong there."""
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.place}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A shard that was looked through."""
+
+    problems: tuple[Problem, ...]
+    shard: Shard | None
+    """None where not even the schema can be read."""
+    sound: tuple[tuple[list[Piece], BatchIndex], ...]
+    """Record batches of each group before the first damaged one, and the trajectories in them."""
+    lacks_lines: bool
+    """Whether more lies behind what the journal lists than a killed writer leaves: one batch, or the footer."""
+
+    @property
+    def trajectories(self) -> int:
+        """Number of sound trajectories."""
+        return sum(len(index) for _, index in self.sound)
+
+
+class Seen:
+    """Steps that were found so far, by (`recording`, `id`): no step of an episode is there twice."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[tuple[str, int], list[range]] = {}
+
+    def add(self, episode: Episode, steps: int) -> bool:
+        """Whether the steps are new; trajectories without an identity always are."""
+        if episode.recording is None or episode.id is None:
+            return True
+        found = self._ranges.setdefault((episode.recording, episode.id), [])
+        added = range(episode.start_step, episode.start_step + steps)
+        is_new = all(added.stop <= each.start or each.stop <= added.start for each in found)
+        found.append(added)
+        return is_new
+
+
+def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, is_old: bool) -> Examined:
+    """Look through a shard.
+
+    Args:
+        path: The file.
+        record: What the journal says about it; None: nothing.
+        seen: What was found in other shards.
+        adopt: Whether what the journal does not list may be sound: the journal is damaged or missing.
+        is_old: Whether the journal lists later shards.
+    """
+    name = path.name
+    try:
+        file = MappedFile(path)
+        if record is None and _is_begun(file):
+            return Examined((), None, (), False)
+        # Unlike when it is opened for reading, damage of each part is named below.
+        problems, altered = ([], 1 << 62) if record is None else _altered(file, record)
+        if any(problem.place == "schema" for problem in problems):
+            return Examined(tuple(problems), None, (), False)
+        shard = Shard(file, record, check=False)
+    except DamagedTraceError as error:
+        return Examined((Problem(name, "file", told(error, name)),), None, (), False)
+    sound: list[tuple[list[Piece], BatchIndex]] = []
+    is_sound = True
+    for first, pieces, index in [] if record is None else _listed(record):
+        if first + len(pieces) > altered:
+            is_sound = False
+            continue
+        what = unreadable(shard, first, pieces, index, seen)
+        if what is not None:
+            problems.append(Problem(name, f"batch {first}", what))
+        is_sound = is_sound and what is None
+        if is_sound:
+            sound.append((pieces, index))
+    end = shard.head_bytes if record is None else record.end
+    unlisted = [*_unlisted(shard, end)] if record is None or adopt or record.size is None else []
+    lacks_lines = len(unlisted) > 1 or (len(unlisted) == 1 and _has_footer(shard))
+    # A repair that was killed left an unlisted shard: the new one, or the old one behind which it is listed.
+    is_double = record is None and (is_old or "repaired_from" in shard.schema.about)
+    for pieces, index in unlisted if adopt or (lacks_lines and not is_double) else ():
+        is_sound = is_sound and unreadable(shard, len(sound), pieces, index, seen) is None
+        if is_sound:
+            sound.append((pieces, index))
+    return Examined(tuple(problems), shard, tuple(sound), lacks_lines)
+
+
+def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex, seen: Seen) -> str | None:
+    """What is wrong with the trajectories of a group; None: nothing is."""
+    try:
+        decoded = [
+            DecodedBatch(shard.batch(first + i, piece), shard.schema, f"{shard.name}: batch {first + i}")
+            for i, piece in enumerate(pieces)
+        ]
+        found = index_of(decoded)
+        if not all(np.array_equal(getattr(found, each.name), getattr(index, each.name)) for each in fields(index)):
+            return "expected the trajectories that the journal lists, got others"
+        if len(pieces) == 1:
+            trajectories = [decoded[0].trajectory(i) for i in range(len(index))]
+        else:
+            rows = [(batch, 0, piece.rows) for batch, piece in zip(decoded, pieces, strict=True)]
+            trajectories = [fragment(decoded[0], 0, rows, 0, index.rows.item(0) - 1)]
+        for i, trajectory in enumerate(trajectories):
+            decoded[0].metadata(i)
+            if not seen.add(trajectory.episode, len(trajectory)):
+                return f"steps of episode {trajectory.episode.id} that are in the trace already"
+    except DamagedTraceError as error:
+        return told(error, shard.name)
+    return None
+
+
+def told(error: Exception, name: str) -> str:
+    """The message without the file's name, which the problem has already."""
+    return str(error).removeprefix(f"{name}: ")
+
+
+def _altered(file: MappedFile, record: ShardRecord) -> tuple[list[Problem], int]:
+    """Parts of the file whose bytes are others than written, and the first such record batch."""
+    problems, first = [], 1 << 62
+    if record.size not in (None, file.size):
+        problems.append(Problem(file.name, "file", f"expected {record.size} bytes, got {file.size}"))
+    for number, (place, begin, end, expected) in enumerate(record.sections(), -1):
+        try:
+            compare(file.name, place, file.read(begin, end), end - begin, expected)
+        except DamagedTraceError as error:
+            problems.append(Problem(file.name, place, told(error, f"{file.name}: {place}")))
+            first = min(first, number)
+    return problems, first
+
+
+def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]]:
+    for group in record.groups:
+        yield group.first, record.pieces[group.first : group.first + group.pieces], group.trajectories
+
+
+def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
+    """Groups behind those that the journal lists, as far as they are whole."""
+    pieces: list[Piece] = []
+    group: list[DecodedBatch] = []
+    missing = 0
+    for piece, batch in shard.walk(begin):
+        try:
+            group.append(DecodedBatch(batch, shard.schema, f"{shard.name}: byte {piece.offset}"))
+            pieces.append(piece)
+            missing += sum(group[0].lengths.tolist()) + len(group[0].lengths) if len(group) == 1 else 0
+            missing -= piece.rows
+            if missing == 0:
+                yield pieces, index_of(group)
+                pieces, group = [], []
+        except DamagedTraceError:
+            return
+        if missing < 0:
+            return
+
+
+def _has_footer(shard: Shard) -> bool:
+    """Whether a shard ends as a finished one does."""
+    size = shard.file.size
+    return bytes(memoryview(shard.file.read(max(0, size - len(END_MAGIC)), size))) == END_MAGIC
+
+
+def _is_begun(file: MappedFile) -> bool:
+    """Whether a shard ends before its schema does, as one does that was begun a moment ago."""
+    head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
+    if len(head) < len(MAGIC) + 8:
+        return MAGIC.startswith(head[: len(MAGIC)])
+    return head.startswith(MAGIC) and file.size < len(head) + int.from_bytes(head[-4:], "little")

@@ -1,0 +1,165 @@
+"""Whether a trace is as it was written, and where it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.files.folder import Folder, folder_of
+from vecrollout.storage.files.journal import Journal, ShardRecord
+from vecrollout.storage.files.names import TEMPORARY_NAME, journal_of, shard_name, shard_of
+from vecrollout.storage.reading.scan import Examined, Problem, Seen, examine, told
+
+
+@dataclass(frozen=True)
+class TraceReport:
+    """What `verify_traces` found."""
+
+    problems: tuple[Problem, ...]
+    """All damage; empty where there is none."""
+    trajectories: int
+    """Number of sound trajectories."""
+    leftovers: tuple[str, ...] = ()
+    """Temporary files of processes that were killed or are at work just now, and folders on this machine with what
+    killed writers had not put into the object store. They are no damage; `repair_traces` clears them."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no damage."""
+        return not self.problems
+
+
+def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
+    """Read everything in a trace, and compare it with its checksums. Objects of a store are fetched for that.
+
+    A shard that a writer is still writing, or was writing when it was killed, has checksums up to its last batch. What
+    follows that batch was not flushed and is no damage.
+
+    Args:
+        path: The directory, or the URL of an object store.
+
+    Returns:
+        The damage, file by file.
+
+    Raises:
+        DamagedTraceError: If there is no such directory.
+        TraceVersionError: If a newer version of the package wrote one of the files.
+        OptionError: If the URL cannot be used.
+        StoreError: If the object store fails.
+    """
+    folder = folder_of(path)
+    survey = Survey.of(folder)
+    problems = list(survey.problems)
+    trajectories, seen = 0, Seen()
+    for name in survey.shards:
+        with folder.copied([name]) as directory:
+            listed = survey.listed(name)
+            examined = listed.examine(directory, seen)
+            problems += [*examined.problems, *listed.problems(examined)]
+        trajectories += examined.trajectories
+    leftovers = [name for name in survey.sizes if TEMPORARY_NAME.fullmatch(name)]
+    return TraceReport(tuple(problems), trajectories, (*leftovers, *map(str, folder.left_spools())))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the journal of its writer says about a shard."""
+
+    name: str
+    record: ShardRecord | None
+    """None: nothing."""
+    journal: Journal | None
+    adopt: bool
+    """Whether the journal is damaged or missing, so that it may say too little."""
+    is_there: bool
+    is_growing: bool
+    """Whether a writer may be at work in it."""
+
+    @property
+    def _is_old(self) -> bool:
+        numbers = [] if self.journal is None else list(self.journal.shards)
+        return (shard_of(self.name) or ("", 0))[1] < max(numbers, default=0)
+
+    def examine(self, directory: Path, seen: Seen) -> Examined:
+        """Look through the shard."""
+        return examine(directory / self.name, self.record, seen, adopt=self.adopt, is_old=self._is_old)
+
+    def problems(self, examined: Examined) -> list[Problem]:
+        """What is wrong with the shard as a whole."""
+        journal = self.journal
+        if journal is None:
+            return [Problem(self.name, "file", "there is no journal of its writer")]
+        if self.adopt or (self.record is not None and self.record.size is not None):
+            return []
+        if self.record is None:
+            numbers = [*journal.shards, -1]
+            is_next = (shard_of(self.name) or ("", 0))[1] == max(numbers) + 1
+            if journal.is_closed or not is_next:
+                return [Problem(self.name, "file", "not listed in the journal of its writer")]
+        elif journal.is_closed:
+            return [Problem(self.name, "file", "not finished, but its writer was closed")]
+        if examined.lacks_lines and not self.is_growing:
+            return [Problem(journal.name, "end", f"lines are missing: {self.name} goes on behind what they say")]
+        return []
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a trace, and what the journals say."""
+
+    sizes: Mapping[str, int]
+    journals: dict[str, Journal] = field(default_factory=dict)
+    """By writer."""
+    problems: list[Problem] = field(default_factory=list)
+    """Damage of the journals."""
+    growing: set[str] = field(default_factory=set)
+    """Writers that may be at work."""
+
+    @classmethod
+    def of(cls, folder: Folder) -> Survey:
+        """Read all journals of a folder."""
+        survey = cls(folder.sizes())
+        for name in sorted(survey.sizes):
+            writer = journal_of(name)
+            if writer is None:
+                continue
+            # Before it is read: what a writer adds after that is not listed.
+            if not folder.appends or folder.is_locked(name):
+                survey.growing.add(writer)
+            journal = Journal(name, writer)
+            try:
+                journal.feed(folder.read(name))
+            except DamagedTraceError as error:
+                survey.problems.append(Problem(name, "file", told(error, name)))
+                continue
+            survey.journals[writer] = journal
+            for what in journal.problems:
+                place, _, told_what = what.partition(": ")
+                survey.problems.append(Problem(name, place, told_what))
+        return survey
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of all shards that there are or should be, by writer and number."""
+        found = {name for name in self.sizes if shard_of(name)}
+        for writer, journal in self.journals.items():
+            found |= {shard_name(writer, shard.number) for shard in journal.shards.values() if shard.pieces}
+        return sorted(found, key=lambda name: shard_of(name) or ("", 0))
+
+    def listed(self, name: str) -> Listed:
+        """What is said about a shard."""
+        writer, number = shard_of(name) or ("", 0)
+        journal = self.journals.get(writer)
+        if journal is not None and journal.is_begun:
+            journal = None
+        return Listed(
+            name,
+            None if journal is None else journal.shards.get(number),
+            journal,
+            journal is None or bool(journal.problems),
+            name in self.sizes,
+            writer in self.growing,
+        )

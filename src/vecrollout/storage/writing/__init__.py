@@ -1,0 +1,1 @@
+"""Writing traces: the thread that encodes and the files that it writes."""

@@ -1,0 +1,258 @@
+"""A writer's files: shards one behind another, and the journal of what was written."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vecrollout.storage.arrow import checksum, ipc, pa
+from vecrollout.storage.codec.encode import split
+from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.files.folder import Folder, folder_of
+from vecrollout.storage.files.journal import (
+    Piece,
+    batch_line,
+    closed_line,
+    finished_line,
+    flushed_line,
+    header_line,
+    shard_line,
+    with_shards,
+)
+from vecrollout.storage.files.locks import lock
+from vecrollout.storage.files.names import journal_name, shard_name, shard_of
+from vecrollout.storage.files.whole import sync_directory, write_whole
+
+SPLIT_BYTES = 64 << 20
+"""A batch of a compressed shard is no larger than this before compression, nor a trajectory in one piece."""
+
+_MAGIC_BYTES = 8
+
+
+class Shards:
+    """Writes record batches into a writer's shards, and into its journal what became of them."""
+
+    def __init__(
+        self, folder: Folder, writer: str, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int
+    ) -> None:
+        self._folder = folder
+        self._writer = writer
+        self._about = about
+        self._compression = compression
+        self._max_shard_bytes = max_shard_bytes
+        # Where files are written: the directory itself, or a temporary one from which they are put into a store.
+        self._spool: Path | None = None
+        self._journal: int | None = None
+        self._shard: _Shard | None = None
+        self.begun = 0
+        """Number of shards that were begun."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a shard that is not finished."""
+        return self._shard is not None
+
+    @property
+    def left_in(self) -> Path | None:
+        """The local folder of what is not in the object store; None: everything is in its place."""
+        return None if self._folder.appends or self._spool is None or not self._spool.exists() else self._spool
+
+    def begin(self, arrow_schema: Any) -> None:
+        """Begin the next shard."""
+        spool = self._begin_journal()
+        self._shard = _Shard(spool / shard_name(self._writer, self.begun), self.begun, arrow_schema, self._compression)
+        self.begun += 1
+
+    def write(self, record_batch: Any, index: BatchIndex) -> None:
+        """Write trajectories."""
+        shard = self._shard
+        if shard is None:
+            raise ValueError("expected a shard that is begun")
+        pieces = shard.write(split(record_batch, SPLIT_BYTES) if self._compression else [record_batch])
+        if not shard.is_told:
+            shard.is_told = True
+            self._note(shard_line(shard.number, shard.head_bytes, shard.sum(0, shard.head_bytes)))
+        self._note(batch_line(shard.number, pieces, index))
+
+    def finish_full(self) -> None:
+        """Finish the last shard if it is full."""
+        if self._shard is not None and self._shard.size >= self._max_shard_bytes:
+            self.finish()
+
+    def sync(self) -> None:
+        """Make what was written durable; an object store gets a shard of its own."""
+        if self._shard is None:
+            return
+        if not self._folder.appends:
+            self.finish()
+            return
+        self._shard.sync()
+        self._note(flushed_line(self._shard.number, self._shard.size))
+        self._sync_journal()
+
+    def finish(self) -> None:
+        """Finish the last shard."""
+        if self._shard is None or self._spool is None:
+            return
+        shard = self._shard
+        end = shard.size
+        shard.close()
+        self._shard = None
+        path = self._spool / shard_name(self._writer, shard.number)
+        size = path.stat().st_size
+        self._note(finished_line(shard.number, size, _sum(path, end, size)))
+        self._sync_journal()
+        if not self._folder.appends:
+            self._folder.put(path)
+            self._folder.put(self._spool / journal_name(self._writer))
+            path.unlink()
+
+    def close(self) -> None:
+        """Finish the last shard, and say that no other follows."""
+        self.finish()
+        if self._journal is None or self._spool is None:
+            return
+        self._note(closed_line())
+        self._sync_journal()
+        if not self._folder.appends:
+            self._folder.put(self._spool / journal_name(self._writer))
+        self._close_journal()
+        if not self._folder.appends:
+            self._folder.remove_spool(self._spool)
+
+    def keep_in_spool(self) -> Path | None:
+        """From now on write into the local folder, whose journal tells of what did not get into the object store."""
+        if self._folder.appends:
+            return None
+        self.abandon()
+        spool = self._spool
+        if spool is None or not spool.exists():
+            spool = self._spool = self._folder.spool()
+        path = spool / journal_name(self._writer)
+        left = {named[1] for each in spool.iterdir() if (named := shard_of(each.name))}
+        content = path.read_bytes() if path.exists() else b""
+        write_whole(path, with_shards(content, left) if content else header_line(self._writer, self._about))
+        self._folder = folder_of(spool)
+        self._open_journal(path, os.O_APPEND)
+        return spool
+
+    def abandon(self) -> None:
+        """Let go of all files as they are."""
+        shard, self._shard = self._shard, None
+        with suppress(OSError):  # what failed may fail again
+            if shard is not None:
+                shard.abandon()
+        with suppress(OSError):
+            self._close_journal()
+
+    def _begin_journal(self) -> Path:
+        if self._spool is not None and self._journal is not None:
+            return self._spool
+        spool = self._spool = self._folder.spool()
+        path = spool / journal_name(self._writer)
+        self._open_journal(path, os.O_CREAT | os.O_EXCL)
+        self._note(header_line(self._writer, self._about))
+        self._sync_journal()
+        sync_directory(spool)
+        # A store is known to take files before anything is lost, and whose the folder is if the process is killed.
+        self._folder.put(path)
+        return spool
+
+    def _open_journal(self, path: Path, flags: int) -> None:
+        self._journal = os.open(path, os.O_WRONLY | flags, 0o666)
+        # Until the process ends, however it ends.
+        lock(self._journal)
+
+    def _note(self, line: bytes) -> None:
+        if self._journal is None:
+            raise ValueError("expected a journal that is open")
+        rest = memoryview(line)
+        while rest:
+            rest = rest[os.write(self._journal, rest) :]
+
+    def _sync_journal(self) -> None:
+        if self._journal is not None:
+            os.fsync(self._journal)
+
+    def _close_journal(self) -> None:
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            os.close(journal)
+
+
+class _Shard:
+    """A new file of record batches."""
+
+    def __init__(self, path: Path, number: int, schema: Any, compression: str | None) -> None:
+        self.number = number
+        self.head_bytes = _MAGIC_BYTES + int(schema.serialize().size)
+        """Bytes before the first record batch."""
+        self.is_told = False
+        """Whether the journal says that it was begun."""
+        self._path = path
+        # Kept for fsync; pyarrow opens the file a second time.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._is_named = False
+        try:
+            self._sink = pa.OSFile(str(path), "wb")
+            self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return int(self._sink.tell())
+
+    def write(self, record_batches: Sequence[Any]) -> list[Piece]:
+        """Write record batches; if that fails the file ends with a part of one."""
+        pieces = []
+        for record_batch in record_batches:
+            # pyarrow writes the schema with the first batch.
+            begin = self.size or self.head_bytes
+            self._writer.write_batch(record_batch)
+            pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self.sum(begin, self.size)))
+        return pieces
+
+    def sum(self, begin: int, end: int) -> str:
+        """The checksum of some of the bytes."""
+        return _sum(self._path, begin, end)
+
+    def sync(self) -> None:
+        """Make all that was written durable."""
+        os.fsync(self._descriptor)
+        if not self._is_named:
+            sync_directory(self._path.parent)
+            self._is_named = True
+
+    def close(self) -> None:
+        """Write the footer, and make the file durable."""
+        self._writer.close()
+        self.sync()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        try:
+            self._sink.close()
+        finally:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _sum(path: Path, begin: int, end: int) -> str:
+    """The checksum of some bytes of a file, which are mapped and not copied."""
+    first = begin - begin % mmap.ALLOCATIONGRANULARITY
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), end - first, access=mmap.ACCESS_READ, offset=first) as mapped,
+        memoryview(mapped) as view,
+        view[begin - first :] as part,
+    ):
+        return checksum(part)

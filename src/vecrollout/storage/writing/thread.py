@@ -1,0 +1,188 @@
+"""The thread that writes, and the queue before it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
+from vecrollout.storage.writing.encoding import Handed, TraceEncoder
+from vecrollout.storage.writing.shards import Shards
+
+# How long a caller waits before it looks again whether what it waits for has come.
+_WAIT_S = 0.05
+
+
+class _Call:
+    """What a caller asks of the thread, behind everything that was handed over before."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.answer: SimpleQueue[None] = SimpleQueue()
+        self.is_done = False
+
+    def finish(self) -> None:
+        self.is_done = True
+        self.answer.put(None)
+
+
+_Message: TypeAlias = "tuple[Handed, int] | _Call"
+
+
+class WriterThread:
+    """Hands trajectories over to an encoder in a thread of its own.
+
+    An exception that interrupts a caller, such as Ctrl-C, leaves everything in order: a put into a `SimpleQueue`
+    happens or does not, and nobody waits by a lock that an interrupt could leave taken.
+
+    Args:
+        encoder: Used by the thread alone, as is `shards`.
+        shards: The encoder's.
+        queue_bytes: What may be on its way to the disk, in bytes of memory; what is handed over at once may be larger.
+    """
+
+    def __init__(self, encoder: TraceEncoder, shards: Shards, queue_bytes: int) -> None:
+        self._encoder = encoder
+        self._shards = shards
+        self._limit = queue_bytes
+        self._queue: SimpleQueue[_Message] = SimpleQueue()
+        # A put and the count of its bytes are one; the thread never takes it.
+        self._putting = threading.RLock()
+        # Of everything that was ever handed over; each message has the sum up to it.
+        self._handed_bytes = 0
+        # Up to which of these sums everything is written; the thread's own.
+        self._taken_bytes = self._written_bytes = 0
+        self._error: TraceWriteError | None = None
+        self.is_closed = False
+        """Whether `close` was called."""
+        self.has_ended = False
+        """Whether the thread has done all its work."""
+        # A daemon: the interpreter joins other threads before it runs what closes the writer at its exit.
+        threading.Thread(target=self._run, name="vecrollout-trace-writer", daemon=True).start()
+
+    @property
+    def info_bytes(self) -> int:
+        """A guess at the memory of an info."""
+        return self._encoder.info_bytes
+
+    def put(self, handed: Handed) -> None:
+        """Take trajectories; waits while too much is on its way."""
+        self._wait_for_room(handed.nbytes)
+        with self._putting:
+            self._check_open()
+            total = self._handed_bytes + handed.nbytes
+            self._queue.put((handed, total))
+            self._handed_bytes = total
+
+    def flush(self) -> None:
+        """Wait until everything is written and durable."""
+        with self._putting:
+            self._check_open()
+            call = _Call("sync")
+            self._queue.put(call)
+        self._wait_for(call)
+        self.check()
+
+    def close(self) -> None:
+        """Write everything, finish the files, and end the thread; may be called again if it was interrupted."""
+        with self._putting:
+            self.is_closed = True
+            call = _Call("finish")
+            self._queue.put(call)
+        self._wait_for(call)
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the thread failed of."""
+        if self._error is not None:
+            # A new one each time, as a traceback grows with every raise.
+            raise TraceWriteError(str(self._error)) from self._error.__cause__
+
+    def _check_open(self) -> None:
+        self.check()
+        if self.is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
+
+    def _wait_for_room(self, nbytes: int) -> None:
+        call = None
+        while (
+            self._error is None
+            and not self.is_closed
+            and self._handed_bytes > self._written_bytes
+            and self._handed_bytes - self._written_bytes + nbytes > self._limit
+        ):
+            if call is None or call.is_done:
+                call = _Call("write")
+                self._queue.put(call)
+            self._wait_once(call)
+
+    def _wait_for(self, call: _Call) -> None:
+        while not (call.is_done or self.has_ended):
+            self._wait_once(call)
+
+    def _wait_once(self, call: _Call) -> None:
+        with suppress(Empty):
+            call.answer.get(timeout=_WAIT_S)
+
+    def _run(self) -> None:
+        """What the thread does."""
+        while not self.has_ended:
+            message = self._queue.get()
+            try:
+                if self._error is None:
+                    self._work(message)
+            except BaseException as error:  # none may end the thread, for which others wait
+                self._fail(error)
+            if isinstance(message, _Call):
+                self.has_ended = message.name == "finish"
+                message.finish()
+
+    def _work(self, message: _Message) -> None:
+        if isinstance(message, _Call):
+            {"write": self._encoder.write, "sync": self._encoder.sync, "finish": self._encoder.finish}[message.name]()
+        else:
+            handed, self._taken_bytes = message
+            self._encoder.take(handed)
+            self._encoder.write_full()
+        if self._encoder.is_clear:
+            self._written_bytes = self._taken_bytes
+
+    def _fail(self, error: BaseException) -> None:
+        """Say what is lost; of what did not get into an object store, nothing is."""
+        calls = []
+        with suppress(Empty):
+            while True:
+                more = self._queue.get_nowait()
+                if isinstance(more, _Call):
+                    calls.append(more)
+                else:
+                    self._encoder.take(more[0])
+        folder = None
+        if isinstance(error, StoreError):
+            with suppress(Exception):
+                folder = self._shards.keep_in_spool()
+                self._encoder.finish()
+        lost = self._encoder.lost()
+        with suppress(Exception):  # what failed may fail again
+            self._shards.abandon()
+        folder = folder or self._shards.left_in
+        rest = f"what did not get there is in {folder}" if folder else "what was written before them can be read"
+        failure = TraceWriteError(f"writing failed: {error}; lost are {_described(lost)}; {rest}")
+        failure.__cause__ = error
+        self._encoder.forget()
+        self._error = failure
+        for call in calls:
+            self.has_ended = self.has_ended or call.name == "finish"
+            call.finish()
+
+
+def _described(lost: list[tuple[int, int]]) -> str:
+    if not lost:
+        return "no trajectories"
+    numbers = sorted({number for number, _ in lost})
+    steps = sum(length for _, length in lost)
+    if len(numbers) == 1:
+        return f"{len(lost)} trajectories of episode {numbers[0]} ({steps} steps)"
+    return f"{len(lost)} trajectories of {len(numbers)} episodes from {numbers[0]} to {numbers[-1]} ({steps} steps)"

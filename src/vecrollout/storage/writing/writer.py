@@ -1,0 +1,363 @@
+"""The sink that writes trajectories to disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import gymnasium
+import numpy as np
+
+from vecrollout import exits
+from vecrollout._typing import Array
+from vecrollout._version import __version__
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.dtypes import dtype_to_json
+from vecrollout.data.fields import trusted
+from vecrollout.data.kinds import Kind
+from vecrollout.data.trajectory import Trajectory
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.storage.arrow import pa, warm_up
+from vecrollout.storage.codec.infos import packed_info
+from vecrollout.storage.codec.layout import Layout
+from vecrollout.storage.codec.spaces import space_to_json
+from vecrollout.storage.files.folder import folder_of
+from vecrollout.storage.files.names import new_writer_name
+from vecrollout.storage.writing.encoding import Handed, TraceEncoder
+from vecrollout.storage.writing.identity import check_episode
+from vecrollout.storage.writing.shards import Shards
+from vecrollout.storage.writing.thread import WriterThread
+
+_Self = TypeVar("_Self", bound="TraceWriter")
+
+_MIN_SHARD_BYTES = 1 << 12
+
+# A guess at the memory of what there is to a trajectory beside its arrays.
+_TRAJECTORY_BYTES = 1000
+
+
+class TraceWriter:
+    """Writes trajectories into a directory, where any number of other writers may write at the same time.
+
+    A sink: recorders take it as `sink=`. A thread encodes and writes, behind a queue of bounded size; `append` and
+    `extend` wait while the queue is full. Data is durable after the next `flush` or `close`, or once its shard is full.
+    The next call raises an error of the thread and says what was lost. The writer is of no more use then, but what it
+    had written before can be read.
+
+    (`recording`, `id`) of its `episode` names a trajectory's episode. The writer ignores steps that it got before, so
+    trajectories that a recorder offers again after Ctrl-C are not written twice. To write an altered copy of a
+    trajectory beside the original, give it another `episode`. Trajectories without a recording or an id are always
+    written.
+
+    A writer that nobody closed is closed when the process ends: at the interpreter's exit, and by SIGTERM where the
+    program does not handle that signal, which then ends it as `sys.exit(143)` would. Recorders close before writers.
+    Any thread may append, flush and close.
+
+    Objects in a store do not grow: a shard is written in a temporary folder and put into the store when it is full, or
+    at the next `flush` or `close`; each flush makes a shard of its own. If the store fails, everything that was
+    appended and is not in the store stays in such a folder, which the error names and `open_traces` reads.
+
+    Examples:
+        >>> import tempfile
+        >>> from vecrollout import TrajectoryWithRew, open_traces
+        >>> trajectory = TrajectoryWithRew(np.zeros((3, 4)), np.array([0, 1]), None, True, rews=np.ones(2))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with TraceWriter(directory) as writer:
+        ...         writer.append(trajectory)
+        ...     traces = open_traces(directory)
+        ...     len(traces), traces[0] == trajectory
+        (1, True)
+
+    Args:
+        directory: Where to write: a directory, which is made where it does not exist, or the URL of an object store,
+            such as `s3://bucket/prefix`. May hold traces already.
+        compression: `"zstd"`, `"lz4"`, or None: larger files, which are read without a copy.
+        max_shard_bytes: Size after which a file is finished and the next one begun, in bytes; a file may be larger by
+            what is written at once.
+        spaces: Observation and action space, to be kept with the trace.
+        metadata: What else is to be kept with the trace: plain data and arrays, by name.
+        episode_metadata: Says what is to be kept with a trajectory, where `append` is not told.
+        env_spec: The environment's `EnvSpec` as its `to_json` gives it, or anything else that names it.
+        queue_bytes: How much may wait to be written, in bytes of memory.
+
+    Raises:
+        OptionError: If an argument is outside what it may be.
+        ArgumentTypeError: If an argument is not of the kind that it should be.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+        StoreError: If the object store cannot be used.
+        MissingDependencyError: If pyarrow or xxhash is not installed, or what the URL needs besides.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        compression: Literal["zstd", "lz4"] | None = "zstd",
+        max_shard_bytes: int = 512 << 20,
+        spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        episode_metadata: Callable[[Trajectory], Mapping[str, Any] | None] | None = None,
+        env_spec: str | None = None,
+        queue_bytes: int = 256 << 20,
+    ) -> None:
+        if compression not in ("zstd", "lz4", None):
+            raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
+        max_shard_bytes = whole_number("max_shard_bytes", max_shard_bytes, _MIN_SHARD_BYTES)
+        queue_bytes = whole_number("queue_bytes", queue_bytes, 1)
+        if spaces is not None:
+            _check_spaces(spaces)
+        if episode_metadata is not None:
+            check_function("episode_metadata", episode_metadata, "a trajectory")
+        if not isinstance(env_spec, str | None):
+            raise ArgumentTypeError(f"env_spec: expected text, got {type(env_spec).__name__}")
+        metadata = checked_metadata(metadata or {})
+        warm_up()
+        folder = folder_of(directory)
+        folder.make()
+        self.directory = folder.path
+        """Where it writes, as it was given: a `Path`, or the URL of an object store."""
+        self.name = new_writer_name()
+        """The writer's name, with which the names of all its files begin."""
+        self._process = os.getpid()
+        self._spaces = spaces
+        self._episode_metadata = episode_metadata
+        self._dropped: Counter[str] = Counter()
+        self._has_warned = False
+        about = {
+            "compression": compression,
+            "versions": {
+                "vecrollout": __version__,
+                "gymnasium": gymnasium.__version__,
+                "numpy": np.__version__,
+                "pyarrow": pa.__version__,
+            },
+            "env_spec": env_spec,
+            "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
+            "metadata": packed_info(metadata, self._dropped),
+        }
+        # Of the first trajectories, which decide what all others look like, if several threads bring them.
+        self._checking = threading.RLock()
+        # What all trajectories look like, and kinds of batches that are known to.
+        self._layout: Layout | None = None
+        self._kinds: deque[Kind] = deque(maxlen=8)
+        shards = Shards(folder, self.name, about, compression, max_shard_bytes)
+        encoder = TraceEncoder(shards, {"writer": self.name, **about}, spaces, self._dropped)
+        self._thread = WriterThread(encoder, shards, queue_bytes)
+        exits.close_at_exit(self)
+
+    @property
+    def dropped_infos(self) -> dict[str, int]:
+        """How many values of infos, reset infos and metadata could not be kept, by key."""
+        return dict(self._dropped)
+
+    def append(self, trajectory: Trajectory, /, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Take one trajectory. Blocks while the queue is full.
+
+        Writable arrays are copied. Read-only ones, such as recorders hand out, and infos are not, and must not change
+        until they are written.
+
+        Args:
+            trajectory: Like the first one in structure, dtypes and shapes; rewards may have another precision.
+            metadata: What is to be kept with the trajectory; None: what `episode_metadata` says.
+
+        Raises:
+            ShapeError: If an array has items of another shape than in the first trajectory.
+            DtypeError: If one has another dtype, a dtype that cannot be stored, a mask, text that UTF-8 cannot write,
+                or objects that are neither plain data nor arrays.
+            StructureError: If observations or actions have other entries, or keys that cannot be written.
+            ArgumentTypeError: If it is no trajectory, has rewards and the first had none, or the other way round,
+                metadata or the reset's info is no dict, or a number of its `episode` no integer.
+            OptionError: If a number of its `episode` is too large, or it was ended by nothing that is known.
+            ProtocolError: If the writer is closed, or was made in another process.
+            TraceWriteError: If writing failed since the last call.
+        """
+        self._check_usable()
+        self._hand_over([trajectory], metadata)
+
+    def extend(self, trajectories: Iterable[Trajectory], /) -> None:
+        """Take several trajectories, all of them or, if one does not fit, none. Blocks while the queue is full.
+
+        Of a `TrajectoryBatch` nothing is copied: the writer's thread gathers its columns. Its arrays and infos must not
+        change until they are written. Of other trajectories writable arrays are copied, as by `append`.
+
+        Args:
+            trajectories: A `TrajectoryBatch`, or any iterable of trajectories, like the first one that was appended.
+
+        Raises:
+            ShapeError: As `append`; so are the others.
+            DtypeError: If an array has another dtype, or one that cannot be stored.
+            StructureError: If observations or actions have other entries.
+            ArgumentTypeError: If something is no trajectory, or rewards are given for some trajectories only.
+            OptionError: If a number of an `episode` is too large.
+            ProtocolError: If the writer is closed, or was made in another process.
+            TraceWriteError: If writing failed since the last call.
+        """
+        self._check_usable()
+        if not isinstance(trajectories, TrajectoryBatch):
+            listed = list(trajectories)
+            if listed:
+                self._hand_over(listed, None)
+            return
+        if not len(trajectories):
+            return
+        steps: list[int] = trajectories.lengths.tolist()
+        for episode, length in zip(trajectories.episodes, steps, strict=True):
+            check_episode(episode, length)
+        with self._checking:
+            layout, dtypes = self._fitting(trajectories)
+        notes: list[dict[str, Any]] | None
+        if self._episode_metadata is not None:
+            notes = [{**dtypes, **self._described(each, None)} for each in trajectories]
+        else:
+            notes = [dtypes] * len(steps) if dtypes else None
+        row_bytes = layout.row_bytes
+        nbytes = (sum(steps) + len(steps)) * (row_bytes + self._thread.info_bytes) + len(steps) * _TRAJECTORY_BYTES
+        self._thread.put(Handed(trajectories, nbytes, notes))
+        self._warn()
+
+    def flush(self) -> None:
+        """Write everything that was appended, and make it durable. Blocks until that is done.
+
+        Raises:
+            ProtocolError: If the writer is closed, or was made in another process.
+            TraceWriteError: If writing failed.
+        """
+        self._check_usable()
+        self._thread.flush()
+        self._warn()
+
+    def close(self) -> None:
+        """Write everything, finish the last file, and stop. A second call does nothing.
+
+        A call that was interrupted leaves the rest of the work to the next one.
+
+        Raises:
+            TraceWriteError: If writing failed since the last call.
+        """
+        if self._thread.has_ended or os.getpid() != self._process:
+            return
+        try:
+            self._thread.close()
+        finally:
+            if self._thread.has_ended:
+                exits.closed(self)
+        self._warn()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._thread.is_closed else "open"
+        return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
+        if self._thread.is_closed:
+            raise ProtocolError("writer: expected one that is open, got one that is closed")
+        self._thread.check()
+
+    def _hand_over(self, trajectories: list[Trajectory], metadata: Mapping[str, Any] | None) -> None:
+        """Check trajectories, copy what can be written to, and put them into the queue."""
+        for trajectory in trajectories:
+            if not isinstance(trajectory, Trajectory):
+                raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
+            check_episode(trajectory.episode, len(trajectory.acts))
+        described = [self._described(trajectory, metadata) for trajectory in trajectories]
+        with self._checking:
+            handed = self._checked(trajectories, described)
+        self._thread.put(handed)
+        self._warn()
+
+    def _checked(self, trajectories: list[Trajectory], described: list[dict[str, Any]]) -> Handed:
+        """Trajectories as they are handed over; all of them fit."""
+        layout, nbytes = self._layout, 0
+        own, notes = [], []
+        for trajectory, description in zip(trajectories, described, strict=True):
+            rews = getattr(trajectory, "rews", None)
+            if layout is None:
+                layout = Layout.of(trajectory.obs, trajectory.acts, rews, self._spaces)
+            leaves = layout.leaves(trajectory.obs, trajectory.acts, rews)
+            own.append(_owned(trajectory, leaves, layout))
+            notes.append({**_text_dtypes(leaves, layout), **description} if layout.has_text else description)
+            nbytes += sum(leaf.nbytes for leaf in leaves) + _TRAJECTORY_BYTES
+            if trajectory.infos is not None:
+                nbytes += len(trajectory.infos) * self._thread.info_bytes
+        self._layout = layout
+        return Handed(own, nbytes, notes if any(notes) else None)
+
+    def _fitting(self, batch: TrajectoryBatch) -> tuple[Layout, dict[str, Any]]:
+        """The layout, which the batch fits, and what else is kept of each of its trajectories."""
+        layout, kind = self._layout, batch.kind
+        if layout is not None and layout.is_plain and any(kind is known for known in self._kinds):
+            return layout, {}
+        if layout is None:
+            layout = Layout.of(batch.obs, batch.acts, batch.rews, self._spaces)
+        leaves = layout.leaves(batch.obs, batch.acts, batch.rews)
+        self._layout = layout
+        self._kinds.append(kind)
+        return layout, _text_dtypes(leaves, layout)
+
+    def _described(self, trajectory: Trajectory, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What the user says about a trajectory, as it is kept."""
+        if metadata is None and self._episode_metadata is not None:
+            metadata = self._episode_metadata(trajectory)
+        return {} if metadata is None else {"metadata": packed_info(checked_metadata(metadata), self._dropped)}
+
+    def _warn(self) -> None:
+        if self._dropped and not self._has_warned:
+            self._has_warned = True
+            keys = ", ".join(map(repr, self.dropped_infos))
+            warnings.warn(
+                f"values of {keys} are neither plain data nor arrays and are left out of the trace; "
+                "`dropped_infos` counts them",
+                stacklevel=3,
+            )
+
+
+def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the user says about a trace or a trajectory."""
+    if not isinstance(metadata, Mapping):
+        raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
+    return metadata
+
+
+def _owned(trajectory: Trajectory, leaves: list[Array], layout: Layout) -> Trajectory:
+    """The trajectory with copies of the arrays that can be written to."""
+    if not any(leaf.flags.writeable for leaf in leaves):
+        return trajectory
+    leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in leaves]
+    count = len(layout.obs.columns)
+    fields = {
+        **vars(trajectory),
+        "obs": layout.obs.structure.unflatten(leaves[:count]),
+        "acts": layout.acts.structure.unflatten(leaves[count:]),
+    }
+    if layout.rews is not None:
+        fields["rews"] = leaves[-1]
+    return trusted(type(trajectory), fields)
+
+
+def _text_dtypes(leaves: list[Array], layout: Layout) -> dict[str, Any]:
+    """Which dtypes text has: each array is as wide as its longest, and columns do not tell."""
+    if not layout.has_text:
+        return {}
+    pairs = zip(layout.columns, leaves, strict=True)
+    return {"dtypes": {column.name: dtype_to_json(leaf.dtype) for column, leaf in pairs if column.is_text}}
+
+
+def _check_spaces(spaces: Any) -> None:
+    is_pair = isinstance(spaces, tuple | list) and len(spaces) == 2
+    if not is_pair or not all(isinstance(space, gymnasium.Space) for space in spaces):
+        raise ArgumentTypeError(f"spaces: expected the observation space and the action space, got {spaces!r}")

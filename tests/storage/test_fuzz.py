@@ -1,0 +1,47 @@
+"""Whatever the bytes: no crash, no hang, no error of another kind, and no more memory than 2 GB."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from traces import of_space, write
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux")
+
+HOW = ["anywhere", "heads", "forged", "lost", "journal"]
+
+
+def survive(tmp_path: Path, compression: str | None, how: str, seed: int, times: int) -> None:
+    written = [
+        of_space("dict", 4, number, infos=[{"n": i, "odd": (i, "text")} for i in range(4)], seed=3)
+        for number in range(4)
+    ]
+    write(tmp_path / "trace", written, flush=True, compression=compression)
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(tmp_path / "trace"), str(seed)]
+    result = subprocess.run(
+        [*command, str(times), how],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    )
+    assert (result.returncode, result.stdout.partition(" ")[0]) == (0, "survived"), result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("how", HOW)
+def test_altered_bytes(how: str, compression: str | None, tmp_path: Path) -> None:
+    survive(tmp_path, compression, how, 0, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("how", HOW)
+def test_many_altered_bytes(how: str, compression: str | None, seed: int, tmp_path: Path) -> None:
+    survive(tmp_path, compression, how, seed, 2000)
