@@ -13,7 +13,8 @@ from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.memory import INFOS, LEAVES, REWS, Chunk
-from vecrollout.data.batch import TrajectoryBatch, transitions_of
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew

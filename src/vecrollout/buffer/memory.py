@@ -201,11 +201,12 @@ class Chunk:
         layout = self.layout
         if leaf - LEAVES in layout.large and self.lanes is not None:
             lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
-            return lane.take(self.records[-1][PLACE].at, axis=0)
+            rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
+            return rows
         envs = np.arange(layout.num_envs)
         last = len(self.records) - 1
-        rows = np.array([self.row(-1, env) for env in range(layout.num_envs)]) if self.is_ragged else envs * 0 + last
-        taken = self.take(leaf, self.numbers(envs, rows), last, last + 1)
+        row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)]) if self.is_ragged else envs * 0 + last
+        taken = self.take(leaf, self.numbers(envs, row_of), last, last + 1)
         current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
         return current
 

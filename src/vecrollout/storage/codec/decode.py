@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
-from vecrollout.data.batch import ArrayColumns, Columns, transitions_of
+from vecrollout.data.columns import ArrayColumns, Columns, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.kinds import Kind
