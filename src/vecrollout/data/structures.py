@@ -200,24 +200,3 @@ def _unflatten(spec: Spec, leaves: Iterator[Any]) -> Any:
     if kind == "dict":
         return trusted(DictObs, {"_d": children})
     return trusted(TupleObs, {"_t": tuple(children.values())})
-
-
-# The functions that storage and buffer called before there was a class; they go with their last caller.
-def structure_of(tree: Tree) -> Spec:
-    """The spec of a tree."""
-    return _spec_of(tree)
-
-
-def flatten(tree: Tree, structure: Spec, where: str = "obs") -> list[Any]:
-    """The leaves of a tree."""
-    return list(Structure(structure).flatten(tree, where))
-
-
-def leaf_names(structure: Spec, where: str = "obs") -> list[str]:
-    """A name for each leaf."""
-    return _names(structure, where)
-
-
-def unflatten(structure: Spec, leaves: Iterable[Any]) -> Any:
-    """A tree with these leaves."""
-    return _unflatten(structure, iter(leaves))
