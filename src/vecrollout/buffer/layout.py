@@ -61,7 +61,8 @@ class Layout:
 
     def with_dtype_of_rewards(self, dtype: np.dtype[Any]) -> Layout:
         """The layout with rewards of another precision."""
-        return self if dtype == self.rews else replace(self, rews=dtype)
+        # `dtype("float64") == None` is true.
+        return self if self.rews is not None and dtype == self.rews else replace(self, rews=dtype)
 
     def plain(self, part: Part | None) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
         """Dtype and shape of the arrays of a part that is one small array; None otherwise."""
