@@ -1,4 +1,4 @@
-"""Many episodes end before anybody looks: the buffer writes them many at once, in parts and at limits of its own."""
+"""Many episodes end before anybody looks: the buffer works them out many at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from vector_envs import MODES, sync_env
 
 from vecrollout import BufferingWrapper, VectorBufferingWrapper
-from vecrollout.buffer import Ending, RolloutBuffer, arena
+from vecrollout.buffer import Ending, RecordOptions, RolloutBuffer
 from vecrollout.testing import EpisodeScript, Scenario, assert_same
 
 # Episodes of a single step, one after another and beside others; some that all end together.
@@ -18,7 +18,7 @@ EPISODES = (
     (EpisodeScript(5, "both"),),
     (EpisodeScript(400), EpisodeScript(1)),
 )
-CALLS = 700
+CALLS = 2300  # more than the log keeps in one piece
 
 
 class Path:
@@ -50,18 +50,7 @@ PATHS |= {rule: Path(rule, vector(rule), "f8", True) for rule in MODES if rule !
 each_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 
 
-@pytest.fixture(params=[(1024, 256), (40, 256), (40, 7), (3, 256)], ids=lambda sizes: f"{sizes[0]} rows")
-def sizes(request, monkeypatch):
-    """Rows of the first block, and steps that are written at once."""
-    rows, staged = request.param
-    monkeypatch.setattr(arena, "_FIRST_BLOCK_ROWS", rows)
-    monkeypatch.setattr(arena, "_FEWEST_ROWS", min(rows, 16))
-    monkeypatch.setattr(arena, "_MOST_STAGED", staged)
-    monkeypatch.setattr(arena, "_FEWEST_STAGED", min(staged, 16))
-
-
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_nobody_looks_until_the_end(path):
     recorder = path.make()
     recorder.reset()
@@ -87,7 +76,6 @@ def test_somebody_looks_now_and_then(path, every):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_counts_while_nobody_looks(path):
     """The calls in which environments are reset count no steps."""
     recorder = path.make()
@@ -98,7 +86,6 @@ def test_counts_while_nobody_looks(path):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_a_sink_gets_each_at_once(path):
     sink = []
     recorder = path.make(sink=sink)
@@ -114,7 +101,6 @@ def test_a_sink_gets_each_at_once(path):
 
 
 @each_path
-@pytest.mark.usefixtures("sizes")
 def test_transitions(path):
     recorder = path.make()
     recorder.reset()
@@ -175,7 +161,7 @@ def test_as_many_as_may_be_held(path):
 @pytest.mark.parametrize("record_infos", ["all", "none", ["own"]])
 def test_an_endings_own_info(record_infos):
     """It stands in the place of the step's; those of the other environments are kept as they came."""
-    buffer = RolloutBuffer(2, record_infos=record_infos)
+    buffer = RolloutBuffer(2, RecordOptions(record_infos=record_infos))
     obs, infos = np.zeros((2, 1)), [[{"own": t, "other": None}, {"own": -t}] for t in range(50)]
     buffer.reset(obs)
     for t in range(50):
