@@ -70,6 +70,7 @@ class Layout:
             part is None
             or not part.structure.is_leaf
             or part.items[0].dtype.hasobject
+            or not part.items[0].nbytes
             or (part is self.obs and self.large)
         ):
             return None, ()
