@@ -121,7 +121,7 @@ def test_records_what_an_algorithm_trains_on(name: str, normalized: bool, tmp_pa
 
     assert verify_traces(tmp_path).ok
     traces = open_traces(tmp_path)
-    recorder._buffer.close()
+    recorder.close()
     got, expected = of_environments(traces), of_environments(recorder.pop_trajectories()[0])
     assert_same(got, expected)
     assert sum(map(len, got)) == model.num_timesteps

@@ -55,15 +55,23 @@ def test_infos_that_an_environment_goes_on_to_fill(kind):
 
 
 @pytest.mark.parametrize("reuses", [False, True])
-def test_infos_that_are_made_anew_are_copied_no_longer(reuses):
-    """A `VecEnv` of one's own is watched for some steps; where it fills one dict again, each step's is copied."""
+def test_infos_of_other_vec_envs_are_copied(reuses):
+    """Such a `VecEnv` may fill the same dicts at every step."""
     venv = BufferingWrapper(CustomVecEnv([lambda: CountingEnv("box", [EpisodeScript(99)], reuse_info=reuses)]))
     venv.reset()
     returned = [venv.step(np.zeros(1, np.int64))[3][0] for _ in range(50)]
     (trajectory,) = venv.pop_trajectories()[0]
     assert [info["t"] for info in trajectory.infos] == list(range(1, 51))
-    is_same = [info is each for info, each in zip(trajectory.infos, returned, strict=True)]
-    assert is_same == [False] * 4 + [not reuses] * 46
+    assert not any(info is each for info, each in zip(trajectory.infos, returned, strict=True))
+
+
+def test_infos_of_sb3s_own_vec_envs_are_kept_as_they_are():
+    """`DummyVecEnv` makes new ones at every step."""
+    venv = BufferingWrapper(DummyVecEnv([lambda: CountingEnv("box", [EpisodeScript(99)])]))
+    venv.reset()
+    returned = [venv.step(np.zeros(1, np.int64))[3][0] for _ in range(3)]
+    (trajectory,) = venv.pop_trajectories()[0]
+    assert all(info is each for info, each in zip(trajectory.infos, returned, strict=True))
 
 
 def spoil(array):

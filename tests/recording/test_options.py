@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import deque
-from collections.abc import Callable
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from checks import assert_recorded, run
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from vecrollout import BufferingWrapper, TrajectoryWithRew, stitch
-from vecrollout.buffer import Ending, RolloutBuffer
+from vecrollout import BufferingEnvWrapper, BufferingWrapper, TrajectoryWithRew, VectorBufferingWrapper, stitch
+from vecrollout.buffer import Ending, RecordOptions, RolloutBuffer
 from vecrollout.errors import ArgumentTypeError, BufferFullError, OptionError
-from vecrollout.testing import EpisodeScript, Scenario
+from vecrollout.testing import CountingEnv, EpisodeScript, Scenario
 
 SCENARIO = Scenario()
 CALLS = 13
@@ -24,6 +24,13 @@ def recorder(scenario=SCENARIO, **options):
     venv = BufferingWrapper(DummyVecEnv(scenario.env_fns()), **options)
     venv.reset()
     return venv
+
+
+MAKERS = [
+    lambda **options: BufferingEnvWrapper(CountingEnv(), **options),
+    lambda **options: BufferingWrapper(DummyVecEnv([CountingEnv] * 2), **options),
+    lambda **options: VectorBufferingWrapper(gym.vector.SyncVectorEnv([CountingEnv] * 2), **options),
+]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,25 @@ def test_options_that_there_are_not(options, name):
 def test_options_of_another_kind(name, value):
     with pytest.raises(ArgumentTypeError, match=f"{name}: expected .*, got {value!r}"):
         BufferingWrapper(DummyVecEnv(SCENARIO.env_fns()), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"), [("record_info", "record_infos"), ("max_transition", "max_transitions"), ("sinks", "sink")]
+)
+@pytest.mark.parametrize("make", MAKERS)
+def test_an_unknown_option_is_answered_with_the_nearest(make, name, cure):
+    with pytest.raises(ArgumentTypeError, match=f"{name!r}.*{cure!r}"):
+        make(**{name: None})
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_repr_is_one_line_with_the_counters(make):
+    env = make(sink=[])
+    env.reset()
+    env.step(env.action_space.sample() if make is MAKERS[0] else np.zeros(2, int))
+    envs = 1 if make is MAKERS[0] else 2
+    counters = f"stepped={envs}, held={envs}, popped=0, delivered=0, dropped=0"
+    assert repr(env) == f"<{type(env).__name__} of {envs} environments: {counters}>"
 
 
 # Sinks
@@ -88,74 +114,58 @@ def test_a_sink_gets_what_it_refused_when_it_takes_again():
 LONG = Scenario(episodes=[[EpisodeScript(9)], [EpisodeScript(7)]])
 
 
-class Closing(Moody):
-    """A sink that closes by itself."""
+@pytest.mark.parametrize("space", ["box", "image"])
+def test_what_was_refused_is_offered_again_with_the_next_ends(space):
+    """Also where the recorder was saved and restored meanwhile."""
+    scenario = Scenario(space=space, episodes=[[EpisodeScript(2)], [EpisodeScript(3)]])
+    sink = Moody()
+    venv = recorder(scenario, sink=sink)
+    sink.refuses = True
+    run(venv, scenario, 0, 1)
+    with pytest.raises(OSError, match="disk full"):
+        venv.step(scenario.actions(1))
+    state = venv.state_dict()
+    sink.refuses = False
+    venv.error_on_premature_reset = False
+    venv.reset()
+    assert [(len(each), each.episode.ended_by) for each in sink.taken] == [(2, "terminated"), (2, "reset_early")]
+    assert (venv.held, venv.delivered) == (0, 4)
+
+    resumed = recorder(scenario, sink=(other := Moody()))
+    resumed.load_state_dict(state)
+    resumed.close()
+    assert [(len(each), each.episode.ended_by) for each in other.taken] == [(2, "terminated"), (2, "closed")]
+    assert (resumed.held, resumed.delivered) == (0, 4)
+
+
+class Extending:
+    """A sink that takes the episodes of a step at once."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.before_closing: list[Callable[[], object]] = []
+        self.batches: list[list[TrajectoryWithRew]] = []
 
-    def before_close(self, callback: Callable[[], object]) -> Callable[[], None]:
-        self.before_closing.append(callback)
-        return lambda: self.before_closing.remove(callback)
+    def append(self, trajectory: TrajectoryWithRew) -> None:
+        raise NotImplementedError
 
-    def close(self) -> None:
-        for callback in self.before_closing:
-            callback()
+    def extend(self, batch) -> None:
+        self.batches.append(list(batch))
 
 
-def test_a_sink_that_closes_gets_what_is_running():
-    """The recorder goes on: what follows of the episodes are further fragments."""
-    sink = Closing()
-    venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
-    run(venv, LONG, 0, 1)
-    sink.close()
-    assert [(each.episode.env_index, len(each), each.episode.ended_by) for each in sink.taken] == [
-        (env, 1, "closed") for env in range(venv.num_envs)
-    ]
-    assert venv.held == 0
-    run(venv, LONG, 1, 2)
-    assert [each.episode.start_step for each in venv.pop_trajectories()[0]] == [1] * venv.num_envs
-
-
-def test_a_recorder_that_closed_is_forgotten_by_its_sink():
-    sink = Closing()
-    venv = recorder(sink=sink, error_on_premature_reset=False)
-    venv.reset()
-    assert len(sink.before_closing) == 1
+def test_the_episodes_that_end_in_a_step_come_together():
+    scenario = Scenario(episodes=[[EpisodeScript(2)], [EpisodeScript(2), EpisodeScript(1)], [EpisodeScript(3)]])
+    venv = recorder(scenario, sink=(sink := Extending()))
+    run(venv, scenario, 0, 3)
     venv.close()
-    assert sink.before_closing == []
-    sink.close()
-    assert sink.taken == []
-
-
-@pytest.mark.parametrize("large_row_bytes", [0, 1 << 10])
-def test_what_was_refused_is_offered_again_after_every_step(large_row_bytes, monkeypatch):
-    """Also where no episode ends in the step, and where the sink asked for what was running; staged steps and not."""
-
-    sink = Closing()
-    venv = recorder(LONG, sink=sink, error_on_premature_reset=False)
-    run(venv, LONG, 0, 3)
-    sink.refuses = True
-    with pytest.raises(OSError, match="disk full"):
-        sink.close()
-    state = venv.state_dict()
-    with pytest.raises(OSError, match="disk full"):
-        venv.step(LONG.actions(3))
-    assert (venv.held, venv.sunk) == (4 * venv.num_envs, 0)
-
-    resumed = recorder(LONG, sink=(other := Moody()))
-    resumed.load_state_dict(state)
-    resumed.step(LONG.actions(3))
-    assert [len(each) for each in other.taken] == [3] * venv.num_envs
-    assert (resumed.held, resumed.sunk) == (venv.num_envs, 3 * venv.num_envs)
+    got = [[(each.episode.env_index, len(each), each.episode.ended_by) for each in batch] for batch in sink.batches]
+    ended = "terminated"
+    assert got == [[(0, 2, ended), (1, 2, ended)], [(1, 1, ended), (2, 3, ended)], [(0, 1, "closed")]]
 
 
 @pytest.mark.parametrize("most", [3, 4, 6, 300])
 def test_running_fragments_are_handed_over_where_memory_is_full(most):
     sink: list[TrajectoryWithRew] = []
     scenario = Scenario(episodes=[[EpisodeScript(9)], [EpisodeScript(4)], [EpisodeScript(10**6)]])
-    venv = recorder(scenario, sink=sink, max_transitions=most, on_full="hand_over")
+    venv = recorder(scenario, sink=sink, max_transitions=most, on_full="flush")
     for step in range(30):
         run(venv, scenario, step, step + 1)
         assert venv.held <= most
@@ -176,9 +186,10 @@ def assert_same_steps(fragments, scenario, steps):
         assert [whole.obs.tolist() for whole in wholes] == [each.obs.tolist() for each in expected]
 
 
-def test_to_hand_over_takes_a_sink():
+@pytest.mark.parametrize("on_full", ["flush", "hand_over"])
+def test_to_flush_takes_a_sink(on_full):
     with pytest.raises(OptionError, match="sink="):
-        recorder(max_transitions=4, on_full="hand_over")
+        recorder(max_transitions=4, on_full=on_full)
 
 
 def test_what_the_sink_refuses_to_take_over_is_refused_as_a_step():
@@ -233,23 +244,6 @@ def test_a_sink_and_pops():
     sunk = len(sink)
     run(venv, SCENARIO, 4, CALLS)
     assert_recorded(sink[sunk:], [each for each in SCENARIO.recorded(4, CALLS) if each.terminal])
-
-
-def test_a_sink_that_pops():
-    """What it pops while it is offered a trajectory counts as popped, not as sunk as well."""
-
-    class Popping:
-        popped = 0
-
-        def append(self, trajectory: TrajectoryWithRew) -> None:
-            self.popped += sum(map(len, venv.pop_trajectories()[0]))
-
-    sink = Popping()
-    venv = recorder(sink=sink)
-    for call in range(CALLS):
-        venv.step(SCENARIO.actions(call))
-        assert (venv.popped, venv.sunk) == (sink.popped, 0)
-        assert venv.stepped == venv.held + venv.popped == 3 * (call + 1)
 
 
 # Bounded memory
@@ -315,7 +309,7 @@ def test_a_sink_keeps_memory_free():
 def test_memory_follows_what_is_held_and_not_what_was_ever_recorded(lets_go):
     """Something is always held, so that nothing ever starts over."""
     options = {"drops": {"max_transitions": 600, "on_full": "drop_oldest"}, "sinks": {"sink": deque(maxlen=1)}}
-    buffer = RolloutBuffer(2, record_infos="none", **options.get(lets_go, {}))
+    buffer = RolloutBuffer(2, RecordOptions(record_infos="none", **options.get(lets_go, {})))
     obs, rews, acts = np.zeros((2, 100)), np.zeros(2), np.zeros(2, np.int64)
 
     def memory_after(steps: int) -> int:
@@ -336,10 +330,9 @@ def test_memory_follows_what_is_held_and_not_what_was_ever_recorded(lets_go):
     assert buffer.held > 0
 
 
-def test_one_long_episode_does_not_keep_the_memory_of_all_the_others(monkeypatch):
-    """It lies in blocks that are full of steps which the sink took long ago; it is copied out of them."""
-
-    buffer = RolloutBuffer(8, sink=deque(maxlen=1))
+def test_one_long_episode_does_not_keep_the_memory_of_all_the_others():
+    """The sink took the steps beside it long ago."""
+    buffer = RolloutBuffer(8, RecordOptions(sink=deque(maxlen=1)))
     steps = 3000
     tracemalloc.start()
     try:

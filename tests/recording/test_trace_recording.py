@@ -367,7 +367,7 @@ def test_rewards_of_single_and_double_precision(precise: int, max_shard_bytes: i
     for seed in range(80):
         play(env, 1)
         if seed % 10 == 0:
-            env._writer.flush()  # type: ignore[attr-defined]
+            env.flush()
     env.close()
     assert verify_traces(tmp_path).ok
     traces: Any = open_traces(tmp_path)

@@ -61,7 +61,7 @@ class Layout:
 
     def with_dtype_of_rewards(self, dtype: np.dtype[Any]) -> Layout:
         """The layout with rewards of another precision."""
-        # NumPy takes None for float64.
+        # `dtype("float64") == None` is true.
         return self if self.rews is not None and dtype == self.rews else replace(self, rews=dtype)
 
     def plain(self, part: Part | None) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
@@ -70,6 +70,7 @@ class Layout:
             part is None
             or not part.structure.is_leaf
             or part.items[0].dtype.hasobject
+            or not part.items[0].nbytes
             or (part is self.obs and self.large)
         ):
             return None, ()

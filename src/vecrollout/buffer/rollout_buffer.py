@@ -192,7 +192,12 @@ class RolloutBuffer:
         if envs is None:
             self._acts = None
         known = log.layout.obs if log.chunks else part_of(obs, num_envs, "obs")
-        part, leaves = fitted_leaves(known, obs, num_envs, "obs", is_fixed=envs is not None or self.held > 0)
+        try:
+            part, leaves = fitted_leaves(known, obs, num_envs, "obs", is_fixed=envs is not None or self.held > 0)
+        except Exception:
+            if envs is None:  # the environments were reset all the same
+                self._keeper.close_running("reset_early")
+            raise
         notes = []
         for env in range(num_envs) if envs is None else envs.tolist():
             info = deep_copied(infos[env]) if len(infos) else None
@@ -443,6 +448,10 @@ class RolloutBuffer:
         if len(infos) != rows:
             raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
         leaves = leaves_of(layout.obs, obs, rows, "obs")
+        if self.info_keys is not None:
+            for each in changes:
+                if type(each) is Ending and each.info is not None:
+                    each.info = {key: each.info[key] for key in self.info_keys if key in each.info}
         notes = [note_of(layout, each, each.at if envs is None else int(envs[each.at])) for each in changes]
         for change in changes:
             if type(change) is Ending and change.info is not None and not self._keeps_all:

@@ -48,6 +48,7 @@ class Recorder(ABC):
 
     _buffer: RolloutBuffer
     _owned: Writer | None = None
+    _is_closed = False
 
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
@@ -162,8 +163,14 @@ class Recorder(ABC):
             )
         flush()
 
+    def _check_open(self) -> None:
+        """Refuse a reset whose steps could not be written."""
+        if self._owned is not None and self._is_closed:
+            raise ProtocolError("reset: expected an open recorder, got one whose trace is closed; record a new one")
+
     def _close(self, close_envs: Callable[[], object]) -> None:
         """Close the running episodes, the environments and an owned writer, each also where another one failed."""
+        self._is_closed = True
         closes = [self._buffer.close, lambda: exits.closed(self._buffer), close_envs]
         if self._owned is not None:
             closes.append(self._owned.close)

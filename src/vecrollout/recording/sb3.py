@@ -82,6 +82,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
+        self._check_open()
         if self.error_on_premature_reset:
             self._buffer.check_reset()
         seeds = next_seeds_of(self._base)

@@ -78,6 +78,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             ShapeError, DtypeError, StructureError: If the observation is not like the recorded ones. You can still pop
                 these.
         """
+        self._check_open()
         if self.error_on_premature_reset:
             self._buffer.check_reset(np.ones(1, dtype=bool))
         is_refused = _refuses_reset(self.env)

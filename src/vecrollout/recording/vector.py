@@ -107,6 +107,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
+        self._check_open()
         # The environment takes the mask out of the caller's dict.
         mask = None if options is None or "reset_mask" not in options else np.array(options["reset_mask"], dtype=bool)
         if self.error_on_premature_reset:
@@ -187,6 +188,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Source:
             EnvPool 1.2: `async_reset`, `send`, `recv`, and `info["env_id"]`.
         """
+        self._check_open()
         if self.error_on_premature_reset:
             self._buffer.check_reset()
         self.env.async_reset()
