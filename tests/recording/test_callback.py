@@ -448,11 +448,8 @@ def test_options_are_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
-def test_a_signal_that_ends_the_process_between_a_step_and_its_recording(tmp_path: Path) -> None:
-    """The step is recorded first. Most of the time is spent there: infos are large, and copied.
-
-    A step that the environments are still at when the signal comes is none yet.
-    """
+def test_a_signal_that_ends_the_process(tmp_path: Path) -> None:
+    """At most the step in flight is lost. Most of the time is spent between steps: infos are large, and copied."""
     code = f"""
 import mmap, sys
 import gymnasium as gym
@@ -480,7 +477,6 @@ class Counted(DummyVecEnv):
         if number == 3:
             print("ready", flush=True)
         returned = np.zeros((1, 1), np.float32), np.full(1, number, np.float32), np.zeros(1, bool), [LARGE]
-        # Signals are handled where something is called: from here on, not before the recorder calls something.
         done[:] = number.to_bytes(8, "little")
         return returned
 
@@ -502,10 +498,12 @@ A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
         time.sleep(0.1)
         child.terminate()
         child.communicate(timeout=120)
-        assert child.returncode == -signal.SIGTERM
+        assert child.returncode == 128 + signal.SIGTERM
     (trajectory,) = open_traces(tmp_path / "t")
     number = int.from_bytes((tmp_path / "steps").read_bytes(), "little")
-    assert trajectory.rews.tolist() == list(range(1, number + 1))  # type: ignore[attr-defined]
+    recorded = len(trajectory)
+    assert number - 1 <= recorded <= number
+    assert trajectory.rews.tolist() == list(range(1, recorded + 1))  # type: ignore[attr-defined]
 
 
 def test_wrong_options_are_refused_before_training(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""How recorders end with their process: at its exit, and by SIGTERM; processes are real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vecrollout import open_traces, verify_traces
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
+
+BY_SIGTERM = 128 + signal.SIGTERM
+
+# A process that records environments, whose episodes end after 40 steps, and says when it is ready.
+PRELUDE = """
+import signal, sys, time
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv
+from vecrollout import BufferingEnvWrapper, BufferingWrapper, TraceWriter, VectorBufferingWrapper, record_traces
+
+directory = sys.argv[1]
+
+
+class Counting(gym.Env):
+    observation_space = gym.spaces.Box(0, 40, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.full(1, self.t, np.float32), 1.0, self.t == 40, False, {"t": self.t}
+
+
+MAKERS = {
+    "single": Counting,
+    "VecEnv": lambda: DummyVecEnv([Counting] * 2),
+    "VectorEnv": lambda: gym.vector.SyncVectorEnv([Counting] * 2),
+}
+WRAPPERS = {"single": BufferingEnvWrapper, "VecEnv": BufferingWrapper, "VectorEnv": VectorBufferingWrapper}
+
+
+def recorder(kind, how):
+    if how == "record_traces":
+        env = record_traces(MAKERS[kind](), directory)
+    else:
+        env = WRAPPERS[kind](MAKERS[kind](), error_on_premature_reset=False, sink=TraceWriter(directory))
+    env.restart()
+    return env
+
+
+def steps(env, kind, count):
+    acts = np.zeros(1 if kind == "single" else 2, int)
+    for _ in range(count):
+        env.advance(acts)
+
+
+def ready():
+    print("ready", flush=True)
+"""
+
+
+def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str, float]:
+    """Exit status, standard error, and seconds to the end of a process that got SIGTERM."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + code, str(directory)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n", child.communicate()[1]
+            time.sleep(after_s)
+            child.terminate()
+            begin = time.monotonic()
+            _, stderr = child.communicate(timeout=60)
+            return child.returncode, stderr, time.monotonic() - begin
+        finally:
+            child.kill()
+
+
+def assert_steps_in_a_row(directory: Path) -> list[Any]:
+    """Each environment's episodes follow on each other, whole but for the last one, which the exit closed."""
+    assert verify_traces(directory).ok
+    traces: list[Any] = list(open_traces(directory))
+    for env in {each.episode.env_index for each in traces}:
+        own = [each for each in traces if each.episode.env_index == env]
+        for each in own:
+            np.testing.assert_array_equal(each.obs[:, 0], np.arange(len(each) + 1))
+            assert [info["t"] for info in each.infos] == list(range(1, len(each) + 1))
+        assert all((len(each), each.episode.ended_by) == (40, "terminated") for each in own[:-1])
+        assert own[-1].episode.ended_by == ("terminated" if len(own[-1]) == 40 else "closed")
+    return traces
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("single", "sink"),
+        ("VecEnv", "record_traces"),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("single", "record_traces"), ("VecEnv", "sink"))),
+        *(pytest.param("VectorEnv", how, marks=pytest.mark.slow) for how in ("record_traces", "sink")),
+    ],
+)
+def test_by_sigterm_while_idle(kind: str, how: str, tmp_path: Path) -> None:
+    """Finished episodes and running fragments are on disk."""
+    code = f"env = recorder({kind!r}, {how!r}); steps(env, {kind!r}, 100); ready(); time.sleep(60)"
+    assert terminated(code, tmp_path, 0.0)[:2] == (BY_SIGTERM, "")
+    total = sum(map(len, assert_steps_in_a_row(tmp_path)))
+    envs = 1 if kind == "single" else 2
+    # With next-step autoreset, two of the calls reset the environments.
+    assert total in {100 * envs, 98 * envs}
+
+
+@pytest.mark.parametrize("kind", ["VecEnv", pytest.param("single", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after_s", [0.1, *(pytest.param(0.013 * n, marks=pytest.mark.slow) for n in range(1, 40))])
+def test_by_sigterm_while_stepping(after_s: float, kind: str, tmp_path: Path) -> None:
+    """Wherever the signal comes; only the step in flight is lost."""
+    code = f"env = recorder({kind!r}, 'record_traces'); steps(env, {kind!r}, 1); ready(); steps(env, {kind!r}, 10**9)"
+    status, stderr, _ = terminated(code, tmp_path, after_s)
+    assert (status, stderr) == (BY_SIGTERM, "")
+    assert assert_steps_in_a_row(tmp_path)
+
+
+@pytest.mark.slow
+def test_it_ends_within_a_second(tmp_path: Path) -> None:
+    code = "env = recorder('VecEnv', 'record_traces'); steps(env, 'VecEnv', 1); ready(); steps(env, 'VecEnv', 10**9)"
+    assert min(terminated(code, tmp_path / str(n), 0.2)[2] for n in range(3)) < 1
+
+
+@pytest.mark.parametrize("end", ["", pytest.param("sys.exit(3)", marks=pytest.mark.slow)])
+def test_at_exit(end: str, tmp_path: Path) -> None:
+    paths = os.pathsep.join(filter(None, sys.path))
+    code = f"{PRELUDE}env = recorder('VecEnv', 'record_traces'); steps(env, 'VecEnv', 50); {end}"
+    command, environment = [sys.executable, "-c", code, str(tmp_path)], {**os.environ, "PYTHONPATH": paths}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (3 if "exit" in end else 0, "")
+    assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 100
+
+
+def test_the_users_own_handler_stays(tmp_path: Path) -> None:
+    code = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+env = recorder("single", "sink")
+steps(env, "single", 50)
+ready()
+time.sleep(60)
+"""
+    assert terminated(code, tmp_path, 0.0)[:2] == (7, "")
+    assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 50
