@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ NOBODY: frozenset[int] = frozenset()
 
 
 class StepLog:
-    """Takes the records. Each method commits by one assignment, its last one.
+    """Takes what happened as records. Each method commits by one assignment, its last one.
 
     Args:
         num_envs: Number of environments, E.
@@ -34,6 +35,9 @@ class StepLog:
         self._keeps_infos = keeps_infos
         self._has_sink = has_sink
         self._most_steps = most_steps
+        # Where some environments act at a time: what actions are made of, and the last ones, by environment.
+        self._sent_part: Part | None = None
+        self._sent: list[Array] = []
 
     @property
     def waiting(self) -> frozenset[int]:
@@ -97,27 +101,109 @@ class StepLog:
         if self.chunks[0].number < oldest:
             self.chunks = tuple(chunk for chunk in self.chunks if chunk.number >= oldest)
 
-    # Records
+    def know(self, layout: Layout) -> None:
+        """Record data of another layout from here on."""
+        chunk = self.chunks[-1]
+        if chunk.has_steps():
+            self.roll(layout)
+        else:
+            chunk.know(layout)
 
-    def append_reset(self, notes: Sequence[Note], leaves: Sequence[Array], envs: Array | None) -> None:
-        """Commit the first observations of environments, which were reset between two steps.
+    # What comes in
+
+    def take_acts(self, acts: Tree, is_fixed: bool) -> tuple[Any, ...]:
+        """Actions of all environments, of any kind, as a record has them."""
+        layout = self.layout
+        known = layout.acts or part_of(acts, self.num_envs, "acts")
+        part, leaves = fitted_leaves(known, acts, self.num_envs, "acts", is_fixed and layout.acts is not None)
+        if part is not layout.acts:
+            self.know(replace(layout, acts=part))
+        return tuple(item.kept(leaf) for item, leaf in zip(part.items, leaves, strict=True))
+
+    def take_acts_of(self, envs: Array, acts: Tree) -> None:
+        """Actions of some environments, which a step of theirs answers later."""
+        known = self.layout.acts if self.chunks else self._sent_part
+        part, leaves = fitted_leaves(known or part_of(acts, len(envs), "acts"), acts, len(envs), "acts", bool(known))
+        if self.chunks and part is not known:
+            self.know(replace(self.layout, acts=part))
+        if self._sent_part is not part:
+            self._sent = [np.empty((self.num_envs, *item.shape), item.dtype) for item in part.items]
+            self._sent_part = part
+        for sent, leaf in zip(self._sent, leaves, strict=True):
+            sent[envs] = leaf
+
+    def take_step(
+        self,
+        acts: Any,
+        obs: Tree,
+        rews: Any,
+        infos: Any,
+        changes: Sequence[Ending | Restart],
+        envs: Array | None,
+        is_fixed: bool,
+    ) -> None:
+        """Commit a step of any kind.
 
         Args:
-            notes: Which episodes begin.
-            leaves: Observations of the environments that were reset.
-            envs: Which ones; None: all.
+            acts: As `take_acts` returned them; not looked at if only some environments stepped.
+            obs: Observations.
+            rews: Rewards.
+            infos: Infos, as records have them.
+            changes: Episodes that ended or began.
+            envs: Which environments stepped; None: all.
+            is_fixed: Whether data is held, so that rewards of another precision are widened.
         """
+        rows = self.num_envs if envs is None else len(envs)
+        if not self.chunks:
+            # The first observations of an EnvPool: those of the other environments are still to come.
+            part = part_of(obs, rows, "obs")
+            nothing = [np.zeros((self.num_envs, *item.shape), item.dtype) for item in part.items]
+            self.begin(Layout(self.num_envs, part, self._sent_part), nothing, self.waiting)
+        layout = self.layout
+        fitted, rews = layout.with_rewards(rews, rows, is_fixed)
+        leaves = leaves_of(layout.obs, obs, rows, "obs")
+        notes = [note_of(layout, each, each.at if envs is None else int(envs[each.at])) for each in changes]
+        if fitted is not layout:
+            self.know(fitted)
+        if envs is not None and self._sent_part is not None:
+            acts = [item.kept(each[envs]) for item, each in zip(self._sent_part.items, self._sent, strict=True)]
+        self._append_step(leaves, acts, rews, infos, notes, envs)
+
+    def take_reset(self, obs: Tree, notes: Sequence[Note], envs: Array | None, is_fixed: bool) -> None:
+        """Commit first observations of any kind.
+
+        Args:
+            obs: Observations of all environments; those of others than `envs` are not looked at.
+            notes: Which episodes begin.
+            envs: Which environments were reset; None: all.
+            is_fixed: Whether data is held, so that observations of another kind are refused.
+        """
+        known = self.layout.obs if self.chunks else part_of(obs, self.num_envs, "obs")
+        part, leaves = fitted_leaves(known, obs, self.num_envs, "obs", is_fixed or envs is not None)
+        waiting = NOBODY if envs is None else self.waiting.difference(envs.tolist())
+        if self.chunks and part is known:
+            if self.chunks[-1].free_steps() < 1:
+                self.roll()
+            self._append_reset(notes, leaves if envs is None else [leaf[envs] for leaf in leaves], envs, waiting)
+        else:
+            self.begin(Layout(self.num_envs, part), leaves, waiting, notes)
+
+    # Records
+
+    def _append_reset(
+        self, notes: Sequence[Note], leaves: Sequence[Array], envs: Array | None, waiting: frozenset[int]
+    ) -> None:
+        """Commit the first observations of environments, which were reset between two steps."""
         chunk = self.chunks[-1]
-        layout, last = chunk.layout, chunk.records[-1]
         chunk.has_gaps = True
         place = self._place(chunk, envs, notes, leaves)
         rows = self.num_envs if envs is None else len(envs)
         infos: tuple[Any, ...] = ({},) * rows if self._keeps_infos else ()
-        waiting = NOBODY if envs is None else self.waiting.difference(envs.tolist())
-        acts = (None,) * (len(layout.acts.items) if layout.acts else 0)
-        chunk.append((last[TOTAL], waiting, notes, infos, place, None, *_small(layout, leaves), *acts))
+        acts = (None,) * (len(chunk.layout.acts.items) if chunk.layout.acts else 0)
+        total = chunk.records[-1][TOTAL]
+        chunk.append((total, waiting, notes, infos, place, None, *_small(chunk.layout, leaves), *acts))
 
-    def append_step(
+    def _append_step(
         self,
         leaves: Sequence[Array],
         acts: Sequence[Any],
@@ -126,26 +212,15 @@ class StepLog:
         notes: Sequence[Note],
         envs: Array | None,
     ) -> None:
-        """Commit a step.
-
-        Args:
-            leaves: Observations.
-            acts: Leaves of the actions, as the log keeps them.
-            rews: Rewards, of the layout's dtype.
-            infos: Infos, as the log keeps them.
-            notes: Which episodes ended or began.
-            envs: Which environments stepped, in the order of the arrays; None: all.
-        """
+        """Commit a step whose data fits the layout."""
         chunk = self.chunks[-1]
-        waiting = before = self.waiting
-        if notes:
-            waiting = before.difference([note.env for note in notes if note.begins])
-            waiting = waiting.union([note.env for note in notes if not note.begins])
+        before = self.waiting
         # Rows of environments whose episode was over are no transitions.
         steps = self.num_envs - len(before) if envs is None else len(envs) - len(before.intersection(envs.tolist()))
         place = self._place(chunk, envs, notes, leaves)
         total = chunk.records[-1][TOTAL] + steps
         small = _small(chunk.layout, leaves)
+        waiting = waiting_after(before, notes)
         chunk.append((total, waiting, notes or None, infos, place, rews.tobytes(), *small, *acts))
 
     def _place(self, chunk: Chunk, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
@@ -172,6 +247,14 @@ class StepLog:
         return Place(envs, clock, at)
 
 
+def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[int]:
+    """Environments whose episode is over after a record with these notes."""
+    over = [note.env for note in notes if not note.begins]
+    if not waiting and not over:
+        return waiting
+    return waiting.difference([note.env for note in notes if note.begins]).union(over)
+
+
 def note_of(layout: Layout, change: Ending | Restart, env: int) -> Note:
     """What a record says about a change, with copies of an episode's last observation.
 
@@ -182,9 +265,13 @@ def note_of(layout: Layout, change: Ending | Restart, env: int) -> Note:
         return Note(env, change, None, True)
     if change.final_obs is None:  # type: ignore[union-attr]
         return Note(env, change, None, change.drops_last)  # type: ignore[union-attr]
+    final = change.final_obs  # type: ignore[union-attr]
+    (item, *others) = layout.obs.items
+    if not others and type(final) is np.ndarray and final.dtype is item.dtype and final.shape == item.shape:
+        return Note(env, change, (final.copy(),), True)
     where = f"last observation of environment {env}"
     finals = []
-    found = layout.obs.structure.flatten(change.final_obs, where)  # type: ignore[union-attr]
+    found = layout.obs.structure.flatten(final, where)
     for i, (leaf, item) in enumerate(zip(found, layout.obs.items, strict=True)):
         array = np.array(leaf, dtype=item.dtype)
         if array.shape != item.shape:

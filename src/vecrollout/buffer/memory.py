@@ -22,7 +22,7 @@ from vecrollout.buffer.layout import Layout
 from vecrollout.data.kinds import Item
 
 Record: TypeAlias = tuple[Any, ...]
-"""What a step appended: the entries below, then the leaves of actions, then those of observations."""
+"""What a step appended: the entries below, then the leaves of observations, then those of actions."""
 
 TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
 
@@ -211,7 +211,7 @@ class Chunk:
         return current
 
     def seal(self) -> None:
-        """Join the records of a complete chunk whose notes were read: that frees many small objects."""
+        """Join the records of a complete chunk, which frees many small objects. Their notes stay."""
         layout = self.layout
         if layout.acts is None or layout.rews is None:
             return
@@ -223,7 +223,7 @@ class Chunk:
         if self.is_ragged:
             columns["table"] = self._table()
         self._columns = columns
-        self.records = [(record[TOTAL], record[WAITING], None, None, record[PLACE]) for record in self.records]
+        self.records = [(*record[:INFOS], None, record[PLACE]) for record in self.records]
 
     def _joined(self, leaf: int, records: Sequence[Record]) -> Array:
         """A column of some records."""

@@ -12,14 +12,14 @@ import numpy as np
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.checkpoint import COUNTERS, Snapshot, dump, restore
+from vecrollout.buffer.delivery import Delivery
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns, stored_runs
-from vecrollout.buffer.infos import BatchedInfos, deep_copied
-from vecrollout.buffer.layout import Layout, leaves_of, part_of
-from vecrollout.buffer.log import StepLog, fitted_leaves, note_of
+from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
+from vecrollout.buffer.layout import Layout
+from vecrollout.buffer.log import StepLog, note_of, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.kinds import Part
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
@@ -58,17 +58,24 @@ class RolloutBuffer:
         self.options = options
         self.recording = recording or secrets.token_hex(8)
         """Random name of the recording."""
-        self.keeps_infos = options.record_infos != "none"
-        self.info_keys = None if isinstance(options.record_infos, str) else tuple(options.record_infos)
-        self._keeps_all = options.record_infos == "all"
+        self._infos = KeptInfos(options.record_infos)
         most_steps = None if most is None else most // num_envs
-        self._log = StepLog(num_envs, self.keeps_infos, options.sink is not None, most_steps)
+        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
+        self._delivery = Delivery(options.sink, self._keeper, self._columns)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
-        self._sent_part: Part | None = None  # where some environments act at a time: what actions are made of,
-        self._sent: list[Array] = []  # and the last ones, by environment
         self._room = 0  # steps that surely fit; 0 lets the next `act` look
+
+    @property
+    def keeps_infos(self) -> bool:
+        """Whether infos are kept."""
+        return self._infos.any
+
+    @property
+    def info_keys(self) -> tuple[str, ...] | None:
+        """The keys of infos that are kept; None: all or none."""
+        return self._infos.keys
 
     # What happened
 
@@ -97,7 +104,11 @@ class RolloutBuffer:
             if acts.dtype is chunk.act_dtype and acts.shape == chunk.act_shape:
                 self._acts = (acts.tobytes(),)
                 return
-        self._act(acts, envs)
+        if envs is not None:
+            self._log.take_acts_of(envs, acts)
+            self._acts = ()
+        else:
+            self._acts = self._log.take_acts(acts, is_fixed=self.held > 0)
 
     def withdraw(self) -> None:
         """Forget the actions last given to `act`: the environment refused them."""
@@ -129,27 +140,40 @@ class RolloutBuffer:
         acts = self._acts
         if acts is None:
             self.check_step()
-        chunks = self._log.chunks
-        if chunks and envs is None and type(obs) is _ndarray and type(rews) is _ndarray:
-            chunk = chunks[-1]
-            if (
-                obs.dtype is chunk.obs_dtype
-                and obs.shape == chunk.obs_shape
-                and rews.dtype is chunk.rew_dtype
-                and rews.shape == chunk.rew_shape
-                and len(infos) == self.num_envs
-                and not (endings or restarts or chunk.is_ragged)
-            ):
-                # A plain step, as most are, without the calls that any other one takes.
-                total, waiting = chunk.records[-1][:2]
-                if not waiting:
-                    kept = tuple(infos) if type(infos) is list and self._keeps_all else self._kept(infos)
-                    self._room -= 1
-                    total += self.num_envs
-                    chunk.append((total, waiting, None, kept, None, rews.tobytes(), obs.tobytes(), *acts))
-                    self._acts = None
-                    return
-        self._step(obs, rews, infos, (*restarts, *endings), envs)
+        if len(infos) != (self.num_envs if envs is None else len(envs)):
+            raise ShapeError(f"infos: expected one an environment, got {len(infos)}")
+        kept = tuple(infos) if type(infos) is list and self._infos.all else self._infos.of_step(infos)
+        if self._infos.keys is not None:
+            for ending in endings:
+                ending.info = ending.info and self._infos.of_one(ending.info)
+        log = self._log
+        chunk = log.chunks[-1] if log.chunks else None
+        self._room -= 1
+        if (
+            chunk is not None
+            and envs is None
+            and type(obs) is _ndarray
+            and obs.dtype is chunk.obs_dtype
+            and obs.shape == chunk.obs_shape
+            and type(rews) is _ndarray
+            and rews.dtype is chunk.rew_dtype
+            and rews.shape == chunk.rew_shape
+            and not chunk.is_ragged
+        ):
+            # Plain arrays of the known kind, as most are: `take_step` without its calls.
+            total, waiting = chunk.records[-1][:2]
+            total += self.num_envs - len(waiting)
+            notes = None
+            if endings or restarts:
+                changes: list[Ending | Restart] = [*restarts, *endings]
+                notes = [note_of(chunk.layout, each, each.at) for each in changes]
+                waiting = waiting_after(waiting, notes)
+            chunk.append((total, waiting, notes, kept, None, rews.tobytes(), obs.tobytes(), *acts))
+        else:
+            log.take_step(acts, obs, rews, kept, (*restarts, *endings), envs, is_fixed=self.held > 0)
+        self._acts = None if envs is None else ()
+        if endings:
+            self._delivery.deliver()
 
     def check_reset(self, mask: Array | None = None) -> None:
         """Refuse a reset in the middle of an episode while transitions are held.
@@ -184,36 +208,26 @@ class RolloutBuffer:
             mask: Which environments were reset, shape `(E,)`, bool; None: all.
             start_steps: How far each environment's episode has come already; empty: they begin.
         """
-        log, num_envs = self._log, self.num_envs
         envs = None if mask is None or mask.all() else np.flatnonzero(mask)
         # A reset of some does not mend a failure since all were reset last.
-        goes_on = envs is None or self._ready or not log.chunks
+        goes_on = envs is None or self._ready or not self._log.chunks
         self._ready = False
         if envs is None:
             self._acts = None
-        known = log.layout.obs if log.chunks else part_of(obs, num_envs, "obs")
+        notes = []
+        for env in range(self.num_envs) if envs is None else envs.tolist():
+            info = deep_copied(infos[env]) if len(infos) else None
+            seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
+            notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
         try:
-            part, leaves = fitted_leaves(known, obs, num_envs, "obs", is_fixed=envs is not None or self.held > 0)
+            self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
         except Exception:
             if envs is None:  # the environments were reset all the same
                 self._keeper.close_running("reset_early")
             raise
-        notes = []
-        for env in range(num_envs) if envs is None else envs.tolist():
-            info = deep_copied(infos[env]) if len(infos) else None
-            seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
-            notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
-        if log.chunks and part is known:
-            if log.chunks[-1].free_steps() < 1:
-                self._roll()
-            log.append_reset(notes, leaves if envs is None else [leaf[envs] for leaf in leaves], envs)
-        else:
-            waiting = frozenset() if envs is None else self.waiting.difference(envs.tolist())
-            self._keeper.settle()
-            log.begin(Layout(num_envs, part), leaves, waiting, notes)
-        self._keeper.settle()
-        self._deliver()
         self._room = 0
+        self._keeper.settle()
+        self._delivery.deliver()
         self._ready = goes_on
 
     def await_episodes(self) -> None:
@@ -341,38 +355,16 @@ class RolloutBuffer:
         return trajectories, lengths
 
     def _columns(self, runs: Sequence[Run]) -> LogColumns:
-        return LogColumns(runs, self._log.layout, self.keeps_infos)
+        return LogColumns(runs, self._log.layout, self._infos.any)
+
+    def _close_running(self, ended_by: EndedBy | None) -> None:
+        self._keeper.close_running(ended_by)
+        self._delivery.deliver()
 
     def _forget(self, fragments: Sequence[Run]) -> None:
         """Let go of the finished fragments and these running ones. A pop commits here, as its last act."""
         self._room = 0
         self._keeper.pop(self._keeper.books.runs(), fragments)
-
-    # Towards a sink
-
-    def _close_running(self, ended_by: EndedBy | None) -> None:
-        self._keeper.close_running(ended_by)
-        self._deliver()
-
-    def _deliver(self) -> None:
-        """Hand finished trajectories to the sink. Those that it refuses by raising stay held."""
-        sink: Any = self.options.sink
-        runs = self._keeper.settle().runs() if sink is not None else []
-        if not runs:
-            return
-        columns = self._columns(runs)
-        columns.share()
-        batch = TrajectoryBatch(columns)
-        if type(sink) is list:
-            sink += batch[:]  # all of them or none
-            self._keeper.take_delivered(len(runs))
-        elif hasattr(sink, "extend") and not isinstance(sink, list):
-            sink.extend(batch)
-            self._keeper.take_delivered(len(runs))
-        else:
-            for trajectory in batch:
-                sink.append(trajectory)
-                self._keeper.take_delivered(1)
 
     # How a step gets in
 
@@ -409,93 +401,14 @@ class RolloutBuffer:
             room = min(room, self._log.chunks[-1].free_steps())
         self._room = room
 
-    def _act(self, acts: Tree, envs: Array | None) -> None:
-        """Actions of any kind: trees, objects, of some environments, or of a kind that is not known yet."""
-        rows = self.num_envs if envs is None else len(envs)
-        known = self._log.layout.acts if self._log.chunks else self._sent_part
-        is_fixed = known is not None and (self.held > 0 or self._sent_part is not None)
-        part, leaves = fitted_leaves(known or part_of(acts, rows, "acts"), acts, rows, "acts", is_fixed)
-        if self._log.chunks and part is not known:
-            self._know(replace(self._log.layout, acts=part))
-        if envs is None:
-            self._acts = tuple(item.kept(leaf) for item, leaf in zip(part.items, leaves, strict=True))
-            return
-        if self._sent_part is not part:
-            self._sent = [np.empty((self.num_envs, *item.shape), item.dtype) for item in part.items]
-            self._sent_part = part
-        for sent, leaf in zip(self._sent, leaves, strict=True):
-            sent[envs] = leaf
-        self._acts = ()
-
-    def _step(
-        self,
-        obs: Tree,
-        rews: Any,
-        infos: Sequence[Info] | BatchedInfos,
-        changes: Sequence[Ending | Restart],
-        envs: Array | None,
-    ) -> None:
-        """Record a step of any kind."""
-        log = self._log
-        rows = self.num_envs if envs is None else len(envs)
-        if not log.chunks:
-            # The first observations of an EnvPool: those of the other environments are still to come.
-            part = part_of(obs, rows, "obs")
-            nothing = [np.zeros((self.num_envs, *item.shape), item.dtype) for item in part.items]
-            log.begin(Layout(self.num_envs, part, self._sent_part), nothing, self.waiting)
-        layout = log.layout
-        fitted, rews = layout.with_rewards(rews, rows, is_fixed=self.held > 0)
-        if len(infos) != rows:
-            raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
-        leaves = leaves_of(layout.obs, obs, rows, "obs")
-        if self.info_keys is not None:
-            for each in changes:
-                if type(each) is Ending and each.info is not None:
-                    each.info = {key: each.info[key] for key in self.info_keys if key in each.info}
-        notes = [note_of(layout, each, each.at if envs is None else int(envs[each.at])) for each in changes]
-        for change in changes:
-            if type(change) is Ending and change.info is not None and not self._keeps_all:
-                (change.info,) = self._kept((change.info,)) or (None,)
-        if fitted is not layout:
-            self._know(fitted)
-        acts = self._acts
-        if envs is not None and self._sent_part is not None:
-            acts = [item.kept(each[envs]) for item, each in zip(self._sent_part.items, self._sent, strict=True)]
-        self._room -= 1
-        log.append_step(leaves, acts, rews, self._kept(infos), notes, envs)
-        self._acts = None if envs is None else ()
-        if notes:
-            self._deliver()
-
-    def _kept(self, infos: Sequence[Info] | BatchedInfos) -> Any:
-        """The infos with the keys that are kept; they are dicts of our own then."""
-        if self._keeps_all:
-            return infos if type(infos) is BatchedInfos else tuple(infos)
-        keys = self.info_keys
-        if not self.keeps_infos or keys is None:
-            return ()
-        if type(infos) is BatchedInfos:
-            return infos
-        return tuple({key: info[key] for key in keys if key in info} for info in infos)
-
-    def _know(self, layout: Layout) -> None:
-        """Record data of another layout from here on."""
-        chunk = self._log.chunks[-1]
-        if chunk.has_steps():
-            self._roll(layout)
-        else:
-            chunk.know(layout)
-
-    def _roll(self, layout: Layout | None = None, waiting: frozenset[int] | None = None) -> None:
+    def _roll(self, waiting: frozenset[int] | None = None) -> None:
         """Go on in another chunk, and let go of those that are not needed."""
-        self._keeper.settle()
-        log = self._log
-        log.roll(layout, waiting, reuses_lanes=not self.held)
+        self._log.roll(waiting=waiting, reuses_lanes=not self.held)
         books = self._keeper.settle()
-        last = log.chunks[-1]
-        log.trim(min((span.chunk for span in books.running if span is not None), default=last.number))
-        pinned = sum(chunk.steps for chunk in log.chunks[:-1]) * self.num_envs
-        if len(log.chunks) > _FEW_CHUNKS and pinned > _MOST_PINNED * self.held:
+        chunks = self._log.chunks
+        self._log.trim(min((span.chunk for span in books.running if span is not None), default=chunks[-1].number))
+        pinned = sum(chunk.steps for chunk in self._log.chunks[:-1]) * self.num_envs
+        if len(self._log.chunks) > _FEW_CHUNKS and pinned > _MOST_PINNED * self.held:
             self._copy_out()
 
     def _copy_out(self) -> None:

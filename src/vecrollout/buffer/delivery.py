@@ -1,0 +1,50 @@
+"""The way of finished trajectories to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vecrollout.buffer.books import Bookkeeper
+from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.gather import LogColumns
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.trajectory import Sink
+
+
+class Delivery:
+    """Hands finished trajectories to a sink.
+
+    Args:
+        sink: A list, something with `extend`, or something with `append` only; None: nothing is handed over.
+        keeper: The books.
+        columns: Makes columns of fragments.
+    """
+
+    def __init__(self, sink: Sink | None, keeper: Bookkeeper, columns: Callable[[Sequence[Run]], LogColumns]) -> None:
+        self._sink: Any = sink
+        self._keeper = keeper
+        self._columns = columns
+        # A list of somebody's own may have an `append` of its own.
+        self._takes_batches = hasattr(sink, "extend") and not isinstance(sink, list)
+
+    def deliver(self) -> None:
+        """Hand over what is finished. What the sink refuses by raising stays held."""
+        if self._sink is None:
+            return
+        runs = self._keeper.settle().runs()
+        if not runs:
+            return
+        columns = self._columns(runs)
+        columns.share()
+        batch = TrajectoryBatch(columns)
+        if self._takes_batches:
+            self._sink.extend(batch)
+        elif type(self._sink) is list:
+            self._sink += batch[:]  # all of them or none
+        else:
+            for trajectory in batch:
+                self._sink.append(trajectory)
+                self._keeper.take_delivered(1)
+            return
+        self._keeper.take_delivered(len(runs))
