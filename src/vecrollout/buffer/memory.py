@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
+from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.layout import Layout
 from vecrollout.data.kinds import Item
 
@@ -178,7 +179,9 @@ class Chunk:
         """
         records, column = self.records, self._columns.get(leaf)  # in this order: `seal` sets them in the other one
         first = 0 if LEAVES <= leaf < LEAVES + len(self.layout.obs.items) else 1
-        if column is None:
+        if column is None and self._columns:
+            column = self._columns[leaf] = self._joined(leaf, records[first:])
+        elif column is None:
             # Of a chunk that still grows, no more is joined than needed.
             first, end = (first, len(records)) if self.is_ragged else (max(begin, first), end)
             column = self._joined(leaf, records[first:end])
@@ -218,12 +221,14 @@ class Chunk:
         obs = [LEAVES + i for i in range(len(layout.obs.items)) if i not in layout.large]
         acts = [LEAVES + len(layout.obs.items) + i for i in range(len(layout.acts.items))]
         columns: dict[Any, Any] = {leaf: self._joined(leaf, self.records) for leaf in obs}
-        for leaf in (INFOS, REWS, *acts):
+        # Infos of vector environments are split into dicts when they are asked for.
+        kept = INFOS + 1 if type(self.records[-1][INFOS]) is BatchedInfos else INFOS
+        for leaf in (REWS, *acts) if kept > INFOS else (INFOS, REWS, *acts):
             columns[leaf] = self._joined(leaf, self.records[1:])
         if self.is_ragged:
             columns["table"] = self._table()
         self._columns = columns
-        self.records = [(*record[:INFOS], None, record[PLACE]) for record in self.records]
+        self.records = [(*record[:kept], *[None] * (PLACE - kept), record[PLACE]) for record in self.records]
 
     def _joined(self, leaf: int, records: Sequence[Record]) -> Array:
         """A column of some records."""
