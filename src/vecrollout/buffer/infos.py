@@ -9,6 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
 
+_BOOL = np.dtype(bool)
 # What most infos are made of, and nobody alters.
 _SINGLE = frozenset({bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int64})
 
@@ -86,9 +87,10 @@ def _copied(batch: Info) -> Info:
     copies: dict[str, Any] = {}
     for key, value in batch.items():
         if isinstance(value, np.ndarray):
+            dtype = value.dtype
             # A search in bytes costs a fraction of `value.all()`.
-            if not (_is_mask(key, batch) and value.dtype == bool and 0 not in value.tobytes()):
-                copies[key] = deep_copied(value)
+            if dtype is not _BOOL or not _is_mask(key, batch) or 0 in value.tobytes():
+                copies[key] = deep_copied(value) if dtype.hasobject else value.copy()
         else:
             copies[key] = _copied(value) if isinstance(value, dict) else deep_copied(value)
     return copies

@@ -73,7 +73,11 @@ class VectorSteps:
             restarts = [Restart(at, info_of(own, at, len(rews))) for at in self._waiting_at(envs)]
         endings: Sequence[Ending] = ()
         # A search in bytes costs a fraction of `terminated.any()`.
-        if 1 in _flags(terminated) or 1 in _flags(truncated):
+        if 1 in (
+            terminated.tobytes() + truncated.tobytes()
+            if type(terminated) is type(truncated) is np.ndarray and terminated.dtype is truncated.dtype is _BOOL
+            else np.logical_or(terminated, truncated).tobytes()
+        ):
             skipped = set(self._waiting_at(envs))
             dones = np.logical_or(terminated, truncated)
             ended = [at for at in dones.nonzero()[0].tolist() if at not in skipped]
@@ -105,12 +109,6 @@ class VectorSteps:
             final_obs = self._buffer.current_obs(env)
             info["final_obs_missing"] = True
         return Ending(at, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
-
-
-def _flags(flags: Any) -> bytes:
-    """A byte an environment."""
-    is_plain = type(flags) is np.ndarray and flags.dtype is _BOOL
-    return flags.tobytes() if is_plain else np.asarray(flags).astype(bool).tobytes()
 
 
 def _seeds_of(seed: int | Sequence[int | None] | Array | None, num_envs: int, mask: Array | None) -> list[int | None]:
