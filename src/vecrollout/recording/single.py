@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from vecrollout.buffer.options import RecordOptionsDict
 
+_INTEGERS = frozenset({int, np.int64})
 _NO_INFOS: list[Info] = [{}]
 
 
@@ -60,6 +61,9 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         self._observations = Batching(env.observation_space)
         self._actions = Batching(env.action_space)
         self._autoreset = _autoreset_of(env)
+        # Most actions and rewards go in by these, which the buffer copies.
+        self._act = np.zeros(1, np.int64)
+        self._rew = np.zeros(1)
         self._record(1, options)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
@@ -109,16 +113,27 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             ShapeError, DtypeError, StructureError: If a value is not like the recorded ones.
         """
         buffer = self._buffer
-        buffer.act(self._actions.of_one(action))
+        if type(action) in _INTEGERS and self._actions.is_plain:
+            acts = self._act
+            acts[0] = action
+        else:
+            acts = self._actions.of_one(action)
+        buffer.act(acts)
         try:
             returned = obs, rew, terminated, truncated, info = self.env.step(action)
             infos = [deep_copied(info) if info else {}] if buffer.keeps_infos else _NO_INFOS
             endings, restarts = (), ()
             if terminated or truncated or buffer.waiting:
                 endings, restarts = self._changes(bool(terminated), bool(truncated), info)
-            # A reward may be an array of shape (1,). The buffer refuses any other size.
-            rews = np.array(rew, ndmin=1) if type(rew) is float else np.asarray(rew).reshape(-1)
-            buffer.step(self._observations.of_one(obs), rews, infos, endings, restarts)
+            if type(rew) is float:
+                rews = self._rew
+                rews[0] = rew
+            else:
+                # A reward may be an array of shape (1,). The buffer refuses any other size.
+                rews = np.asarray(rew).reshape(-1)
+            is_plain = type(obs) is np.ndarray and self._observations.is_plain
+            batch = obs[np.newaxis] if is_plain else self._observations.of_one(obs)
+            buffer.step(batch, rews, infos, endings, restarts)
         except BaseException:
             buffer.abort()
             raise
