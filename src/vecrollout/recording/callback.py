@@ -18,7 +18,7 @@ from vecrollout.data.checks import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.writing import check_options, most_transitions, trace_writer
-from vecrollout.storage.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 _POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
 _TAPPED = ("reset", "step_async", "step_wait")

@@ -20,7 +20,7 @@ from vecrollout.recording.selection import Selection
 from vecrollout.recording.traces import TraceRecordingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.storage.writing.writer import TraceWriter
 
 
 @overload

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from vecrollout.errors import ArgumentTypeError, ProtocolError
-from vecrollout.storage.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # What running episodes may take up before they are handed over in fragments.
 _HELD_BYTES = 1 << 30

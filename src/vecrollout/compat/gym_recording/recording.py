@@ -15,7 +15,7 @@ from vecrollout.data.trees import stack
 from vecrollout.errors import OptionError, ProtocolError, ShapeError
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.interop.gym_recording.stacking import as_objects
-from vecrollout.storage.writer import TraceWriter
+from vecrollout.storage.writing.writer import TraceWriter
 
 __all__ = ["FileFormat", "TraceRecording"]
 

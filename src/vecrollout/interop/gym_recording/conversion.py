@@ -31,7 +31,7 @@ def from_gym_recording(recording: str | os.PathLike[str], directory: str | os.Pa
         OSError: If the directory cannot be made.
         MissingDependencyError: If pyarrow or xxhash is not installed.
     """
-    from vecrollout.storage.writer import TraceWriter
+    from vecrollout.storage.writing.writer import TraceWriter
 
     written = 0
     trajectories = GymRecordingReader(recording).trajectories()
