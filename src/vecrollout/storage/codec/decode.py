@@ -44,6 +44,7 @@ class DecodedBatch:
         self._where = where
         self._decoded: dict[str, Any] = {}
         self._decoded_bytes = 0
+        self._slicers: dict[str, Callable[[int, int, Told, int], Any]] = {}
         self.schema = schema
         """The shard's schema."""
         self.rows = int(record_batch.num_rows)
@@ -148,14 +149,26 @@ class DecodedBatch:
 
     def field(self, name: str, begin: int, end: int, told: Told, i: int) -> Any:
         """Some rows of one of `FIELDS`, which are of trajectory i of `told`."""
+        slicer = self._slicers.get(name)
+        if slicer is None:
+            slicer = self._slicers[name] = self._slicer(name)
+        return slicer(begin, end, told, i)
+
+    def _slicer(self, name: str) -> Callable[[int, int, Told, int], Any]:
+        """A function with the arguments of `field`: most columns are arrays, which are cut and no more."""
         layout = self.schema.layout
-        if name == "obs":
-            return self._tree(layout.obs, begin, end, partial(self._text_dtype, told, i))
-        if name == "acts":
-            return self._tree(layout.acts, begin, end, partial(self._text_dtype, told, i))
-        if name == "rews":
-            return None if layout.rews is None else self.array(layout.rews)[begin:end]
-        return self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos[i] else None
+        if name == "infos":
+            return lambda begin, end, told, i: (
+                self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos[i] else None
+            )
+        if name == "rews" and layout.rews is None:
+            return lambda begin, end, told, i: None
+        part = layout.obs if name == "obs" else layout.acts
+        columns = part.columns if layout.rews is None or name != "rews" else (layout.rews,)
+        if name == "rews" or (part.structure.is_leaf and columns[0].is_plain):
+            array = self.array(columns[0])
+            return lambda begin, end, told, i: array[begin:end]
+        return lambda begin, end, told, i: self._tree(part, begin, end, partial(self._text_dtype, told, i))
 
     def array(self, column: Column) -> Array:
         """All rows of a column."""

@@ -51,21 +51,21 @@ def check_episode(episode: Any, steps: int) -> None:
     """Refuse an identity that cannot be written."""
     # One condition, as it is asked of every trajectory.
     try:
-        number, env_index, seed = episode.id, episode.env_index, episode.seed
+        number, env_index, seed, info = episode.id, episode.env_index, episode.seed, episode.reset_info
         if (
             (number is None or -_INT64 <= index(number) < _INT64)
             and (env_index is None or -_INT32 <= index(env_index) < _INT32)
             and 0 <= index(episode.start_step) < _INT64 - steps
             and (seed is None or -_SEED < index(seed) < _SEED)
             and episode.ended_by in _ENDINGS
-            and (episode.reset_info is None or isinstance(episode.reset_info, Mapping))
+            and (info is None or type(info) is dict or isinstance(info, Mapping))
             and (episode.recording is None or type(episode.recording) is str)
         ):
             return
     except (TypeError, AttributeError) as error:
         raise ArgumentTypeError(f"episode: expected an Episode of integers and text, got another: {error}") from error
-    if not isinstance(episode.reset_info, Mapping | None):
-        raise ArgumentTypeError(f"episode.reset_info: expected a dict or None, got {type(episode.reset_info).__name__}")
+    if not isinstance(info, Mapping | None):
+        raise ArgumentTypeError(f"episode.reset_info: expected a dict or None, got {type(info).__name__}")
     if not isinstance(episode.recording, str | None):
         raise ArgumentTypeError(f"episode.recording: expected text or None, got {type(episode.recording).__name__}")
     if episode.ended_by not in _ENDINGS:

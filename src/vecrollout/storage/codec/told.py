@@ -59,7 +59,7 @@ class Told:
         recordings: list[str | None] = self._lists["recording"]
         return recordings
 
-    @property
+    @cached_property
     def has_infos(self) -> list[bool]:
         """Whether infos of each trajectory were kept."""
         has_infos: list[bool] = self._lists["has_infos"]
