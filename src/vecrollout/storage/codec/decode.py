@@ -108,7 +108,7 @@ class DecodedBatch:
             return map_leaves(self._of_steps, self._tree(layout.acts, 0, self.rows, self._widest))
         if name == "rews":
             return None if layout.rews is None else self._of_steps(self.array(layout.rews))
-        if not any(self.told.has_infos):
+        if not any(map(self.told.has_infos, range(len(self.lengths)))):
             return None
         return self._infos(0, self.rows, self._widest)[self._step_rows]
 
@@ -124,7 +124,7 @@ class DecodedBatch:
             "rews": self.field("rews", begin, end, told, i),
         }
         flags = self._decoded["terminated"], self._decoded["truncated"]
-        return trajectory_of(fields, flags[0].item(end - 1), flags[1].item(end - 1), told.episodes[i])
+        return trajectory_of(fields, flags[0].item(end - 1), flags[1].item(end - 1), told.episode(i))
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, as copies."""
@@ -159,7 +159,7 @@ class DecodedBatch:
         layout = self.schema.layout
         if name == "infos":
             return lambda begin, end, told, i: (
-                self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos[i] else None
+                self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos(i) else None
             )
         if name == "rews" and layout.rews is None:
             return lambda begin, end, told, i: None
