@@ -140,8 +140,9 @@ class RolloutBuffer:
         acts = self._acts
         if acts is None:
             self.check_step()
-        if len(infos) != (self.num_envs if envs is None else len(envs)):
-            raise ShapeError(f"infos: expected one an environment, got {len(infos)}")
+        rows = self.num_envs if envs is None else len(envs)
+        if len(infos) != rows:
+            raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
         kept = tuple(infos) if type(infos) is list and self._infos.all else self._infos.of_step(infos)
         if self._infos.keys is not None:
             for ending in endings:
