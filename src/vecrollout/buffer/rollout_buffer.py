@@ -190,7 +190,9 @@ class RolloutBuffer:
         goes_on = envs is None or self._ready or not log.chunks
         self._ready = False
         if envs is None:
+            # Also where the observations are refused: the environments were reset.
             self._acts = None
+            self._keeper.close_running("reset_early")
         known = log.layout.obs if log.chunks else part_of(obs, num_envs, "obs")
         part, leaves = fitted_leaves(known, obs, num_envs, "obs", is_fixed=envs is not None or self.held > 0)
         notes = []
@@ -456,6 +458,8 @@ class RolloutBuffer:
         log.append_step(leaves, acts, rews, self._kept(infos), notes, envs)
         self._acts = None if envs is None else ()
         if notes:
+            if any(type(each) is Ending and each.drops_last for each in changes):
+                self._keeper.settle()  # so that the counters tell of what was dropped
             self._deliver()
 
     def _kept(self, infos: Sequence[Info] | BatchedInfos) -> Any:
