@@ -186,6 +186,8 @@ class RolloutBuffer:
         """
         log, num_envs = self._log, self.num_envs
         envs = None if mask is None or mask.all() else np.flatnonzero(mask)
+        if envs is not None and not len(envs):
+            return
         # A reset of some does not mend a failure since all were reset last.
         goes_on = envs is None or self._ready or not log.chunks
         self._ready = False
