@@ -96,7 +96,7 @@ class Run:
     """
 
     def __init__(self, kind: Kind, rule: str, seed: int) -> None:
-        self.kind, self.rule, self.random = kind, rule, random.Random(seed)  # noqa: S311
+        self.kind, self.rule, self.random = kind, rule, random.Random(seed)
         choose = self.random.choice
         self.keys = choose(["all", "all", "none", ("call", "nowhere")])
         self.sink = choose(SINKS)()
