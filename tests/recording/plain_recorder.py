@@ -104,7 +104,7 @@ class PlainRecorder:
         self.waiting: set[int] = set()  # whose episode is over; what runs there is empty
         self.running: list[Fragment] = [nothing(i) for i in range(len(self.envs))]
         self.finished: list[Fragment] = []
-        self.sunk: list[Fragment] = []
+        self.delivered: list[Fragment] = []
         self.counts: Counter[str] = Counter()
         self.sink_refuses = False
         self.seeds: list[int | None] = [None] * len(self.envs)
@@ -152,8 +152,8 @@ class PlainRecorder:
         if not self.ready or self.pending is not None:
             raise ProtocolError
         if self.max_transitions is not None:
-            if self.on_full == "hand_over" and self.is_full():
-                self.hand_over(None)
+            if self.on_full == "flush" and self.is_full():
+                self.end_fragments(None)
             while self.on_full == "drop_oldest" and self.finished and self.is_full():
                 self.counts["dropped"] += len(self.finished.pop(0))
             if self.is_full():
@@ -198,21 +198,24 @@ class PlainRecorder:
             self.running[i] = Fragment(i, info["episode"], None, 0, [obs])
         self.waiting -= begun.keys()
         self.counts["stepped"] += len(taken)
-        self.drain()
+        # A sink that refused is asked again when an episode ends or begins, and not at every step.
+        if begun or any(terminated or truncated for *_, terminated, truncated in taken.values()):
+            self.drain()
         self.ready = True
 
     def drain(self) -> None:
-        while self.has_sink and self.finished:
+        if self.has_sink and self.finished:
             if self.sink_refuses:
                 raise RefusedError
-            self.counts["sunk"] += len(self.finished[0])
-            self.sunk.append(self.finished.pop(0))
+            self.counts["delivered"] += sum(map(len, self.finished))
+            self.delivered += self.finished
+            self.finished = []
 
     def close(self) -> None:
         self.ready, self.pending = False, None
-        self.hand_over("closed")
+        self.end_fragments("closed")
 
-    def hand_over(self, ended_by: EndedBy | None) -> None:
+    def end_fragments(self, ended_by: EndedBy | None) -> None:
         """Running fragments end here; what follows of their episodes are others."""
         for i, fragment in enumerate(self.running):
             if len(fragment):

@@ -1,12 +1,14 @@
 """Reads a trace with altered bytes, again and again: `python fuzzing.py TRACE SEED TIMES HOW`.
 
-Only errors of the library may be raised, in 2 GB of memory. `HOW` says which bytes are altered, and whether the journal's
-checksums are written anew, so that a parser sees the bytes.
+Only errors of the library may be raised, in 2 GB of memory. `HOW` says which bytes are altered, and whether the
+journal has their checksums, so that a parser sees the bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import os
 import random
 import resource
@@ -14,9 +16,11 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import xxhash
-from journals import lines_of, of_lines, only, parts_of
+from journals import lines_of, of_lines, only, parts_of, with_shard
 
 from vecrollout import open_traces, repair_traces, verify_traces
 from vecrollout.errors import VecrolloutError
@@ -39,6 +43,79 @@ def altered(content: bytes, parts: list[tuple[str, int, int]], generator: random
         if generator.random() < 0.2:
             changed[at : at + 8] = generator.choice([bytes(8), b"\xff" * 8, (1 << 40).to_bytes(8, "little")])
     return bytes(changed[: len(content)])
+
+
+CRAFTED: list[Any] = [
+    *(None, True, -1, 0, 2**31, 2**63, 2**70, 1e308, "", "x", "obs", "$tuple", [], [[]], {}, [0, 1, 2], [-1], [2**40]),
+    *(
+        "<M8[ns/0]",
+        "<U500000000",
+        "|O",
+        "<f4",
+        "|V99999999",
+        [["a", "<f8"]],
+        ["array", "|O", []],
+        ["sequence", ["json"]],
+    ),
+    *(
+        {"$array": ["<f8", [2**40], ""]},
+        {"$scalar": ["<M8[0ns]", ""]},
+        {"$obs": {}},
+        {"$final_obs": [[]]},
+        {"$dict": [1]},
+    ),
+    {"kind": "Box", "shape": [1 << 24], "dtype": "<f8", "low": {"everywhere": 0.0}, "high": {"everywhere": 1.0}},
+    {"kind": "Tuple", "spaces": [{"kind": "MultiBinary", "n": 2**40}] * 9},
+    {"dict": [["a", "obs.level"], ["a", "obs.level"]]},
+    json.loads("[" * 400 + "]" * 400),
+]
+
+
+def crafted(document: Any, generator: random.Random) -> Any:
+    """A JSON document with one value replaced."""
+    if not isinstance(document, dict | list) or not document or generator.random() < 0.15:
+        return copy.deepcopy(generator.choice(CRAFTED))
+    changed = copy.deepcopy(document)
+    key: Any = generator.choice(list(document)) if isinstance(document, dict) else generator.randrange(len(document))
+    if isinstance(document, dict) and generator.random() < 0.1:
+        del changed[key]
+    else:
+        changed[key] = crafted(document[key], generator)
+    return changed
+
+
+def of_crafted_json(content: bytes, lines: list[Any], generator: random.Random) -> tuple[bytes, bytes]:
+    """Shard and journal with another value somewhere in their JSON."""
+    table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
+    place = generator.choice(["journal", "schema", "field", "info", "extra"])
+    if place == "journal":
+        at = generator.randrange(len(lines))
+        lines[at] = crafted(lines[at], generator)
+        return content, of_lines(lines)
+    if place == "schema":
+        described = crafted(json.loads(table.schema.metadata[b"vecrollout"]), generator)
+        table = table.replace_schema_metadata({b"vecrollout": json.dumps(described)})
+    elif place == "field":
+        at = generator.choice([i for i, field in enumerate(table.schema) if field.metadata])
+        field = table.schema.field(at)
+        described = crafted(json.loads(field.metadata[b"vecrollout"]), generator)
+        field = field.with_metadata({b"vecrollout": json.dumps(described)})
+        table = table.set_column(at, field, table.column(at))
+    else:
+        name = "info_json" if place == "info" else "trajectory"
+        rows, at = table.column(name).to_pylist(), table.schema.get_field_index(name)
+        row = generator.choice([i for i, value in enumerate(rows) if value])
+        if place == "info":
+            rows[row] = json.dumps(crafted(json.loads(rows[row]), generator))
+        else:
+            rows[row][0]["extra"] = json.dumps(crafted(json.loads(rows[row][0]["extra"]), generator))
+        field = table.schema.field(at)
+        table = table.set_column(at, field, pa.array(rows, field.type))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    shard = sink.getvalue().to_pybytes()
+    return shard, with_shard(lines, shard)
 
 
 def with_sums(journal: Path, content: bytes) -> bytes:
@@ -68,6 +145,7 @@ def read(directory: Path) -> None:
             trajectory = traces[number]
             list(trajectory.infos if trajectory.infos is not None else [])
             traces.about(number)
+            traces.metadata(number)
         with contextlib.suppress(VecrolloutError):
             traces.columns(number, ["obs"])
     for batch in traces.batches():
@@ -88,16 +166,20 @@ def main(origin: Path, seed: int, times: int, how: str) -> None:
         target.mkdir()
         changed = altered(content, parts, generator, how)
         (target / shard.name).write_bytes(changed)
+        if how == "json":
+            changed, lines = of_crafted_json(content, lines_of(journal), generator)
+            (target / shard.name).write_bytes(changed)
+            (target / journal.name).write_bytes(lines)
         # So that a crash names it.
         (origin.parent / f"last-{seed}-{how}").write_text(str(number))
         if how == "journal":
-            lines = bytearray(sound)
-            lines[generator.randrange(len(lines))] ^= 1 << generator.randrange(8)
-            (target / journal.name).write_bytes(lines)
+            altered_lines = bytearray(sound)
+            altered_lines[generator.randrange(len(sound))] ^= 1 << generator.randrange(8)
+            (target / journal.name).write_bytes(altered_lines)
             (target / shard.name).write_bytes(content)
         elif how == "forged":
             (target / journal.name).write_bytes(with_sums(journal, changed))
-        elif how != "lost":
+        elif how not in ("lost", "json"):
             (target / journal.name).write_bytes(sound)
         for function in (read, verify_traces, repair_traces, read):
             with contextlib.suppress(VecrolloutError):

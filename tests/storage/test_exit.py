@@ -106,7 +106,8 @@ def test_by_sigterm_while_idle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.2])
 def test_by_sigterm_while_writing(queue_bytes: int, after_s: float, tmp_path: Path) -> None:
     """Wherever the signal comes, also while `append` waits because the queue is full."""
-    code = f"writer = TraceWriter(directory, queue_bytes={queue_bytes}, max_shard_bytes=4096); ready(); write(writer, 10**9)"
+    options = f"queue_bytes={queue_bytes}, max_shard_bytes=4096"
+    code = f"writer = TraceWriter(directory, {options}); ready(); write(writer, 10**9)"
     assert terminated(code, tmp_path, after_s) == (BY_SIGTERM, "")
     assert_all_there(tmp_path)
 

@@ -7,36 +7,34 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from traces import of_space, write
 
+from vecrollout.testing import SPACES
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux")
 
-HOW = ["anywhere", "heads", "forged", "lost", "journal"]
+HOW = ["anywhere", "heads", "forged", "lost", "journal", "json"]
 
 
 def survive(tmp_path: Path, compression: str | None, how: str, seed: int, times: int) -> None:
-    written = [
-        of_space("dict", 4, number, infos=[{"n": i, "odd": (i, "text")} for i in range(4)], seed=3)
-        for number in range(4)
-    ]
-    write(tmp_path / "trace", written, flush=True, compression=compression)
+    infos = [{"n": i, "odd": (i, "text")} for i in range(4)]
+    written = [of_space("nested", 4, number, infos=infos, seed=2**70 + number) for number in range(4)]
+    options = {"spaces": (SPACES["nested"], SPACES["text"]), "metadata": {"when": np.datetime64(1, "ns")}}
+    write(tmp_path / "trace", written, flush=how != "json", compression=compression, **options)
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(tmp_path / "trace"), str(seed)]
-    result = subprocess.run(
-        [*command, str(times), how],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-        check=False,
-    )
+    command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(tmp_path / "trace")]
+    command += [str(seed), str(times), how]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert (result.returncode, result.stdout.partition(" ")[0]) == (0, "survived"), result.stderr[-3000:]
 
 
 @pytest.mark.parametrize("compression", ["zstd", None])
 @pytest.mark.parametrize("how", HOW)
 def test_altered_bytes(how: str, compression: str | None, tmp_path: Path) -> None:
-    survive(tmp_path, compression, how, 0, 40)
+    survive(tmp_path, compression, how, 0, 25)
 
 
 @pytest.mark.slow

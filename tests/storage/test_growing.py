@@ -12,7 +12,7 @@ import pytest
 from journals import only, parts_of
 from traces import assert_same_trajectory, of_space, write
 
-from vecrollout import TraceWriter, open_traces, repair_traces
+from vecrollout import TraceWriter, open_traces, repair_traces, verify_traces
 
 WRITER = """
 import sys
@@ -85,6 +85,8 @@ def test_a_reader_beside_a_writer_sees_a_prefix(seed: int, tmp_path: Path) -> No
             reader.refresh()
             assert len(reader) >= seen[-1]
             seen.append(len(reader))
+            if generator.random() < 0.3:
+                assert verify_traces(tmp_path).problems == ()
             for number in {*generator.choices(range(len(reader) or 1), k=3), len(reader) - 1} & set(range(len(reader))):
                 assert_same_trajectory(reader[number], of_space("dict", 1 + number % 50, number))
         written = int(process.communicate()[0])

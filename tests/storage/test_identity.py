@@ -11,7 +11,8 @@ import pytest
 from traces import write
 
 from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryBatch, open_traces
-from vecrollout.storage.writing.identity import Numbering
+from vecrollout.storage.codec.identities import Identities
+from vecrollout.storage.writing.numbering import Numbering
 
 
 def steps_of(episode: Episode, start: int = 0, stop: int = 3) -> Trajectory:
@@ -23,6 +24,11 @@ def steps_of(episode: Episode, start: int = 0, stop: int = 3) -> Trajectory:
 
 def named(recording: str | None, number: int | None, **fields: Any) -> Episode:
     return Episode(number, recording=recording, **{"ended_by": "terminated", **fields})
+
+
+def place(numbering: Numbering, episode: Episode, steps: int) -> tuple[int, list[tuple[int, int]]]:
+    (number,), new = numbering.place(Identities.of([episode]), [steps])
+    return number, [(0, steps)] if new is None else new[0]
 
 
 def read(directory: Path) -> list[tuple[str | None, int | None, list[float]]]:
@@ -37,8 +43,8 @@ def test_order_is_by_recording_and_then_by_id(tmp_path: Path) -> None:
 
 def test_the_ids_of_the_first_recording_are_the_episodes_numbers() -> None:
     numbering = Numbering()
-    assert [numbering.place(named("a", number), 3)[0] for number in (2, 0, 7)] == [2, 0, 7]
-    assert numbering.place(named("b", 2), 3)[0] not in (0, 2, 7)
+    assert [place(numbering, named("a", number), 3)[0] for number in (2, 0, 7)] == [2, 0, 7]
+    assert place(numbering, named("b", 2), 3)[0] not in (0, 2, 7)
 
 
 @pytest.mark.parametrize("recording", ["a", None])
@@ -98,7 +104,7 @@ def test_numbers_stay_unique() -> None:
     """Whatever the ids: those of two recordings without a name, too large ones, and missing ones."""
     numbering = Numbering()
     ids: Sequence[int | None] = [0, 1, 0, 1, 2, None, 2**62, 2**63 - 1, None, 5, 5, -3]
-    numbers = [numbering.place(named(None, number), 3)[0] for number in ids]
+    numbers = [place(numbering, named(None, number), 3)[0] for number in ids]
     assert len(set(numbers)) == len(ids)
     assert all(0 <= number < 2**63 for number in numbers)
 
@@ -106,9 +112,9 @@ def test_numbers_stay_unique() -> None:
 def test_an_episode_that_runs_across_300000_others() -> None:
     numbering = Numbering()
     running = named("a", 0, ended_by=None)
-    first, _ = numbering.place(running, 10)
+    first, _ = place(numbering, running, 10)
     for number in range(1, 300_001):
-        assert numbering.place(named("a", number), 5) == (number, [(0, 5)])
-    assert numbering.place(named("a", 0, start_step=10), 10) == (first, [(0, 10)])
-    assert numbering.place(named("a", 0, start_step=10), 10)[1] == []
-    assert numbering.place(named("a", 17), 5)[1] == []
+        assert place(numbering, named("a", number), 5) == (number, [(0, 5)])
+    assert place(numbering, named("a", 0, start_step=10), 10) == (first, [(0, 10)])
+    assert place(numbering, named("a", 0, start_step=10), 10)[1] == []
+    assert place(numbering, named("a", 17), 5)[1] == []

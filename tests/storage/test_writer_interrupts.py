@@ -70,8 +70,8 @@ while interrupts < wanted:
     while interrupts < until:
         offered = [episode(recording, number + i) for i in range(generator.choice([1, 3]))]
         batch = TrajectoryBatch.from_trajectories(offered)
-        calls = [lambda: [writer.append(each) for each in offered], lambda: writer.extend(batch), lambda: writer.extend(offered)]
-        insist(generator.choice(calls))
+        one_by_one = lambda: [writer.append(each) for each in offered]
+        insist(generator.choice([one_by_one, lambda: writer.extend(batch), lambda: writer.extend(offered)]))
         number += len(offered)
         if generator.random() < 0.02:
             insist(writer.flush)

@@ -65,16 +65,11 @@ class Layout:
         return self if self.rews is not None and dtype == self.rews else replace(self, rews=dtype)
 
     def plain(self, part: Part | None) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
-        """Dtype and shape of the arrays of a part that is one small array; None otherwise."""
-        if (
-            part is None
-            or not part.structure.is_leaf
-            or part.items[0].dtype.hasobject
-            or not part.items[0].nbytes
-            or (part is self.obs and self.large)
-        ):
+        """Dtype and shape of the arrays of a part that is one small array kept as bytes; None otherwise."""
+        if part is None or not part.structure.is_leaf or (part is self.obs and self.large):
             return None, ()
-        return part.items[0].dtype, (self.num_envs, *part.items[0].shape)
+        (item,) = part.items
+        return (item.dtype, (self.num_envs, *item.shape)) if item.void is not item.dtype else (None, ())
 
     def with_rewards(self, rews: Any, rows: int, is_fixed: bool) -> tuple[Layout, Array]:
         """Rewards as an array with a float an environment, and the layout that takes them.

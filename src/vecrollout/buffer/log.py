@@ -217,6 +217,8 @@ class StepLog:
         before = self.waiting
         # Rows of environments whose episode was over are no transitions.
         steps = self.num_envs - len(before) if envs is None else len(envs) - len(before.intersection(envs.tolist()))
+        if not acts:
+            chunk.has_gaps = True  # no environment acted: each of them begins an episode
         place = self._place(chunk, envs, notes, leaves)
         total = chunk.records[-1][TOTAL] + steps
         small = _small(chunk.layout, leaves)

@@ -242,7 +242,7 @@ class Chunk:
                 for value, record in zip(values, records, strict=True)
             ]
         if item.dtype.hasobject or not item.nbytes:
-            return np.concatenate(values)
+            return np.concatenate([item.filler(0), *values])
         return np.frombuffer(b"".join(values), item.void)
 
     def _width(self, record: Record) -> int:

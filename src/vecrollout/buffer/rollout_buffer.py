@@ -140,8 +140,9 @@ class RolloutBuffer:
         acts = self._acts
         if acts is None:
             self.check_step()
-        if len(infos) != (self.num_envs if envs is None else len(envs)):
-            raise ShapeError(f"infos: expected one an environment, got {len(infos)}")
+        rows = self.num_envs if envs is None else len(envs)
+        if len(infos) != rows:
+            raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
         kept = tuple(infos) if type(infos) is list and self._infos.all else self._infos.of_step(infos)
         if self._infos.keys is not None:
             for ending in endings:
@@ -173,6 +174,8 @@ class RolloutBuffer:
             log.take_step(acts, obs, rews, kept, (*restarts, *endings), envs, is_fixed=self.held > 0)
         self._acts = None if envs is None else ()
         if endings:
+            if any(ending.drops_last for ending in endings):
+                self._keeper.settle()  # so that `dropped` counts them at once
             self._delivery.deliver()
 
     def check_reset(self, mask: Array | None = None) -> None:
@@ -209,22 +212,21 @@ class RolloutBuffer:
             start_steps: How far each environment's episode has come already; empty: they begin.
         """
         envs = None if mask is None or mask.all() else np.flatnonzero(mask)
+        if envs is not None and not len(envs):
+            return
         # A reset of some does not mend a failure since all were reset last.
         goes_on = envs is None or self._ready or not self._log.chunks
         self._ready = False
         if envs is None:
+            # Also where the observations are refused: the environments were reset.
             self._acts = None
+            self._keeper.close_running("reset_early")
         notes = []
         for env in range(self.num_envs) if envs is None else envs.tolist():
             info = deep_copied(infos[env]) if len(infos) else None
             seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
             notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
-        try:
-            self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
-        except Exception:
-            if envs is None:  # the environments were reset all the same
-                self._keeper.close_running("reset_early")
-            raise
+        self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
         self._room = 0
         self._keeper.settle()
         self._delivery.deliver()

@@ -223,7 +223,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).episodes[self._located.place.item(at)]
+        return self._batch(self._located.group.item(at), 0, ()).told.episode(self._located.place.item(at))
 
     def metadata(self, number: int) -> dict[str, Any]:
         """What was said about a trajectory when it was appended.

@@ -44,6 +44,7 @@ class DecodedBatch:
         self._where = where
         self._decoded: dict[str, Any] = {}
         self._decoded_bytes = 0
+        self._slicers: dict[str, Callable[[int, int, Told, int], Any]] = {}
         self.schema = schema
         """The shard's schema."""
         self.rows = int(record_batch.num_rows)
@@ -107,7 +108,7 @@ class DecodedBatch:
             return map_leaves(self._of_steps, self._tree(layout.acts, 0, self.rows, self._widest))
         if name == "rews":
             return None if layout.rews is None else self._of_steps(self.array(layout.rews))
-        if not any(self.told.has_infos):
+        if not any(map(self.told.has_infos, range(len(self.lengths)))):
             return None
         return self._infos(0, self.rows, self._widest)[self._step_rows]
 
@@ -123,7 +124,7 @@ class DecodedBatch:
             "rews": self.field("rews", begin, end, told, i),
         }
         flags = self._decoded["terminated"], self._decoded["truncated"]
-        return trajectory_of(fields, flags[0].item(end - 1), flags[1].item(end - 1), told.episodes[i])
+        return trajectory_of(fields, flags[0].item(end - 1), flags[1].item(end - 1), told.episode(i))
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, as copies."""
@@ -148,14 +149,26 @@ class DecodedBatch:
 
     def field(self, name: str, begin: int, end: int, told: Told, i: int) -> Any:
         """Some rows of one of `FIELDS`, which are of trajectory i of `told`."""
+        slicer = self._slicers.get(name)
+        if slicer is None:
+            slicer = self._slicers[name] = self._slicer(name)
+        return slicer(begin, end, told, i)
+
+    def _slicer(self, name: str) -> Callable[[int, int, Told, int], Any]:
+        """A function with the arguments of `field`: most columns are arrays, which are cut and no more."""
         layout = self.schema.layout
-        if name == "obs":
-            return self._tree(layout.obs, begin, end, partial(self._text_dtype, told, i))
-        if name == "acts":
-            return self._tree(layout.acts, begin, end, partial(self._text_dtype, told, i))
-        if name == "rews":
-            return None if layout.rews is None else self.array(layout.rews)[begin:end]
-        return self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos[i] else None
+        if name == "infos":
+            return lambda begin, end, told, i: (
+                self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos(i) else None
+            )
+        if name == "rews" and layout.rews is None:
+            return lambda begin, end, told, i: None
+        part = layout.obs if name == "obs" else layout.acts
+        columns = part.columns if layout.rews is None or name != "rews" else (layout.rews,)
+        if name == "rews" or (part.structure.is_leaf and columns[0].is_plain):
+            array = self.array(columns[0])
+            return lambda begin, end, told, i: array[begin:end]
+        return lambda begin, end, told, i: self._tree(part, begin, end, partial(self._text_dtype, told, i))
 
     def array(self, column: Column) -> Array:
         """All rows of a column."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
@@ -17,6 +16,7 @@ from vecrollout.data.plain import dumps
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
 from vecrollout.storage.codec.columns import Column
+from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import TRAJECTORY_FIELDS, TraceSchema
@@ -29,6 +29,7 @@ class Numbered:
     """Trajectories as they are written: with the numbers of their episodes in the trace."""
 
     batch: TrajectoryBatch
+    identities: Identities
     numbers: list[int]
     """Of each trajectory's episode."""
     has_infos: list[bool]
@@ -40,7 +41,7 @@ class Numbered:
 def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> tuple[Any, BatchIndex]:
     """A `pyarrow.RecordBatch`, and where its trajectories begin; `dropped` counts what could not be kept, by key."""
     batch = numbered.batch
-    steps, episodes = batch.lengths, batch.episodes
+    steps, identities = batch.lengths, numbered.identities
     lengths = steps + 1
     ends = np.cumsum(lengths)
     rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
@@ -53,8 +54,8 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
         row=starts,
         rows=lengths,
         episode=np.array(numbered.numbers, np.int64),
-        env=np.array([-1 if each.env_index is None else max(-1, each.env_index) for each in episodes], np.int64),
-        start_step=np.array([each.start_step for each in episodes], np.int64),
+        env=np.maximum([-1 if each is None else each for each in identities.env_index], -1).astype(np.int64),
+        start_step=np.array(identities.start_step, np.int64),
         ended=batch.terminated + 2 * batch.truncated.astype(np.int64),
     )
     env = np.repeat(index.env.astype(np.int32), lengths)
@@ -107,40 +108,56 @@ def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bo
 
 def _trajectories(numbered: Numbered, starts: Array, rows: int, dropped: Counter[str]) -> Any:
     """The column that says in a trajectory's first row what there is to say of it."""
-    episodes = numbered.batch.episodes
-    extras: list[dict[str, Any]] = [{} for _ in episodes] if numbered.notes is None else list(numbered.notes)
-    seeds: list[int | None] = [None if each.seed is None else int(each.seed) for each in episodes]
-    for i, (episode, seed) in enumerate(zip(episodes, seeds, strict=True)):
-        if episode.reset_info is not None:
-            extras[i] = {**extras[i], "reset_info": packed_info(episode.reset_info, dropped)}
-        if seed is not None and not -_INT64 <= seed < _INT64:
-            extras[i], seeds[i] = {**extras[i], "seed": seed}, None
+    identities = numbered.identities
     columns: dict[str, Any] = {
-        "recording": [each.recording for each in episodes],
-        "id": _integers([each.id for each in episodes]),
-        "env_index": _integers([each.env_index for each in episodes]),
-        "start_step": _integers([each.start_step for each in episodes]),
-        "seed": seeds,
-        "ended_by": [each.ended_by for each in episodes],
+        "recording": identities.recording,
+        "id": identities.id,
+        "env_index": identities.env_index,
+        "start_step": identities.start_step,
+        "seed": _small(identities.seed),
+        "ended_by": identities.ended_by,
         "steps": numbered.batch.lengths,
         "has_infos": numbered.has_infos,
-        "extra": [_extra_text(extra) if extra else None for extra in extras],
+        "extra": _extras(numbered, dropped),
     }
-    fields = [pa.array(columns[field.name], field.type) for field in TRAJECTORY_FIELDS]
+    fields = [_array(columns[field.name], field.type) for field in TRAJECTORY_FIELDS]
     entries = pa.StructArray.from_arrays(fields, fields=list(TRAJECTORY_FIELDS))
     offsets = np.zeros(rows + 1, np.int32)
     offsets[starts + 1] = 1
     return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
 
 
+def _small(seeds: list[int | None]) -> list[int | None]:
+    """Seeds that a column has room for."""
+    if seeds.count(None) == len(seeds):
+        return seeds
+    return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
+
+
+def _array(values: Any, arrow_type: Any) -> Any:
+    """Values or Nones; the same for many trajectories, most of them."""
+    if isinstance(values, list) and values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0], arrow_type), len(values))
+    return pa.array(values, arrow_type)
+
+
+def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
+    """What else there is to say of each trajectory, as JSON."""
+    identities, notes = numbered.identities, numbered.notes
+    reset_infos = identities.reset_info
+    has_seeds = identities.seed.count(None) < len(reset_infos)
+    if notes is None and not has_seeds and not any(reset_infos):
+        return [None if info is None else NO_RESET_INFO for info in reset_infos]
+    texts: list[str | None] = []
+    for i, (info, seed) in enumerate(zip(reset_infos, identities.seed, strict=True)):
+        extra = {} if notes is None else dict(notes[i])
+        if info is not None:
+            extra["reset_info"] = packed_info(info, dropped)
+        if seed is not None and not -_INT64 <= seed < _INT64:
+            extra["seed"] = seed
+        texts.append(dumps(extra) if extra else None)
+    return texts
+
+
 NO_RESET_INFO = '{"reset_info":{}}'
 """What `extra` says of most trajectories: the reset returned an empty info."""
-
-
-def _extra_text(extra: dict[str, Any]) -> str:
-    return NO_RESET_INFO if extra == {"reset_info": {}} else dumps(extra)
-
-
-def _integers(values: Sequence[Any]) -> list[int | None]:
-    """Integers of Python; NumPy's are others to pyarrow."""
-    return [value if type(value) is int or value is None else int(value) for value in values]

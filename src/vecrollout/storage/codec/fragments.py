@@ -35,7 +35,7 @@ def fragment(first: DecodedBatch, i: int, pieces: Sequence[Piece], start: int, s
         if end - begin < 2:
             raise DamagedTraceError("expected the last two rows of a trajectory in one batch, got one")
         terminated, truncated = (bool(batch.flags(name)[end - 2]) for name in ("terminated", "truncated"))
-    episode = told.episodes[i]
+    episode = told.episode(i)
     if start or not reaches_end:
         ended_by = episode.ended_by if reaches_end else None
         episode = trusted(Episode, {**vars(episode), "start_step": episode.start_step + start, "ended_by": ended_by})

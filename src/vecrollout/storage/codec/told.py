@@ -19,6 +19,9 @@ from vecrollout.storage.codec.metadata import parsed
 
 _ENDINGS = frozenset((None, *get_args(EndedBy)))
 _IDENTITY = ("recording", "id", "env_index", "start_step", "seed", "ended_by", "extra")
+# Of this many values it is quicker to make lists of all.
+_FEW = 50
+
 _MAX_ROWS = 1 << 40
 
 
@@ -52,6 +55,9 @@ class Told:
         """First row of each."""
         self.steps: list[int] = steps.tolist()
         """The same as `lengths`."""
+        self._episodes: list[Episode | None] = [None] * len(steps)
+        # How often a value was taken out of its column.
+        self._asked = 0
 
     @property
     def recordings(self) -> list[str | None]:
@@ -60,25 +66,37 @@ class Told:
         return recordings
 
     @property
-    def has_infos(self) -> list[bool]:
-        """Whether infos of each trajectory were kept."""
-        has_infos: list[bool] = self._lists["has_infos"]
-        return has_infos
-
-    @cached_property
     def episodes(self) -> list[Episode]:
         """Identity of each trajectory."""
-        columns = [self._lists[name] for name in _IDENTITY]
-        return [self._episode(i, *row) for i, row in enumerate(zip(*columns, strict=True))]
+        return list(map(self.episode, range(len(self.steps))))
+
+    def episode(self, i: int) -> Episode:
+        """Identity of a trajectory."""
+        episode = self._episodes[i]
+        if episode is None:
+            episode = self._episodes[i] = self._episode(i, *(self._told(name, i) for name in _IDENTITY))
+        return episode
+
+    def has_infos(self, i: int) -> bool:
+        """Whether infos of a trajectory were kept."""
+        return bool(self._told("has_infos", i))
 
     def more(self, i: int) -> dict[str, Any]:
         """What else is kept of a trajectory, as JSON."""
-        text = self._lists["extra"][i]
+        text = self._told("extra", i)
         return {} if text is None else parsed(text, self._where)
 
     def metadata(self, i: int) -> dict[str, Any]:
         """What the user said about a trajectory."""
         return unpacked_info(self.more(i).get("metadata", {}), self._where)
+
+    def _told(self, name: str, i: int) -> Any:
+        """A value of a column."""
+        if self._asked < _FEW and "_lists" not in vars(self):
+            # Of a batch of which a single trajectory is wanted, the lists would take longest.
+            self._asked += 1
+            return self._columns[name][i].as_py()
+        return self._lists[name][i]
 
     @cached_property
     def _lists(self) -> dict[str, list[Any]]:

@@ -43,26 +43,26 @@ class RangedFile:
         self.name = name
         self.size = size
         self._fetch = fetch
-        # What was fetched last, and where it begins.
-        self._held: Any = pa.py_buffer(b"")
-        self._begin = 0
+        # What was fetched last and where it begins: replaced as one, as several threads may read.
+        self._held: tuple[int, Any] = 0, pa.py_buffer(b"")
         self._read_to = -1
         self._ahead = 0
 
     def read(self, begin: int, end: int, reach: int = 0) -> Any:
         """The same. Up to `reach`, more and more is fetched at once where parts are read one behind the other."""
         begin, end = min(begin, self.size), min(end, self.size)
-        is_next = begin == self._read_to
-        self._read_to = end
-        held_end = self._begin + self._held.size
-        if begin < self._begin or end > held_end:
+        is_next, self._read_to = begin == self._read_to, end
+        first, held = self._held
+        last = first + held.size
+        if begin < first or end > last:
             self._ahead = min(2 * self._ahead + end - begin, _READ_AHEAD_BYTES) if is_next else 0
             wanted = min(max(end, min(reach, end + self._ahead)), self.size)
             # What was fetched already of these bytes is not fetched again.
-            known = self._held.slice(begin - self._begin) if self._begin <= begin < held_end else b""
+            known = held.slice(begin - first) if first <= begin < last else b""
             fetched = self._fetch(begin + len(known), wanted)
-            self._begin, self._held = begin, pa.py_buffer(b"".join([known, fetched]) if known else fetched)
-        content = self._held.slice(begin - self._begin, max(0, end - begin))
+            first, held = begin, pa.py_buffer(b"".join([known, fetched]) if known else fetched)
+            self._held = first, held
+        content = held.slice(begin - first, max(0, end - begin))
         if content.size < end - begin:
             raise DamagedTraceError(f"{self.name}: expected {self.size} bytes, got fewer")
         return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,12 +12,13 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.trajectory import Trajectory, cut
+from vecrollout.data.trajectory import Episode, Trajectory, cut
 from vecrollout.storage.codec.encode import Numbered, encode
+from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.infos import InfoColumns
 from vecrollout.storage.codec.layout import Layout, Spaces
 from vecrollout.storage.codec.schema import TraceSchema
-from vecrollout.storage.writing.identity import Numbering
+from vecrollout.storage.writing.numbering import Numbering, Steps
 from vecrollout.storage.writing.shards import Shards
 
 BATCH_ROWS = 8192
@@ -38,35 +39,33 @@ class Handed:
     """Trajectories on their way to the disk."""
 
     trajectories: TrajectoryBatch | list[Trajectory]
+    steps: list[int]
+    """Of each trajectory."""
     nbytes: int
     """Memory of their arrays, and a guess at that of their infos."""
     notes: list[dict[str, Any]] | None = None
     """What else is kept of each; None: nothing."""
 
     def __len__(self) -> int:
-        return len(self.trajectories)
+        return len(self.steps)
 
     @property
-    def steps(self) -> list[int]:
-        """Of each trajectory."""
+    def episodes(self) -> Sequence[Episode]:
+        """Identity of each trajectory."""
         if isinstance(self.trajectories, TrajectoryBatch):
-            lengths: list[int] = self.trajectories.lengths.tolist()
-            return lengths
-        return list(map(len, self.trajectories))
+            return self.trajectories.episodes
+        return [each.episode for each in self.trajectories]
+
+    @property
+    def rows(self) -> int:
+        """Rows that all of them take."""
+        return sum(self.steps) + len(self.steps)
 
     def part(self, begin: int, end: int) -> Handed:
         """Some of the trajectories."""
         notes = None if self.notes is None else self.notes[begin:end]
-        return Handed(self.trajectories[begin:end], self.nbytes * (end - begin) // len(self), notes)
-
-
-@dataclass
-class _Pending:
-    """Trajectories that wait for their batch to become full."""
-
-    handed: Handed
-    numbers: list[int]
-    rows: int
+        nbytes = self.nbytes * (end - begin) // len(self)
+        return Handed(self.trajectories[begin:end], self.steps[begin:end], nbytes, notes)
 
 
 class TraceEncoder:
@@ -87,28 +86,28 @@ class TraceEncoder:
         self._numbering = Numbering()
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
-        self._taken: deque[_Pending] = deque()
-        # The next batch.
-        self._pending: list[_Pending] = []
+        self._taken: deque[Handed] = deque()
+        # The next batch; once its episodes have numbers, those, and what of it did not come before.
+        self._pending: list[Handed] = []
+        self._numbered: Numbered | None = None
         self._pending_rows = 0
         self._pending_bytes = 0
         self.info_bytes = 200
         """A guess at the memory of an info."""
 
     def take(self, handed: Handed) -> None:
-        """Take trajectories, without those steps that came before."""
-        for part in self._numbered(handed):
-            self._taken.extend(_parts(part))
+        """Take trajectories."""
+        self._taken.extend(_parts(handed))
 
     def write_full(self) -> None:
         """Write what makes a batch."""
         while self._taken:
             following = self._taken[0]
-            if _is_full(self._pending_rows + following.rows, self._pending_bytes + following.handed.nbytes):
+            if _is_full(self._pending_rows + following.rows, self._pending_bytes + following.nbytes):
                 self._write_pending()
             self._pending.append(following)
             self._pending_rows += following.rows
-            self._pending_bytes += following.handed.nbytes
+            self._pending_bytes += following.nbytes
             self._taken.popleft()
         if _is_full(self._pending_rows, self._pending_bytes):
             self._write_pending()
@@ -120,12 +119,16 @@ class TraceEncoder:
 
     def lost(self) -> list[tuple[int, int]]:
         """Of each trajectory that is not written, the number of its episode and the steps."""
-        waiting = [*self._pending, *self._taken]
-        return [pair for each in waiting for pair in zip(each.numbers, each.handed.steps, strict=True)]
+        lost: list[tuple[int, int]] = []
+        pending = self._number(self._pending) if self._numbered is None else self._numbered
+        for part in (pending, self._number(self._taken)):
+            if part is not None:
+                lost += zip(part.numbers, part.batch.lengths.tolist(), strict=True)
+        return lost
 
     def forget(self) -> None:
         """Let go of what is not written."""
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        self._numbered, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
         self._taken.clear()
 
     def write(self) -> None:
@@ -135,17 +138,18 @@ class TraceEncoder:
 
     def _write_pending(self) -> None:
         """Write what is pending; if that fails, it stays so."""
-        if not self._pending:
-            return
-        numbered = _joined(self._pending)
-        schema = self._fitting_schema(numbered.batch)
-        record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
-        if not self._shards.is_open:
-            self._shards.begin(self._arrow_schema)
-        self._shards.write(record_batch, index)
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
-        if numbered.batch.infos is not None:
-            self.info_bytes = _info_bytes(numbered.batch.infos[0])
+        if self._numbered is None:
+            self._numbered = self._number(self._pending)
+        if self._numbered is not None:
+            batch = self._numbered.batch
+            schema = self._fitting_schema(batch)
+            record_batch, index = encode(self._numbered, schema, self._arrow_schema, self._dropped)
+            if not self._shards.is_open:
+                self._shards.begin(self._arrow_schema)
+            self._shards.write(record_batch, index)
+            if batch.infos is not None:
+                self.info_bytes = _info_bytes(batch.infos[0])
+        self._numbered, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
         self._shards.finish_full()
 
     def sync(self) -> None:
@@ -158,25 +162,23 @@ class TraceEncoder:
         self.write()
         self._shards.close()
 
-    def _numbered(self, handed: Handed) -> list[_Pending]:
-        """The trajectories with the numbers of their episodes; those of which a part came before are cut."""
-        trajectories = handed.trajectories
-        if isinstance(trajectories, TrajectoryBatch):
-            episodes = trajectories.episodes
-        else:
-            episodes = [each.episode for each in trajectories]
-        steps = handed.steps
-        placed = [self._numbering.place(*each) for each in zip(episodes, steps, strict=True)]
-        numbers = [number for number, _ in placed]
-        if all(new == [(0, length)] for (_, new), length in zip(placed, steps, strict=True)):
-            return [_Pending(handed, numbers, sum(steps) + len(steps))]
-        found = []
-        for i, (number, new) in enumerate(placed):
-            for begin, end in new:
-                part = handed.part(i, i + 1)
-                part.trajectories = [cut(part.trajectories[0], begin, end)]
-                found.append(_Pending(part, [number], end - begin + 1))
-        return found
+    def _number(self, pending: Collection[Handed]) -> Numbered | None:
+        """The trajectories with the numbers of their episodes, without steps that came before; None: without any."""
+        if not pending:
+            return None
+        steps = [length for each in pending for length in each.steps]
+        identities = Identities.of(episode for each in pending for episode in each.episodes)
+        numbers, news = self._numbering.place(identities, steps)
+        if news is not None:
+            pending, numbers = _without_known(pending, numbers, news)
+            if not numbers:
+                return None
+            identities = Identities.of(episode for each in pending for episode in each.episodes)
+        batch, has_infos = _joined(pending)
+        notes = None
+        if any(each.notes is not None for each in pending):
+            notes = [note for each in pending for note in each.notes or [{}] * len(each)]
+        return Numbered(batch, identities, numbers, has_infos, notes)
 
     def _fitting_schema(self, batch: TrajectoryBatch) -> TraceSchema:
         """The columns, planned when a shard is begun; where later data needs another type, that is a new shard's."""
@@ -199,24 +201,38 @@ class TraceEncoder:
         return schema
 
 
-def _parts(pending: _Pending) -> list[_Pending]:
-    """The trajectories in runs that make no more than a batch each."""
-    handed = pending.handed
-    if len(handed) == 1 or not _is_full(pending.rows, handed.nbytes):
-        return [pending]
-    parts, begin, rows = [], 0, 0
-    row_bytes = handed.nbytes / pending.rows
+def _parts(handed: Handed) -> list[Handed]:
+    """The trajectories in runs that make little more than a batch each."""
+    rows = handed.rows
+    if len(handed) == 1 or not _is_full(rows // 2, handed.nbytes // 2):
+        return [handed]
+    row_bytes, parts, begin, rows = handed.nbytes / rows, [], 0, 0
     for i, steps in enumerate(handed.steps):
         if i > begin and _is_full(rows + steps + 1, int((rows + steps + 1) * row_bytes)):
-            parts.append(_Pending(handed.part(begin, i), pending.numbers[begin:i], rows))
+            parts.append(handed.part(begin, i))
             begin, rows = i, 0
         rows += steps + 1
-    return [*parts, _Pending(handed.part(begin, len(handed)), pending.numbers[begin:], rows)]
+    return [*parts, handed.part(begin, len(handed))]
 
 
-def _joined(pending: Sequence[_Pending]) -> Numbered:
-    """All that is pending as one batch."""
-    parts = [each.handed.trajectories for each in pending]
+def _without_known(
+    pending: Collection[Handed], numbers: Sequence[int], news: Sequence[list[Steps]]
+) -> tuple[list[Handed], list[int]]:
+    """The new steps of trajectories of which some or all came before, and the numbers of their episodes."""
+    left: list[Handed] = []
+    kept: list[int] = []
+    singles = (each.part(i, i + 1) for each in pending for i in range(len(each)))
+    for single, number, new in zip(singles, numbers, news, strict=True):
+        for begin, end in new:
+            trajectory = cut(single.trajectories[0], begin, end)
+            left.append(Handed([trajectory], [end - begin], single.nbytes, single.notes))
+            kept.append(number)
+    return left, kept
+
+
+def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool]]:
+    """Trajectories as one batch, and of which of them infos were kept."""
+    parts = [each.trajectories for each in pending]
     has_infos: list[bool] = []
     for part in parts:
         if isinstance(part, TrajectoryBatch):
@@ -224,13 +240,8 @@ def _joined(pending: Sequence[_Pending]) -> Numbered:
         else:
             has_infos += [each.infos is not None for each in part]
     if any(isinstance(part, TrajectoryBatch) for part in parts):
-        batch = TrajectoryBatch.concatenate([_batch(part) for part in parts])
-    else:
-        batch = _batch(list(chain.from_iterable(parts)))
-    notes = None
-    if any(each.handed.notes is not None for each in pending):
-        notes = [note for each in pending for note in each.handed.notes or [{}] * len(each.handed)]
-    return Numbered(batch, [number for each in pending for number in each.numbers], has_infos, notes)
+        return TrajectoryBatch.concatenate([_batch(part) for part in parts]), has_infos
+    return _batch(list(chain.from_iterable(parts))), has_infos
 
 
 def _batch(trajectories: TrajectoryBatch | list[Trajectory]) -> TrajectoryBatch:

@@ -156,8 +156,6 @@ class Shards:
         path = spool / journal_name(self._writer)
         self._open_journal(path, os.O_CREAT | os.O_EXCL)
         self._note(header_line(self._writer, self._about))
-        self._sync_journal()
-        sync_directory(spool)
         # A store is known to take files before anything is lost, and whose the folder is if the process is killed.
         self._folder.put(path)
         return spool

@@ -24,13 +24,13 @@ from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
+from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.spaces import space_to_json
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
 from vecrollout.storage.writing.encoding import Handed, TraceEncoder
-from vecrollout.storage.writing.identity import check_episode
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
@@ -218,7 +218,7 @@ class TraceWriter:
             notes = [dtypes] * len(steps) if dtypes else None
         row_bytes = layout.row_bytes
         nbytes = (sum(steps) + len(steps)) * (row_bytes + self._thread.info_bytes) + len(steps) * _TRAJECTORY_BYTES
-        self._thread.put(Handed(trajectories, nbytes, notes))
+        self._thread.put(Handed(trajectories, steps, nbytes, notes))
         self._warn()
 
     def flush(self) -> None:
@@ -273,14 +273,14 @@ class TraceWriter:
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
-            check_episode(trajectory.episode, len(trajectory.acts))
+            check_episode(trajectory.episode, len(trajectory))
         described = [self._described(trajectory, metadata) for trajectory in trajectories]
         with self._checking:
-            handed = self._checked(trajectories, described)
-        self._thread.put(handed)
+            own, nbytes, notes = self._checked(trajectories, described)
+        self._thread.put(Handed(own, list(map(len, own)), nbytes, notes if any(notes) else None))
         self._warn()
 
-    def _checked(self, trajectories: list[Trajectory], described: list[dict[str, Any]]) -> Handed:
+    def _checked(self, trajectories: list[Trajectory], described: list[dict[str, Any]]) -> tuple[Any, int, Any]:
         """Trajectories as they are handed over; all of them fit."""
         layout, nbytes = self._layout, 0
         own, notes = [], []
@@ -295,7 +295,7 @@ class TraceWriter:
             if trajectory.infos is not None:
                 nbytes += len(trajectory.infos) * self._thread.info_bytes
         self._layout = layout
-        return Handed(own, nbytes, notes if any(notes) else None)
+        return own, nbytes, notes
 
     def _fitting(self, batch: TrajectoryBatch) -> tuple[Layout, dict[str, Any]]:
         """The layout, which the batch fits, and what else is kept of each of its trajectories."""

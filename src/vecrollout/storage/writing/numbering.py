@@ -2,54 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from operator import index
-from typing import Any, TypeAlias, get_args
+from collections.abc import Sequence
+from typing import TypeAlias
 
-from vecrollout.data.trajectory import EndedBy, Episode
-from vecrollout.errors import ArgumentTypeError, OptionError
+import numpy as np
+import numpy.typing as npt
 
-# A dict, which an ending that is no text at all is no key of.
-_ENDINGS = dict.fromkeys((None, *get_args(EndedBy)))
-_INT32, _INT64 = 1 << 31, 1 << 63
-
-# Python itself writes no number that is much longer.
-_SEED = 1 << 4096
+from vecrollout.storage.codec.identities import Identities
 
 _ID_BITS = 40
 _PAGE_BITS = 15
+_MANY = 8
+_PAGE_MASK = (1 << _PAGE_BITS) - 1
 
 Steps: TypeAlias = tuple[int, int]
 """First step and the one behind the last."""
-
-
-def check_episode(episode: Any, steps: int) -> None:
-    """Refuse an identity that cannot be written."""
-    # One condition, as it is asked of every trajectory.
-    number, env_index, seed = episode.id, episode.env_index, episode.seed
-    try:
-        if (
-            (number is None or -_INT64 <= index(number) < _INT64)
-            and (env_index is None or -_INT32 <= index(env_index) < _INT32)
-            and 0 <= index(episode.start_step) < _INT64 - steps
-            and (seed is None or -_SEED < index(seed) < _SEED)
-            and episode.ended_by in _ENDINGS
-            and (episode.reset_info is None or isinstance(episode.reset_info, Mapping))
-            and (episode.recording is None or type(episode.recording) is str)
-        ):
-            return
-    except (TypeError, AttributeError) as error:
-        raise ArgumentTypeError(f"episode: expected an Episode of integers and text, got another: {error}") from error
-    if not isinstance(episode.reset_info, Mapping | None):
-        raise ArgumentTypeError(f"episode.reset_info: expected a dict or None, got {type(episode.reset_info).__name__}")
-    if not isinstance(episode.recording, str | None):
-        raise ArgumentTypeError(f"episode.recording: expected text or None, got {type(episode.recording).__name__}")
-    if episode.ended_by not in _ENDINGS:
-        raise OptionError(f"episode.ended_by: expected one of {tuple(_ENDINGS)}, got {episode.ended_by!r}")
-    raise OptionError(
-        "episode: expected an id and steps of 64 bits, an env_index of 32 and a seed of 4096 at most, got "
-        f"id {number}, env_index {env_index}, {steps} steps from {episode.start_step} on"
-    )
 
 
 class Recording:
@@ -58,8 +25,8 @@ class Recording:
     def __init__(self, rank: int) -> None:
         self.first = rank << _ID_BITS
         """Number of the episode whose id is 0."""
-        # Episodes of which every step came: a bit each, as there can be millions.
-        self._whole: dict[int, bytearray] = {}
+        # Episodes of which every step came: a byte each, as there can be millions.
+        self._whole: dict[int, npt.NDArray[np.bool_]] = {}
         # Of all others, the steps that came, in order.
         self._parts: dict[int, list[Steps]] = {}
         # Of those that ended, the number of steps.
@@ -67,9 +34,9 @@ class Recording:
 
     def new_steps(self, number: int, start: int, stop: int, has_ended: bool) -> list[Steps]:
         """Which of these steps did not come before; from now on they did."""
-        page, bit = number >> _PAGE_BITS, number & ((1 << _PAGE_BITS) - 1)
+        page, at = number >> _PAGE_BITS, number & _PAGE_MASK
         whole = self._whole.get(page)
-        if whole is not None and whole[bit >> 3] >> (bit & 7) & 1:
+        if whole is not None and whole[at]:
             return []
         parts = self._parts.pop(number, None)
         if parts is None:
@@ -80,12 +47,31 @@ class Recording:
             self._ends[number] = stop
         if parts == [(0, self._ends.get(number))]:
             del self._ends[number]
-            if whole is None:
-                whole = self._whole[page] = bytearray(1 << _PAGE_BITS - 3)
-            whole[bit >> 3] |= 1 << (bit & 7)
+            self._page(page)[at] = True
         else:
             self._parts[number] = parts
         return new
+
+    def are_new(self, numbers: npt.NDArray[np.int64]) -> bool:
+        """Whether nothing came before of whole episodes, each of which comes once; from now on they did."""
+        pages, at = numbers >> _PAGE_BITS, numbers & _PAGE_MASK
+        first = int(pages[0])
+        if not self._parts.keys().isdisjoint(numbers.tolist()) or (pages != first).any():
+            return False
+        whole = self._page(first)
+        if whole[at].any():
+            return False
+        whole[at] = True
+        if np.count_nonzero(np.bincount(at) > 1):
+            whole[at] = False
+            return False
+        return True
+
+    def _page(self, number: int) -> npt.NDArray[np.bool_]:
+        page = self._whole.get(number)
+        if page is None:
+            page = self._whole[number] = np.zeros(1 << _PAGE_BITS, bool)
+        return page
 
 
 class Numbering:
@@ -102,17 +88,37 @@ class Numbering:
         self._next_without_id = 0
         self._ranks = 0
 
-    def place(self, episode: Episode, steps: int) -> tuple[int, list[Steps]]:
-        """The number of a trajectory's episode, and which of its own steps are new."""
-        start, has_ended = int(episode.start_step), episode.ended_by is not None
-        number = episode.id
+    def place(self, identities: Identities, steps: Sequence[int]) -> tuple[list[int], list[list[Steps]] | None]:
+        """Numbers of the trajectories' episodes, and which steps of each are new; None: all are."""
+        numbers = self._place_whole(identities) if len(steps) >= _MANY else None
+        if numbers is not None:
+            return numbers, None
+        columns = identities.recording, identities.id, identities.start_step, identities.ended_by, steps
+        placed = [self._place(*each) for each in zip(*columns, strict=True)]
+        news = [new for _, new in placed]
+        is_all = all(new == [(0, length)] for new, length in zip(news, steps, strict=True))
+        return [number for number, _ in placed], None if is_all else news
+
+    def _place_whole(self, identities: Identities) -> list[int] | None:
+        """Numbers of what a recorder hands over, whole episodes of its own; None where they are others."""
+        names, ids = set(identities.recording), [number for number in identities.id if number is not None]
+        name = names.pop()
+        is_whole = not any(identities.start_step) and None not in identities.ended_by
+        if names or name is None or not is_whole or len(ids) < len(identities):
+            return None
+        if min(ids) < 0 or max(ids) >= 1 << _ID_BITS:
+            return None
+        recording, numbers = self._recording(name), np.array(ids, np.int64)
+        return (numbers + recording.first).tolist() if recording.are_new(numbers) else None
+
+    def _place(
+        self, name: str | None, number: int | None, start: int, ended_by: str | None, steps: int
+    ) -> tuple[int, list[Steps]]:
+        has_ended = ended_by is not None
         if number is None or not 0 <= number < 1 << _ID_BITS:
             return self._number_without_id(), [(0, steps)]
-        number = int(number)
-        if episode.recording is not None:
-            recording = self._recordings.get(episode.recording)
-            if recording is None:
-                recording = self._recordings[episode.recording] = self._begun()
+        if name is not None:
+            recording = self._recording(name)
             new = recording.new_steps(number, start, start + steps, has_ended)
             return recording.first + number, [(begin - start, end - start) for begin, end in new]
         for _ in range(2):
@@ -122,6 +128,12 @@ class Numbering:
                 break
             self._unnamed = None  # of another recording, which has the same ids
         return (self._unnamed or self._begun()).first + number, [(0, steps)]
+
+    def _recording(self, name: str) -> Recording:
+        recording = self._recordings.get(name)
+        if recording is None:
+            recording = self._recordings[name] = self._begun()
+        return recording
 
     def _begun(self) -> Recording:
         self._ranks += 1
