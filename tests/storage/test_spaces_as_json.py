@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import given
-from vecrollout.storage.spaces import space_from_json, space_to_json
+from vecrollout.storage.codec.spaces import space_from_json, space_to_json
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.testing import SPACES
