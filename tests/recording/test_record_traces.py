@@ -215,3 +215,22 @@ def test_nothing_is_recorded_to_a_closed_trace(make: Any, tmp_path: Path) -> Non
         env.step(np.zeros(2, dtype=int))
     with pytest.raises(ProtocolError, match="closed"):
         env.reset()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_flush_makes_the_finished_episodes_durable(make: Any, tmp_path: Path) -> None:
+    env = record_traces(make(), tmp_path)
+    env.restart()
+    for _ in range(4):
+        env.advance(np.zeros(1 if isinstance(env, TraceRecordingWrapper) else 2, int))
+    env.flush()
+    assert env.directory == tmp_path
+    assert sum(map(len, open_traces(tmp_path))) == env.delivered > 0
+    assert env.stepped == env.delivered + env.held
+    env.close()
+    assert sum(map(len, open_traces(tmp_path))) == env.delivered == env.stepped
+
+
+def test_a_flush_without_a_writer() -> None:
+    with pytest.raises(ProtocolError, match="flush its sink"):
+        BufferingWrapper(DummyVecEnv(env_fns()), sink=[]).flush()

@@ -63,7 +63,9 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, options)
         self._base = venv.unwrapped
-        self._copies_infos = self._buffer.keeps_infos and not returns_new_infos(self._base)
+        has_new_infos = returns_new_infos(self._base)
+        self._copied_info = dict if has_new_infos else deep_copied
+        self._copies_infos = self._buffer.keeps_infos and not has_new_infos
         # None: no reset has overwritten a last observation so far, and none will.
         self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
 
@@ -153,7 +155,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             # A search in bytes costs a fraction of `dones.any()`.
             flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else flags_of(dones)
             if 1 in flags:
-                endings = endings_of(flags, infos, self._base, buffer)
+                endings = endings_of(flags, infos, self._base, buffer, self._copied_info)
             if self._copies_infos:
                 infos = list(map(deep_copied, infos))
             buffer.step(obs, rews, infos, endings)

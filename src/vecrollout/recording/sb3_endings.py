@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,13 @@ def flags_of(dones: Any) -> bytes:
     return np.asarray(dones).astype(bool).tobytes()
 
 
-def endings_of(flags: bytes, infos: Sequence[Info], base: VecEnv, buffer: RolloutBuffer) -> list[Ending]:
-    """The episodes that a step ended."""
+def endings_of(
+    flags: bytes, infos: Sequence[Info], base: VecEnv, buffer: RolloutBuffer, copied: Callable[[Info], Info]
+) -> list[Ending]:
+    """The episodes that a step ended; `copied` makes an info safe from wrappers that replace its entries later."""
     # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
     reset_infos = reset_infos_of(base)
+    keeps_infos = buffer.keeps_infos
     endings = []
     env = flags.find(1)
     while env >= 0:
@@ -46,9 +49,13 @@ def endings_of(flags: bytes, infos: Sequence[Info], base: VecEnv, buffer: Rollou
         final_obs = info["terminal_observation"]
         # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
         truncated = bool(info.get("TimeLimit.truncated"))
-        # A copy: wrappers above the recorder replace entries of the dict.
-        kept = deep_copied(info) if buffer.keeps_infos else None
-        reset_info = deep_copied(reset_infos[env]) if reset_infos else None
+        kept = None
+        if keeps_infos:
+            kept = copied(info)
+            kept["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else deep_copied(final_obs)
+        reset_info = None
+        if reset_infos:
+            reset_info = deep_copied(reset_infos[env]) if reset_infos[env] else {}
         endings.append(Ending(env, not truncated, truncated, final_obs, kept, reset_info))
         env = flags.find(1, env + 1)
     return endings

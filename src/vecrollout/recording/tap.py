@@ -63,7 +63,7 @@ class Tap:
             info.update(each)
         try:
             flags = flags_of(dones)
-            endings = endings_of(flags, infos, self._base, self._buffer) if 1 in flags else ()
+            endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
             self._buffer.abort()
