@@ -30,8 +30,9 @@ BATCH_BYTES = 8 << 20
 # A new column stays in all shards that follow: fewer infos than these do not decide on one.
 _TELLING_INFOS = 32
 
-# More do not tell more of their keys.
-_TOLD_INFOS = 256
+# More do not tell more of their keys. Only the last ones may have some keys, which are rare all the same.
+_TOLD_INFOS = 512
+_TOLD_ENDS = 64
 
 
 @dataclass
@@ -265,7 +266,7 @@ def _told(batch: TrajectoryBatch) -> list[Any]:
     """Infos that tell what is in all of them: of the first steps, and of the last ones of episodes."""
     if batch.infos is None:
         return []
-    last: Array = np.cumsum(batch.lengths[:_TOLD_INFOS]) - 1
+    last: Array = np.cumsum(batch.lengths[:_TOLD_ENDS]) - 1
     rows = np.union1d(np.arange(min(_TOLD_INFOS, len(batch.infos))), last)
     return [batch.infos[row] for row in rows.tolist()]
 

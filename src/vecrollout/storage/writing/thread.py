@@ -71,7 +71,7 @@ class WriterThread:
         """Take trajectories; waits while too much is on its way."""
         self._wait_for_room(handed.nbytes)
         with self._putting:
-            self._check_open()
+            self.check_open()
             total = self._handed_bytes + handed.nbytes
             self._queue.put((handed, total))
             self._handed_bytes = total
@@ -79,7 +79,7 @@ class WriterThread:
     def flush(self) -> None:
         """Wait until everything is written and durable."""
         with self._putting:
-            self._check_open()
+            self.check_open()
             call = _Call("sync")
             self._queue.put(call)
         self._wait_for(call)
@@ -100,7 +100,8 @@ class WriterThread:
             # A new one each time, as a traceback grows with every raise.
             raise TraceWriteError(str(self._error)) from self._error.__cause__
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise what the thread failed of, or that it was closed."""
         self.check()
         if self.is_closed:
             raise ProtocolError("writer: expected one that is open, got one that is closed")
