@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import given
-from vecrollout.storage.spaces import space_from_json, space_to_json
 
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.codec.spaces import space_from_json, space_to_json
 from vecrollout.testing import SPACES
 from vecrollout.testing.strategies import nested_spaces
 

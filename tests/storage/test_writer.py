@@ -21,6 +21,7 @@ from vecrollout import (
     Episode,
     TraceWriter,
     Trajectory,
+    TrajectoryBatch,
     TrajectoryWithRew,
     open_traces,
     repair_traces,
@@ -136,6 +137,80 @@ def test_what_does_not_fit_is_refused_at_once_and_does_no_harm(tmp_path: Path) -
                 writer.append(trajectory)
         writer.append(good)
     assert len(open_traces(tmp_path)) == 2
+
+
+BATCHES: dict[str, Callable[[list[TrajectoryWithRew]], Any]] = {
+    "batch": TrajectoryBatch.from_trajectories,
+    "list": list,
+    "iterator": iter,
+}
+
+
+@pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("name", ["box", "dict", "text", "image"])
+def test_several_at_once(name: str, make: Any, tmp_path: Path) -> None:
+    written = [of_space(name, 1 + number, number) for number in range(6)]
+    with TraceWriter(tmp_path, episode_metadata=lambda each: {"steps": len(each)}) as writer:
+        writer.extend(make(written[:2]))
+        writer.append(written[2])
+        writer.extend(make(written[3:]))
+        writer.extend([])
+    traces = open_traces(tmp_path)
+    for number, (actual, expected) in enumerate(zip(traces, written, strict=True)):
+        # In a batch, text is as wide as its longest.
+        same_dtype = np.asarray(actual.acts).dtype == np.asarray(expected.acts).dtype
+        if name != "text" or same_dtype:
+            assert_same_trajectory(actual, expected)
+        assert traces.metadata(number) == {"steps": number + 1}
+
+
+@pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
+def test_of_several_all_are_taken_or_none(make: Any, tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        writer.extend(make([of_space("box", 2, 0)]))
+        others: list[tuple[Any, type[Exception]]] = [(of_space("image", 2, 1), ShapeError), (None, ArgumentTypeError)]
+        for other, error in others:
+            with pytest.raises(error):
+                writer.extend(make([of_space("box", 2, 1), other]))
+        wrong = of_space("box", 2, 2, episode=Episode(2**63))
+        with pytest.raises(OptionError):
+            writer.extend(make([of_space("box", 2, 1), wrong]))
+    assert len(open_traces(tmp_path)) == 1
+
+
+def test_more_at_once_than_a_batch_holds(tmp_path: Path) -> None:
+    obs, acts, steps = np.arange(60_000.0), np.zeros(40_000), 2
+    batch = TrajectoryBatch.from_arrays(obs, acts, np.ones(40_000), lengths=[steps] * 20_000)
+    with TraceWriter(tmp_path) as writer:
+        writer.extend(batch)
+    traces = open_traces(tmp_path)
+    assert len(traces) == 20_000
+    np.testing.assert_array_equal(np.concatenate([each.obs for each in traces]), obs)
+
+
+def test_infos_of_some_only(tmp_path: Path) -> None:
+    """Whether infos were kept comes back for each trajectory, also of those that are written in one batch."""
+    infos = [None, [{"a": 1}] * 3, None, [{}] * 3]
+    written = [of_space("box", 3, number, infos=each) for number, each in enumerate(infos)]
+    with TraceWriter(tmp_path) as writer:
+        writer.extend(TrajectoryBatch.from_trajectories(written[:1]))
+        writer.extend(written[1:])
+    for actual, expected in zip(open_traces(tmp_path), written, strict=True):
+        assert_same_trajectory(actual, expected)
+
+
+def test_text_that_would_take_too_much_memory_to_read_is_refused(tmp_path: Path) -> None:
+    wide = np.zeros(70_000, "U1000")
+    with TraceWriter(tmp_path) as writer:
+        writer.append(Trajectory(np.zeros(2, "U5"), np.zeros(1), None, True))
+        with pytest.raises(DtypeError, match=r"obs: expected text of at most .* dtype object"):
+            writer.append(Trajectory(wide, np.zeros(len(wide) - 1), None, True))
+
+
+def test_repr_is_one_line(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        assert repr(writer) == f"<TraceWriter {writer.name} into {str(tmp_path)!r}, open>"
+    assert repr(writer).endswith("closed>")
 
 
 def objects(*values: Any) -> Any:

@@ -30,8 +30,8 @@ def dtype_from_json(packed: Any) -> np.dtype[Any]:
     """The dtype that `dtype_to_json` wrote; a `ValueError` for anything else."""
     try:
         dtype: np.dtype[Any] = np.lib.format.descr_to_dtype(_checked(packed))
-    except (TypeError, SyntaxError, LookupError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"expected a dtype, got {packed!r:.200}: {error}") from error
+    except (ValueError, TypeError, SyntaxError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a dtype: {error}") from error
     if dtype.itemsize > MAX_ITEM_BYTES:
         raise ValueError(f"expected a dtype with items of at most {MAX_ITEM_BYTES} bytes, got {dtype}")
     return dtype
@@ -44,7 +44,7 @@ def _checked(packed: Any) -> Any:
             raise ValueError(f"expected a dtype, got {packed!r:.200}")
         return packed
     if not isinstance(packed, list):
-        raise ValueError(f"expected a dtype, got {packed!r:.200}")
+        raise ValueError(f"expected a dtype, got a {type(packed).__name__}")
     return [(_name(each[0]), _checked(each[1]), *map(_shape, each[2:])) for each in packed]
 
 

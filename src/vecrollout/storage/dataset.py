@@ -100,6 +100,8 @@ class TraceDataset(Sequence[Trajectory]):
         """
         self._catalog.refresh()
         self._located, self._groups = self._catalog.located, self._catalog.groups
+        # The group that a trajectory was read of last: most readers go on with the next one in it.
+        self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     def __len__(self) -> int:
         """Number of trajectories."""
@@ -158,15 +160,18 @@ class TraceDataset(Sequence[Trajectory]):
         """
         at = self._at(number)
         located = self._located
-        number_of_group = located.group.item(at)
-        place = self._groups[number_of_group]
-        if place.group.pieces == 1:
-            whole = self._batch(number_of_group, 0).trajectory(located.place.item(at))
+        group = located.group.item(at)
+        last, batch = self._last
+        if group != last or batch is None:
+            batch = self._batch(group, 0)
+            self._last = group, batch
+        if self._groups[group].group.pieces == 1:
+            whole = batch.trajectory(located.place.item(at))
             if start == 0 and stop is None:
                 return whole
             return cut(whole, *_range(len(whole), start, stop))
         begin, end = _range(located.steps.item(at), start, stop)
-        return fragment(self._batch(number_of_group, 0), 0, self._pieces(number_of_group, at, begin, end), begin, end)
+        return fragment(batch, 0, self._pieces(group, at, begin, end), begin, end)
 
     episode = trajectory
     """Another name of `trajectory`."""

@@ -43,9 +43,7 @@ def space_from_json(packed: Any) -> Space[Any] | None:
             raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes in all")
         return _space(packed)
     except (*ArrowErrors, AssertionError, AttributeError, MemoryError) as error:
-        raise DamagedTraceError(
-            f"space: expected the description of a space, got {packed!r:.500}: {error!r}"
-        ) from error
+        raise DamagedTraceError(f"space: expected the description of a space, got another: {error!r}") from error
 
 
 def _bound_bytes(packed: Any) -> int:

@@ -30,8 +30,9 @@ BATCH_BYTES = 8 << 20
 # A new column stays in all shards that follow: fewer infos than these do not decide on one.
 _TELLING_INFOS = 32
 
-# More do not tell more of their keys.
-_TOLD_INFOS = 256
+# More do not tell more of their keys. Only the last ones may have some keys, which are rare all the same.
+_TOLD_INFOS = 512
+_TOLD_ENDS = 64
 
 
 @dataclass
@@ -68,6 +69,17 @@ class Handed:
         return Handed(self.trajectories[begin:end], self.steps[begin:end], nbytes, notes)
 
 
+@dataclass
+class _Placed:
+    """Trajectories with the numbers of their episodes."""
+
+    handed: list[Handed]
+    identities: Identities | None
+    """None: there are no trajectories."""
+    numbers: list[int]
+    steps: list[int]
+
+
 class TraceEncoder:
     """Writes one writer's trajectories; knows nothing of threads.
 
@@ -87,9 +99,9 @@ class TraceEncoder:
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
         self._taken: deque[Handed] = deque()
-        # The next batch; once its episodes have numbers, those, and what of it did not come before.
+        # The next batch; once its episodes have numbers, what of it did not come before.
         self._pending: list[Handed] = []
-        self._numbered: Numbered | None = None
+        self._placed: _Placed | None = None
         self._pending_rows = 0
         self._pending_bytes = 0
         self.info_bytes = 200
@@ -101,6 +113,8 @@ class TraceEncoder:
 
     def write_full(self) -> None:
         """Write what makes a batch."""
+        if self._placed is not None:
+            self._write_pending()  # it failed before
         while self._taken:
             following = self._taken[0]
             if _is_full(self._pending_rows + following.rows, self._pending_bytes + following.nbytes):
@@ -119,16 +133,14 @@ class TraceEncoder:
 
     def lost(self) -> list[tuple[int, int]]:
         """Of each trajectory that is not written, the number of its episode and the steps."""
-        lost: list[tuple[int, int]] = []
-        pending = self._number(self._pending) if self._numbered is None else self._numbered
-        for part in (pending, self._number(self._taken)):
-            if part is not None:
-                lost += zip(part.numbers, part.batch.lengths.tolist(), strict=True)
-        return lost
+        pending = self._placed or self._place(self._pending)
+        return [
+            pair for each in (pending, self._place(self._taken)) for pair in zip(each.numbers, each.steps, strict=True)
+        ]
 
     def forget(self) -> None:
         """Let go of what is not written."""
-        self._numbered, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
+        self._placed, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
         self._taken.clear()
 
     def write(self) -> None:
@@ -138,18 +150,19 @@ class TraceEncoder:
 
     def _write_pending(self) -> None:
         """Write what is pending; if that fails, it stays so."""
-        if self._numbered is None:
-            self._numbered = self._number(self._pending)
-        if self._numbered is not None:
-            batch = self._numbered.batch
+        if self._placed is None:
+            self._placed = self._place(self._pending)
+        numbered = _joined(self._placed)
+        if numbered is not None:
+            batch = numbered.batch
             schema = self._fitting_schema(batch)
-            record_batch, index = encode(self._numbered, schema, self._arrow_schema, self._dropped)
+            record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
             if not self._shards.is_open:
                 self._shards.begin(self._arrow_schema)
             self._shards.write(record_batch, index)
             if batch.infos is not None:
                 self.info_bytes = _info_bytes(batch.infos[0])
-        self._numbered, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
+        self._placed, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
         self._shards.finish_full()
 
     def sync(self) -> None:
@@ -162,23 +175,20 @@ class TraceEncoder:
         self.write()
         self._shards.close()
 
-    def _number(self, pending: Collection[Handed]) -> Numbered | None:
-        """The trajectories with the numbers of their episodes, without steps that came before; None: without any."""
+    def _place(self, pending: Collection[Handed]) -> _Placed:
+        """Trajectories with the numbers of their episodes, without steps that came before."""
         if not pending:
-            return None
+            return _Placed([], None, [], [])
         steps = [length for each in pending for length in each.steps]
         identities = Identities.of(episode for each in pending for episode in each.episodes)
         numbers, news = self._numbering.place(identities, steps)
-        if news is not None:
-            pending, numbers = _without_known(pending, numbers, news)
-            if not numbers:
-                return None
-            identities = Identities.of(episode for each in pending for episode in each.episodes)
-        batch, has_infos = _joined(pending)
-        notes = None
-        if any(each.notes is not None for each in pending):
-            notes = [note for each in pending for note in each.notes or [{}] * len(each)]
-        return Numbered(batch, identities, numbers, has_infos, notes)
+        if news is None:
+            return _Placed(list(pending), identities, numbers, steps)
+        left, numbers = _without_known(pending, numbers, news)
+        if not left:
+            return _Placed([], None, [], [])
+        steps = [length for each in left for length in each.steps]
+        return _Placed(left, Identities.of(episode for each in left for episode in each.episodes), numbers, steps)
 
     def _fitting_schema(self, batch: TrajectoryBatch) -> TraceSchema:
         """The columns, planned when a shard is begun; where later data needs another type, that is a new shard's."""
@@ -230,9 +240,11 @@ def _without_known(
     return left, kept
 
 
-def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool]]:
-    """Trajectories as one batch, and of which of them infos were kept."""
-    parts = [each.trajectories for each in pending]
+def _joined(placed: _Placed) -> Numbered | None:
+    """Trajectories as one batch; None: there are none."""
+    if placed.identities is None:
+        return None
+    parts = [each.trajectories for each in placed.handed]
     has_infos: list[bool] = []
     for part in parts:
         if isinstance(part, TrajectoryBatch):
@@ -240,8 +252,13 @@ def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool]]:
         else:
             has_infos += [each.infos is not None for each in part]
     if any(isinstance(part, TrajectoryBatch) for part in parts):
-        return TrajectoryBatch.concatenate([_batch(part) for part in parts]), has_infos
-    return _batch(list(chain.from_iterable(parts))), has_infos
+        batch = TrajectoryBatch.concatenate([_batch(part) for part in parts])
+    else:
+        batch = _batch(list(chain.from_iterable(parts)))
+    notes = None
+    if any(each.notes is not None for each in placed.handed):
+        notes = [note for each in placed.handed for note in each.notes or [{}] * len(each)]
+    return Numbered(batch, placed.identities, placed.numbers, has_infos, notes)
 
 
 def _batch(trajectories: TrajectoryBatch | list[Trajectory]) -> TrajectoryBatch:
@@ -265,7 +282,7 @@ def _told(batch: TrajectoryBatch) -> list[Any]:
     """Infos that tell what is in all of them: of the first steps, and of the last ones of episodes."""
     if batch.infos is None:
         return []
-    last: Array = np.cumsum(batch.lengths[:_TOLD_INFOS]) - 1
+    last: Array = np.cumsum(batch.lengths[:_TOLD_ENDS]) - 1
     rows = np.union1d(np.arange(min(_TOLD_INFOS, len(batch.infos))), last)
     return [batch.infos[row] for row in rows.tolist()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
@@ -48,8 +49,9 @@ class WriterThread:
         self._shards = shards
         self._limit = queue_bytes
         self._queue: SimpleQueue[_Message] = SimpleQueue()
-        # A put and the count of its bytes are one; the thread never takes it.
+        # A put and the count of its bytes are one; the thread takes it only to stop puts when it fails.
         self._putting = threading.RLock()
+        self._is_failing = False
         # Of everything that was ever handed over; each message has the sum up to it.
         self._handed_bytes = 0
         # Up to which of these sums everything is written; the thread's own.
@@ -71,7 +73,7 @@ class WriterThread:
         """Take trajectories; waits while too much is on its way."""
         self._wait_for_room(handed.nbytes)
         with self._putting:
-            self._check_open()
+            self.check_open()
             total = self._handed_bytes + handed.nbytes
             self._queue.put((handed, total))
             self._handed_bytes = total
@@ -79,7 +81,7 @@ class WriterThread:
     def flush(self) -> None:
         """Wait until everything is written and durable."""
         with self._putting:
-            self._check_open()
+            self.check_open()
             call = _Call("sync")
             self._queue.put(call)
         self._wait_for(call)
@@ -96,11 +98,14 @@ class WriterThread:
 
     def check(self) -> None:
         """Raise what the thread failed of."""
+        while self._is_failing and self._error is None:
+            time.sleep(_WAIT_S)  # it still sees to what is not written
         if self._error is not None:
             # A new one each time, as a traceback grows with every raise.
             raise TraceWriteError(str(self._error)) from self._error.__cause__
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise what the thread failed of, or that it was closed."""
         self.check()
         if self.is_closed:
             raise ProtocolError("writer: expected one that is open, got one that is closed")
@@ -136,8 +141,11 @@ class WriterThread:
             except BaseException as error:  # none may end the thread, for which others wait
                 self._fail(error)
             if isinstance(message, _Call):
-                self.has_ended = message.name == "finish"
-                message.finish()
+                self._answer(message)
+
+    def _answer(self, call: _Call) -> None:
+        self.has_ended = self.has_ended or call.name == "finish"
+        call.finish()
 
     def _work(self, message: _Message) -> None:
         if isinstance(message, _Call):
@@ -151,6 +159,9 @@ class WriterThread:
 
     def _fail(self, error: BaseException) -> None:
         """Say what is lost; of what did not get into an object store, nothing is."""
+        with self._putting:
+            # What is put later would not be among what is lost.
+            self._is_failing = True
         calls = []
         with suppress(Empty):
             while True:
@@ -159,23 +170,23 @@ class WriterThread:
                     calls.append(more)
                 else:
                     self._encoder.take(more[0])
-        folder = None
-        if isinstance(error, StoreError):
-            with suppress(Exception):
+        told, folder = "unknown", None
+        with suppress(Exception):  # what failed may fail again
+            if isinstance(error, StoreError):
                 folder = self._shards.keep_in_spool()
                 self._encoder.finish()
-        lost = self._encoder.lost()
-        with suppress(Exception):  # what failed may fail again
+        with suppress(Exception):
+            told = _described(self._encoder.lost())
+        with suppress(Exception):
             self._shards.abandon()
         folder = folder or self._shards.left_in
         rest = f"what did not get there is in {folder}" if folder else "what was written before them can be read"
-        failure = TraceWriteError(f"writing failed: {error}; lost are {_described(lost)}; {rest}")
+        failure = TraceWriteError(f"writing failed: {error}; lost are {told}; {rest}")
         failure.__cause__ = error
         self._encoder.forget()
         self._error = failure
         for call in calls:
-            self.has_ended = self.has_ended or call.name == "finish"
-            call.finish()
+            self._answer(call)
 
 
 def _described(lost: list[tuple[int, int]]) -> str:

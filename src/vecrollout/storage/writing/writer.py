@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -14,32 +13,25 @@ import gymnasium
 import numpy as np
 
 from vecrollout import exits
-from vecrollout._typing import Array
 from vecrollout._version import __version__
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import check_function, whole_number
-from vecrollout.data.dtypes import dtype_to_json
-from vecrollout.data.fields import trusted
-from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.infos import packed_info
-from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.spaces import space_to_json
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
 from vecrollout.storage.writing.encoding import Handed, TraceEncoder
+from vecrollout.storage.writing.intake import TRAJECTORY_BYTES, Intake
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
 _Self = TypeVar("_Self", bound="TraceWriter")
 
 _MIN_SHARD_BYTES = 1 << 12
-
-# A guess at the memory of what there is to a trajectory beside its arrays.
-_TRAJECTORY_BYTES = 1000
 
 
 class TraceWriter:
@@ -125,7 +117,6 @@ class TraceWriter:
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
         self._process = os.getpid()
-        self._spaces = spaces
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
@@ -141,11 +132,7 @@ class TraceWriter:
             "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
             "metadata": packed_info(metadata, self._dropped),
         }
-        # Of the first trajectories, which decide what all others look like, if several threads bring them.
-        self._checking = threading.RLock()
-        # What all trajectories look like, and kinds of batches that are known to.
-        self._layout: Layout | None = None
-        self._kinds: deque[Kind] = deque(maxlen=8)
+        self._intake = Intake(spaces)
         shards = Shards(folder, self.name, about, compression, max_shard_bytes)
         encoder = TraceEncoder(shards, {"writer": self.name, **about}, spaces, self._dropped)
         self._thread = WriterThread(encoder, shards, queue_bytes)
@@ -198,26 +185,26 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        self._check_usable()
         if not isinstance(trajectories, TrajectoryBatch):
+            self._check_usable()
             listed = list(trajectories)
             if listed:
                 self._hand_over(listed, None)
             return
-        if not len(trajectories):
-            return
+        self._check_process()
         steps: list[int] = trajectories.lengths.tolist()
+        if not steps:
+            return
         for episode, length in zip(trajectories.episodes, steps, strict=True):
             check_episode(episode, length)
-        with self._checking:
-            layout, dtypes = self._fitting(trajectories)
-        notes: list[dict[str, Any]] | None
+        row_bytes, dtypes = self._intake.check_batch(trajectories)
+        notes = None
         if self._episode_metadata is not None:
             notes = [{**dtypes, **self._described(each, None)} for each in trajectories]
-        else:
-            notes = [dtypes] * len(steps) if dtypes else None
-        row_bytes = layout.row_bytes
-        nbytes = (sum(steps) + len(steps)) * (row_bytes + self._thread.info_bytes) + len(steps) * _TRAJECTORY_BYTES
+        elif dtypes:
+            notes = [dtypes] * len(steps)
+        rows = sum(steps) + len(steps)
+        nbytes = rows * (row_bytes + self._thread.info_bytes) + len(steps) * TRAJECTORY_BYTES
         self._thread.put(Handed(trajectories, steps, nbytes, notes))
         self._warn()
 
@@ -261,12 +248,13 @@ class TraceWriter:
         state = "closed" if self._thread.is_closed else "open"
         return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
 
-    def _check_usable(self) -> None:
+    def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
-        if self._thread.is_closed:
-            raise ProtocolError("writer: expected one that is open, got one that is closed")
-        self._thread.check()
+
+    def _check_usable(self) -> None:
+        self._check_process()
+        self._thread.check_open()
 
     def _hand_over(self, trajectories: list[Trajectory], metadata: Mapping[str, Any] | None) -> None:
         """Check trajectories, copy what can be written to, and put them into the queue."""
@@ -275,39 +263,9 @@ class TraceWriter:
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
             check_episode(trajectory.episode, len(trajectory))
         described = [self._described(trajectory, metadata) for trajectory in trajectories]
-        with self._checking:
-            own, nbytes, notes = self._checked(trajectories, described)
-        self._thread.put(Handed(own, list(map(len, own)), nbytes, notes if any(notes) else None))
+        handed = self._intake.take(trajectories, described, self._thread.info_bytes)
+        self._thread.put(handed)
         self._warn()
-
-    def _checked(self, trajectories: list[Trajectory], described: list[dict[str, Any]]) -> tuple[Any, int, Any]:
-        """Trajectories as they are handed over; all of them fit."""
-        layout, nbytes = self._layout, 0
-        own, notes = [], []
-        for trajectory, description in zip(trajectories, described, strict=True):
-            rews = getattr(trajectory, "rews", None)
-            if layout is None:
-                layout = Layout.of(trajectory.obs, trajectory.acts, rews, self._spaces)
-            leaves = layout.leaves(trajectory.obs, trajectory.acts, rews)
-            own.append(_owned(trajectory, leaves, layout))
-            notes.append({**_text_dtypes(leaves, layout), **description} if layout.has_text else description)
-            nbytes += sum(leaf.nbytes for leaf in leaves) + _TRAJECTORY_BYTES
-            if trajectory.infos is not None:
-                nbytes += len(trajectory.infos) * self._thread.info_bytes
-        self._layout = layout
-        return own, nbytes, notes
-
-    def _fitting(self, batch: TrajectoryBatch) -> tuple[Layout, dict[str, Any]]:
-        """The layout, which the batch fits, and what else is kept of each of its trajectories."""
-        layout, kind = self._layout, batch.kind
-        if layout is not None and layout.is_plain and any(kind is known for known in self._kinds):
-            return layout, {}
-        if layout is None:
-            layout = Layout.of(batch.obs, batch.acts, batch.rews, self._spaces)
-        leaves = layout.leaves(batch.obs, batch.acts, batch.rews)
-        self._layout = layout
-        self._kinds.append(kind)
-        return layout, _text_dtypes(leaves, layout)
 
     def _described(self, trajectory: Trajectory, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         """What the user says about a trajectory, as it is kept."""
@@ -331,30 +289,6 @@ def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(metadata, Mapping):
         raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
     return metadata
-
-
-def _owned(trajectory: Trajectory, leaves: list[Array], layout: Layout) -> Trajectory:
-    """The trajectory with copies of the arrays that can be written to."""
-    if not any(leaf.flags.writeable for leaf in leaves):
-        return trajectory
-    leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in leaves]
-    count = len(layout.obs.columns)
-    fields = {
-        **vars(trajectory),
-        "obs": layout.obs.structure.unflatten(leaves[:count]),
-        "acts": layout.acts.structure.unflatten(leaves[count:]),
-    }
-    if layout.rews is not None:
-        fields["rews"] = leaves[-1]
-    return trusted(type(trajectory), fields)
-
-
-def _text_dtypes(leaves: list[Array], layout: Layout) -> dict[str, Any]:
-    """Which dtypes text has: each array is as wide as its longest, and columns do not tell."""
-    if not layout.has_text:
-        return {}
-    pairs = zip(layout.columns, leaves, strict=True)
-    return {"dtypes": {column.name: dtype_to_json(leaf.dtype) for column, leaf in pairs if column.is_text}}
 
 
 def _check_spaces(spaces: Any) -> None:
