@@ -71,8 +71,8 @@ def ready():
 """
 
 
-def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str, float]:
-    """Exit status, standard error, and seconds to the end of a process that got SIGTERM."""
+def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str]:
+    """Exit status and standard error of a process that got SIGTERM."""
     paths = os.pathsep.join(filter(None, sys.path))
     with subprocess.Popen(
         [sys.executable, "-c", PRELUDE + code, str(directory)],
@@ -86,9 +86,8 @@ def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str, fl
             assert child.stdout.readline() == "ready\n", child.communicate()[1]
             time.sleep(after_s)
             child.terminate()
-            begin = time.monotonic()
             _, stderr = child.communicate(timeout=60)
-            return child.returncode, stderr, time.monotonic() - begin
+            return child.returncode, stderr
         finally:
             child.kill()
 
@@ -119,7 +118,7 @@ def assert_steps_in_a_row(directory: Path) -> list[Any]:
 def test_by_sigterm_while_idle(kind: str, how: str, tmp_path: Path) -> None:
     """Finished episodes and running fragments are on disk."""
     code = f"env = recorder({kind!r}, {how!r}); steps(env, {kind!r}, 100); ready(); time.sleep(60)"
-    assert terminated(code, tmp_path, 0.0)[:2] == (BY_SIGTERM, "")
+    assert terminated(code, tmp_path, 0.0) == (BY_SIGTERM, "")
     total = sum(map(len, assert_steps_in_a_row(tmp_path)))
     envs = 1 if kind == "single" else 2
     # With next-step autoreset, two of the calls reset the environments.
@@ -131,15 +130,8 @@ def test_by_sigterm_while_idle(kind: str, how: str, tmp_path: Path) -> None:
 def test_by_sigterm_while_stepping(after_s: float, kind: str, tmp_path: Path) -> None:
     """Wherever the signal comes; only the step in flight is lost."""
     code = f"env = recorder({kind!r}, 'record_traces'); steps(env, {kind!r}, 1); ready(); steps(env, {kind!r}, 10**9)"
-    status, stderr, _ = terminated(code, tmp_path, after_s)
-    assert (status, stderr) == (BY_SIGTERM, "")
+    assert terminated(code, tmp_path, after_s) == (BY_SIGTERM, "")
     assert assert_steps_in_a_row(tmp_path)
-
-
-@pytest.mark.slow
-def test_it_ends_within_a_second(tmp_path: Path) -> None:
-    code = "env = recorder('VecEnv', 'record_traces'); steps(env, 'VecEnv', 1); ready(); steps(env, 'VecEnv', 10**9)"
-    assert min(terminated(code, tmp_path / str(n), 0.2)[2] for n in range(3)) < 1
 
 
 @pytest.mark.parametrize("end", ["", pytest.param("sys.exit(3)", marks=pytest.mark.slow)])
@@ -160,5 +152,5 @@ steps(env, "single", 50)
 ready()
 time.sleep(60)
 """
-    assert terminated(code, tmp_path, 0.0)[:2] == (7, "")
+    assert terminated(code, tmp_path, 0.0) == (7, "")
     assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 50
