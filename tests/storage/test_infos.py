@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from traces import of_space, write
-from vecrollout.storage.codec.arrays import sparse_text
 
 from vecrollout import TraceWriter, Trajectory, open_traces, verify_traces
 from vecrollout.errors import DtypeError
+from vecrollout.storage.codec.arrays import sparse_text
 from vecrollout.testing import assert_same
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, of_space
-from vecrollout.storage.writing.encoding import BATCH_ROWS
 
 from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
+from vecrollout.storage.writing.encoding import BATCH_ROWS
 from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import leaf_spaces, nested_spaces, trajectories
 
