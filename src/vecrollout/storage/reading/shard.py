@@ -23,7 +23,7 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class Shard:
-    """A shard's file; its head is compared with the checksum in the journal, unless that is lost, before it is parsed."""
+    """A shard's file; its head is compared with its checksum in the journal before it is parsed."""
 
     def __init__(self, file: File, record: ShardRecord | None, *, check: bool = True) -> None:
         self.name = file.name
