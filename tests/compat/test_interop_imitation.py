@@ -121,7 +121,7 @@ def test_flags_come_from_the_infos() -> None:
 @pytest.mark.usefixtures("imitation_installed")
 @pytest.mark.parametrize("obs", [(np.zeros(3), np.zeros(3)), {"a": np.zeros(3), "b": {"c": np.zeros(3)}}])
 def test_what_imitation_cannot_hold_is_refused(obs: Any) -> None:
-    with pytest.raises(StructureError, match="all imitation can hold"):
+    with pytest.raises(StructureError, match="imitation supports no"):
         to_imitation(Trajectory(obs=obs, acts=np.zeros(2), infos=None, terminal=True))
 
 

@@ -176,7 +176,9 @@ def test_actions_are_the_executed_ones(tmp_path: Path) -> None:
 
 
 def test_in_subprocesses(tmp_path: Path) -> None:
-    ALGORITHMS["A2C"][0](envs(discrete, SubprocVecEnv)).learn(STEPS, TraceCallback(tmp_path))
+    venv = envs(discrete, SubprocVecEnv)
+    ALGORITHMS["A2C"][0](venv).learn(STEPS, TraceCallback(tmp_path))
+    venv.close()
     twin = BufferingWrapper(envs(discrete), error_on_premature_reset=False)
     ALGORITHMS["A2C"][0](twin).learn(STEPS)
     twin.close()

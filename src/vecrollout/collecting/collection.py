@@ -1,4 +1,4 @@
-"""The loop in which a policy acts in environments until there is enough."""
+"""The loop in which a policy acts in environments."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Collection(NamedTuple):
     finished: Collected
     """The whole episodes that count, in the order of their ends."""
     running: list[TrajectoryWithRew]
-    """Fragments of the episodes that would have counted, had they ended, by environment index."""
+    """Fragments of unfinished episodes that would have counted, by environment index."""
     enough: bool
     """Whether `sample_until` said so."""
     complete: bool
-    """Whether there is enough and nothing that would have counted is running."""
+    """Whether there is enough, and no running episode would have counted."""
 
 
 def collect(

@@ -1,4 +1,4 @@
-"""Anything that can choose actions, as one kind of function."""
+"""Policies of all kinds as functions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PolicyCallable: TypeAlias = Callable[
 ]
 """`(observations, states, episode_starts) -> (actions, states)`.
 
-Observations are what the environments returned: an array of shape `(E, *obs_shape)`, or a plain dict or tuple of such.
-States are the policy's own memory: None at first, then what it returned last. Episode starts have shape `(E,)`, bool:
-whether an observation is the first of an episode, so that the environment's state is to be forgotten. Actions have
-shape `(E, *act_shape)`.
+Observations are what the environments returned: an array of shape `(E, *obs_shape)`, or a plain dict or tuple of such
+arrays. States are the policy's own memory: None at first, then the states that it returned last. Episode starts have
+shape `(E,)`, bool, and say whether each observation is the first of an episode; use them to reset recurrent state.
+Actions have shape `(E, *act_shape)`.
 """
 
 AnyPolicy: TypeAlias = BaseAlgorithm | BasePolicy | PolicyCallable | None
@@ -39,26 +39,26 @@ def policy_to_callable(
     deterministic_policy: bool = False,
     rng: np.random.Generator | None = None,
 ) -> PolicyCallable:
-    """Make a function from observations to actions out of anything that can act.
+    """Make a function from observations to actions out of a policy of any kind.
 
     Args:
-        policy: An SB3 algorithm or policy, recurrent ones of sb3-contrib too; a function, which is used as it is; or
-            None for actions sampled from the action space.
-        venv: The environments that it is to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment,
-            which is treated as a vector of one.
-        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action instead of sampling
-            one. It means nothing to random actions.
-        rng: Source of random actions. They are drawn by a generator spawned from it, from a copy of the action space,
-            so neither this generator's own stream nor the action space's is used. None: from `venv.action_space`
-            itself (of a `VectorEnv`, `single_action_space`).
+        policy: An SB3 algorithm or policy, also a recurrent one of sb3-contrib; a function, which is returned as it is;
+            or None for actions sampled from the action space.
+        venv: The environments to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment, which
+            counts as a vector of one.
+        deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action instead of sampling one.
+            Random actions ignore it.
+        rng: Source of random actions. A generator spawned from it samples from a copy of the action space, so neither
+            `rng` nor the action space changes its own stream. None: sample from `venv.action_space` itself (of a
+            `VectorEnv`, `single_action_space`).
 
     Returns:
         The function, `(observations, states, episode_starts) -> (actions, states)`.
 
     Raises:
-        PolicyError: If `policy` is none of these.
-        OptionError: If `deterministic_policy` is asked of a function.
-        ArgumentTypeError: If `rng` cannot be spawned from.
+        PolicyError: If `policy` is of another kind.
+        OptionError: If `deterministic_policy` is True and `policy` is a function.
+        ArgumentTypeError: If `rng` cannot spawn generators.
         SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
 
     Source:
@@ -70,7 +70,7 @@ def policy_to_callable(
         return _random_policy(observations, actions if rng is None else _own_space(actions, rng))
     if isinstance(policy, BaseAlgorithm):
         _check_spaces(policy, observations, actions)
-    # Before `callable`: SB3's policies are torch modules, and calling one is another thing than asking for an action.
+    # Before `callable`: SB3's policies are torch modules, and calling one does not give an action.
     if isinstance(policy, BaseAlgorithm | BasePolicy):
         return _predicting_policy(policy, deterministic_policy)
     if not callable(policy):

@@ -1,4 +1,4 @@
-"""What a policy does in environments, until there is enough of it, as trajectories or transitions."""
+"""Collect trajectories or transitions from a policy that acts in environments."""
 
 from __future__ import annotations
 
@@ -45,55 +45,54 @@ def generate_trajectories(
     missing_final_obs: MissingFinalObs | None = None,
     final_obs_fn: Callable[[Info], Any] | None = None,
 ) -> list[TrajectoryWithRew]:
-    """Let a policy act in environments until the episodes that it finished are enough.
+    """Let a policy act in environments until it has finished enough episodes.
 
-    The environments are reset first. When `sample_until` says that it is enough, each environment still brings the
-    episode that it is in to its end, and none that begins later counts: stopping at once would favour short episodes,
-    for the long ones are the ones still running.
+    All environments are reset first. When `sample_until` is met, each environment still finishes its current episode.
+    Episodes that begin later do not count. Stopping at once would favor short episodes, because the long ones are still
+    running.
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv` under any autoreset rule, or a single
-            `gymnasium.Env`. Where an episode's end leaves it to the caller to reset (a single environment, and a
-            `VectorEnv` whose autoreset is disabled), they are reset at once. After the last step they are left as they
-            are, not closed.
-        sample_until: Says whether the trajectories collected so far are enough: `make_min_episodes(n)`,
-            `make_min_timesteps(n)`, `make_sample_until(...)`, or a function of your own. It is asked after every step.
-        rng: Shuffles the trajectories; where `policy` is None, random actions come from a generator spawned from it.
-        deterministic_policy: Whether an SB3 algorithm or policy is to take its most likely action.
-        exact: Whether to return no more than `sample_until`, one of the conditions above, asks for: of the trajectories
-            as they were collected and shuffled, only the first. Of `make_min_episodes(n)`, n; of
-            `make_min_timesteps(n)`, those with the first n steps, the last of them cut to a fragment (not `terminal`)
-            where it has more; where both were asked for, whichever reaches further.
-        max_steps: After how many steps of all environments together (E transitions each, or fewer where a step resets
-            an environment), 1 or more, to stop in any case, for episodes that may never end; None: no limit. What was
-            collected until then is returned, enough or not, with a warning that says what is missing.
-        unfinished: What to do with the episodes that are still running after `max_steps`: keep them, as fragments
-            (not `terminal`) that follow on the finished trajectories by environment index, or drop them.
-        record_infos: Which entries of the infos to keep.
-        progress: Whether to show a progress bar, and whose: `"tqdm"` (as True) or `"rich"`. It counts what
-            `sample_until` counts, in finished episodes, and is silent where standard error is not a terminal.
-        autoreset_mode: For a `VectorEnv` that does not say its autoreset rule; see `VectorBufferingWrapper`, whose
-            defaults the Nones of this and the following options stand for.
-        missing_final_obs: What to do where a `VectorEnv` does not give an episode's last observation, likewise.
-        final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere, likewise.
+        venv: The environments: an SB3 `VecEnv`, a Gymnasium `VectorEnv` under any autoreset rule, or a single
+            `gymnasium.Env`. Environments that do not reset themselves (a single environment, or a `VectorEnv` with
+            autoreset disabled) are reset when their episodes end. They are not closed at the end.
+        sample_until: Takes the trajectories so far and says whether they are enough: `make_min_episodes(n)`,
+            `make_min_timesteps(n)`, `make_sample_until(...)`, or a function of your own. It is called after every step.
+        rng: Shuffles the trajectories. If `policy` is None, it also seeds the random actions.
+        deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
+        exact: Whether to return no more than `sample_until` (one of the conditions above) asks for. With
+            `make_min_episodes(n)`, n trajectories of the shuffled ones are returned. With `make_min_timesteps(n)`, the
+            trajectories with the first n steps are returned; the last one is cut to a fragment (not `terminal`) if it
+            has more. With both conditions, the larger result is returned.
+        max_steps: Number of steps of all environments together, 1 or more, after which the collection stops in any case
+            (E transitions each, or fewer if a step resets an environment). Use it for episodes that may never end. The
+            trajectories so far are returned, with a warning that says what is missing. None: no limit.
+        unfinished: What to do with episodes that still run after `max_steps`: `"keep"` returns them as fragments (not
+            `terminal`) behind the finished trajectories, by environment index; `"drop"` drops them.
+        record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
+        progress: Whether to show a progress bar, and which one: `"tqdm"` (as True) or `"rich"`. It counts the unit of
+            `sample_until` in finished episodes. It is silent if standard error is not a terminal.
+        autoreset_mode: For a `VectorEnv` that does not state its autoreset rule. `VectorBufferingWrapper` describes
+            this and the following two options; None stands for its default.
+        missing_final_obs: What to do if a `VectorEnv` does not give an episode's last observation.
+        final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
 
     Returns:
-        The trajectories, in random order, for the ones that end first are short. Their arrays are read-only views.
+        The trajectories, shuffled, because the episodes that end first are short. Their arrays are read-only.
 
     Raises:
-        PolicyError: If `policy` cannot act as one, or returns something else than actions and states.
-        SpaceMismatchError: If it was made for other spaces than those of `venv`.
-        ArgumentTypeError: If `venv` is no environment, `sample_until` no function, or `rng` no generator.
+        PolicyError: If `policy` is not a policy, or does not return actions and states.
+        SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
+        ArgumentTypeError: If `venv` is not an environment, `sample_until` not a function, or `rng` not a generator.
         OptionError: If another argument is not as described, or the autoreset rule of a `VectorEnv` is not known.
-        ShapeError: If observations or actions do not have the shape that the environments' spaces say.
-        StructureError: If they have other keys than the spaces.
+        ShapeError: If observations or actions do not have the shapes of the environments' spaces.
+        StructureError: If observations or actions have other keys than the spaces.
         MissingDependencyError: If the progress bar's package is not installed.
 
     Source:
         `imitation.data.rollout.generate_trajectories` (imitation 1.0.1): the same episodes in the same order. Ours
-        tells the policy that the first observations begin episodes (`episode_starts`), and goes on to tell it about
-        those of environments that no longer count; it takes Tuple observations too.
+        passes `episode_starts` for the first observations too, and for environments that no longer count. It also
+        supports Tuple observations.
     """
     _check_arguments(sample_until, rng, exact, unfinished)
     max_steps = None if max_steps is None else positive("max_steps", max_steps)
@@ -125,22 +124,21 @@ def generate_transitions(
     truncate: bool = True,
     **kwargs: Any,
 ) -> TransitionsWithRew:
-    """Let a policy act in environments until it made enough steps.
+    """Let a policy act in environments until it has made enough steps.
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in, of any kind that `generate_trajectories` takes.
-        n_timesteps: How many transitions to collect, 1 or more.
-        rng: Shuffles the trajectories that the transitions are taken from; see `generate_trajectories`.
-        truncate: Whether to return exactly `n_timesteps` transitions, instead of whole episodes with at least so many.
-        **kwargs: Further options of `generate_trajectories`. Where `max_steps` ends the collection, there can be fewer
-            transitions than asked for.
+        venv: The environments, of any kind that `generate_trajectories` takes.
+        n_timesteps: Number of transitions to collect, 1 or more.
+        rng: Shuffles the trajectories before the transitions are taken; see `generate_trajectories`.
+        truncate: Whether to return exactly `n_timesteps` transitions. False: whole episodes with at least as many.
+        **kwargs: Other options of `generate_trajectories`. With `max_steps`, there can be fewer transitions.
 
     Returns:
         The transitions, trajectory after trajectory.
 
     Raises:
-        ShapeError: If `max_steps` ended the collection before there was a single transition to return.
+        ShapeError: If `max_steps` ended the collection before there was a transition to return.
 
     Source:
         `imitation.data.rollout.generate_transitions` (imitation 1.0.1). The errors of `generate_trajectories` apply.
@@ -161,28 +159,28 @@ def rollout(
     exact: bool = False,
     **kwargs: Any,
 ) -> list[TrajectoryWithRew]:
-    """`generate_trajectories`, with the observations and rewards from below the wrappers, and without infos.
+    """Collect trajectories with the environments' raw observations and rewards, and without infos.
 
     Args:
         policy: An SB3 algorithm or policy, a function (see `policy_to_callable`), or None for random actions.
-        venv: The environments to act in, of any kind that `generate_trajectories` takes; for `unwrap` each needs a
-            `RolloutInfoWrapper`.
-        sample_until: Says whether the trajectories collected so far are enough; see `generate_trajectories`.
+        venv: The environments, of any kind that `generate_trajectories` takes. For `unwrap`, wrap each single
+            environment in `RolloutInfoWrapper`.
+        sample_until: Takes the trajectories so far and says whether they are enough; see `generate_trajectories`.
         rng: Shuffles the trajectories; see `generate_trajectories`.
-        unwrap: Whether to put in the observations and rewards that `RolloutInfoWrapper` recorded, by `unwrap_traj`. It
-            records whole episodes only, so those that `max_steps` leaves unfinished are then dropped. Not for a
-            Gymnasium `VectorEnv`, which cannot batch such records of different lengths.
-        exclude_infos: Whether to leave out the infos. Only a `sample_until` of your own gets to see them then.
+        unwrap: Whether to replace observations and rewards by those that `RolloutInfoWrapper` recorded; see
+            `unwrap_traj`. Only whole episodes can be unwrapped, so unfinished ones are dropped. A Gymnasium `VectorEnv`
+            cannot batch these records; pass False for it.
+        exclude_infos: Whether to leave out the infos. A `sample_until` of your own still sees them.
         verbose: Whether to log `rollout_stats` of the trajectories, at level INFO.
         exact: Whether to return no more than `sample_until` asks for; see `generate_trajectories`.
-        **kwargs: Further options of `generate_trajectories`.
+        **kwargs: Other options of `generate_trajectories`.
 
     Returns:
-        The trajectories, in random order.
+        The trajectories, shuffled.
 
     Raises:
-        OptionError: If an argument is not as described, unfinished episodes are to be both kept and unwrapped, or
-            `unwrap` is asked of a Gymnasium `VectorEnv`.
+        OptionError: If an argument is not as described, `unwrap` is combined with `unfinished="keep"`, or `venv` is a
+            Gymnasium `VectorEnv` and `unwrap` is True.
         ShapeError: If `unwrap` finds no record of `RolloutInfoWrapper`.
 
     Source:
@@ -191,7 +189,7 @@ def rollout(
     if unwrap and is_vector_env(venv):
         raise OptionError(
             "unwrap: expected False with a Gymnasium VectorEnv, which cannot batch the records of RolloutInfoWrapper. "
-            "For raw observations and rewards, collect from the VectorEnv below the wrappers that change them"
+            "To collect raw observations and rewards, pass the VectorEnv without the wrappers that change them"
         )
     if unwrap and kwargs.setdefault("unfinished", "drop") == "keep":
         raise OptionError('unfinished: expected "drop", for unwrap=True can only unwrap whole episodes, got "keep"')

@@ -1,4 +1,4 @@
-"""When a collection has enough: conditions on the trajectories collected so far."""
+"""Conditions that end a collection."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from vecrollout.data.trajectory import TrajectoryWithRew, cut
 from vecrollout.errors import ArgumentTypeError, OptionError
 
 SampleUntil: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
-"""A condition: given the trajectories collected so far, says whether they are enough."""
+"""A condition: takes the trajectories collected so far and says whether they are enough."""
 
 
 class Collected(Sequence[TrajectoryWithRew]):
-    """The trajectories collected so far.
-
-    It only grows, so the number of their steps is kept up to date instead of being counted at every step of a
-    collection that may run for millions of them.
-    """
+    """The trajectories collected so far, and the number of their steps, which a condition asks for at every step."""
 
     def __init__(self) -> None:
         self._trajectories: list[TrajectoryWithRew] = []
@@ -50,13 +46,13 @@ class Collected(Sequence[TrajectoryWithRew]):
 
 @dataclass(frozen=True)
 class AtLeast:
-    """The condition that there are at least so many episodes, and at least so many steps in all of them together."""
+    """The condition that there are enough episodes, and enough steps in all episodes together."""
 
     episodes: int = 0
-    """How many episodes are asked for; 0: any number."""
+    """The least number of episodes; 0: any number."""
 
     steps: int = 0
-    """How many steps are asked for; 0: any number."""
+    """The least number of steps; 0: any number."""
 
     def __call__(self, trajectories: Sequence[TrajectoryWithRew]) -> bool:
         """Whether the trajectories are enough."""
@@ -66,10 +62,7 @@ class AtLeast:
         return steps >= self.steps
 
     def exactly(self, trajectories: Iterable[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
-        """The shortest beginning of the trajectories that is enough; all of them where they are not.
-
-        An episode counts if it was brought to its end. Where only steps are missing, the last trajectory is cut.
-        """
+        """The fewest first trajectories that are enough; the last one is cut where only steps were missing."""
         kept: list[TrajectoryWithRew] = []
         episodes = steps = 0
         for trajectory in trajectories:
@@ -87,14 +80,14 @@ def make_min_episodes(n: int) -> AtLeast:
     """A condition that asks for a number of episodes.
 
     Args:
-        n: At least so many episodes, 1 or more.
+        n: The least number of episodes, 1 or more.
 
     Returns:
-        The condition, to be called with a sequence of trajectories. A collection may overshoot it: episodes end
-        together, and those that are running are brought to their end.
+        The condition, a function of a sequence of trajectories. A collection may return more episodes: several can end
+        in one step, and running episodes are finished.
 
     Raises:
-        ArgumentTypeError: If `n` is no number.
+        ArgumentTypeError: If `n` is not a number.
         OptionError: If `n` is not positive.
 
     Source:
@@ -107,14 +100,14 @@ def make_min_timesteps(n: int) -> AtLeast:
     """A condition that asks for a number of steps, in all episodes together.
 
     Args:
-        n: At least so many steps, 1 or more.
+        n: The least number of steps, 1 or more.
 
     Returns:
-        The condition, to be called with a sequence of trajectories. A collection may overshoot it: its episodes are
-        brought to their end.
+        The condition, a function of a sequence of trajectories. A collection may return more steps, because it finishes
+        its episodes.
 
     Raises:
-        ArgumentTypeError: If `n` is no number.
+        ArgumentTypeError: If `n` is not a number.
         OptionError: If `n` is not positive.
 
     Source:
@@ -131,15 +124,15 @@ def make_sample_until(min_timesteps: int | None = None, min_episodes: int | None
         False
 
     Args:
-        min_timesteps: At least so many steps, 1 or more; None: any number.
-        min_episodes: At least so many episodes, 1 or more; None: any number.
+        min_timesteps: The least number of steps, 1 or more; None: any number.
+        min_episodes: The least number of episodes, 1 or more; None: any number.
 
     Returns:
-        The condition, to be called with a sequence of trajectories.
+        The condition, a function of a sequence of trajectories.
 
     Raises:
-        ArgumentTypeError: If one is neither a number nor None.
-        OptionError: If both are None, or one is not positive.
+        ArgumentTypeError: If an argument is neither a number nor None.
+        OptionError: If both are None, or a number is not positive.
 
     Source:
         `imitation.data.rollout.make_sample_until` (imitation 1.0.1).
