@@ -52,6 +52,11 @@ class LogColumns:
         return np.array([run.truncated for run in self._runs], bool)
 
     @property
+    def has_infos(self) -> bool:
+        """Whether infos were kept."""
+        return self._keeps_infos
+
+    @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each."""
         return [run.episode for run in self._runs]
