@@ -89,7 +89,9 @@ def assert_goes_on(venv, scenario=SCENARIO):
     assert trajectories
     for trajectory in trajectories:
         first = 50 * trajectory.episode.env_index + 4 * trajectory.episode.reset_info["episode"]
-        assert trajectory.obs.reshape(len(trajectory.obs), -1)[:, 0].tolist() == [first + t for t in range(len(trajectory) + 1)]
+        assert trajectory.obs.reshape(len(trajectory.obs), -1)[:, 0].tolist() == [
+            first + t for t in range(len(trajectory) + 1)
+        ]
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3, 4])
