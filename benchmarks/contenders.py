@@ -57,7 +57,7 @@ class Wrapper(Bare):
 
 
 class Ours(Wrapper):
-    """The wrapper of this package, with its defaults."""
+    """The wrapper of this package. The scripted environments return new infos, as SB3's own do."""
 
     name = OURS
     package = "vecrollout"
@@ -66,7 +66,7 @@ class Ours(Wrapper):
         from vecrollout import BufferingWrapper
 
         super().__init__(script)
-        self.venv = BufferingWrapper(self.venv)
+        self.venv = BufferingWrapper(self.venv, copy_infos=False)
 
 
 class Imitation(Wrapper):

@@ -1,4 +1,4 @@
-"""Many episodes end before anybody looks: the buffer works them out many at once."""
+"""Many episodes end before anybody looks, or while somebody looks now and then."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_sink_gets_each_at_once(path):
         path.run(recorder, call, call + 1)
         finished = [each for each in path.scenario.recorded(0, call + 1) if each.terminal]
         assert len(sink) == len(finished)
-        assert recorder.sunk == sum(map(len, finished))
+        assert recorder.delivered == sum(map(len, finished))
     path.run(recorder, 60, CALLS)
     recorder.close()
     path.assert_recorded(sink, 0, CALLS, closed=True)
@@ -161,7 +161,7 @@ def test_as_many_as_may_be_held(path):
 @pytest.mark.parametrize("record_infos", ["all", "none", ["own"]])
 def test_an_endings_own_info(record_infos):
     """It stands in the place of the step's; those of the other environments are kept as they came."""
-    buffer = RolloutBuffer(2, RecordOptions(record_infos=record_infos))
+    buffer = RolloutBuffer(2, RecordOptions(record_infos))
     obs, infos = np.zeros((2, 1)), [[{"own": t, "other": None}, {"own": -t}] for t in range(50)]
     buffer.reset(obs)
     for t in range(50):
@@ -181,7 +181,6 @@ def test_an_endings_own_info(record_infos):
 
 
 def test_a_last_observation_that_does_not_fit_loses_nothing():
-    """Steps that count already wait to be written while it is refused."""
     buffer = RolloutBuffer(2)
     obs, rews = np.zeros((2, 3)), np.zeros(2)
     buffer.reset(obs)

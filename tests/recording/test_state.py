@@ -37,7 +37,7 @@ def through_a_file(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def counts(venv):
-    return {name: getattr(venv, name) for name in ("stepped", "held", "popped", "sunk", "dropped")}
+    return {name: getattr(venv, name) for name in ("stepped", "held", "popped", "delivered", "dropped")}
 
 
 @pytest.mark.parametrize("space", [name for name in SPACES if name != "text"])
@@ -48,7 +48,7 @@ def test_every_space_goes_through_a_file(space):
     run(loaded, scenario, 0, 9)
     loaded.pop_trajectories()
     loaded.load_state_dict(through_a_file(saved.state_dict()))
-    assert counts(loaded) == counts(saved) == {"stepped": 27, "held": 27, "popped": 0, "sunk": 0, "dropped": 0}
+    assert counts(loaded) == counts(saved) == {"stepped": 27, "held": 27, "popped": 0, "delivered": 0, "dropped": 0}
     for venv in (saved, loaded):
         run(venv, scenario, 9, CALLS)
         assert_recorded(venv.pop_trajectories()[0], scenario.recorded(0, CALLS))
@@ -90,7 +90,7 @@ def test_a_state_before_the_first_reset():
     venv = recorder()
     run(venv, SCENARIO, 0, CALLS)
     venv.load_state_dict(through_a_file(state))
-    assert counts(venv) == {"stepped": 0, "held": 0, "popped": 0, "sunk": 0, "dropped": 0}
+    assert counts(venv) == {"stepped": 0, "held": 0, "popped": 0, "delivered": 0, "dropped": 0}
     with pytest.raises(EmptyBufferError):
         venv.pop_transitions()
     with pytest.raises(ProtocolError, match="reset"):
@@ -226,8 +226,9 @@ def test_states_that_do_not_fit():
     bad = {
         "'meta', got none": {},
         "stepped to be held": with_meta(counters={**meta["counters"], "stepped": 99}),
-        "'sunk'": with_meta(counters={"stepped": 9, "popped": 0}),
+        "'delivered'": with_meta(counters={"stepped": 9, "popped": 0}),
         "running episode": with_meta(running=meta["running"][::-1]),
+        "each of 3 ": with_meta(running=meta["running"][:2]),
         "each of 3 environments": with_meta(waiting=[3]),
         "invalid literal": with_meta(next_id="first"),
         "num_envs 3": recorder(Scenario(episodes=[[EpisodeScript(2)]] * 2)).state_dict(),
@@ -235,16 +236,16 @@ def test_states_that_do_not_fit():
         "version": with_meta(version=99),
         "meta": {**state, "meta": np.array("no JSON")},
         "current/0": {key: value for key, value in state.items() if key != "current/0"},
-        "columns/1": {key: value for key, value in state.items() if key != "columns/1"},
-        "payload": {key: value for key, value in state.items() if not key.startswith("payload")},
-        "columns/0": {**state, "columns/0": state["columns/0"][:-1]},
-        "columns/2": {**state, "columns/2": state["columns/2"].astype(np.float64)},
+        "acts/0": {key: value for key, value in state.items() if key != "acts/0"},
+        "'rews'": {key: value for key, value in state.items() if key != "rews"},
+        "'obs/0' with": {**state, "obs/0": state["obs/0"][:-1]},
+        "'acts/0' with": {**state, "acts/0": state["acts/0"].astype(np.float64)},
         "current": {**state, "current/0": state["current/0"][:2]},
     }
     for message, each in bad.items():
         with pytest.raises(StateError, match=message):
             venv.load_state_dict(each)
-        assert counts(venv) == {"stepped": 15, "held": 15, "popped": 0, "sunk": 0, "dropped": 0}
+        assert counts(venv) == {"stepped": 15, "held": 15, "popped": 0, "delivered": 0, "dropped": 0}
     run(venv, SCENARIO, 5, CALLS)
     assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, CALLS))
 
@@ -269,7 +270,7 @@ def test_a_copied_recorder_goes_on_by_itself(copied):
     play(other, [1, 0])
     play(env, [2, 2])
     for recorder, acts in ((env, [2, 2, 2]), (other, [2, 1, 0])):
-        assert counts(recorder) == {"stepped": 6, "held": 3, "popped": 0, "sunk": 3, "dropped": 0}
+        assert counts(recorder) == {"stepped": 6, "held": 3, "popped": 0, "delivered": 3, "dropped": 0}
         (trajectory,) = recorder.pop_trajectories()[0]
         assert trajectory.acts.tolist() == acts
         assert [info["t"] for info in trajectory.infos] == [1, 2, 3]
@@ -285,6 +286,6 @@ def test_copies_have_the_options():
         other.reset()
         for _ in range(steps):
             other.step(np.int64(1))
-    assert counts(other) == {"stepped": 4, "held": 1, "popped": 0, "sunk": 0, "dropped": 3}
+    assert counts(other) == {"stepped": 4, "held": 1, "popped": 0, "delivered": 0, "dropped": 3}
     assert other.pop_trajectories()[0][0].infos is None
     assert env.stepped == 0

@@ -106,12 +106,16 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         if meta[name] != expected:
             raise StateError(f"state: expected {name} {expected} as this recorder has, got {meta[name]}")
     counters = {name: int(meta["counters"][name]) for name in COUNTERS}
-    running, waiting = meta["running"], meta["waiting"]
-    if len(running) != num_envs or not {*waiting} <= {*range(num_envs)}:
-        raise StateError(f"state: expected a running episode for each of {num_envs} environments, got others")
+    running = [None if episode is None else _episode(episode) for episode in meta["running"]]
+    waiting, finished, packed = meta["waiting"], int(meta["finished"]), meta["fragments"]
     obs = None if meta["obs"] is None else _part(meta["obs"])
-    packed = meta["fragments"]
     batch = None if packed is None or obs is None else _batch(state, packed, obs)
+    named = [None if episode is None else (episode.env_index, episode.id) for episode in running]
+    known = [name is None or name[0] == env for env, name in enumerate(named)]
+    fragments = [(episode.env_index, episode.id) for episode in (batch.episodes[finished:] if batch else ())]
+    fits = len(known) == num_envs and all(known) and len({*fragments}) == len(fragments) and {*fragments} <= {*named}
+    if not fits or not {*waiting} <= {*range(num_envs)}:
+        raise StateError(f"state: expected a running episode for each of {num_envs} environments, got others")
     held = 0 if batch is None else batch.total_steps
     if counters["stepped"] != held + counters["popped"] + counters["delivered"] + counters["dropped"]:
         raise StateError(
@@ -124,8 +128,8 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         is_ready=bool(meta["is_ready"]),
         waiting=waiting,
         keeps_infos=keeps_infos,
-        finished=int(meta["finished"]),
-        running=[None if episode is None else _episode(episode) for episode in running],
+        finished=finished,
+        running=running,
         fragments=batch,
         obs=obs,
         current=[_stored(state, f"current/{i}", item, num_envs) for i, item in enumerate(obs.items if obs else ())],

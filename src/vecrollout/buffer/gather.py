@@ -52,6 +52,11 @@ class LogColumns:
         return np.array([run.truncated for run in self._runs], bool)
 
     @property
+    def has_infos(self) -> bool:
+        """Whether infos were kept."""
+        return self._keeps_infos
+
+    @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each."""
         return [run.episode for run in self._runs]
@@ -158,11 +163,10 @@ class LogColumns:
         layout = self._layout
         leaves = []
         for leaf in range(len(layout.obs.items)):
-            view = _lane_view(layout, leaf, run) if leaf in layout.large else None
-            if view is None:
-                column = self._obs_leaf(leaf)
-                view = _copied(column, begin + i, end + i + 1)
-            leaves.append(view)
+            if leaf in layout.large:
+                leaves.append(_lane_rows_of(layout, leaf, run))
+            else:
+                leaves.append(_copied(self._obs_leaf(leaf), begin + i, end + i + 1))
         return leaves[0] if layout.obs.structure.is_leaf else layout.obs.structure.unflatten(leaves)
 
     def _own(self, column: Any, begin: int, end: int) -> Any:
@@ -294,16 +298,18 @@ def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
     return chunk.layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
 
 
-def _lane_view(layout: Layout, leaf: int, run: Run) -> Array | None:
-    if len(run.pieces) != 1:
-        return None
-    (piece,) = run.pieces
-    rows, begin = _lane_rows(piece, leaf, layout.large.index(leaf))
-    view = rows[begin : begin + run.steps + 1]
-    view.flags.writeable = False
-    if piece.chunk.lanes is not None:
-        piece.chunk.lanes.is_shared = True
-    return view
+def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Array:
+    """A fragment's rows of a large leaf: a view where they lie in one piece."""
+    lane, last = layout.large.index(leaf), len(run.pieces) - 1
+    parts = []
+    for j, piece in enumerate(run.pieces):
+        rows, begin = _lane_rows(piece, leaf, lane)
+        parts.append(rows[begin : begin + piece.steps + (j == last)])
+        if last == 0 and piece.chunk.lanes is not None:
+            piece.chunk.lanes.is_shared = True
+    whole = parts[0] if last == 0 else np.concatenate(parts)
+    whole.flags.writeable = False
+    return whole
 
 
 def _copied(column: Array, begin: int, end: int) -> Array:

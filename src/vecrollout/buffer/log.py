@@ -92,9 +92,9 @@ class StepLog:
         """Go on in another chunk; the notes of this one were read."""
         old = self.chunks[-1]
         leaves = self.current()
-        old.seal()
         waiting = self.waiting if waiting is None else waiting
         self.begin(layout or old.layout, leaves, waiting, reuses_lanes=reuses_lanes)
+        old.seal()  # not before: after an interrupt the old one may still take records
 
     def trim(self, oldest: int) -> None:
         """Let go of the chunks before this one."""

@@ -130,7 +130,7 @@ class Chunk:
         self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs,)
         steps = _CHUNK_BYTES // max(layout.step_bytes, 1)
         self.capacity = max(_FEWEST_STEPS, min(_MOST_STEPS, steps))
-        """Steps after which the next chunk begins."""
+        """Steps after which the next chunk begins, unless the lanes say when they are full."""
 
     def row(self, record: int, env: int) -> int:
         """Row of an environment's current observation after a record; -1 is the last record."""
@@ -155,11 +155,10 @@ class Chunk:
 
     def free_steps(self) -> int:
         """Steps that still fit, if in each an episode ends."""
-        free = self.capacity + 1 - len(self.records)
-        if self.lanes is not None:
-            used = int((self.records[-1][PLACE].at - self.lanes.first).max())
-            free = min(free, (self.lanes.capacity - 1 - used) // 2)
-        return free
+        if self.lanes is None:
+            return self.capacity + 1 - len(self.records)
+        used = int((self.records[-1][PLACE].at - self.lanes.first).max())
+        return (self.lanes.capacity - 1 - used) // 2
 
     def numbers(self, envs: Array, rows: Array) -> Array:
         """Number in the flat columns of an environment's row; that of an observation, E more than of its action."""

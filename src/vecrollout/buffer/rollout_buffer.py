@@ -398,7 +398,10 @@ class RolloutBuffer:
                 )
             room = (limit - self.held) // num_envs
         if self._log.chunks:
-            if self._log.chunks[-1].free_steps() < 1:
+            chunk = self._log.chunks[-1]
+            # After everything was popped as copies, the lanes are written anew: their memory is warm.
+            is_reusable = chunk.lanes is not None and not chunk.lanes.is_shared and chunk.steps > 0
+            if chunk.free_steps() < 1 or (is_reusable and not self.held):
                 self._roll()
             room = min(room, self._log.chunks[-1].free_steps())
         self._room = room

@@ -163,6 +163,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return self.kind.rews is not None
 
     @property
+    def has_infos(self) -> bool:
+        """Whether infos were kept; told without gathering them."""
+        return self._columns.has_infos
+
+    @property
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
         return self._columns.kind

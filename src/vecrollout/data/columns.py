@@ -51,6 +51,10 @@ class Columns(Protocol):
         """Structures, dtypes and shapes; two batches of one recorder have the same object."""
 
     @property
+    def has_infos(self) -> bool:
+        """Whether infos were kept; told without gathering them."""
+
+    @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory, N in all."""
 
@@ -99,6 +103,11 @@ class ArrayColumns:
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
         return Kind.of(*(self._columns[name] for name in ("obs", "acts", "rews")))
+
+    @property
+    def has_infos(self) -> bool:
+        """Whether infos were kept."""
+        return self._columns["infos"] is not None
 
     @cached_property
     def _views(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
     Args:
         venv: The environment to wrap, E environments in all.
         error_on_premature_reset: Whether the recorder refuses a `reset` while it holds transitions.
+        copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
+            `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
             `vecrollout.buffer.options.RecordOptions` describes them.
 
@@ -56,14 +58,19 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
     """
 
     def __init__(
-        self, venv: VecEnv, error_on_premature_reset: bool = True, **options: Unpack[RecordOptionsDict]
+        self,
+        venv: VecEnv,
+        error_on_premature_reset: bool = True,
+        *,
+        copy_infos: bool | None = None,
+        **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, options)
         self._base = venv.unwrapped
-        has_new_infos = returns_new_infos(self._base)
+        has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
         self._copied_info = dict if has_new_infos else deep_copied
         self._copies_infos = self._buffer.keeps_infos and not has_new_infos
         # None: no reset has overwritten a last observation so far, and none will.

@@ -80,6 +80,11 @@ class DecodedBatch:
         return self.schema.kind
 
     @property
+    def has_infos(self) -> bool:
+        """Whether infos of any trajectory were kept."""
+        return self.column("infos") is not None
+
+    @property
     def recordings(self) -> list[str | None]:
         """Recording of each trajectory."""
         return self.told.recordings

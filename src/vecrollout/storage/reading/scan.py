@@ -71,12 +71,7 @@ class Seen:
 def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, is_old: bool) -> Examined:
     """Look through a shard.
 
-    Args:
-        path: The file.
-        record: What the journal says about it; None: nothing.
-        seen: What was found in other shards.
-        adopt: Whether what the journal does not list may be sound: the journal is damaged or missing.
-        is_old: Whether the journal lists later shards.
+    `adopt`: the journal is damaged or missing, so what it does not list may be sound. `is_old`: it lists later shards.
     """
     name = path.name
     try:

@@ -23,13 +23,7 @@ _CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class Shard:
-    """A shard's file. Its head is compared with its checksum before anything is made of it.
-
-    Args:
-        file: The file.
-        record: What the journal says; None: it is lost, and nothing is compared.
-        check: Whether to compare each batch with its checksum when it is first read.
-    """
+    """A shard's file; its head is compared with its checksum in the journal before it is parsed."""
 
     def __init__(self, file: File, record: ShardRecord | None, *, check: bool = True) -> None:
         self.name = file.name
@@ -59,14 +53,7 @@ class Shard:
         self._check_name()
 
     def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
-        """A `pyarrow.RecordBatch`.
-
-        Args:
-            number: Which one, for errors.
-            piece: Where it is.
-            columns: Names of columns; None: all.
-            reach: Up to where bytes are likely to be asked for next.
-        """
+        """A `pyarrow.RecordBatch` of all or some columns; up to `reach` bytes are likely to be asked for next."""
         content = self.file.read(piece.offset, piece.end, reach)
         where = f"batch {number}"
         if self._check and piece.offset not in self._checked:

@@ -248,7 +248,7 @@ def _joined(placed: _Placed) -> Numbered | None:
     has_infos: list[bool] = []
     for part in parts:
         if isinstance(part, TrajectoryBatch):
-            has_infos += [part.infos is not None] * len(part)
+            has_infos += [part.has_infos] * len(part)
         else:
             has_infos += [each.infos is not None for each in part]
     if any(isinstance(part, TrajectoryBatch) for part in parts):

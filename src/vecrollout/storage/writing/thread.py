@@ -6,14 +6,16 @@ import threading
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TypeAlias
 
 from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
-from vecrollout.storage.writing.encoding import Handed, TraceEncoder
+from vecrollout.storage.writing.encoding import BATCH_BYTES, Handed, TraceEncoder
 from vecrollout.storage.writing.shards import Shards
 
 # How long a caller waits before it looks again whether what it waits for has come.
 _WAIT_S = 0.05
+
+# How long trajectories may lie in the queue before the thread takes them: to wake it for each would cost its caller.
+_NAP_S = 0.05
 
 
 class _Call:
@@ -27,9 +29,6 @@ class _Call:
     def finish(self) -> None:
         self.is_done = True
         self.answer.put(None)
-
-
-_Message: TypeAlias = "tuple[Handed, int] | _Call"
 
 
 class WriterThread:
@@ -48,11 +47,15 @@ class WriterThread:
         self._encoder = encoder
         self._shards = shards
         self._limit = queue_bytes
-        self._queue: SimpleQueue[_Message] = SimpleQueue()
+        # Each with the sum of all bytes up to it.
+        self._queue: SimpleQueue[tuple[Handed, int]] = SimpleQueue()
+        # These wake the thread.
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._is_asleep = False
         # A put and the count of its bytes are one; the thread takes it only to stop puts when it fails.
         self._putting = threading.RLock()
         self._is_failing = False
-        # Of everything that was ever handed over; each message has the sum up to it.
+        # Of everything that was ever handed over.
         self._handed_bytes = 0
         # Up to which of these sums everything is written; the thread's own.
         self._taken_bytes = self._written_bytes = 0
@@ -77,13 +80,15 @@ class WriterThread:
             total = self._handed_bytes + handed.nbytes
             self._queue.put((handed, total))
             self._handed_bytes = total
+        if (self._is_asleep or total - self._taken_bytes >= BATCH_BYTES) and self._calls.empty():
+            self._calls.put(_Call("take"))
 
     def flush(self) -> None:
         """Wait until everything is written and durable."""
         with self._putting:
             self.check_open()
             call = _Call("sync")
-            self._queue.put(call)
+            self._calls.put(call)
         self._wait_for(call)
         self.check()
 
@@ -92,7 +97,7 @@ class WriterThread:
         with self._putting:
             self.is_closed = True
             call = _Call("finish")
-            self._queue.put(call)
+            self._calls.put(call)
         self._wait_for(call)
         self.check()
 
@@ -120,7 +125,7 @@ class WriterThread:
         ):
             if call is None or call.is_done:
                 call = _Call("write")
-                self._queue.put(call)
+                self._calls.put(call)
             self._wait_once(call)
 
     def _wait_for(self, call: _Call) -> None:
@@ -134,42 +139,48 @@ class WriterThread:
     def _run(self) -> None:
         """What the thread does."""
         while not self.has_ended:
-            message = self._queue.get()
+            call = self._next_call()
             try:
                 if self._error is None:
-                    self._work(message)
+                    self._work(call)
             except BaseException as error:  # none may end the thread, for which others wait
                 self._fail(error)
-            if isinstance(message, _Call):
-                self._answer(message)
+            if call is not None:
+                self.has_ended = call.name == "finish"
+                call.finish()
 
-    def _answer(self, call: _Call) -> None:
-        self.has_ended = self.has_ended or call.name == "finish"
-        call.finish()
+    def _next_call(self) -> _Call | None:
+        """What a caller asks for; None: nothing, for the time of a nap. Without anything to do, the thread sleeps."""
+        with suppress(Empty):
+            return self._calls.get(timeout=_NAP_S)
+        if not self._queue.empty():
+            return None
+        self._is_asleep = True
+        # A put looks whether the thread is asleep after this, or came before.
+        call = self._calls.get() if self._queue.empty() else None
+        self._is_asleep = False
+        return call
 
-    def _work(self, message: _Message) -> None:
-        if isinstance(message, _Call):
-            {"write": self._encoder.write, "sync": self._encoder.sync, "finish": self._encoder.finish}[message.name]()
-        else:
-            handed, self._taken_bytes = message
-            self._encoder.take(handed)
-            self._encoder.write_full()
+    def _work(self, call: _Call | None) -> None:
+        self._take_all()
+        self._encoder.write_full()
+        if call is not None and call.name != "take":
+            {"write": self._encoder.write, "sync": self._encoder.sync, "finish": self._encoder.finish}[call.name]()
         if self._encoder.is_clear:
             self._written_bytes = self._taken_bytes
+
+    def _take_all(self) -> None:
+        with suppress(Empty):
+            while True:
+                handed, self._taken_bytes = self._queue.get_nowait()
+                self._encoder.take(handed)
 
     def _fail(self, error: BaseException) -> None:
         """Say what is lost; of what did not get into an object store, nothing is."""
         with self._putting:
             # What is put later would not be among what is lost.
             self._is_failing = True
-        calls = []
-        with suppress(Empty):
-            while True:
-                more = self._queue.get_nowait()
-                if isinstance(more, _Call):
-                    calls.append(more)
-                else:
-                    self._encoder.take(more[0])
+        self._take_all()
         told, folder = "unknown", None
         with suppress(Exception):  # what failed may fail again
             if isinstance(error, StoreError):
@@ -185,8 +196,6 @@ class WriterThread:
         failure.__cause__ = error
         self._encoder.forget()
         self._error = failure
-        for call in calls:
-            self._answer(call)
 
 
 def _described(lost: list[tuple[int, int]]) -> str:
