@@ -77,6 +77,9 @@ class RolloutBuffer:
         """The keys of infos that are kept; None: all or none."""
         return self._infos.keys
 
+    def __repr__(self) -> str:
+        return f"<RolloutBuffer: num_envs={self.num_envs}, held={self.held}>"
+
     # What happened
 
     @property

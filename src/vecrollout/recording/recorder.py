@@ -221,4 +221,4 @@ class Recorder(ABC):
     def __repr__(self) -> str:
         names = ("stepped", "held", "popped", "delivered", "dropped")
         counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
-        return f"<{type(self).__name__} of {self._buffer.num_envs} environments: {counters}>"
+        return f"<{type(self).__name__}: num_envs={self._buffer.num_envs}, {counters}>"
