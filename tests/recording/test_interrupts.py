@@ -16,6 +16,7 @@ from vector_envs import MODES, sync_env
 
 import vecrollout
 from vecrollout import BufferingWrapper, VectorBufferingWrapper
+from vecrollout.errors import ProtocolError
 from vecrollout.testing import EpisodeScript, Scenario
 
 SCENARIO = Scenario()
@@ -149,6 +150,34 @@ def test_a_reset():
         trajectories = venv.pop_trajectories()[0]
         was_closed = trajectories[-1].episode.ended_by is not None
         assert_recorded(trajectories, recorded[was_closed])
+
+
+@pytest.mark.skipif("disabled" not in MODES, reason="this gymnasium does not have the rule")
+@pytest.mark.parametrize("mask", [None, [True, False, True]], ids=["all", "some"])
+def test_a_reset_of_a_vector_environment(mask):
+    """Where the environments were reset and nothing of it was recorded, no step goes on with the old episodes."""
+    scenario = Scenario(episodes=[[EpisodeScript(9)]] * 3)
+    goes_on = 0
+    for point in range(1, 10_000):
+        env = VectorBufferingWrapper(sync_env(scenario.env_fns(), "disabled"), error_on_premature_reset=False)
+        env.reset()
+        run(env, scenario, 0, 2)
+        options = None if mask is None else {"reset_mask": np.array(mask)}
+        if not interrupted_at(point, lambda env=env, options=options: env.reset(options=options)):
+            break
+        assert env.stepped == env.held == 6
+        try:
+            run(env, scenario, 2, 4)
+        except ProtocolError:
+            env.reset()
+            run(env, scenario, 0, 1)
+        else:
+            goes_on += 1
+        trajectories = env.pop_trajectories()[0]
+        assert sum(map(len, trajectories)) == env.stepped
+        assert all((np.diff(each.obs[:, 0]) == 1).all() for each in trajectories)
+    assert point > 10
+    assert goes_on
 
 
 def test_a_reset_that_drops():

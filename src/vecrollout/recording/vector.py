@@ -114,11 +114,11 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             self._buffer.check_reset(mask)
         try:
             obs, infos = self.env.reset(seed=seed, options=options)
+            self._steps.reset(obs, infos, seed, mask)
         except BaseException:
             # It is unknown which environments were reset before the failure.
             self._buffer.abort()
             raise
-        self._steps.reset(obs, infos, seed, mask)
         return obs, infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
@@ -191,8 +191,12 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         self._check_open()
         if self.error_on_premature_reset:
             self._buffer.check_reset()
-        self.env.async_reset()
-        self._buffer.await_episodes()
+        try:
+            self.env.async_reset()
+            self._buffer.await_episodes()
+        except BaseException:
+            self._buffer.abort()
+            raise
 
     def send(self, actions: Any, env_id: Array) -> None:
         """Let some environments of an EnvPool take actions.
