@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from vecrollout.buffer.books import Bookkeeper
-from vecrollout.buffer.episodes import Run
 from vecrollout.buffer.gather import LogColumns
+from vecrollout.buffer.log import StepLog
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Sink
 
@@ -18,13 +17,13 @@ class Delivery:
     Args:
         sink: A list, something with `extend`, or something with `append` only; None: nothing is handed over.
         keeper: The books.
-        columns: Makes columns of fragments.
+        log: The log.
     """
 
-    def __init__(self, sink: Sink | None, keeper: Bookkeeper, columns: Callable[[Sequence[Run]], LogColumns]) -> None:
+    def __init__(self, sink: Sink | None, keeper: Bookkeeper, log: StepLog) -> None:
         self._sink: Any = sink
         self._keeper = keeper
-        self._columns = columns
+        self._log = log
         # A list of somebody's own may have an `append` of its own.
         self._takes_batches = hasattr(sink, "extend") and not isinstance(sink, list)
 
@@ -35,7 +34,7 @@ class Delivery:
         runs = self._keeper.settle().runs()
         if not runs:
             return
-        columns = self._columns(runs)
+        columns = LogColumns(runs, self._log.layout, self._log.keeps_infos)
         columns.share()
         batch = TrajectoryBatch(columns)
         if self._takes_batches:

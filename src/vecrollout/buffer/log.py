@@ -32,7 +32,8 @@ class StepLog:
         self.num_envs = num_envs
         self.chunks: tuple[Chunk, ...] = ()
         """The chunks that are needed; the last one takes the records. Replaced, never altered."""
-        self._keeps_infos = keeps_infos
+        self.keeps_infos = keeps_infos
+        """Whether records have infos."""
         self._has_sink = has_sink
         self._most_steps = most_steps
         # Where some environments act at a time: what actions are made of, and the last ones, by environment.
@@ -198,7 +199,7 @@ class StepLog:
         chunk.has_gaps = True
         place = self._place(chunk, envs, notes, leaves)
         rows = self.num_envs if envs is None else len(envs)
-        infos: tuple[Any, ...] = ({},) * rows if self._keeps_infos else ()
+        infos: tuple[Any, ...] = ({},) * rows if self.keeps_infos else ()
         acts = (None,) * (len(chunk.layout.acts.items) if chunk.layout.acts else 0)
         total = chunk.records[-1][TOTAL]
         chunk.append((total, waiting, notes, infos, place, None, *_small(chunk.layout, leaves), *acts))

@@ -62,7 +62,7 @@ class RolloutBuffer:
         most_steps = None if most is None else most // num_envs
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
-        self._delivery = Delivery(options.sink, self._keeper, self._columns)
+        self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
         self._room = 0  # steps that surely fit; 0 lets the next `act` look
