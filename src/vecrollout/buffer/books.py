@@ -63,10 +63,23 @@ class Bookkeeper:
 
     def __init__(self, log: StepLog, recording: str, drops_early: bool) -> None:
         self._log = log
-        self._recording = recording
+        self.recording = recording
+        """Name of the recording."""
         self._drops_early = drops_early
         self.books = Books(0, 0, (None,) * log.num_envs, [], 0, 0)
         """The books as they were settled last."""
+
+    @property
+    def stepped(self) -> int:
+        """Transitions recorded so far."""
+        return self._log.total if self._log.chunks else self.books.taken
+
+    @property
+    def held(self) -> int:
+        """Transitions that can be popped."""
+        # First the books: what others read meanwhile only grows.
+        taken = self.books.taken
+        return self.stepped - taken
 
     def settle(self) -> Books:
         """Bring the books up to the last record."""
@@ -187,7 +200,7 @@ class Bookkeeper:
                 "seed": span.seed,
                 "reset_info": span.reset_info,
                 "ended_by": ended_by,
-                "recording": self._recording,
+                "recording": self.recording,
             },
         )
 

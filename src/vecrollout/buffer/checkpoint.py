@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.buffer.books import Bookkeeper
+from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.gather import LogColumns, stored_runs
+from vecrollout.buffer.layout import Layout
+from vecrollout.buffer.log import StepLog
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.kinds import Item, Part
@@ -47,6 +52,40 @@ class Snapshot:
     """None: nothing was recorded yet."""
     current: Sequence[Array]
     """Leaves of the current observations, shape `(E, *item)` each."""
+
+
+def snapshot_of(log: StepLog, keeper: Bookkeeper, is_ready: bool) -> Snapshot:
+    """What a buffer holds and counts."""
+    runs = [*keeper.settle().runs(), *keeper.fragments()]
+    books = keeper.books
+    return Snapshot(
+        recording=keeper.recording,
+        counters={name: getattr(keeper if name == "stepped" else books, name) for name in COUNTERS},
+        next_id=books.next_id,
+        is_ready=is_ready,
+        waiting=sorted(log.waiting),
+        keeps_infos=log.keeps_infos,
+        finished=books.count,
+        running=[None if span is None else keeper.episode(span) for span in books.running],
+        fragments=TrajectoryBatch(LogColumns(runs, log.layout, log.keeps_infos)) if runs else None,
+        obs=log.layout.obs if log.chunks else None,
+        current=log.current() if log.chunks else [],
+    )
+
+
+def fill(log: StepLog, keeper: Bookkeeper, snapshot: Snapshot) -> None:
+    """Put a snapshot into a log and books in which nothing is yet."""
+    runs: list[Run] = []
+    counters = snapshot.counters
+    if snapshot.obs is not None:
+        layout = Layout(log.num_envs, snapshot.obs)
+        batch = snapshot.fragments
+        if batch is not None:
+            runs = stored_runs(batch)
+            layout = replace(layout, acts=batch.kind.acts, rews=batch.kind.rews)
+        log.begin(layout, snapshot.current, frozenset(snapshot.waiting), total=counters["stepped"])
+    counted = [counters[name] for name in COUNTERS[1:]]
+    keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.next_id, *counted)
 
 
 def dump(snapshot: Snapshot) -> dict[str, Array]:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
-from vecrollout.buffer.checkpoint import COUNTERS, Snapshot, dump, restore
+from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
 from vecrollout.buffer.delivery import Delivery
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
-from vecrollout.buffer.gather import LogColumns, stored_runs
+from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
-from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.log import StepLog, note_of, waiting_after
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.buffer.room import Room
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
 from vecrollout.errors import (
-    BufferFullError,
     EmptyBufferError,
     OptionError,
     PrematureResetError,
@@ -33,10 +31,6 @@ from vecrollout.errors import (
 )
 
 _ndarray = np.ndarray
-_MOST_ROOM = 1 << 30
-# Fragments are copied out of the log where it holds so many times the rows that are needed.
-_MOST_PINNED = 4
-_FEW_CHUNKS = 4
 
 
 class RolloutBuffer:
@@ -63,6 +57,7 @@ class RolloutBuffer:
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
+        self._space = Room(self._log, self._keeper, self._delivery, options)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
         self._room = 0  # steps that surely fit; 0 lets the next `act` look
@@ -182,12 +177,7 @@ class RolloutBuffer:
             self._delivery.deliver()
 
     def check_reset(self, mask: Array | None = None) -> None:
-        """Refuse a reset in the middle of an episode while transitions are held.
-
-        Args:
-            mask: Which environments are to be reset, shape `(E,)`, bool; None: all. Resetting none but environments
-                whose episodes have ended is never refused.
-        """
+        """Refuse a reset of these environments, or all, while transitions are held, unless their episodes are over."""
         if mask is not None and self.waiting.issuperset(np.flatnonzero(mask).tolist()):
             return
         held = self.held
@@ -239,7 +229,7 @@ class RolloutBuffer:
         """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
         self._close_running("reset_early")
         if self._log.chunks:
-            self._roll(waiting=frozenset(range(self.num_envs)))
+            self._space.roll(waiting=frozenset(range(self.num_envs)))
         self._ready, self._acts = True, ()
 
     def close(self) -> None:
@@ -252,14 +242,12 @@ class RolloutBuffer:
     @property
     def stepped(self) -> int:
         """Transitions recorded so far."""
-        return self._log.total if self._log.chunks else self._keeper.books.taken
+        return self._keeper.stepped
 
     @property
     def held(self) -> int:
         """Transitions that can be popped."""
-        # First the books: what others read meanwhile only grows.
-        taken = self._keeper.books.taken
-        return self.stepped - taken
+        return self._keeper.held
 
     @property
     def popped(self) -> int:
@@ -308,48 +296,19 @@ class RolloutBuffer:
 
     def state_dict(self) -> dict[str, Array]:
         """Everything held and counted, as a flat dict of arrays that need no pickle to be stored."""
-        runs = [*self._keeper.settle().runs(), *self._keeper.fragments()]
-        books, log = self._keeper.books, self._log
-        return dump(
-            Snapshot(
-                recording=self.recording,
-                counters={name: getattr(self, name) for name in COUNTERS},
-                next_id=books.next_id,
-                is_ready=self._ready,
-                waiting=sorted(self.waiting),
-                keeps_infos=self.keeps_infos,
-                finished=books.count,
-                running=[None if span is None else self._keeper.episode(span) for span in books.running],
-                fragments=TrajectoryBatch(self._columns(runs)) if runs else None,
-                obs=log.layout.obs if log.chunks else None,
-                current=log.current() if log.chunks else [],
-            )
-        )
+        return dump(snapshot_of(self._log, self._keeper, self._ready))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in place of everything held and counted."""
         snapshot = restore(state, self.num_envs, self.keeps_infos)
         other = RolloutBuffer(self.num_envs, self.options, recording=snapshot.recording)
-        other._fill(snapshot)
+        fill(other._log, other._keeper, snapshot)
+        other._ready = snapshot.is_ready
         vars(self).update(vars(other))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies are made of the state: a log shares memory with what was handed out."""
         return _restored, (self.num_envs, self.options, self.state_dict())
-
-    def _fill(self, snapshot: Snapshot) -> None:
-        runs: list[Run] = []
-        counters = snapshot.counters
-        if snapshot.obs is not None:
-            layout = Layout(self.num_envs, snapshot.obs)
-            batch = snapshot.fragments
-            if batch is not None:
-                runs = stored_runs(batch)
-                layout = replace(layout, acts=batch.kind.acts, rews=batch.kind.rews)
-            self._log.begin(layout, snapshot.current, frozenset(snapshot.waiting), total=counters["stepped"])
-        counted = [counters[name] for name in COUNTERS[1:]]
-        self._keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.next_id, *counted)
-        self._ready = snapshot.is_ready
 
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
@@ -378,52 +337,7 @@ class RolloutBuffer:
         if not self._ready or (self._acts is not None and envs is None):
             raise self._out_of_order("expected step_wait(): the last actions still wait for their step")
         if self._room < 1:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        limit, num_envs = self.options.max_transitions, self.num_envs
-        room = _MOST_ROOM
-        if limit is not None:
-            on_full = self.options.on_full
-            if self.held + num_envs > limit and on_full == "flush":
-                self._close_running(None)
-            if self.held + num_envs > limit and on_full == "drop_oldest":
-                self._keeper.drop_oldest(self.held + num_envs - limit)
-            if self.held + num_envs > limit:
-                cure = {
-                    "refuse": 'pop them, or pass on_full="drop_oldest"',
-                    "drop_oldest": "raise max_transitions",
-                    "flush": "the sink has to take them",
-                }[on_full]
-                raise BufferFullError(
-                    f"{self.held} transitions are held, {num_envs} more would exceed max_transitions={limit}; {cure}. "
-                    "The environments were not stepped"
-                )
-            room = (limit - self.held) // num_envs
-        if self._log.chunks:
-            chunk = self._log.chunks[-1]
-            # After everything was popped as copies, the lanes are written anew: their memory is warm.
-            is_reusable = chunk.lanes is not None and not chunk.lanes.is_shared and chunk.steps > 0
-            if chunk.free_steps() < 1 or (is_reusable and not self.held):
-                self._roll()
-            room = min(room, self._log.chunks[-1].free_steps())
-        self._room = room
-
-    def _roll(self, waiting: frozenset[int] | None = None) -> None:
-        """Go on in another chunk, and let go of those that are not needed."""
-        self._log.roll(waiting=waiting, reuses_lanes=not self.held)
-        books = self._keeper.settle()
-        chunks = self._log.chunks
-        self._log.trim(min((span.chunk for span in books.running if span is not None), default=chunks[-1].number))
-        pinned = sum(chunk.steps for chunk in self._log.chunks[:-1]) * self.num_envs
-        if len(self._log.chunks) > _FEW_CHUNKS and pinned > _MOST_PINNED * self.held:
-            self._copy_out()
-
-    def _copy_out(self) -> None:
-        """Copy the running fragments out of chunks that hold little else."""
-        fragments = self._keeper.fragments()
-        self._keeper.move_running(stored_runs(TrajectoryBatch(self._columns(fragments))) if fragments else [])
-        self._log.trim(self._log.chunks[-1].number)
+            self._room = self._space.make()
 
     def _out_of_order(self, message: str) -> ProtocolError:
         if self._ready:
