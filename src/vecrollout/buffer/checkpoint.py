@@ -17,9 +17,10 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.episodes import Run
-from vecrollout.buffer.gather import LogColumns, stored_runs
+from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.log import StepLog
+from vecrollout.buffer.stored import stored_runs
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.kinds import Item, Part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.memory import INFOS, LEAVES, REWS, Chunk
-from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.buffer.memory import INFOS, LEAVES, REWS
+from vecrollout.buffer.rows import Rows, put
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.kinds import Kind
@@ -35,6 +35,7 @@ class LogColumns:
         self._layout = layout
         self._keeps_infos = keeps_infos
         self._gathered: dict[str, Any] = {}
+        self._known_rows: dict[int, Rows] = {}
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -99,7 +100,7 @@ class LogColumns:
 
     def transitions(self) -> Transitions:
         """The steps of all, as copies."""
-        rows = _Rows(self._runs)
+        rows = self._rows(0)
         obs: list[Array] = []
         next_obs: list[Array] = []
         for leaf, item in enumerate(self._layout.obs.items):
@@ -128,12 +129,18 @@ class LogColumns:
         layout = newest._layout if rews == newest._layout.rews else self._layout.with_dtype_of_rewards(rews)
         return LogColumns([run for part in parts for run in part._runs], layout, self._keeps_infos)
 
+    def _rows(self, extra: int) -> Rows:
+        """Where the rows are; with `extra` 1, those of the last observations too."""
+        if extra not in self._known_rows:
+            self._known_rows[extra] = Rows(self._runs, extra)
+        return self._known_rows[extra]
+
     @cached_property
     def _ends(self) -> list[int]:
         return np.cumsum(self.lengths).tolist()  # type: ignore[no-any-return]
 
     def _column(self, name: str) -> Any:
-        rows = _Rows(self._runs)
+        rows = self._rows(0)
         if name == "infos":
             return self._infos(rows) if self._keeps_infos else None
         if name == "acts":
@@ -148,7 +155,7 @@ class LogColumns:
         """A leaf of observations, of each fragment one row more than steps."""
         name = f"obs {leaf}"
         if name not in self._gathered:
-            rows = _Rows(self._runs, extra=1)
+            rows = self._rows(1)
             item = self._layout.obs.items[leaf]
             out = np.empty((rows.total, *item.shape), item.dtype)
             if leaf in self._layout.large:
@@ -174,7 +181,7 @@ class LogColumns:
             return _copied(column, begin, end)
         return column.map_arrays(lambda leaf: _copied(leaf, begin, end))
 
-    def _acts(self, rows: _Rows) -> Any:
+    def _acts(self, rows: Rows) -> Any:
         part = self._layout.kind.acts
         leaves = []
         for leaf, item in enumerate(part.items):
@@ -183,17 +190,17 @@ class LogColumns:
             leaves.append(out)
         return part.structure.unflatten(leaves)
 
-    def _rews(self, rows: _Rows) -> Array:
+    def _rews(self, rows: Rows) -> Array:
         out = np.empty(rows.total, self._layout.rews)
         for chunk, places, numbers, span in rows.by_chunk(1):
-            taken = chunk.take(REWS, numbers, *span)
-            out[places] = chunk.layout.item(REWS - LEAVES).opened(taken)
+            # Chunks may have rewards of another precision.
+            put(out, places, chunk.layout.item(REWS - LEAVES).opened(chunk.take(REWS, numbers, *span)))
         return out
 
-    def _infos(self, rows: _Rows) -> npt.NDArray[np.object_]:
+    def _infos(self, rows: Rows) -> npt.NDArray[np.object_]:
         out = np.empty(rows.total, object)
         for chunk, places, numbers, span in rows.by_chunk(1):
-            out[places] = chunk.take(INFOS, numbers, *span)
+            put(out, places, chunk.take(INFOS, numbers, *span))
         for run, end in zip(self._runs, self._ends, strict=True):
             if run.info is not None:
                 out[end - 1] = run.info
@@ -205,7 +212,7 @@ class LogColumns:
         for i, place in zip(with_finals, at[with_finals].tolist(), strict=True):
             out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
 
-    def _copy_lanes(self, leaf: int, out: Array, rows: _Rows, shift: int) -> None:
+    def _copy_lanes(self, leaf: int, out: Array, rows: Rows, shift: int) -> None:
         lane, at = self._layout.large.index(leaf), 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
@@ -213,80 +220,6 @@ class LogColumns:
                 steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
-
-
-def stored_runs(batch: TrajectoryBatch) -> list[Run]:
-    """Trajectories as runs in a chunk of their own, so that a log can let go of theirs."""
-    kind = batch.kind
-    layout = Layout(1, kind.obs, kind.acts, kind.rews)
-    count, lengths = len(batch), batch.lengths
-    # Between two trajectories lies a row of an action that nobody took.
-    steps = np.arange(batch.total_steps) + np.repeat(np.arange(count), lengths)
-    rows = batch.total_steps + count - 1
-    columns: dict[int, Array] = {}
-    for i, leaf in enumerate(kind.obs.structure.flatten(batch.obs)):
-        columns[LEAVES + i] = kind.obs.items[i].closed(leaf)
-    first = LEAVES + len(kind.obs.items)
-    others = [(first + i, leaf) for i, leaf in enumerate(kind.acts.structure.flatten(batch.acts))]
-    others.append((REWS, batch.rews))
-    if batch.infos is not None:
-        others.append((INFOS, batch.infos))
-    for entry, column in others:
-        spread = np.zeros((rows, *column.shape[1:]), column.dtype)
-        spread[steps] = column
-        columns[entry] = spread if entry == INFOS else layout.item(entry - LEAVES).closed(spread)
-    chunk = Chunk.of_columns(layout, columns)
-    starts = np.cumsum(lengths) - lengths + np.arange(count)
-    each = zip(starts.tolist(), lengths.tolist(), batch.episodes, batch.terminated, batch.truncated, strict=True)
-    return [
-        Run((Piece(chunk, 0, start, length, start),), length, episode, bool(terminated), bool(truncated))
-        for start, length, episode, terminated, truncated in each
-    ]
-
-
-class _Rows:
-    """Which rows of which chunk some fragments consist of, and where each goes.
-
-    Args:
-        runs: The fragments.
-        extra: 1 to have the last observation of each, too.
-    """
-
-    def __init__(self, runs: Sequence[Run], extra: int = 0) -> None:
-        self.extra = extra
-        lengths = np.array([run.steps + extra for run in runs], np.int64)
-        self.ends = np.cumsum(lengths)
-        self.total = int(self.ends[-1])
-        chunks: dict[int, tuple[Chunk, list[tuple[int, int, int, int]]]] = {}
-        at = 0
-        for run in runs:
-            last = len(run.pieces) - 1
-            for j, piece in enumerate(run.pieces):
-                steps = piece.steps + (extra if j == last else 0)
-                chunk = piece.chunk
-                found = chunks.get(id(chunk))
-                if found is None:
-                    found = chunks[id(chunk)] = chunk, []
-                found[1].append((piece.env, piece.row, steps, at))
-                at += steps
-        self._chunks = [(chunk, np.array(pieces)) for chunk, pieces in chunks.values()]
-
-    def by_chunk(self, shift: int) -> Iterable[tuple[Chunk, Any, Array, tuple[int, int]]]:
-        """For each chunk: places in the result, numbers of rows, and between which rows of the chunk they lie."""
-        for chunk, pieces in self._chunks:
-            envs, rows, steps, at = pieces.T
-            before = np.cumsum(steps) - steps
-            count = np.arange(steps.sum())
-            numbers = chunk.numbers(np.repeat(envs, steps), count + np.repeat(rows + shift - before, steps))
-            # Fragments in one chunk lie in the result as they come.
-            places = slice(None) if len(self._chunks) == 1 else count + np.repeat(at - before, steps)
-            yield chunk, places, numbers, (int(rows.min()) + shift, int((rows + steps).max()) + shift)
-
-    def take_into(self, item: Any, leaf: int, out: Array, shift: int) -> None:
-        """A column of small items."""
-        closed = item.closed(out)
-        for chunk, places, numbers, span in self.by_chunk(shift):
-            closed[places] = chunk.take(leaf, numbers, *span)
 
 
 def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:

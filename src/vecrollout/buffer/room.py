@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.delivery import Delivery
-from vecrollout.buffer.gather import LogColumns, stored_runs
+from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.buffer.stored import stored_runs
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.errors import BufferFullError
 
