@@ -146,3 +146,21 @@ def test_popped_transitions_are_the_callers_to_change():
         array[...] = 0
     run(venv, scenario, 4, CALLS)
     assert_recorded(venv.pop_trajectories()[0], scenario.recorded(4, CALLS))
+
+
+@pytest.mark.parametrize(
+    ("base", "copy_infos", "copies"),
+    [
+        (DummyVecEnv, None, False),
+        (DummyVecEnv, True, True),
+        (CustomVecEnv, None, True),
+        (CustomVecEnv, False, False),
+    ],
+)
+def test_infos_are_copied_where_they_may_be_filled_again_or_as_the_caller_says(base, copy_infos, copies):
+    scenario = Scenario(episodes=[[EpisodeScript(9)]] * 2)
+    venv = BufferingWrapper(base(scenario.env_fns()), copy_infos=copy_infos)
+    venv.reset()
+    *_, infos = venv.step(scenario.actions(0))
+    kept = venv.pop_transitions().infos
+    assert [mine is theirs for mine, theirs in zip(kept, infos, strict=True)] == [not copies] * 2
