@@ -38,7 +38,7 @@ def watch(venv: BufferingWrapper, is_over: threading.Event, seen: list[Any]) -> 
             assert stepped <= total, "steps were lost"
             assert 0 <= held <= total, "more is held than was recorded"
             assert venv.n_transitions >= 0
-            assert repr(venv).startswith("<BufferingWrapper of 3 environments: stepped=")
+            assert repr(venv).startswith("<BufferingWrapper: num_envs=3, stepped=")
             stepped, looks = total, looks + 1
     except BaseException as error:
         seen.append(error)

@@ -189,7 +189,7 @@ class DecodedBatch:
         """All rows of `episode`, `step` or `env`; -1 where null."""
         dtype = np.int32 if name == "env" else np.int64
         numbers: npt.NDArray[np.int64] = self._once(
-            name, lambda column: np.where(validity(column), values(column, dtype), np.int64(-1))
+            name, lambda column: np.where(validity(column), values(column, dtype).astype(np.int64), -1)
         )
         return numbers
 

@@ -69,8 +69,8 @@ def index_of(batches: Sequence[DecodedBatch]) -> BatchIndex:
     index = BatchIndex(
         row=starts,
         rows=steps + 1,
-        episode=episode[starts],
-        env=env[starts],
+        episode=episode[starts].astype(np.int64),
+        env=env[starts].astype(np.int64),
         start_step=np.array([each.start_step for each in told], np.int64),
         ended=flags[0][last] + 2 * flags[1][last].astype(np.int64),
     )
