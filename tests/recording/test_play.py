@@ -87,7 +87,7 @@ def test_demonstrations_go_to_a_sink_and_keep_their_raw_data(play):
     raw = RolloutInfoWrapper(gym.make("CartPole-v1", render_mode="rgb_array"))
     env = BufferingEnvWrapper(gym.wrappers.FlattenObservation(Halved(raw)), sink=demonstrations)
     player = Player(presses=[4, 9], steps=30)
-    play(env, keys_to_action={"l": 1}, noop=0, fps=10_000, callback=player)
+    play(env, keys_to_action={"l": 1}, noop=0, fps=10_000, callback=player, seed=7)
     assert len(demonstrations) > 1
     assert env.sunk + env.held == env.stepped == 30
     for trajectory in demonstrations:
