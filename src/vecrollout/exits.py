@@ -23,6 +23,8 @@ class Closable(Protocol):
 
 # By identity, in the order of opening; with the process that opened it, as a fork inherits this.
 _open: dict[int, tuple[Closable, int]] = {}
+terminations: list[int] = []
+"""Signals that ask for the end of the process and that nothing was closed after."""
 # Those that close what is open when they end.
 _processes: set[int] = set()
 
@@ -48,13 +50,24 @@ def close_at_exit(opened: Closable) -> None:
 def closed(opened: Closable) -> None:
     """Forget this: it was closed."""
     _open.pop(id(opened), None)
+    terminations.clear()
+
+
+def leave() -> None:
+    """End the process if the exception of a signal was lost: NumPy swallows what is raised in some of its functions."""
+    if threading.current_thread() is threading.main_thread():
+        terminations.clear()
+        sys.exit(_EXIT_CODE)
 
 
 def _exit(number: int, frame: Any) -> None:
+    terminations.append(number)
     sys.exit(_EXIT_CODE)
 
 
 def _close_all() -> None:
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _exit:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not keep anything from being closed
     while _open:
         opened, process = _open.pop(next(reversed(_open)))
         if process == os.getpid():

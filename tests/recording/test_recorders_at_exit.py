@@ -134,6 +134,28 @@ def test_by_sigterm_while_stepping(after_s: float, kind: str, tmp_path: Path) ->
     assert assert_steps_in_a_row(tmp_path)
 
 
+def test_by_sigterm_whose_exception_is_lost(tmp_path: Path) -> None:
+    """As in some functions of NumPy, which swallow what is raised in them: the next step ends the process."""
+    code = """
+class Swallowing(Counting):
+    def step(self, action):
+        try:
+            if self.t == 7:
+                signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            pass
+        return super().step(action)
+
+
+env = record_traces(Swallowing(), directory)
+env.restart()
+ready()
+steps(env, "single", 10**9)
+"""
+    assert terminated(code, tmp_path, 0.0) == (BY_SIGTERM, "")
+    assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 8
+
+
 @pytest.mark.parametrize("end", ["", pytest.param("sys.exit(3)", marks=pytest.mark.slow)])
 def test_at_exit(end: str, tmp_path: Path) -> None:
     paths = os.pathsep.join(filter(None, sys.path))

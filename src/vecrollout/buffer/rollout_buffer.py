@@ -29,6 +29,7 @@ from vecrollout.errors import (
     ProtocolError,
     ShapeError,
 )
+from vecrollout.exits import leave, terminations
 
 _ndarray = np.ndarray
 
@@ -94,6 +95,8 @@ class RolloutBuffer:
 
     def act(self, acts: Tree, envs: Array | None = None) -> None:
         """Keep the actions that are about to be taken: those of all environments, or one for each of `envs`."""
+        if terminations:
+            leave()
         if self._room < 1 or not self._ready or envs is not None or self._acts is not None:
             self._prepare(envs)
         chunks = self._log.chunks
@@ -195,14 +198,9 @@ class RolloutBuffer:
         mask: Array | None = None,
         start_steps: Sequence[int] = (),
     ) -> None:
-        """Begin an episode in every environment, or in some; running ones are closed or dropped.
+        """Begin an episode in every environment, or in those of a mask; running ones are closed or dropped.
 
-        Args:
-            obs: First observations, `(E, *obs_shape)`; those of environments that are not reset are not looked at.
-            seeds: Seed given to each environment's reset; empty: not known.
-            infos: Info returned by each environment's reset; empty: not known.
-            mask: Which environments were reset, shape `(E,)`, bool; None: all.
-            start_steps: How far each environment's episode has come already; empty: they begin.
+        `obs` has a row for each environment, looked at or not; `start_steps` says how far the episodes have come.
         """
         envs = None if mask is None or mask.all() else np.flatnonzero(mask)
         if envs is not None and not len(envs):
