@@ -63,10 +63,12 @@ class Ours(Wrapper):
     package = "vecrollout"
 
     def __init__(self, script: Script) -> None:
-        from vecrollout import BufferingWrapper
+        import vecrollout
 
         super().__init__(script)
-        self.venv = BufferingWrapper(self.venv, copy_infos=False)
+        # The earlier version, which has no such option, finds out by itself.
+        options = {"copy_infos": False} if hasattr(vecrollout, "TrajectoryBatch") else {}
+        self.venv = vecrollout.BufferingWrapper(self.venv, **options)
 
 
 class Imitation(Wrapper):
