@@ -24,8 +24,8 @@ class Delivery:
         self._sink: Any = sink
         self._keeper = keeper
         self._log = log
-        # A list of somebody's own may have an `append` of its own.
-        self._takes_batches = hasattr(sink, "extend") and not isinstance(sink, list)
+        # A list of somebody's own may have only an `append` of its own.
+        self._takes_batches = hasattr(sink, "extend") and getattr(type(sink), "extend", None) is not list.extend
 
     def deliver(self) -> None:
         """Hand over what is finished. What the sink refuses by raising stays held."""

@@ -20,6 +20,8 @@ from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
+_STEPS_AT_ONCE = 1 << 14
+
 
 class LogColumns:
     """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is first asked for.
@@ -220,6 +222,21 @@ class LogColumns:
                 steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
+
+
+def trajectories_of(runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> list[Any]:
+    """Fragments as trajectories, some at a time, so that no more memory is taken than theirs."""
+    trajectories: list[Any] = []
+    group: list[Run] = []
+    steps = 0
+    for i, run in enumerate(runs):
+        group.append(run)
+        steps += run.steps
+        if steps >= _STEPS_AT_ONCE or i == len(runs) - 1:
+            columns = LogColumns(group, layout, keeps_infos)
+            trajectories += map(columns.trajectory, range(len(group)))
+            group, steps = [], 0
+    return trajectories
 
 
 def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:

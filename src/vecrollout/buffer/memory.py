@@ -228,6 +228,7 @@ class Chunk:
             columns["table"] = self._table()
         self._columns = columns
         self.records = [(*record[:kept], *[None] * (PLACE - kept), record[PLACE]) for record in self.records]
+        self.append = self.records.append  # the other list goes with its method
 
     def _joined(self, leaf: int, records: Sequence[Record]) -> Array:
         """A column of some records."""

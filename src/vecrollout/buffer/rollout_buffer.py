@@ -13,12 +13,11 @@ from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
 from vecrollout.buffer.delivery import Delivery
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
-from vecrollout.buffer.gather import LogColumns
+from vecrollout.buffer.gather import LogColumns, trajectories_of
 from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
 from vecrollout.buffer.log import StepLog, note_of, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
-from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
@@ -311,7 +310,7 @@ class RolloutBuffer:
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
-        trajectories: list[Any] = list(TrajectoryBatch(self._columns(runs))) if runs else []
+        trajectories = trajectories_of(runs, self._log.layout, self._infos.any) if runs else []
         lengths = [run.episode.start_step + run.steps for run in finished if run.terminal]
         self._forget(fragments)
         return trajectories, lengths
