@@ -8,13 +8,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vecrollout import TraceWriter, Trajectory, TrajectoryBatch, TrajectoryWithRew, open_traces
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, OptionError, ProtocolError
 from vecrollout.testing import assert_same
-from vecrollout.testing import strategies as ours
 
 pytest.importorskip("h5py")
 

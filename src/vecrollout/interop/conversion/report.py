@@ -45,7 +45,7 @@ class ConversionReport:
     """Steps with info entries that were left out."""
 
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    """Arrays whose dtype changed, such as `{"rews": "float64 -> float32"}`."""
+    """Arrays whose dtype or shape of a row changed, such as `{"rews": "float64 -> float32"}`."""
 
     others: Mapping[str, int] = field(default_factory=dict)
     """What else was lost, in the words of the format, and how often."""
@@ -64,7 +64,7 @@ class ConversionReport:
             **self.others,
         }
         lost = [f"{count} {name}" for name, count in counts.items() if count]
-        return [*lost, *(f"dtype of {name} ({change})" for name, change in self.dtypes.items())]
+        return [*lost, *(f"{name} ({change})" for name, change in self.dtypes.items())]
 
     def __repr__(self) -> str:
         losses = ", ".join(self._losses())

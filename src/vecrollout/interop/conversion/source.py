@@ -82,9 +82,7 @@ class Source:
 def rewards_of(batch: TrajectoryBatch, format_name: str) -> Any:
     """The rewards, for a format that has to have them."""
     if batch.rews is None:
-        raise ArgumentTypeError(
-            f"trajectories: expected rewards, which {format_name} needs, got some without"
-        )
+        raise ArgumentTypeError(f"trajectories: expected rewards, which {format_name} needs, got some without")
     return batch.rews
 
 
