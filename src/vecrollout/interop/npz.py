@@ -11,8 +11,8 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +66,14 @@ def to_npz(
     target = local_path(path)
     dtypes = OneDtype()
     episodes = steps = starts = infos = 0
-    with new_file(target) as temporary:
+    with new_file(target) as temporary, ExitStack() as files:
         columns: dict[str, _Column] = {}
         for batch in source.batches():
             arrays = {**named_leaves(batch.obs, "obs"), **named_leaves(batch.acts, "acts")}
             arrays |= {} if batch.rews is None else {"rews": batch.rews}
             for name, array in (arrays | {name: getattr(batch, name) for name in _FLAGS}).items():
                 if name not in columns:
-                    columns[name] = _Column(temporary.parent, array)
+                    columns[name] = _Column(files.enter_context(tempfile.TemporaryFile(dir=temporary.parent)), array)
                 columns[name].extend(dtypes.cast(name, array))
             episodes, steps = episodes + len(batch), steps + batch.total_steps
             starts, infos = starts + cut_starts(batch), infos + steps_with_infos(batch)
@@ -104,8 +104,8 @@ def from_npz(path: str | os.PathLike[str]) -> TrajectoryBatch:
     try:
         if not file.is_file():
             raise OSError("there is none")
-        # Pickled arrays are refused, as they can run code.
-        with np.load(file, allow_pickle=False) as archive:
+        # Pickled arrays are refused, as they can run code. np.load leaves a file open that it cannot read.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         fields = {name: tree_of(arrays, name) for name in ("obs", "acts")}
         return TrajectoryBatch.from_arrays(**fields, rews=arrays.get("rews"), **{name: arrays[name] for name in _FLAGS})
@@ -115,17 +115,17 @@ def from_npz(path: str | os.PathLike[str]) -> TrajectoryBatch:
 
 
 class _Column:
-    """An array in the making, in a file that has no name, so that it goes with the process."""
+    """An array in the making, in a file without a name, which goes with the process."""
 
-    def __init__(self, directory: Path, first: Array) -> None:
+    def __init__(self, file: Any, first: Array) -> None:
         if first.dtype.hasobject:
             raise DtypeError("npz: expected arrays of numbers, as NumPy stores others by pickle only, got objects")
-        self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=directory))  # noqa: SIM115  # closed when it is written
+        self._file = file
         self._dtype, self._shape = first.dtype, first.shape[1:]
         self._rows = 0
 
     def extend(self, array: Array) -> None:
-        self._file.write(np.ascontiguousarray(array).data if array.size else b"")
+        self._file.write(array.tobytes())
         self._rows += len(array)
 
     def write_to(self, file: Any) -> None:
@@ -134,4 +134,3 @@ class _Column:
         np.lib.format.write_array_header_2_0(file, header)
         self._file.seek(0)
         shutil.copyfileobj(self._file, file, _COPIED_BYTES)
-        self._file.close()
