@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ from trajectories import endings, episode
 from vecrollout import DictObs, TrajectoryWithRew
 
 h5py = pytest.importorskip("h5py")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its own
-    dataset = pytest.importorskip("robomimic.utils.dataset", reason="robomimic is not installed")
+pytest.importorskip("robomimic", reason="robomimic is not installed")
 
-from robomimic.utils import obs_utils
+from robomimic.utils import dataset, obs_utils
 
 from vecrollout.interop.robomimic import to_robomimic
 
