@@ -24,7 +24,7 @@ from vecrollout.interop.conversion.columns import plain_array
 from vecrollout.interop.conversion.files import About, FileTrajectories
 from vecrollout.interop.conversion.hdf5 import EpisodeWriter, opened, reading
 from vecrollout.interop.conversion.output import local_path, new_file
-from vecrollout.interop.conversion.report import ConversionReport, both_flags, fragments, steps_with_infos
+from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, checked_final, rewards_of
 
 __all__ = ["from_d3rlpy", "to_d3rlpy"]
@@ -79,17 +79,16 @@ def to_d3rlpy(
     with new_file(target) as temporary, EpisodeWriter(temporary) as writer:
         root = writer.root
         flags = {flag: writer.write(root, f"_{flag}", np.array(flag)) for flag in (False, True)}
-        for batch in source.batches():
-            rewards_of(batch, "d3rlpy")
-            for each in batch:
-                is_appended = final == "append" and not each.terminated
-                for name, column in _columns(each, episodes, is_appended, changes).items():
-                    writer.write(root, name, column)
-                writer.link(root, f"terminated_{episodes}", flags[each.terminated])
-                dropped += not is_appended
-                episodes += 1
-            steps += batch.total_steps
-            cut, both, infos = cut + fragments(batch), both + both_flags(batch), infos + steps_with_infos(batch)
+        for each in source.trajectories():
+            is_appended = final == "append" and not each.terminated
+            for name, column in _columns(each, episodes, is_appended, changes).items():
+                writer.write(root, name, column)
+            writer.link(root, f"terminated_{episodes}", flags[each.terminated])
+            episodes, steps = episodes + 1, steps + len(each)
+            cut += not each.terminal or each.episode.start_step > 0
+            both += each.terminated and each.truncated
+            dropped += not is_appended
+            infos += steps_with_infos(each)
         if not episodes:
             raise ShapeError("trajectories: expected at least one, got none")
         writer.file.create_dataset("columns", data=list(_COLUMNS))
@@ -190,7 +189,7 @@ def _columns(trajectory: Any, number: int, is_appended: bool, changes: dict[str,
             "one entry, or TupleObs(tuple(obs.values()))"
         )
     with np.errstate(over="ignore"):
-        rews = trajectory.rews.astype(np.float32)
+        rews = rewards_of(trajectory, "d3rlpy").astype(np.float32)
     columns: dict[str, Array] = {f"actions_{number}": acts, f"rewards_{number}": rews}
     if is_appended:
         columns = {name: np.concatenate([column, np.zeros_like(column[:1])]) for name, column in columns.items()}

@@ -22,7 +22,7 @@ from vecrollout.interop.conversion.files import About, FileTrajectories
 from vecrollout.interop.conversion.hdf5 import EpisodeWriter, opened, reading
 from vecrollout.interop.conversion.leaves import named_leaves
 from vecrollout.interop.conversion.output import local_path, new_file
-from vecrollout.interop.conversion.report import ConversionReport, cut_starts, steps_with_infos
+from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
 from vecrollout.storage.codec.metadata import parsed
 
@@ -79,13 +79,10 @@ def to_robomimic(
     episodes = steps = starts = infos = 0
     with new_file(target) as temporary, EpisodeWriter(temporary) as writer:
         data = writer.group("data")
-        for batch in source.batches():
-            rewards_of(batch, "robomimic")
-            for each in batch:
-                _write_demo(writer, writer.group(f"demo_{episodes}", data), each)
-                episodes += 1
-            steps += batch.total_steps
-            starts, infos = starts + cut_starts(batch), infos + steps_with_infos(batch)
+        for each in source.trajectories():
+            _write_demo(writer, writer.group(f"demo_{episodes}", data), each)
+            episodes, steps = episodes + 1, steps + len(each)
+            starts, infos = starts + (each.episode.start_step > 0), infos + steps_with_infos(each)
         if not episodes:
             raise ShapeError("trajectories: expected at least one, got none")
         writer.file["data"].attrs.update({"total": steps, "env_args": about})
@@ -181,7 +178,7 @@ def _write_demo(writer: EpisodeWriter, demo: Any, trajectory: Any) -> None:
     dones = np.zeros(len(trajectory), np.int64)
     dones[-1] = trajectory.terminal
     writer.write(demo, "actions", plain_array("acts", trajectory.acts, "robomimic"))
-    writer.write(demo, "rewards", trajectory.rews)
+    writer.write(demo, "rewards", rewards_of(trajectory, "robomimic"))
     writer.write(demo, "dones", dones)
     writer.number(demo, "num_samples", len(trajectory))
     writer.number(demo, "terminated", trajectory.terminated)

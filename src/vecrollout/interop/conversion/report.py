@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -77,22 +76,12 @@ def cut_starts(batch: TrajectoryBatch) -> int:
     return sum(episode.start_step > 0 for episode in batch.episodes)
 
 
-def cut_ends(batch: TrajectoryBatch) -> int:
-    """Trajectories that do not reach their episode's end."""
-    return int(np.count_nonzero(~(batch.terminated | batch.truncated)))
-
-
 def fragments(batch: TrajectoryBatch) -> int:
     """Trajectories that are no whole episodes."""
     ends = (batch.terminated | batch.truncated).tolist()
     return sum(not end or episode.start_step > 0 for end, episode in zip(ends, batch.episodes, strict=True))
 
 
-def both_flags(batch: TrajectoryBatch) -> int:
-    """Episodes that terminated and were truncated in the same step."""
-    return int(np.count_nonzero(batch.terminated & batch.truncated))
-
-
-def steps_with_infos(batch: TrajectoryBatch) -> int:
+def steps_with_infos(given: TrajectoryBatch | Trajectory) -> int:
     """Steps whose info has an entry."""
-    return 0 if batch.infos is None else sum(map(bool, batch.infos))
+    return 0 if given.infos is None else sum(map(bool, given.infos))

@@ -18,7 +18,7 @@ def columns_of(infos: Sequence[Mapping[str, Any]], reset_info: Mapping[str, Any]
     Minari's first row is the info of the reset. An entry that the reset lacks is 0 or empty there.
     """
     columns: dict[str, Any] = {}
-    if not infos:
+    if not len(infos):
         return columns
     for key in set(infos[0]).intersection(*infos):
         values = [info[key] for info in infos]
