@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, overload
 
@@ -17,12 +18,21 @@ from vecrollout.interop.conversion.source import grouped
 _Self = TypeVar("_Self", bound="FileTrajectories")
 
 
+@dataclass(frozen=True)
+class About:
+    """What a file says about its data."""
+
+    spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None = None
+    env_spec: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
 class EpisodeFile(Protocol):
     """An open file of episodes."""
 
-    spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None
-    env_spec: str | None
-    metadata: dict[str, Any]
+    @property
+    def about(self) -> About:
+        """What the file says about its data."""
 
     def __len__(self) -> int:
         """Number of trajectories."""
@@ -52,22 +62,24 @@ class FileTrajectories(Sequence[Trajectory]):
     @property
     def observation_space(self) -> gymnasium.Space[Any] | None:
         """Observation space; None where the file does not say."""
-        return self._file.spaces[0] if self._file.spaces else None
+        spaces = self._file.about.spaces
+        return spaces[0] if spaces else None
 
     @property
     def action_space(self) -> gymnasium.Space[Any] | None:
         """Action space; None where the file does not say."""
-        return self._file.spaces[1] if self._file.spaces else None
+        spaces = self._file.about.spaces
+        return spaces[1] if spaces else None
 
     @property
     def env_spec(self) -> str | None:
         """The environment's `EnvSpec` as JSON; None where the file does not say."""
-        return self._file.env_spec
+        return self._file.about.env_spec
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What else the file says about its data."""
-        return self._file.metadata
+        return self._file.about.metadata
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories as columns, some at a time.

@@ -81,7 +81,12 @@ class EpisodeWriter:
 
     def group(self, name: str, parent: Any = None) -> Any:
         """A new group, for the other methods; in the file itself where there is no parent."""
-        return self._h5py.h5g.create(self.file.id if parent is None else parent, name.encode(), self._links)
+        return self._h5py.h5g.create(parent or self.file.id, name.encode(), self._links)
+
+    @property
+    def root(self) -> Any:
+        """The file's own group."""
+        return self._h5py.h5g.open(self.file.id, b"/")
 
     def write(self, group: Any, name: str, array: Array) -> Any:
         """Add an array to a group, and return it, for `link`. Slashes in the name make groups."""
@@ -92,11 +97,12 @@ class EpisodeWriter:
             kind = self._types[array.dtype] = self._type(name, array.dtype)
         space = self._spaces.get(array.shape)
         if space is None:
-            space = self._spaces[array.shape] = self._h5py.h5s.create_simple(array.shape)
+            space = self._h5py.h5s.create_simple(array.shape) if array.shape else self._scalar
+            self._spaces[array.shape] = space
         layout = self._layouts[0 < array.nbytes <= _COMPACT_BYTES]
         data = self._h5py.h5d.create(group, name.encode(), kind, space, layout, self._links)
         if array.size:
-            data.write(self._all, self._all, np.ascontiguousarray(array), kind)
+            data.write(self._all, self._all, np.asarray(array, order="C"), kind)
         return data
 
     def link(self, group: Any, name: str, target: Any) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class ConversionReport:
     """Steps with info entries that were left out."""
 
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    """Arrays whose dtype changed, such as `{"rews": "float64 -> float32"}`."""
+    """Arrays whose dtype or shape of a row changed, such as `{"rews": "float64 -> float32"}`."""
 
     others: Mapping[str, int] = field(default_factory=dict)
     """What else was lost, in the words of the format, and how often."""
@@ -64,7 +63,7 @@ class ConversionReport:
             **self.others,
         }
         lost = [f"{count} {name}" for name, count in counts.items() if count]
-        return [*lost, *(f"dtype of {name} ({change})" for name, change in self.dtypes.items())]
+        return [*lost, *(f"{name} ({change})" for name, change in self.dtypes.items())]
 
     def __repr__(self) -> str:
         losses = ", ".join(self._losses())
@@ -77,22 +76,12 @@ def cut_starts(batch: TrajectoryBatch) -> int:
     return sum(episode.start_step > 0 for episode in batch.episodes)
 
 
-def cut_ends(batch: TrajectoryBatch) -> int:
-    """Trajectories that do not reach their episode's end."""
-    return int(np.count_nonzero(~(batch.terminated | batch.truncated)))
-
-
 def fragments(batch: TrajectoryBatch) -> int:
     """Trajectories that are no whole episodes."""
     ends = (batch.terminated | batch.truncated).tolist()
     return sum(not end or episode.start_step > 0 for end, episode in zip(ends, batch.episodes, strict=True))
 
 
-def both_flags(batch: TrajectoryBatch) -> int:
-    """Episodes that terminated and were truncated in the same step."""
-    return int(np.count_nonzero(batch.terminated & batch.truncated))
-
-
-def steps_with_infos(batch: TrajectoryBatch) -> int:
+def steps_with_infos(given: TrajectoryBatch | Trajectory) -> int:
     """Steps whose info has an entry."""
-    return 0 if batch.infos is None else sum(map(bool, batch.infos))
+    return 0 if given.infos is None else sum(map(bool, given.infos))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import gymnasium
 
 from vecrollout.collecting.progress import Progress, Show, progress_bar
+from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.kinds import Kind, Part
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
+
+_Part = TypeVar("_Part")
 
 _BATCH_BYTES = 32 << 20
 _BATCH_TRAJECTORIES = 4096
@@ -55,37 +60,50 @@ class Source:
         self._progress = progress
 
     def batches(self) -> Iterator[TrajectoryBatch]:
-        """All trajectories, in batches of the same structure and shapes."""
+        """All trajectories, in batches of the same structure and shapes, for formats that have one array for all."""
         first: Kind | None = None
         written = 0
-        for batch in self._with_progress(_batches(self._trajectories)):
+        for batch in self._with_progress(_batches(self._trajectories), attrgetter("total_steps")):
             if first is None:
                 first = batch.kind
             _check_alike(first, batch.kind, written)
             yield batch
             written += len(batch)
 
-    def _with_progress(self, batches: Iterator[TrajectoryBatch]) -> Iterator[TrajectoryBatch]:
+    def trajectories(self) -> Iterator[Any]:
+        """All trajectories, of the same structure and shapes, for formats that have arrays for each."""
+        first: Trajectory | None = None
+        form: Any = None
+        for number, each in enumerate(self._with_progress(_trajectories(self._trajectories), len)):
+            if not isinstance(each, Trajectory):
+                raise _no_trajectory(number, each)
+            its = _form(each.obs), _form(each.acts), isinstance(each, TrajectoryWithRew)
+            if first is None:
+                first, form = each, its
+            if its != form:
+                _check_alike(_kind(first), _kind(each), number)
+            yield each
+
+    def _with_progress(self, parts: Iterable[_Part], steps_of: Callable[[_Part], int]) -> Iterator[_Part]:
         progress: Progress = self._progress if self._progress is not None else _rich_if_installed()
         start, done = time.monotonic(), 0
         with ExitStack() as stack:
             show: Show | None = None
-            for batch in batches:
-                yield batch
-                done += batch.total_steps
+            for part in parts:
+                yield part
+                done += steps_of(part)
                 if show is None and time.monotonic() - start > _SHORT_S:
                     show = stack.enter_context(progress_bar(progress, "steps", None))
                 if show is not None:
                     show(done, "")
 
 
-def rewards_of(batch: TrajectoryBatch, format_name: str) -> Any:
-    """The rewards, for a format that has to have them."""
-    if batch.rews is None:
-        raise ArgumentTypeError(
-            f"trajectories: expected rewards, which {format_name} needs, got some without"
-        )
-    return batch.rews
+def rewards_of(given: Any, format_name: str) -> Any:
+    """The rewards of a trajectory or a batch, for a format that has to have them."""
+    rews = getattr(given, "rews", None)
+    if rews is None:
+        raise ArgumentTypeError(f"trajectories: expected rewards, which {format_name} needs, got some without")
+    return rews
 
 
 def checked_spaces(spaces: Any) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
@@ -121,6 +139,13 @@ def _about(trajectories: Any) -> dict[str, Any]:
     return {**about, "spaces": None if None in (about["spaces"] or [None]) else tuple(about["spaces"])}
 
 
+def _trajectories(trajectories: Any) -> Iterable[Any]:
+    if hasattr(trajectories, "batches"):
+        return chain.from_iterable(trajectories.batches())
+    found: Iterable[Any] = trajectories
+    return found
+
+
 def _batches(trajectories: Any) -> Iterator[TrajectoryBatch]:
     if isinstance(trajectories, TrajectoryBatch):
         if len(trajectories):
@@ -137,8 +162,8 @@ def grouped(trajectories: Iterable[Trajectory]) -> Iterator[TrajectoryBatch]:
     kind, size = None, 0
     for number, each in enumerate(trajectories):
         if not isinstance(each, Trajectory):
-            raise ArgumentTypeError(f"trajectory {number}: expected a Trajectory, got {type(each).__name__}")
-        its = Kind.of(each.obs, each.acts, each.rews if isinstance(each, TrajectoryWithRew) else None)
+            raise _no_trajectory(number, each)
+        its = _kind(each)
         if group and (its != kind or size >= _BATCH_BYTES or len(group) >= _BATCH_TRAJECTORIES):
             yield TrajectoryBatch.from_trajectories(group)
             group, size = [], 0
@@ -146,6 +171,21 @@ def grouped(trajectories: Iterable[Trajectory]) -> Iterator[TrajectoryBatch]:
         kind, size = its, size + len(each) * sum(item.nbytes for part in (its.obs, its.acts) for item in part.items)
     if group:
         yield TrajectoryBatch.from_trajectories(group)
+
+
+def _no_trajectory(number: int, given: Any) -> ArgumentTypeError:
+    return ArgumentTypeError(f"trajectory {number}: expected a Trajectory, got {type(given).__name__}")
+
+
+def _kind(trajectory: Trajectory) -> Kind:
+    return Kind.of(trajectory.obs, trajectory.acts, getattr(trajectory, "rews", None))
+
+
+def _form(tree: Any) -> Any:
+    """Structure and shapes of rows; a quicker answer than a `Kind`."""
+    if isinstance(tree, ArrayTree):
+        return type(tree), {key: _form(entry) for key, entry in tree.items()}
+    return tree.shape[1:]
 
 
 def _check_alike(first: Kind, kind: Kind, number: int) -> None:

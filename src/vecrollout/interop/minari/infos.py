@@ -18,7 +18,7 @@ def columns_of(infos: Sequence[Mapping[str, Any]], reset_info: Mapping[str, Any]
     Minari's first row is the info of the reset. An entry that the reset lacks is 0 or empty there.
     """
     columns: dict[str, Any] = {}
-    if not infos:
+    if not len(infos):
         return columns
     for key in set(infos[0]).intersection(*infos):
         values = [info[key] for info in infos]
@@ -43,10 +43,10 @@ def _column(values: list[Any], first: Any) -> Array | None:
     kinds = {_kind(value) for value in values}
     if len(kinds) > 1 or None in kinds:
         return None
+    if isinstance(values[0], int) and not all(-(2**63) <= value < 2**63 for value in values):
+        return None
     if _kind(first) not in kinds:
         first = np.zeros_like(values[0])
-    if isinstance(first, int) and not all(-(2**63) <= value < 2**63 for value in values):
-        return None
     if isinstance(values[0], str) or getattr(values[0], "dtype", np.dtype(int)).kind == "U":
         column = np.array([str(first) if isinstance(first, str) else "", *map(str, values)], object)
         return None if any("\0" in text for text in column.flat) else column

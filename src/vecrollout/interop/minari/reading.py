@@ -15,7 +15,7 @@ from vecrollout.data.fields import as_rewards, info_array
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
 from vecrollout.data.trees import wrap
 from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, ShapeError
-from vecrollout.interop.conversion.files import FileTrajectories
+from vecrollout.interop.conversion.files import About, FileTrajectories
 from vecrollout.interop.conversion.hdf5 import opened, reading
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.minari.infos import infos_of
@@ -51,17 +51,17 @@ class _MinariFile:
     def __init__(self, path: Path) -> None:
         data = path / "data" if (path / "data").is_dir() else path
         try:
-            self.metadata = parsed((data / "metadata.json").read_bytes(), str(data / "metadata.json"))
+            metadata = parsed((data / "metadata.json").read_bytes(), str(data / "metadata.json"))
         except OSError as error:
             raise DamagedTraceError(f"{path}: expected a Minari data set, there is none: {error}") from error
-        storage = self.metadata.get("data_format", "hdf5")
+        storage = metadata.get("data_format", "hdf5")
         if storage != "hdf5":
             raise OptionError(f"path: expected a data set in HDF5, got one in {storage!r}, which Minari itself reads")
-        texts = [self.metadata.get(f"{name}_space") for name in ("observation", "action")]
-        self.spaces: Any = None if None in texts else tuple(map(space_from_json, texts))
-        self.env_spec = self.metadata.get("env_spec")
-        self._is_jpeg = bool(self.metadata.get("jpeg_encoding", True))
-        count = self.metadata.get("total_episodes")
+        texts = [metadata.get(f"{name}_space") for name in ("observation", "action")]
+        self._spaces: Any = (None, None) if None in texts else tuple(map(space_from_json, texts))
+        self.about = About(None if None in texts else self._spaces, metadata.get("env_spec"), metadata)
+        self._is_jpeg = bool(metadata.get("jpeg_encoding", True))
+        count = metadata.get("total_episodes")
         if not isinstance(count, int) or count < 0:
             raise DamagedTraceError(f"{data}: expected a number of episodes, got {count!r}")
         self._count = count
@@ -75,7 +75,7 @@ class _MinariFile:
     def trajectory(self, number: int) -> Trajectory:
         """An episode."""
         where = f"{self._where}: episode {number}"
-        observation_space, action_space = self.spaces or (None, None)
+        observation_space, action_space = self._spaces
         with reading(where):
             group = self._file[f"episode_{number}"]
             obs = self._column(group["observations"], observation_space)

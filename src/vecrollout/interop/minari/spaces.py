@@ -64,7 +64,7 @@ def _packed(space: Any) -> dict[str, Any]:
 def _unpacked(packed: dict[str, Any]) -> Space[Any]:
     match packed["type"]:
         case "Box":
-            low, high = (np.array(packed[name], packed["dtype"]) for name in ("low", "high"))
+            low, high = (np.array(packed[name], packed["dtype"]).reshape(packed["shape"]) for name in ("low", "high"))
             return spaces.Box(low, high, tuple(packed["shape"]), np.dtype(packed["dtype"]).type)
         case "Discrete":
             return spaces.Discrete(packed["n"], start=packed["start"])

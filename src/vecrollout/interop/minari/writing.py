@@ -14,13 +14,12 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.collecting.progress import Progress
-from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.errors import OptionError
 from vecrollout.interop.conversion.hdf5 import EpisodeWriter
 from vecrollout.interop.conversion.leaves import named_leaves
 from vecrollout.interop.conversion.output import local_path, new_directory
-from vecrollout.interop.conversion.report import ConversionReport, cut_starts
+from vecrollout.interop.conversion.report import ConversionReport
 from vecrollout.interop.conversion.source import Source, rewards_of
 from vecrollout.interop.minari.infos import columns_of, has_all
 from vecrollout.interop.minari.spaces import space_to_json
@@ -84,8 +83,8 @@ def to_minari(
         data.mkdir()
         with EpisodeWriter(data / "main_data.hdf5") as file:
             writer = _Episodes(file)
-            for batch in source.batches():
-                writer.extend(batch)
+            for each in source.trajectories():
+                writer.append(each)
         size = (data / "main_data.hdf5").stat().st_size
         totals = {"total_episodes": writer.count, "total_steps": writer.steps, "dataset_size": round(size / 1e6, 1)}
         (data / "metadata.json").write_text(json.dumps({**about, **totals}), "utf-8")
@@ -104,30 +103,24 @@ class _Episodes:
         self._flags: dict[tuple[int, bool], Any] = {}
         self._no_infos: Any = None
 
-    def extend(self, batch: TrajectoryBatch) -> None:
-        obs, acts = named_leaves(batch.obs, "observations"), named_leaves(batch.acts, "actions")
-        rews, infos = rewards_of(batch, "Minari"), batch.infos
-        terminated, truncated = batch.terminated.tolist(), batch.truncated.tolist()
-        begin, write = 0, self._file.write
-        for i, length in enumerate(batch.lengths.tolist()):
-            end = begin + length
-            group = self._file.group(f"episode_{self.count}")
-            for name, leaf in obs.items():
-                write(group, name, leaf[begin + i : end + i + 1])
-            for name, leaf in acts.items():
-                write(group, name, leaf[begin:end])
-            write(group, "rewards", rews[begin:end])
-            self._write_flag(group, "terminations", length, terminated[i])
-            self._write_flag(group, "truncations", length, truncated[i])
-            self._write_infos(group, None if infos is None else infos[begin:end].tolist(), batch.episodes[i])
-            self._file.number(group, "id", self.count)
-            self._file.number(group, "total_steps", length)
-            if (seed := batch.episodes[i].seed) is not None and seed < 2**63:
-                self._file.number(group, "seed", seed)
-            self.count += 1
-            begin = end
-        self.steps += begin
-        self.cut_starts += cut_starts(batch)
+    def append(self, trajectory: Any) -> None:
+        steps, write = len(trajectory), self._file.write
+        group = self._file.group(f"episode_{self.count}")
+        for name, leaf in named_leaves(trajectory.obs, "observations").items():
+            write(group, name, leaf)
+        for name, leaf in named_leaves(trajectory.acts, "actions").items():
+            write(group, name, leaf)
+        write(group, "rewards", rewards_of(trajectory, "Minari"))
+        self._write_flag(group, "terminations", steps, trajectory.terminated)
+        self._write_flag(group, "truncations", steps, trajectory.truncated)
+        self._write_infos(group, trajectory.infos, trajectory.episode)
+        self._file.number(group, "id", self.count)
+        self._file.number(group, "total_steps", steps)
+        if (seed := trajectory.episode.seed) is not None and seed < 2**63:
+            self._file.number(group, "seed", seed)
+        self.count += 1
+        self.steps += steps
+        self.cut_starts += trajectory.episode.start_step > 0
 
     def _write_flag(self, group: Any, name: str, length: int, flag: bool) -> None:
         known = self._flags.get((length, flag))
@@ -140,9 +133,9 @@ class _Episodes:
         if len(self._flags) < _KEPT_FLAGS:
             self._flags[length, flag] = written
 
-    def _write_infos(self, group: Any, infos: list[Any] | None, episode: Episode) -> None:
-        columns = columns_of(infos, episode.reset_info) if infos else {}
-        if infos:
+    def _write_infos(self, group: Any, infos: Any, episode: Episode) -> None:
+        columns = {} if infos is None else columns_of(infos, episode.reset_info)
+        if infos is not None:
             self.lost_infos += sum(not has_all(info, columns) for info in infos)
         if columns:
             _write_columns(self._file, group, "infos", columns)
