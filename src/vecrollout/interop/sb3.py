@@ -23,7 +23,7 @@ from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import DictObs
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
-from vecrollout.interop.conversion.report import ConversionReport, both_flags, fragments
+from vecrollout.interop.conversion.report import ConversionReport, fragments
 from vecrollout.interop.conversion.source import Source, rewards_of
 
 
@@ -163,9 +163,8 @@ class _Filling:
             fragments=self._fragments,
             both_flags=self._both_flags,
             infos=0 if _keeps_infos(self._buffer) else self._infos,
-            dtypes=self._dtypes,
+            dtypes=self._dtypes | ({"acts": "scaled to [-1, 1]"} if isinstance(space, spaces.Box) else {}),
             others={
-                "actions' last bits": self._steps - left_out if isinstance(space, spaces.Box) else 0,
                 "transitions left out": left_out,
                 "transitions overwritten": max(0, self._steps - left_out - capacity),
                 "truncations, which count as terminations": self._as_terminated,
@@ -247,7 +246,7 @@ class _Filling:
         self._episodes += len(batch)
         self._steps += batch.total_steps
         self._fragments += fragments(batch)
-        self._both_flags += both_flags(batch)
+        self._both_flags += int((batch.terminated & batch.truncated).sum())
         self._infos += (
             0 if batch.infos is None else sum(bool(set(info) - {"TimeLimit.truncated"}) for info in batch.infos)
         )
