@@ -106,7 +106,9 @@ class _LeRobotFiles:
         try:
             fields = one_episode(obs, acts, arrays.get("rews"), None, terminated, truncated, last, drop_last)
         except ShapeError as error:
-            raise ShapeError(f"{where}: {error}".replace("pass final_obs= (the observation after it), or", "pass")) from error
+            raise ShapeError(
+                f"{where}: {error}".replace("pass final_obs= (the observation after it), or", "pass")
+            ) from error
         ending = ended_by(fields["terminated"], fields["truncated"])
         cls = TrajectoryWithRew if "rews" in fields else Trajectory
         return cls(**fields, episode=Episode(id=number, ended_by=ending))

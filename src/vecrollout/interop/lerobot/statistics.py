@@ -43,9 +43,7 @@ def merged(ours: Statistics | None, theirs: Statistics) -> Statistics:
     counts = [float(each["count"][0]) for each in (ours, theirs)]
     weights = [count / sum(counts) for count in counts]
     with np.errstate(all="ignore"):
-        found = {
-            name: weights[0] * ours[name] + weights[1] * theirs[name] for name in ("mean", *QUANTILES)
-        }
+        found = {name: weights[0] * ours[name] + weights[1] * theirs[name] for name in ("mean", *QUANTILES)}
         squares = [
             weight * (each["std"] ** 2 + (each["mean"] - found["mean"]) ** 2)
             for weight, each in zip(weights, (ours, theirs), strict=True)

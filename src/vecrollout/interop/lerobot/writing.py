@@ -12,6 +12,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.collecting.progress import Progress
+from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError
 from vecrollout.interop.conversion.columns import OneDtype
@@ -77,8 +78,8 @@ def to_lerobot(
         `lerobot.datasets.lerobot_dataset` (LeRobot 0.4.4).
     """
     checked_final(final)
-    if isinstance(fps, bool) or not isinstance(fps, int) or fps < 1:
-        raise OptionError(f"fps: expected a positive integer, steps per second, got {fps!r}")
+    if isinstance(fps, bool) or whole_number("fps", fps) < 1:
+        raise OptionError(f"fps: expected a positive integer, steps per second, got {fps}")
     for name, text in (("task", task), ("robot_type", robot_type)):
         if text is not None and not isinstance(text, str):
             raise ArgumentTypeError(f"{name}: expected text, got {type(text).__name__}")
@@ -270,11 +271,11 @@ class _Writer:
     def _tasks(self, task: str) -> Any:
         """A table that pandas reads with the tasks as its index."""
         index = "__index_level_0__"
-        columns = [
+        columns: list[dict[str, Any]] = [
             {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64"},
             {"name": None, "field_name": index, "pandas_type": "unicode", "numpy_type": "object"},
         ]
-        names = {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object"}
+        names: dict[str, Any] = {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object"}
         described = {
             "index_columns": [index],
             "column_indexes": [{**names, "metadata": {"encoding": "UTF-8"}}],
