@@ -222,7 +222,7 @@ def test_csv_is_read_by_pandas(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     episodes = endings()
     to_csv(episodes, tmp_path / "out.csv")
-    table = pandas.read_csv(tmp_path / "out.csv")
+    table = pandas.read_csv(tmp_path / "out.csv", float_precision="round_trip")
     assert list(table.columns) == [
         *("episode", "step", "obs[0]", "obs[1]", "obs[2]", "obs[3]", "acts", "rews", "terminated", "truncated")
     ]
