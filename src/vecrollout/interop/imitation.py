@@ -65,13 +65,16 @@ def from_imitation(x: Any) -> Any:
     Returns:
         Our object of the same name, or a list of them. Its arrays are read-only views of the arrays of `x`. An
         episode's end counts as truncated if the step's info says so (`"TimeLimit.truncated"`, which Stable-Baselines3
-        writes), else as terminated.
+        writes), else as terminated. An object that is of our class too, as those of `vecrollout.compat.imitation` are,
+        is returned unchanged.
 
     Raises:
         MissingDependencyError: If imitation is not installed.
         OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
+    if isinstance(x, (*_CLASSES, DictObs)):
+        return x
     if isinstance(x, theirs.DictObs):
         return _value_from_imitation(x)
     for ours in _CLASSES:
