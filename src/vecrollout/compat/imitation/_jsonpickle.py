@@ -19,13 +19,9 @@ from vecrollout.data import trees
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, StructureError
 
 # The keys that mean something to a version of jsonpickle.
-_TAGS = frozenset(
-    f"py/{tag}"
-    for tag in (
-        "b64 b85 bytes function id initargs iterator module newargs newargsex newobj object reduce ref repr seq set state "
-        "tuple type"
-    ).split()
-)
+_NAMES = ("b64", "b85", "bytes", "function", "id", "initargs", "iterator", "module", "newargs", "newargsex", "newobj")
+_NAMES += ("object", "reduce", "ref", "repr", "seq", "set", "state", "tuple", "type")
+_TAGS = {f"py/{name}" for name in _NAMES}
 
 _DICT_OBS = "imitation.data.types.DictObs"
 
