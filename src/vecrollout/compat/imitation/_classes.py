@@ -6,7 +6,8 @@ inherit from imitation's classes and from ours. Elsewhere they are ours.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from vecrollout.compat.imitation import _joined
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
@@ -24,3 +25,12 @@ if not TYPE_CHECKING and _joined.INSTALLED:
         TransitionsMinimal,
         TransitionsWithRew,
     )
+
+
+def trajectory_of(**fields: Any) -> Trajectory:
+    """A trajectory of imitation's fields; `truncated` if the last info says so (`"TimeLimit.truncated"`)."""
+    infos, terminal = fields["infos"], bool(fields["terminal"])
+    last: Any = infos[-1] if infos is not None and len(infos) else None
+    truncated = terminal and isinstance(last, Mapping) and bool(last.get("TimeLimit.truncated", False))
+    fields = {"truncated": truncated, **fields, "terminal": terminal}
+    return TrajectoryWithRew(**fields) if "rews" in fields else Trajectory(**fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,15 @@ import numpy as np
 from vecrollout.compat.imitation import _numpy_state
 from vecrollout.compat.imitation._classes import DictObs
 from vecrollout.data import trees
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, StructureError
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError
 
 # The keys that mean something to a version of jsonpickle.
-_NAMES = ("b64", "b85", "bytes", "function", "id", "initargs", "iterator", "module", "newargs", "newargsex", "newobj")
-_NAMES += ("object", "reduce", "ref", "repr", "seq", "set", "state", "tuple", "type")
-_TAGS = {f"py/{name}" for name in _NAMES}
+_CALLS = ["function", "initargs", "iterator", "module", "newargs", "newargsex", "newobj", "object", "reduce", "type"]
+_DATA = ["b64", "b85", "bytes", "id", "ref", "repr", "seq", "set", "state", "tuple"]
+_TAGS = {f"py/{name}" for name in [*_CALLS, *_DATA]}
 
 _DICT_OBS = "imitation.data.types.DictObs"
+_DICT = "builtins.dict"
 
 
 def decode(text: str) -> Any:
@@ -43,7 +44,6 @@ def encode(value: Any) -> str:
 
     Raises:
         ArgumentTypeError: If the value contains anything but plain data, NumPy's arrays and scalars, and `DictObs`.
-        StructureError: If a dict has a key that jsonpickle would misread.
     """
     try:
         return json.dumps(_packed(value))
@@ -116,6 +116,8 @@ def _called(parts: list[Any], unknown: Any) -> Any:
     name = next(iter(function.values())) if isinstance(function, dict) and len(function) == 1 else None
     if name == _numpy_state.DTYPE:
         return _numpy_state.dtype_of(args[0], state)
+    if name == _DICT:
+        return dict(*args)
     if name in _numpy_state.RECONSTRUCT:
         return _numpy_state.array_of(*state[1:5])
     return _numpy_state.scalar_of(*args) if name in _numpy_state.SCALAR else unknown
@@ -138,7 +140,7 @@ def _packed(value: Any) -> Any:
     if isinstance(value, trees.DictObs):
         return {"py/object": _DICT_OBS, "_d": _packed(value.unwrap())}
     if isinstance(value, Mapping):
-        return _packed_entries(value.items())
+        return _packed_entries(value)
     if isinstance(value, np.ndarray | np.generic | np.dtype):
         reduced: Any = value.__reduce__()
         function, *parts = reduced
@@ -152,9 +154,9 @@ def _packed(value: Any) -> Any:
     )
 
 
-def _packed_entries(entries: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    packed = {str(key): _packed(value) for key, value in entries}
-    wrong = sorted(_TAGS & packed.keys())
-    if wrong:
-        raise StructureError(f"infos: expected keys other than jsonpickle's own, got {wrong}")
-    return packed
+def _packed_entries(entries: Mapping[Any, Any]) -> dict[str, Any]:
+    if all(type(key) is str and key not in _TAGS for key in entries):
+        return {key: _packed(value) for key, value in entries.items()}
+    # JSON has no other keys than text, and jsonpickle would take some for its own: a call of dict() keeps them.
+    items = [_packed(item) for item in entries.items()]
+    return {"py/reduce": [{"py/type": _DICT}, {"py/tuple": [items]}]}

@@ -12,18 +12,18 @@ import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.compat.imitation import _numpy_state
-from vecrollout.compat.imitation._classes import DictObs, Trajectory, TrajectoryWithRew
+from vecrollout.compat.imitation._classes import DictObs, Trajectory, trajectory_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.errors import DamagedTraceError
 
-_ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, EOFError, SyntaxError)
+_ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError, EOFError, SyntaxError)
 
 # As NumPy itself allows.
 _MAX_HEADER_BYTES = 10_000
@@ -42,14 +42,6 @@ def read_old_file(path: str) -> list[Trajectory]:
         return _of_npz(content) if content.startswith(b"PK") else _of_pickle(content)
     except (*_ERRORS, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedTraceError(f"{path}: expected trajectories as imitation saves them: {error}") from error
-
-
-def trajectory_of(obs: Any, acts: Any, infos: Any, terminal: Any, rews: Any = None) -> Trajectory:
-    """A trajectory of imitation's fields; `truncated` if the last info says so (`"TimeLimit.truncated"`)."""
-    last: Any = infos[-1] if infos is not None and len(infos) else None
-    truncated = bool(terminal) and isinstance(last, Mapping) and bool(last.get("TimeLimit.truncated", False))
-    fields = {"obs": obs, "acts": acts, "infos": infos, "terminal": bool(terminal), "truncated": truncated}
-    return Trajectory(**fields) if rews is None else TrajectoryWithRew(**fields, rews=rews)
 
 
 def _of_npz(content: bytes) -> list[Trajectory]:
@@ -134,6 +126,9 @@ class _DictObs(_Stored): ...
 class _Trajectory(_Stored): ...
 
 
+class _Episode(_Stored): ...
+
+
 def _plain_instance(cls: Any, base: Any, state: Any) -> Any:
     """What old protocols of pickle make an instance with."""
     if not issubclass(cls, _Stored):
@@ -152,22 +147,29 @@ _KNOWN: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_numpy_state.RECONSTRUCT, _Array),
     **dict.fromkeys(_numpy_state.SCALAR, _Scalar),
     **dict.fromkeys(_numpy_state.FROM_BUFFER, _Buffer),
-    "imitation.data.types.DictObs": _DictObs,
-    "imitation.data.types.Trajectory": _Trajectory,
-    "imitation.data.types.TrajectoryWithRew": _Trajectory,
+    **{
+        f"{module}.{name}": stored
+        # The classes of this package too, for programs that pickle what they import from `types`.
+        for module in ("imitation.data.types", "vecrollout.compat.imitation._joined", "vecrollout.data.trajectory")
+        for name, stored in {"Trajectory": _Trajectory, "TrajectoryWithRew": _Trajectory, "DictObs": _DictObs}.items()
+    },
+    "vecrollout.data.trees.DictObs": _DictObs,
+    "vecrollout.data.episode.Episode": _Episode,
     "collections.OrderedDict": OrderedDict,
     "copyreg._reconstructor": _plain_instance,
-    "copy_reg._reconstructor": _plain_instance,
     "_codecs.encode": _as_bytes,
     "builtins.object": object,
     "builtins.set": set,
     "builtins.complex": complex,
 }
 
+# Old protocols of pickle have the names of Python 2.
+_NEW_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
 
 class _Unpickler(pickle.Unpickler):  # noqa: S301  # loads only what find_class allows
     def find_class(self, module: str, name: str) -> Any:
-        found = _KNOWN.get(f"{module}.{name}")
+        found = _KNOWN.get(f"{_NEW_NAMES.get(module, module)}.{name}")
         if found is None:
             raise pickle.UnpicklingError(
                 f"it refers to {module}.{name}, which is not loaded, as that could run code; load files that you trust "
@@ -197,5 +199,9 @@ def _restored(value: Any) -> Any:
             return _numpy_state.array_of(shape, dtype, order == "F", data)
         case _DictObs():
             return DictObs(state["_d"])
+        case _Trajectory():
+            fields = {"terminal": True, **state}
+            fields.pop("episode", None)
+            return trajectory_of(**fields)
         case _:
-            return trajectory_of(**{"terminal": True, **state})
+            return None

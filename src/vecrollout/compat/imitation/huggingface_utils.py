@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from vecrollout.compat.imitation import _jsonpickle
-from vecrollout.compat.imitation._classes import DictObs, Trajectory
+from vecrollout.compat.imitation._classes import DictObs, Trajectory, trajectory_of
 from vecrollout.compat.imitation._joined import adopt
-from vecrollout.compat.imitation._old_files import trajectory_of
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.trees import TupleObs
