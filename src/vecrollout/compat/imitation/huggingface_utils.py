@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from vecrollout.compat.imitation import _jsonpickle
 from vecrollout.compat.imitation._classes import DictObs, Trajectory, trajectory_of
+from vecrollout.compat.imitation._files.infos import decode, encode
 from vecrollout.compat.imitation._joined import adopt
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.trajectory import TrajectoryWithRew
@@ -68,7 +68,7 @@ class TrajectoryDatasetSequence(Sequence[Trajectory]):
             raise IndexError(f"expected the index of one of {len(self)} trajectories, got {idx}")
         table = self._rows[idx % len(self)]
         row = {name: table.column(name)[0] for name in table.column_names}
-        infos = [_jsonpickle.decode(text) for text in row.pop("infos").as_py()]
+        infos = [decode(text) for text in row.pop("infos").as_py()]
         terminal = row.pop("terminal").as_py()
         return trajectory_of(infos=infos, terminal=terminal, **{name: _array(each, name) for name, each in row.items()})
 
@@ -107,9 +107,7 @@ def trajectories_to_dict(trajectories: Sequence[Trajectory]) -> dict[str, list[A
     columns: dict[str, list[Any]] = {
         "obs": [_plain(each.obs, "obs") for each in listed],
         "acts": [_plain(each.acts, "acts") for each in listed],
-        "infos": [
-            ["{}"] * len(each) if each.infos is None else list(map(_jsonpickle.encode, each.infos)) for each in listed
-        ],
+        "infos": [["{}"] * len(each) if each.infos is None else list(map(encode, each.infos)) for each in listed],
         "terminal": [each.terminal for each in listed],
     }
     if all(with_rews):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from vecrollout.compat.imitation._classes import Trajectory, TrajectoryWithRew
-from vecrollout.compat.imitation._old_files import read_old_file
+from vecrollout.compat.imitation._files.old import read_old_file
 from vecrollout.compat.imitation.huggingface_utils import (
     TrajectoryDatasetSequence,
     datasets_package,

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.compat.imitation import _numpy_state
 from vecrollout.compat.imitation._classes import DictObs, Trajectory, trajectory_of
+from vecrollout.compat.imitation._files import numpy_state
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.errors import DamagedTraceError
 
@@ -74,7 +74,7 @@ def _array_in(file: Any) -> Array:
     if dtype.hasobject:
         objects = _unpickled(file.read())
         return objects if isinstance(objects, np.ndarray) else np.asarray(objects, dtype=object)
-    return _numpy_state.array_of(header["shape"], dtype, header["fortran_order"], file.read())
+    return numpy_state.array_of(header["shape"], dtype, header["fortran_order"], file.read())
 
 
 def _of_pickle(content: bytes) -> list[Trajectory]:
@@ -142,11 +142,11 @@ def _as_bytes(text: Any, encoding: Any) -> bytes:
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {
-    _numpy_state.DTYPE: _Dtype,
+    numpy_state.DTYPE: _Dtype,
     "numpy.ndarray": _Array,
-    **dict.fromkeys(_numpy_state.RECONSTRUCT, _Array),
-    **dict.fromkeys(_numpy_state.SCALAR, _Scalar),
-    **dict.fromkeys(_numpy_state.FROM_BUFFER, _Buffer),
+    **dict.fromkeys(numpy_state.RECONSTRUCT, _Array),
+    **dict.fromkeys(numpy_state.SCALAR, _Scalar),
+    **dict.fromkeys(numpy_state.FROM_BUFFER, _Buffer),
     **{
         f"{module}.{name}": stored
         # The classes of this package too, for programs that pickle what they import from `types`.
@@ -189,14 +189,14 @@ def _restored(value: Any) -> Any:
     args, state = _restored(value.args), _restored(value.state)
     match value:
         case _Dtype():
-            return _numpy_state.dtype_of(args[0], state)
+            return numpy_state.dtype_of(args[0], state)
         case _Array():
-            return _numpy_state.array_of(*state[1:5])
+            return numpy_state.array_of(*state[1:5])
         case _Scalar():
-            return _numpy_state.scalar_of(*args)
+            return numpy_state.scalar_of(*args)
         case _Buffer():
             data, dtype, shape, order = args
-            return _numpy_state.array_of(shape, dtype, order == "F", data)
+            return numpy_state.array_of(shape, dtype, order == "F", data)
         case _DictObs():
             return DictObs(state["_d"])
         case _Trajectory():

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.compat.imitation import _numpy_state
 from vecrollout.compat.imitation._classes import DictObs
+from vecrollout.compat.imitation._files import numpy_state
 from vecrollout.data import trees
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError
 
@@ -114,13 +114,13 @@ def _called(parts: list[Any], unknown: Any) -> Any:
     """What the function of a reduced object would return, if it is one of NumPy's."""
     function, args, state = (*parts, None, None, None)[:3]
     name = next(iter(function.values())) if isinstance(function, dict) and len(function) == 1 else None
-    if name == _numpy_state.DTYPE:
-        return _numpy_state.dtype_of(args[0], state)
+    if name == numpy_state.DTYPE:
+        return numpy_state.dtype_of(args[0], state)
     if name == _DICT:
         return dict(*args)
-    if name in _numpy_state.RECONSTRUCT:
-        return _numpy_state.array_of(*state[1:5])
-    return _numpy_state.scalar_of(*args) if name in _numpy_state.SCALAR else unknown
+    if name in numpy_state.RECONSTRUCT:
+        return numpy_state.array_of(*state[1:5])
+    return numpy_state.scalar_of(*args) if name in numpy_state.SCALAR else unknown
 
 
 def _packed(value: Any) -> Any:
