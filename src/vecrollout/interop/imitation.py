@@ -1,6 +1,7 @@
 """Convert trajectories, transitions and observations to imitation's classes and back.
 
-imitation's algorithms accept instances of imitation's own classes only.
+imitation's algorithms accept instances of imitation's own classes only. The objects that
+`vecrollout.compat.imitation` returns are such instances already.
 
     trajectories, _ = venv.pop_trajectories()
     BC(demonstrations=to_imitation(trajectories), ...)
