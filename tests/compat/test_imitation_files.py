@@ -346,7 +346,10 @@ class TestOldFiles:
             b"PK nothing of the kind",
             pickle.dumps({"a": 1}),
             pickle.dumps([1]),
-            b"]r\xff\xff\xff\x7f.",  # makes room for two billion objects
+            b"]r\xff\xff\xff\x7f0.",  # the memo of an ordinary unpickler would make room for two billion objects
+            b"cos\nmkdir\n.",
+            b"(cos\nmkdir\nS'ran'\no.",
+            pickle.dumps([np.zeros(1), Path]),
             pickle.dumps(Call(np.dtype, "f4, f4")),
             pickle.dumps(Call(set, 1)),
         ],

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class DictObs(trees.DictObs, TheirDictObs):  # type: ignore[misc]  # imitation may be missing
-    __doc__ = trees.DictObs.__doc__
+    """`vecrollout.DictObs`, which is imitation's `DictObs` too."""
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(adopt(other))
@@ -37,7 +37,7 @@ class DictObs(trees.DictObs, TheirDictObs):  # type: ignore[misc]  # imitation m
 
 
 class Trajectory(trajectory.Trajectory, TheirTrajectory):  # type: ignore[misc]
-    __doc__ = trajectory.Trajectory.__doc__
+    """`vecrollout.Trajectory`, which is imitation's `Trajectory` too."""
 
     def __post_init__(self) -> None:
         _adopt_fields(self)
@@ -51,11 +51,11 @@ class Trajectory(trajectory.Trajectory, TheirTrajectory):  # type: ignore[misc]
 
 
 class TrajectoryWithRew(trajectory.TrajectoryWithRew, Trajectory, TheirTrajectoryWithRew):  # type: ignore[misc]
-    __doc__ = trajectory.TrajectoryWithRew.__doc__
+    """`vecrollout.TrajectoryWithRew`, which is imitation's `TrajectoryWithRew` too."""
 
 
 class TransitionsMinimal(transitions.TransitionsMinimal, TheirTransitionsMinimal):  # type: ignore[misc]
-    __doc__ = transitions.TransitionsMinimal.__doc__
+    """`vecrollout.TransitionsMinimal`, which is imitation's `TransitionsMinimal` too."""
 
     def __post_init__(self) -> None:
         _adopt_fields(self)
@@ -73,11 +73,11 @@ class TransitionsMinimal(transitions.TransitionsMinimal, TheirTransitionsMinimal
 
 
 class Transitions(transitions.Transitions, TransitionsMinimal, TheirTransitions):  # type: ignore[misc]
-    __doc__ = transitions.Transitions.__doc__
+    """`vecrollout.Transitions`, which is imitation's `Transitions` too."""
 
 
 class TransitionsWithRew(transitions.TransitionsWithRew, Transitions, TheirTransitionsWithRew):  # type: ignore[misc]
-    __doc__ = transitions.TransitionsWithRew.__doc__
+    """`vecrollout.TransitionsWithRew`, which is imitation's `TransitionsWithRew` too."""
 
 
 # Subclasses come before their base classes.

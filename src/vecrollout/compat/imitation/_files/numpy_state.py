@@ -52,7 +52,9 @@ def array_of(shape: Any, dtype: Any, fortran: Any, data: Any) -> Array:
         objects: Array = np.fromiter(data, dtype=object, count=len(data))
         return objects.reshape(sides, order="F" if fortran else "C")
     needed = math.prod(sides) * dtype.itemsize
-    if not isinstance(data, bytes | bytearray) or len(data) != needed:
+    # Items without bytes could be any number.
+    endless = not dtype.itemsize and math.prod(sides) > 1
+    if endless or not isinstance(data, bytes | bytearray) or len(data) != needed:
         raise ValueError(f"expected {needed} bytes for the shape {sides} and dtype {dtype}")
     array: Array = np.ndarray(sides, dtype, data, order="F" if fortran else "C")
     return np.array(array)

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import ast
 import io
-import pickle
-import pickletools
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +17,7 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.compat.imitation._classes import DictObs, Trajectory, trajectory_of
 from vecrollout.compat.imitation._files import numpy_state
+from vecrollout.compat.imitation._files.pickled import Call, Name, described
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.errors import DamagedTraceError
 
@@ -40,7 +38,7 @@ def read_old_file(path: str) -> list[Trajectory]:
         content = file.read()
     try:
         return _of_npz(content) if content.startswith(b"PK") else _of_pickle(content)
-    except (*_ERRORS, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedTraceError(f"{path}: expected trajectories as imitation saves them: {error}") from error
 
 
@@ -86,122 +84,76 @@ def _of_pickle(content: bytes) -> list[Trajectory]:
 
 def _unpickled(content: bytes) -> Any:
     """The value of a pickle that refers to nothing but plain data, NumPy and imitation's classes."""
-    for operation, argument, _ in pickletools.genops(content):
-        # The unpickler would make room for as many objects as the number says.
-        if "PUT" in operation.name and int(argument or 0) > len(content):
-            raise ValueError(f"expected the number of an object, got {argument}")
-    return _restored(_Unpickler(io.BytesIO(content), encoding="latin1").load())
+    return _Restoration().of(described(content))
 
 
-class _Stored:
-    """An object in a pickle: what its function is called with, and its state."""
+class _Restoration:
+    """Makes the objects that a pickle describes."""
 
-    args: tuple[Any, ...]
-    state: Any
+    def __init__(self) -> None:
+        # By identity: a pickle may refer to one object again and again.
+        self._made: dict[int, Any] = {}
 
-    def __new__(cls, *args: Any) -> Any:
-        stored: Any = object.__new__(cls)
-        stored.args, stored.state = args, None
-        return stored
+    def of(self, value: Any) -> Any:
+        if not isinstance(value, list | dict | tuple | set | frozenset | Call | Name):
+            return value
+        if id(value) not in self._made:
+            self._made[id(value)] = self._new(value)
+        return self._made[id(value)]
 
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Dtype(_Stored): ...
-
-
-class _Array(_Stored): ...
-
-
-class _Scalar(_Stored): ...
-
-
-class _Buffer(_Stored): ...
-
-
-class _DictObs(_Stored): ...
-
-
-class _Trajectory(_Stored): ...
-
-
-class _Episode(_Stored): ...
-
-
-def _plain_instance(cls: Any, base: Any, state: Any) -> Any:
-    """What old protocols of pickle make an instance with."""
-    if not issubclass(cls, _Stored):
-        raise ValueError("expected one of imitation's classes")
-    return cls()
-
-
-def _as_bytes(text: Any, encoding: Any) -> bytes:
-    """What old protocols of pickle make bytes of."""
-    return bytes(text, "latin1")
-
-
-_KNOWN: dict[str, Callable[..., Any]] = {
-    numpy_state.DTYPE: _Dtype,
-    "numpy.ndarray": _Array,
-    **dict.fromkeys(numpy_state.RECONSTRUCT, _Array),
-    **dict.fromkeys(numpy_state.SCALAR, _Scalar),
-    **dict.fromkeys(numpy_state.FROM_BUFFER, _Buffer),
-    **{
-        f"{module}.{name}": stored
-        # The classes of this package too, for programs that pickle what they import from `types`.
-        for module in ("imitation.data.types", "vecrollout.compat.imitation._joined", "vecrollout.data.trajectory")
-        for name, stored in {"Trajectory": _Trajectory, "TrajectoryWithRew": _Trajectory, "DictObs": _DictObs}.items()
-    },
-    "vecrollout.data.trees.DictObs": _DictObs,
-    "vecrollout.data.episode.Episode": _Episode,
-    "collections.OrderedDict": OrderedDict,
-    "copyreg._reconstructor": _plain_instance,
-    "_codecs.encode": _as_bytes,
-    "builtins.object": object,
-    "builtins.set": set,
-    "builtins.complex": complex,
-}
-
-# Old protocols of pickle have the names of Python 2.
-_NEW_NAMES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-class _Unpickler(pickle.Unpickler):  # noqa: S301  # loads only what find_class allows
-    def find_class(self, module: str, name: str) -> Any:
-        found = _KNOWN.get(f"{_NEW_NAMES.get(module, module)}.{name}")
-        if found is None:
-            raise pickle.UnpicklingError(
-                f"it refers to {module}.{name}, which is not loaded, as that could run code; load files that you trust "
-                "with imitation itself, and pass the trajectories to vecrollout.interop.imitation.from_imitation"
-            )
-        return found
-
-
-def _restored(value: Any) -> Any:
-    """A value with the objects in the place of what the pickle stored of them."""
-    if isinstance(value, dict):
-        return {key: _restored(item) for key, item in value.items()}
-    if type(value) in (list, tuple, set):
-        return type(value)(map(_restored, value))
-    if not isinstance(value, _Stored):
-        return value
-    args, state = _restored(value.args), _restored(value.state)
-    match value:
-        case _Dtype():
-            return numpy_state.dtype_of(args[0], state)
-        case _Array():
-            return numpy_state.array_of(*state[1:5])
-        case _Scalar():
+    def _new(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {self.of(key): self.of(item) for key, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return type(value)(map(self.of, value))
+        if isinstance(value, Name):
+            raise _refused(value.name)
+        if value.name == "numpy.dtype":
+            return numpy_state.dtype_of(value.args[0], self.of(value.state))
+        if value.name in numpy_state.RECONSTRUCT:
+            return numpy_state.array_of(*self.of(value.state)[1:5])
+        args = self.of(value.args)
+        if value.name in numpy_state.SCALAR:
             return numpy_state.scalar_of(*args)
-        case _Buffer():
+        if value.name in numpy_state.FROM_BUFFER:
             data, dtype, shape, order = args
             return numpy_state.array_of(shape, dtype, order == "F", data)
-        case _DictObs():
-            return DictObs(state["_d"])
-        case _Trajectory():
-            fields = {"terminal": True, **state}
-            fields.pop("episode", None)
-            return trajectory_of(**fields)
-        case _:
-            return None
+        if value.name in _PLAIN:
+            return _PLAIN[value.name](*args)
+        module, _, name = value.name.rpartition(".")
+        if module not in _MODULES:
+            raise _refused(value.name)
+        return self._instance(name, value.state)
+
+    def _instance(self, name: str, state: dict[str, Any]) -> Any:
+        """An instance of a class of imitation, or of the class of the same name here."""
+        if name == "DictObs":
+            return DictObs(self.of(state["_d"]))
+        if name not in ("Trajectory", "TrajectoryWithRew"):
+            raise _refused(name)
+        # Episode: the identity that our trajectories have.
+        fields = {key: self.of(item) for key, item in state.items() if key != "episode"}
+        return trajectory_of(**{"terminal": True, **fields})
+
+
+# What pickle calls for plain data that old protocols have no operation for.
+_PLAIN: dict[str, Callable[..., Any]] = {
+    "builtins.set": set,
+    "builtins.complex": complex,
+    "_codecs.encode": lambda text, encoding: bytes(text, "latin1"),
+}
+
+# The classes of this package too, for programs that pickle what they import from `types`.
+_MODULES = {
+    "imitation.data.types",
+    "vecrollout.compat.imitation._joined",
+    "vecrollout.data.trajectory",
+    "vecrollout.data.trees",
+}
+
+
+def _refused(name: str) -> ValueError:
+    return ValueError(
+        f"it refers to {name}, which is not loaded, as that could run code; load files that you trust with imitation "
+        "itself, and pass the trajectories to vecrollout.interop.imitation.from_imitation"
+    )
