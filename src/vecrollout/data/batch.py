@@ -16,6 +16,8 @@ from vecrollout.data.fields import (
     infos_or_empty,
 )
 from vecrollout.data.kinds import Kind
+from vecrollout.data.sampling import methods
+from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import Observation, equal
@@ -186,6 +188,19 @@ class TrajectoryBatch(Sequence[Trajectory]):
         if not len(self):
             raise ShapeError("trajectories: expected at least one, got none")
         return self._columns.transitions()
+
+    @cached_property
+    def step_index(self) -> StepIndex:
+        """Where each step lies, for the methods that draw steps and windows."""
+        return StepIndex.of_columns(self._columns, self.obs, self.acts, self.rews)
+
+    sample_transitions = methods.sample_transitions
+    sample_windows = methods.sample_windows
+    steps = methods.steps
+    windows = methods.windows
+    n_step = methods.n_step
+    returns_to_go = methods.returns_to_go
+    normalization = methods.normalization
 
     def __len__(self) -> int:
         """Number of trajectories, N."""
