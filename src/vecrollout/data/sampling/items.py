@@ -30,6 +30,9 @@ class Items(Generic[BatchT]):
     `items[[3, 1, 2]]` and `items[3:9]` are batches, `items[3]` is a dict of one item's arrays.
     """
 
+    has_infos = False
+    """Whether batches have infos that were read."""
+
     def __init__(self, trajectories: Indexed) -> None:
         self._trajectories = trajectories
         self._index = trajectories.step_index

@@ -68,7 +68,7 @@ class StepItems(_PerStep[Transitions]):
 
     def __init__(self, trajectories: Indexed, frame_stack: int | None = None, *, infos: bool = False) -> None:
         super().__init__(trajectories, frame_stack)
-        self._with_infos = infos
+        self.has_infos = infos
 
     def batch(self, numbers: npt.NDArray[np.int64]) -> Transitions:
         """The steps of these numbers."""
@@ -76,7 +76,7 @@ class StepItems(_PerStep[Transitions]):
         trajectories, at = index.located(numbers)
         rows = index.step_rows[trajectories] + at
         is_last = at == index.lengths[trajectories] - 1
-        infos = index.rows.infos(rows) if self._with_infos else None
+        infos = index.rows.infos(rows) if self.has_infos else None
         fields = {
             "obs": self._obs(trajectories, at),
             "acts": index.rows.take("acts", rows),
