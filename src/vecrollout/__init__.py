@@ -8,6 +8,9 @@ from vecrollout import errors
 from vecrollout._version import __version__ as __version__
 from vecrollout.data.batch import TrajectoryBatch as TrajectoryBatch
 from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.data.sampling.normalization import Moments, Normalization
+from vecrollout.data.sampling.transitions import NStepTransitions
+from vecrollout.data.sampling.windows import Windows
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew, collate_transitions
@@ -38,6 +41,9 @@ __all__ = [
     "CopyingWrapper",
     "DictObs",
     "Episode",
+    "Moments",
+    "NStepTransitions",
+    "Normalization",
     "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
@@ -54,6 +60,7 @@ __all__ = [
     "TransitionsWithRew",
     "TupleObs",
     "VectorBufferingWrapper",
+    "Windows",
     "collate_transitions",
     "discounted_sum",
     "errors",

@@ -86,15 +86,18 @@ def naive_window(each: Any, start: int, length: int, gamma: float) -> dict[str, 
     steps = len(each)
     at = range(start, start + length)
     inside = [0 <= t < steps for t in at]
-    returns = [sum(gamma**j * float(r) for j, r in enumerate(each.rews[t:])) if ok else 0.0 for t, ok in zip(at, inside)]
+    returns = [
+        sum(gamma**j * float(r) for j, r in enumerate(each.rews[t:])) if ok else 0.0
+        for t, ok in zip(at, inside, strict=True)
+    ]
     return {
         "obs": stack([padded(each.obs, t, steps + 1) for t in range(start, start + length + 1)], "obs"),
         "acts": stack([padded(each.acts, t, steps) for t in at], "acts"),
-        "rews": np.array([each.rews[t] if ok else 0 for t, ok in zip(at, inside)], np.float32),
+        "rews": np.array([each.rews[t] if ok else 0 for t, ok in zip(at, inside, strict=True)], np.float32),
         "terminated": np.array([t == steps - 1 and each.terminated for t in at]),
         "truncated": np.array([t == steps - 1 and each.truncated for t in at]),
         "mask": np.array(inside),
-        "timesteps": np.array([each.episode.start_step + t if ok else 0 for t, ok in zip(at, inside)]),
+        "timesteps": np.array([each.episode.start_step + t if ok else 0 for t, ok in zip(at, inside, strict=True)]),
         "returns_to_go": np.array(returns, np.float32),
     }
 
@@ -106,7 +109,19 @@ def assert_rows(batch: Any, expected: list[dict[str, Any]]) -> None:
             for ours, theirs in zip(batch.infos, expected, strict=True):
                 assert_same(ours, theirs["infos"], name)
         else:
-            assert_same(getattr(batch, name), stack([np.asarray(each[name]) if np.isscalar(each[name]) or isinstance(each[name], bool) else each[name] for each in expected], name), name)
+            assert_same(
+                getattr(batch, name),
+                stack(
+                    [
+                        np.asarray(each[name])
+                        if np.isscalar(each[name]) or isinstance(each[name], bool)
+                        else each[name]
+                        for each in expected
+                    ],
+                    name,
+                ),
+                name,
+            )
 
 
 @sources
@@ -183,7 +198,9 @@ def test_objects(source: Any, listed: list[TrajectoryWithRew]) -> None:
 def test_returns_to_go(source: Any, listed: list[TrajectoryWithRew], gamma: float) -> None:
     with source(listed) as trajectories_:
         expected = [
-            sum(gamma**j * float(r) for j, r in enumerate(each.rews[t:])) for each in trajectories_ for t in range(len(each))
+            sum(gamma**j * float(r) for j, r in enumerate(each.rews[t:]))
+            for each in trajectories_
+            for t in range(len(each))
         ]
         found = trajectories_.returns_to_go(gamma)
         assert found.dtype == np.float32

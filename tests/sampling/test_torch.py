@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -65,7 +66,13 @@ def test_tensors_are_the_arrays(space: str) -> None:
     for name, tensors in dataset[[4, 0, 9]].items():
         assert_same(to_arrays(tensors), getattr(expected, name), name)
     for name, tensors in dataset[4].items():
-        assert_same(to_arrays(tensors), np.asarray(getattr(expected, name)[0]) if isinstance(getattr(expected, name), np.ndarray) else getattr(expected, name)[0], name)
+        assert_same(
+            to_arrays(tensors),
+            np.asarray(getattr(expected, name)[0])
+            if isinstance(getattr(expected, name), np.ndarray)
+            else getattr(expected, name)[0],
+            name,
+        )
     (whole,) = DataLoader(dataset, batch_size=STEPS)
     for name, tensors in whole.items():
         assert_same(to_arrays(tensors), getattr(items[:], name), name)
@@ -94,7 +101,7 @@ def test_each_step_once_an_epoch(traces: Any, options: Any) -> None:
     first, second = drawn(loader), drawn(loader)
     assert [len(each) for each in first] == [4, 4, 4, 4, 4, 3]
     for epoch in (first, second):
-        assert sorted(sum(epoch, [])) == list(range(STEPS))
+        assert sorted(i for each in epoch for i in each) == list(range(STEPS))
     assert first != second
     # Whatever reads them, the batches are the same.
     assert drawn(data_loader(traces.steps(), 4)) == first
@@ -145,7 +152,7 @@ def test_sampler_in_a_plain_loader(traces: Any) -> None:
     dataset, sampler = ItemDataset(traces.steps()), BatchSampler(traces.steps(), 5)
     loader = DataLoader(dataset, batch_size=None, sampler=sampler)
     whole = drawn(loader)
-    assert sorted(sum(whole, [])) == list(range(STEPS))
+    assert sorted(i for each in whole for i in each) == list(range(STEPS))
     sampler.set_epoch(0)
     for i, _ in enumerate(loader):
         if i == 1:
@@ -223,8 +230,6 @@ def _rank(rank: int, path: str, port: int, queue: Any) -> None:
 
 
 def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
-    import socket
-
     with TraceWriter(tmp_path) as writer:
         writer.extend(batch())
     with socket.socket() as free:
@@ -240,7 +245,7 @@ def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
         each.join(60)
         assert each.exitcode == 0
     for epoch in range(2):
-        assert sorted(sum((sum(ranks[epoch], []) for ranks in both), [])) == list(range(STEPS))
+        assert sorted(i for ranks in both for each in ranks[epoch] for i in each) == list(range(STEPS))
     assert both[0][0] != both[0][1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from vecrollout.data.structures import Structure
 from vecrollout.errors import DtypeError, ShapeError
 
 _CHUNK_BYTES = 4 << 20
+"""Memory of rows that are read at once, as float64."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,11 @@ class _Running:
         count, mean = len(rows), rows.mean(axis=0)
         apart = mean - self.mean
         total = self.count + count
-        self.squares = self.squares + ((rows - mean) ** 2).sum(axis=0) + apart**2 * (self.count * count / total)
-        self.mean = self.mean + apart * (count / total)
         self.min, self.max = np.minimum(self.min, rows.min(axis=0)), np.maximum(self.max, rows.max(axis=0))
+        rows -= mean
+        rows *= rows
+        self.squares = self.squares + rows.sum(axis=0) + apart**2 * (self.count * count / total)
+        self.mean = self.mean + apart * (count / total)
         self.count = total
 
 
@@ -84,7 +88,8 @@ def _moments(index: StepIndex, name: str, structure: Structure, items: tuple[Ite
         if item.dtype.kind not in "biuf":
             raise DtypeError(f"normalization: {leaf}: expected numbers, got {item.dtype}")
     running = [_Running() for _ in items]
-    for rows in _chunks(index, name, max(1, _CHUNK_BYTES // max(1, sum(item.nbytes for item in items)))):
+    row_bytes = sum(8 * prod(item.shape) for item in items)
+    for rows in _chunks(index, name, max(1, _CHUNK_BYTES // max(1, row_bytes))):
         for each, leaf in zip(running, structure.flatten(index.rows.take(name, rows)), strict=True):
             each.add(leaf)
     return Moments(
