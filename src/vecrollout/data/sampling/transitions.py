@@ -23,6 +23,12 @@ class NStepTransitions(TransitionsWithRew):
     `rews + discounts * value(next_obs)` is the n-step target; `discounts` is 0 where the episode terminated.
     Transitions are shorter than n steps at the end of a trajectory.
 
+    Raises:
+        ShapeError: If a field does not have one row a step, or the shapes of `next_obs` and `obs` differ.
+        DtypeError: If a field has a dtype that `TransitionsWithRew` refuses.
+        ArgumentTypeError: If a field cannot become an array.
+        FlagError: If `dones` is not `terminated | truncated`.
+
     Source:
         Sutton & Barto (2018), section 7.1.
     """
