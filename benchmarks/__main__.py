@@ -23,6 +23,7 @@ from benchmarks.own_time import own_time_table
 from benchmarks.reading import reading_tables
 from benchmarks.recording import recording_tables
 from benchmarks.report import Table, machine
+from benchmarks.sampling import sampling_tables
 from benchmarks.single import single_tables
 from benchmarks.structures import structure_table
 from benchmarks.timing import keep_memory
@@ -44,6 +45,7 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
     "writing": writing_tables,
     "reading": reading_tables,
     "opening": lambda options: [opening_table(options)],
+    "sampling": sampling_tables,
     "single": single_tables,
     "structures": lambda options: [structure_table(options)],
     "imports": lambda options: [import_table(options)],
