@@ -47,8 +47,9 @@ def sampling_tables(options: Options) -> list[Table]:
             [row for name, episodes in cases.items() for row in _rows(name, episodes, options)],
             f"{_STEPS} random steps with their next observations, and {_WINDOWS} random windows of {_LENGTH} steps; "
             "cached files. NumPy indexes arrays in memory. A `TrajectoryBatch` in memory, a trace without compression, "
-            "and one with zstd; torchrl's memmap storage; Minari, which reads whole episodes, with flat observations and "
-            "at most 500 episodes; `datasets` from its own Arrow files. d3rlpy needs an older Gymnasium, so it cannot take part.",
+            "and one with zstd; torchrl's memmap storage; Minari, which reads whole episodes, with flat observations "
+            "and at most 500 episodes; `datasets` from its own Arrow files. d3rlpy needs an older Gymnasium, so it "
+            "cannot take part.",
         )
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from vecrollout import (
     Windows,
     open_traces,
 )
+from vecrollout.data.sampling.step_index import StepIndex
+from vecrollout.data.sampling.transitions import NStepItems, StepItems
+from vecrollout.data.sampling.windows import WindowItems
 from vecrollout.data.trajectory import cut
 from vecrollout.errors import (
     ArgumentTypeError,
@@ -124,6 +128,22 @@ class TestDraws:
         drawn = popped.sample_transitions(100, np.random.default_rng(0))
         known = {(each["obs"].tobytes(), each["next_obs"].tobytes()) for each in popped.transitions()}
         assert {(each["obs"].tobytes(), each["next_obs"].tobytes()) for each in drawn} <= known
+        venv.close()
+
+    def test_what_a_sink_gets(self) -> None:
+        class Sink(list[TrajectoryBatch]):
+            def extend(self, delivered: Any) -> None:
+                super().append(delivered)
+
+        sink = Sink()
+        venv = vr.VectorBufferingWrapper(gym.make_vec("CartPole-v1", 3), sink=sink)
+        venv.reset(seed=0)
+        for _ in range(60):
+            venv.step(venv.action_space.sample())
+        assert sink
+        for delivered in sink:
+            assert isinstance(delivered, TrajectoryBatch)
+            assert delivered.steps()[:].obs.tolist() == delivered.transitions().obs.tolist()
         venv.close()
 
 
@@ -260,6 +280,27 @@ class TestNormalization:
     def test_texts_have_none(self) -> None:
         with pytest.raises(DtypeError, match="obs"):
             batch(obs=np.array(["a"] * (STEPS + len(LENGTHS)))).normalization()
+
+
+class TestSomeTrajectories:
+    """What views of data sets are made of."""
+
+    def test_some_in_another_order(self, source: Any) -> None:
+        chosen = Some(source.step_index.select([4, 0, 0]))
+        expected = TrajectoryBatch.from_trajectories([source[4], source[0], source[0]])
+        assert StepItems(chosen)[:] == expected.steps()[:]
+
+    def test_some_steps_of_each(self, source: Any) -> None:
+        chosen = Some(source.step_index.select([2, 4], [1, 0], [7, 4]))
+        expected = TrajectoryBatch.from_trajectories([cut(source[2], 1, 7), cut(source[4], 0, 4)])
+        assert StepItems(chosen)[:] == expected.steps()[:]
+        assert WindowItems(chosen, 3)[:].timesteps.tolist() == expected.windows(3)[:].timesteps.tolist()
+        assert NStepItems(chosen, 2, 0.5)[:].discounts.tolist() == expected.n_step(2, 0.5)[:].discounts.tolist()
+
+
+@dataclass
+class Some:
+    step_index: StepIndex
 
 
 class TestTraces:

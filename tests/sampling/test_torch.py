@@ -107,6 +107,11 @@ def test_each_step_once_an_epoch(traces: Any, options: Any) -> None:
     assert drawn(data_loader(traces.steps(), 4)) == first
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument")  # without a GPU it changes nothing
+def test_pinned() -> None:
+    assert drawn(data_loader(batch().steps(), 4, pin_memory=True)) == drawn(data_loader(batch().steps(), 4))
+
+
 def test_in_order() -> None:
     loader = data_loader(batch().steps(), 10, shuffle=False, drop_last=True)
     assert len(loader) == 2
@@ -229,6 +234,7 @@ def _rank(rank: int, path: str, port: int, queue: Any) -> None:
         distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.extend(batch())
