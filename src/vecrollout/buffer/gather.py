@@ -28,7 +28,7 @@ class LogColumns:
 
     Args:
         runs: The fragments.
-        layout: Of the newest of them; the others differ in the precision of rewards at most.
+        layout: Of the newest of them; the others differ in dtypes at most, which are narrower.
         keeps_infos: Whether the log has infos.
     """
 
@@ -125,7 +125,7 @@ class LogColumns:
         """These and other fragments as one."""
         parts = [self, *others]
         newest = parts[-1]
-        if len({(p._layout.obs, p._layout.acts, p._keeps_infos) for p in parts}) > 1:
+        if len({(p._layout.obs, p._layout.acts, p._layout.rew_shape, p._keeps_infos) for p in parts}) > 1:
             return None
         rews = np.result_type(*(p._layout.rews for p in parts))
         layout = newest._layout if rews == newest._layout.rews else self._layout.with_dtype_of_rewards(rews)
@@ -193,7 +193,7 @@ class LogColumns:
         return part.structure.unflatten(leaves)
 
     def _rews(self, rows: Rows) -> Array:
-        out = np.empty(rows.total, self._layout.rews)
+        out = np.empty((rows.total, *self._layout.rew_shape), self._layout.rews)
         for chunk, places, numbers, span in rows.by_chunk(1):
             # Chunks may have rewards of another precision.
             put(out, places, chunk.layout.item(REWS - LEAVES).opened(chunk.take(REWS, numbers, *span)))
@@ -215,10 +215,10 @@ class LogColumns:
             out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
 
     def _copy_lanes(self, leaf: int, out: Array, rows: Rows, shift: int) -> None:
-        lane, at = self._layout.large.index(leaf), 0
+        at = 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
-                source, begin = _lane_rows(piece, leaf, lane)
+                source, begin = _lane_rows(run, j, leaf)
                 steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
@@ -239,25 +239,43 @@ def trajectories_of(runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> l
     return trajectories
 
 
-def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
+def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
     """The rows that a piece of large observations lies in, and where it begins."""
+    piece = run.pieces[number]
     chunk = piece.chunk
+    layout = chunk.layout
+    if leaf not in layout.large:
+        return _small_rows(run, number, leaf), 0
     if chunk.lanes is not None:
-        return chunk.lanes.rows[lane], piece.lane
+        return chunk.lanes.rows[layout.large.index(leaf)], piece.lane
     # Copied out of their lanes, with a chunk of one environment of their own.
-    return chunk.layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
+    return layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
+
+
+def _small_rows(run: Run, number: int, leaf: int) -> Array:
+    """The rows of a piece that was recorded before its column was widened, and became large."""
+    piece = run.pieces[number]
+    end = piece.row + piece.steps + 1
+    numbers = piece.chunk.numbers(np.full(piece.steps + 1, piece.env), np.arange(piece.row, end))
+    rows: Array = piece.chunk.layout.obs.items[leaf].opened(
+        piece.chunk.take(LEAVES + leaf, numbers, piece.row, end)
+    )
+    if run.final is not None and number == len(run.pieces) - 1:
+        rows[-1] = run.final[leaf]
+    return rows
 
 
 def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Array:
     """A fragment's rows of a large leaf: a view where they lie in one piece."""
-    lane, last = layout.large.index(leaf), len(run.pieces) - 1
+    last = len(run.pieces) - 1
     parts = []
     for j, piece in enumerate(run.pieces):
-        rows, begin = _lane_rows(piece, leaf, lane)
+        rows, begin = _lane_rows(run, j, leaf)
         parts.append(rows[begin : begin + piece.steps + (j == last)])
         if last == 0 and piece.chunk.lanes is not None:
             piece.chunk.lanes.is_shared = True
     whole = parts[0] if last == 0 else np.concatenate(parts)
+    whole = whole.astype(layout.obs.items[leaf].dtype, copy=False)
     whole.flags.writeable = False
     return whole
 

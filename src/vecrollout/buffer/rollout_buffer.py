@@ -41,7 +41,14 @@ class RolloutBuffer:
     its properties. `stepped == held + popped + delivered + dropped` after every call, also one that raised.
     """
 
-    def __init__(self, num_envs: int, options: RecordOptions | None = None, *, recording: str | None = None) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        options: RecordOptions | None = None,
+        *,
+        dtypes: tuple[Any, Any] | None = None,
+        recording: str | None = None,
+    ) -> None:
         options = options or RecordOptions()
         most = options.max_transitions
         if most is not None and most < num_envs:
@@ -54,7 +61,8 @@ class RolloutBuffer:
         """Random name of the recording."""
         self._infos = KeptInfos(options.record_infos)
         most_steps = None if most is None else most // num_envs
-        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
+        self._dtypes = dtypes  # trees of those that observations and actions are cast to
+        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._space = Room(self._log, self._keeper, self._delivery, options)
@@ -298,14 +306,14 @@ class RolloutBuffer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in place of everything held and counted."""
         snapshot = restore(state, self.num_envs, self.keeps_infos)
-        other = RolloutBuffer(self.num_envs, self.options, recording=snapshot.recording)
+        other = RolloutBuffer(self.num_envs, self.options, dtypes=self._dtypes, recording=snapshot.recording)
         fill(other._log, other._keeper, snapshot)
         other._ready = snapshot.is_ready
         vars(self).update(vars(other))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies are made of the state: a log shares memory with what was handed out."""
-        return _restored, (self.num_envs, self.options, self.state_dict())
+        return _restored, (self.num_envs, self.options, self._dtypes, self.state_dict())
 
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
@@ -342,7 +350,9 @@ class RolloutBuffer:
         return ProtocolError("expected reset() first: nothing was reset yet, the last step failed, or it was closed")
 
 
-def _restored(num_envs: int, options: RecordOptions, state: Mapping[str, Any]) -> RolloutBuffer:
-    buffer = RolloutBuffer(num_envs, options)
+def _restored(
+    num_envs: int, options: RecordOptions, dtypes: tuple[Any, Any] | None, state: Mapping[str, Any]
+) -> RolloutBuffer:
+    buffer = RolloutBuffer(num_envs, options, dtypes=dtypes)
     buffer.load_state_dict(state)
     return buffer

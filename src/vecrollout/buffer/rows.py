@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Run
-from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.memory import LEAVES, Chunk
 from vecrollout.data.kinds import Item
 
 # Fragments of so many steps in a chunk are put in their places one by one, shorter ones all at once.
@@ -71,7 +71,12 @@ class Rows:
         """A column of small items."""
         closed = item.closed(out)
         for chunk, places, numbers, span in self.by_chunk(shift):
-            put(closed, places, chunk.take(leaf, numbers, *span))
+            theirs = chunk.layout.item(leaf - LEAVES)
+            rows = chunk.take(leaf, numbers, *span)
+            if theirs.dtype == item.dtype:
+                put(closed, places, rows)
+            else:  # recorded before the column was widened
+                put(out, places, theirs.opened(rows))
 
 
 def put(out: Array, places: Any, rows: Array) -> None:

@@ -62,9 +62,9 @@ def as_rewards(rews: Any) -> npt.NDArray[np.floating[Any]]:
 
 
 def checked_rewards(rews: Any, steps: int) -> npt.NDArray[np.floating[Any]]:
-    """Rewards as an array, one float a step."""
+    """Rewards as an array, one float a step, or a vector of floats."""
     array = np.asarray(rews)
-    if array.shape != (steps,):
+    if array.shape[:1] != (steps,) or array.ndim > 2:
         raise ShapeError(f"rews: rewards must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
     if array.dtype.kind != "f":
         raise DtypeError(f"rews: rewards dtype {array.dtype} not a float; convert with rews.astype(np.float64)")

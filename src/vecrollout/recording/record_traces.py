@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Info, RecordInfos
 from vecrollout.recording.around import recorder_around
-from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, spaces_of
+from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.selection import Selection
@@ -112,7 +112,7 @@ def record_traces(
     selection = Selection(*filters, seed)
     if selection.cuts_episodes:
         options = filtered(options)
-    spaces, num_envs = spaces_of(env), env.num_envs  # type: ignore[union-attr]  # single ones went another way
+    spaces, num_envs = spaces_of(env), num_envs_of(env)
     writer = trace_writer(directory, env, spaces, **options)
     try:
         recording: dict[str, Any] = {

@@ -68,7 +68,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
-        self._record(venv.num_envs, options)
+        self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
         has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
         self._copied_info = dict if has_new_infos else deep_copied
