@@ -202,7 +202,11 @@ def test_a_first_observation_that_does_not_fit(misfit):
 @pytest.mark.parametrize(
     ("misfit", "error", "message"),
     [
-        (lambda acts: acts + 0.5, DtypeError, 'acts: expected dtype int64 as recorded before, got float64.*cast="space"'),
+        (
+            lambda acts: acts + 0.5,
+            DtypeError,
+            'acts: expected dtype int64 as recorded before, got float64.*cast="space"',
+        ),
         (lambda acts: acts[:2], ShapeError, r"acts: expected shape \(3,\) as recorded before, got \(2,\)"),
         (lambda acts: acts[:, None], ShapeError, r"acts: expected shape \(3,\) as recorded before, got \(3, 1\)"),
         (lambda acts: {"left": acts}, StructureError, "acts: expected an array, got a dict"),

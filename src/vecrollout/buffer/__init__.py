@@ -5,4 +5,13 @@ from vecrollout.buffer.infos import BatchedInfos, deep_copied, info_of, with_arr
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.rollout_buffer import RolloutBuffer
 
-__all__ = ["BatchedInfos", "Ending", "RecordOptions", "Restart", "RolloutBuffer", "deep_copied", "info_of", "with_arrays"]
+__all__ = [
+    "BatchedInfos",
+    "Ending",
+    "RecordOptions",
+    "Restart",
+    "RolloutBuffer",
+    "deep_copied",
+    "info_of",
+    "with_arrays",
+]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Piece, Run
+from vecrollout.buffer.episodes import Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.memory import INFOS, LEAVES, REWS
 from vecrollout.buffer.rows import Rows, put
@@ -257,9 +257,7 @@ def _small_rows(run: Run, number: int, leaf: int) -> Array:
     piece = run.pieces[number]
     end = piece.row + piece.steps + 1
     numbers = piece.chunk.numbers(np.full(piece.steps + 1, piece.env), np.arange(piece.row, end))
-    rows: Array = piece.chunk.layout.obs.items[leaf].opened(
-        piece.chunk.take(LEAVES + leaf, numbers, piece.row, end)
-    )
+    rows: Array = piece.chunk.layout.obs.items[leaf].opened(piece.chunk.take(LEAVES + leaf, numbers, piece.row, end))
     if run.final is not None and number == len(run.pieces) - 1:
         rows[-1] = run.final[leaf]
     return rows

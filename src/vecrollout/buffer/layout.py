@@ -13,7 +13,7 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.casting import cast_exactly, common_dtype
 from vecrollout.data.fields import as_rewards
-from vecrollout.data.foreign import as_array, as_arrays
+from vecrollout.data.foreign import as_array
 from vecrollout.data.kinds import Item, Kind, Part
 from vecrollout.data.trees import Tree
 from vecrollout.errors import DtypeError, ShapeError
@@ -119,11 +119,10 @@ def fitted(
             dtype = item.dtype if is_cast else common_dtype(item.dtype, leaf.dtype, is_held)
             cast = None if dtype is None else cast_exactly(leaf, dtype, is_cast)
             if dtype is None or cast is None:
-                raise DtypeError(
-                    f"{name}: expected dtype {item.dtype} as recorded before, got {leaf.dtype}; {_DTYPE_CURE}"
-                    if not is_cast
-                    else f"{name}: expected values that {item.dtype}, the dtype of the space, can hold, got {leaf.dtype}"
-                )
+                if is_cast:
+                    wanted = f"values that {item.dtype}, the dtype of the space, can hold"
+                    raise DtypeError(f"{name}: expected {wanted}, got {leaf.dtype}")
+                raise _another_dtype(name, item.dtype, leaf.dtype)
             leaves[i] = cast
             if dtype != item.dtype:
                 items[i] = Item(dtype, item.shape)
@@ -151,8 +150,12 @@ def widened(part: Part, leaves: Sequence[Array], where: str) -> Sequence[Array]:
     ]
     for leaf, item, found in zip(leaves, part.items, wide, strict=True):
         if found is None:
-            raise DtypeError(f"{where}: expected dtype {leaf.dtype} as recorded before, got {item.dtype}; {_DTYPE_CURE}")
+            raise _another_dtype(where, leaf.dtype, item.dtype)
     return wide  # type: ignore[return-value]
+
+
+def _another_dtype(name: str, expected: np.dtype[Any], got: np.dtype[Any]) -> DtypeError:
+    return DtypeError(f"{name}: expected dtype {expected} as recorded before, got {got}; {_DTYPE_CURE}")
 
 
 def check_shape(leaf: Array, shape: tuple[int, ...], name: str) -> None:

@@ -46,7 +46,9 @@ class StepLog:
         """Whether records have infos."""
         self._has_sink = has_sink
         self._most_steps = most_steps
-        self._dtypes = {"obs": None, "acts": None} if dtypes is None else dict(zip(("obs", "acts"), dtypes, strict=True))
+        self._dtypes = (
+            {"obs": None, "acts": None} if dtypes is None else dict(zip(("obs", "acts"), dtypes, strict=True))
+        )
         # Where some environments act at a time: what actions are made of, and the last ones, by environment.
         self._sent_part: Part | None = None
         self._sent: list[Array] = []

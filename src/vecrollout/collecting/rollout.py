@@ -74,7 +74,7 @@ def generate_trajectories(
             `sample_until` in finished episodes. It is silent if standard error is not a terminal.
         autoreset_mode: For a `VectorEnv` that does not state its autoreset rule. `VectorBufferingWrapper` describes
             this and the following two options; None stands for its default.
-        missing_final_obs: What to do if a `VectorEnv` does not give an episode's last observation.
+        missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
 
     Returns:

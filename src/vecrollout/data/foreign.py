@@ -65,7 +65,7 @@ def as_arrays(tree: Any, where: str) -> Any:
 
 
 def own_copy(value: Any) -> Any:
-    """A foreign array as a NumPy array with memory of its own (a scalar without dimensions); anything else unchanged."""
+    """A foreign array as a NumPy array (or a scalar) with memory of its own; anything else unchanged."""
     if not is_foreign(value):
         return value
     try:
@@ -88,13 +88,13 @@ def _converted(value: Any) -> Array:
         array = _of_dlpack(value)
     if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):
         array = array.astype(np.float32)  # JAX has floats of 16 and 8 bits that NumPy itself does not know
-    if not isinstance(array, np.ndarray) or (array.dtype.hasobject and array.ndim == 0):
-        raise TypeError(f"its NumPy form is a {type(array).__name__} of dtype {array.dtype}")
+    if array.dtype.hasobject and array.ndim == 0:
+        raise TypeError("its NumPy form is one object")
     return array
 
 
 def _of_tensor(value: Any) -> Array:
-    """torch's tensors, with and without gradients, from any device."""
+    """Torch's tensors, with and without gradients, from any device."""
     try:
         array: Array = value.numpy(force=True)
     except TypeError:

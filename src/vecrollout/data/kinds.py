@@ -83,7 +83,10 @@ class Kind:
         """Whether all parts are equal; NumPy alone takes None for float64."""
         if not isinstance(other, Kind) or (self.rews is None) != (other.rews is None):
             return False
-        mine, theirs = (self.obs, self.acts, self.rews, self.rew_shape), (other.obs, other.acts, other.rews, other.rew_shape)
+        mine, theirs = (
+            (self.obs, self.acts, self.rews, self.rew_shape),
+            (other.obs, other.acts, other.rews, other.rew_shape),
+        )
         return mine == theirs
 
     def __hash__(self) -> int:

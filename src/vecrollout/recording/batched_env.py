@@ -24,7 +24,8 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], single_spaces: tuple[spaces.Space[Any], spaces.Space[Any]]) -> None:
         self.env = env
-        self.num_envs = int(env.unwrapped.num_envs)  # type: ignore[attr-defined]
+        base: Any = env.unwrapped
+        self.num_envs = int(base.num_envs)
         self.single_observation_space, self.single_action_space = single_spaces
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.metadata = env.metadata
@@ -37,7 +38,7 @@ class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Info]:
         """Step the environments."""
-        return self.env.step(actions)  # type: ignore[return-value]  # arrays where a single one returns numbers
+        return self.env.step(actions)
 
     def render(self) -> Any:
         """Render the environments."""
@@ -70,19 +71,20 @@ def single_space(space: spaces.Space[Any], num_envs: int) -> spaces.Space[Any] |
     """
     if isinstance(space, spaces.Dict):
         found = {key: single_space(each, num_envs) for key, each in space.spaces.items()}
-        return None if any(each is None for each in found.values()) else spaces.Dict(found)  # type: ignore[arg-type]
+        known = {key: each for key, each in found.items() if each is not None}
+        return spaces.Dict(known) if len(known) == len(found) else None
     if isinstance(space, spaces.Tuple):
-        parts = [single_space(each, num_envs) for each in space.spaces]
-        return None if any(each is None for each in parts) else spaces.Tuple(parts)  # type: ignore[arg-type]
+        parts = [each for each in (single_space(part, num_envs) for part in space.spaces) if each is not None]
+        return spaces.Tuple(parts) if len(parts) == len(space.spaces) else None
     if space.shape is None or space.shape[:1] != (num_envs,):
         return None
     if isinstance(space, spaces.Box):
-        return spaces.Box(space.low[0], space.high[0], space.shape[1:], space.dtype)  # type: ignore[arg-type]
+        return spaces.Box(space.low[0], space.high[0], space.shape[1:], space.dtype)
     if isinstance(space, spaces.MultiBinary):
         return spaces.MultiBinary(space.shape[1:]) if space.shape[1:] else spaces.Discrete(2)
     if isinstance(space, spaces.MultiDiscrete):
         counts, starts = space.nvec[0], getattr(space, "start", np.zeros_like(space.nvec))[0]
         if np.ndim(counts):
-            return spaces.MultiDiscrete(counts, dtype=space.dtype, start=starts)  # type: ignore[arg-type]
+            return spaces.MultiDiscrete(counts, dtype=space.dtype, start=starts)
         return spaces.Discrete(int(counts), start=int(starts))
     return None

@@ -147,7 +147,9 @@ def _row_of_one(space: spaces.Space[Any] | None, value: Any) -> Any:
         children = space.spaces if isinstance(space, spaces.Dict) else {}
         return {key: _row_of_one(children.get(key), each) for key, each in value.items()}
     if isinstance(value, tuple) and not isinstance(space, _ARRAYS):
-        parts = space.spaces if isinstance(space, spaces.Tuple) and len(space.spaces) == len(value) else [None] * len(value)
+        parts = (
+            space.spaces if isinstance(space, spaces.Tuple) and len(space.spaces) == len(value) else [None] * len(value)
+        )
         return tuple(_row_of_one(each, part) for each, part in zip(parts, value, strict=True))
     return as_array(value)[np.newaxis]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import gymnasium as gym
@@ -40,7 +40,7 @@ def is_vector_env(env: Any) -> bool:
     single = getattr(base, "single_observation_space", None)
     if single is None:
         # One environment that counts itself returns no batches.
-        return num_envs > 1 or single_space(env.observation_space, 1) is not None
+        return bool(num_envs > 1) or single_space(env.observation_space, 1) is not None
     # A wrapper may take the only environment out of its batch, as ManiSkill's CPUGymWrapper does.
     return not (num_envs == 1 and env is not base and env.observation_space == single)
 
@@ -61,24 +61,38 @@ def check_kind(env: Any, expected: str) -> None:
     """Refuse an environment of another kind."""
     kind = kind_of(env)
     if kind != expected:
-        cure = "" if kind is None else f", {kind}; use {_RECORDERS[kind]} or record_traces"
+        cure = _inside(env) if kind is None else f", {kind}; use {_RECORDERS[kind]} or record_traces"
         raise ArgumentTypeError(f"env: expected {expected}, got {type(env).__name__}{cure}")
 
 
-def checked_kind(name: str, env: Any, vector_options: dict[str, Any]) -> str:
+def checked_kind(name: str, env: Any, vector_options: Mapping[str, Any]) -> str:
     """The kind of an environment, where all kinds will do but some options are for vector environments only."""
     kind = kind_of(env)
     if kind is None:
-        raise ArgumentTypeError(f"{name}: expected {VEC_ENV}, {VECTOR}, or {SINGLE}, got {type(env).__name__}")
-    if kind != VECTOR and vector_options:
-        raise OptionError(f"{', '.join(vector_options)}: only for a VectorEnv of Gymnasium, got a {type(env).__name__}")
+        raise ArgumentTypeError(
+            f"{name}: expected {VEC_ENV}, {VECTOR}, or {SINGLE}, got {type(env).__name__}{_inside(env)}"
+        )
+    allowed = {VECTOR: set(vector_options), VEC_ENV: {"missing_final_obs"}}.get(kind, set())
+    refused = [option for option in vector_options if option not in allowed]
+    if refused:
+        takers = (
+            "environments that reset themselves" if refused == ["missing_final_obs"] else "a VectorEnv of Gymnasium"
+        )
+        raise OptionError(f"{', '.join(refused)}: only for {takers}, got a {type(env).__name__}")
     return kind
+
+
+def _inside(env: Any) -> str:
+    """The cure for another library's wrapper around an environment that can be recorded."""
+    inner = None if isinstance(env, type) else getattr(env, "unwrapped", None)
+    kind = None if inner is None or inner is env else kind_of(inner)
+    return "" if kind is None else f"; record the environment inside it: {_RECORDERS[kind]}(env.unwrapped)"
 
 
 def layers_of(env: Any) -> Iterator[Any]:
     """An environment's wrappers from the outermost one, then the environment itself."""
     yield env
-    while isinstance(env, (gym.Wrapper, VectorWrapper, VecEnvWrapper)):
+    while isinstance(env, (gym.Wrapper, VectorWrapper, VecEnvWrapper, BatchedEnv)):
         env = env.venv if isinstance(env, VecEnvWrapper) else env.env
         yield env
 
@@ -99,7 +113,8 @@ def num_envs_of(env: AnyEnv) -> int:
     """Number of environments; 1 for a single one."""
     if not is_vector_env(env):
         return env.num_envs if isinstance(env, VecEnv) else int(getattr(env, "num_envs", 1))
-    return int(env.unwrapped.num_envs if isinstance(env, gym.Env) else env.num_envs)  # type: ignore[union-attr]
+    base: Any = env.unwrapped if isinstance(env, gym.Env) else env
+    return int(base.num_envs)
 
 
 def as_vector_env(env: Any) -> Any:
@@ -110,7 +125,7 @@ def as_vector_env(env: Any) -> Any:
 def _single_space(env: Any, name: str) -> gym.Space[Any]:
     """The space of one environment of a batched one, which may be among wrappers that change its space."""
     base, space = env.unwrapped, getattr(env, name)
-    single = getattr(base, f"single_{name}", None)
+    single: gym.Space[Any] | None = getattr(base, f"single_{name}", None)
     if single is not None and space == getattr(base, name):
         return single
     return single_space(space, int(base.num_envs)) or space

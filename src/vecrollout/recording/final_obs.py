@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from vecrollout._typing import Info
-from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.errors import MissingTerminalObservationError, OptionError
 
 MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
 
@@ -40,6 +40,13 @@ def _has_statistics(info: Info) -> bool:
     # A reset's own info may have such a key, too.
     value = info.get(_EPISODE_KEY)
     return isinstance(value, dict) and {"r", "l"} <= value.keys()
+
+
+def checked_missing(option: Any) -> MissingFinalObs:
+    """The option `missing_final_obs`, checked."""
+    if option not in ("raise", "drop", "mark"):
+        raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {option!r}')
+    return option  # type: ignore[no-any-return]
 
 
 def missing_final_obs(env: int, step: int) -> MissingTerminalObservationError:

@@ -35,12 +35,12 @@ def reset_mask_of(options: dict[str, Any] | None, num_envs: int) -> npt.NDArray[
     """Which environments a reset is for, as a mask of its own; None: for all.
 
     Source:
-        `SyncVectorEnv.reset` (Gymnasium 1.1): `"reset_mask"`. `mani_skill.envs.BaseEnv.reset` (ManiSkill 3): `"env_idx"`.
+        `SyncVectorEnv.reset` (Gymnasium 1.1): `"reset_mask"`. ManiSkill 3, `BaseEnv.reset`: `"env_idx"`.
     """
     if options is None:
         return None
     if options.get("reset_mask") is not None:
-        return as_flags(options["reset_mask"], num_envs, 'options["reset_mask"]').copy()
+        return np.array(as_flags(options["reset_mask"], num_envs, 'options["reset_mask"]'))
     if options.get("env_idx") is not None:
         mask = np.zeros(num_envs, dtype=bool)
         mask[as_array(options["env_idx"], 'options["env_idx"]')] = True

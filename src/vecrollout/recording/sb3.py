@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from vecrollout._typing import Info
 from vecrollout.buffer import Ending, deep_copied
+from vecrollout.data.foreign import is_foreign
+from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.reuse import OverwrittenObs
 from vecrollout.recording.sb3_endings import endings_of, flags_of, next_seeds_of, reset_infos_of, returns_new_infos
@@ -37,7 +41,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: Whether the recorder refuses a `reset` while it holds transitions.
         copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
             `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+        missing_final_obs: What to do if `venv` does not give an episode's last observation, as procgen's does not:
+            `"raise"`; `"drop"` the last transition, and count it as dropped; or `"mark"` it by
+            `info["final_obs_missing"]` and repeat the observation before it.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
             `vecrollout.buffer.options.RecordOptions` describes them.
 
     Raises:
@@ -63,6 +71,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: bool = True,
         *,
         copy_infos: bool | None = None,
+        missing_final_obs: MissingFinalObs = "raise",
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(venv, VEC_ENV)
@@ -70,9 +79,10 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
-        has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
-        self._copied_info = dict if has_new_infos else deep_copied
-        self._copies_infos = self._buffer.keeps_infos and not has_new_infos
+        self._missing = checked_missing(missing_final_obs)
+        self._has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
+        self._copied_info = dict if self._has_new_infos else deep_copied
+        self._copies_infos = self._buffer.keeps_infos  # the first step shows whether new infos can stay as they are
         # None: no reset has overwritten a last observation so far, and none will.
         self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
 
@@ -150,7 +160,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
 
         Raises:
             ProtocolError: If no actions wait for a step.
-            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
+            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`, and
+                `missing_final_obs` is `"raise"`.
             ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
         buffer = self._buffer
@@ -160,11 +171,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         try:
             returned = obs, rews, dones, infos = self.venv.step_wait()
             # A search in bytes costs a fraction of `dones.any()`.
-            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else flags_of(dones)
+            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else self._flags_of(dones)
             if 1 in flags:
-                endings = endings_of(flags, infos, self._base, buffer, self._copied_info)
+                endings = endings_of(flags, infos, self._base, buffer, self._copied_info, self._missing)
             if self._copies_infos:
-                infos = list(map(deep_copied, infos))
+                infos = self._own_infos(infos)
             buffer.step(obs, rews, infos, endings)
         except BaseException:
             buffer.abort()
@@ -201,3 +212,38 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         recorder's own is closed too.
         """
         self._close(self.venv.close)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the environments, other than `reset` and `step`.
+
+        Args:
+            method_name: Name of the method.
+            *method_args: Passed on to the method.
+            indices: Which environments; None: all.
+            **method_kwargs: Passed on to the method.
+
+        Returns:
+            What the method returned, one value an environment.
+
+        Raises:
+            ProtocolError: If the method is `reset` or `step`, which the recorder would not see.
+        """
+        if method_name in ("reset", "step"):
+            raise ProtocolError(
+                f'env_method: expected a method that begins no episode, got "{method_name}", which the recorder would '
+                "not see; call reset() or step() of the recorder. To pass options or seeds to the environments, call "
+                "set_options() or seed() before reset()"
+            )
+        return self.venv.env_method(method_name, *method_args, indices=indices, **method_kwargs)
+
+    def _own_infos(self, infos: list[Info]) -> list[Info]:
+        """Infos that nobody alters, with NumPy's arrays; those of the first step show whether new ones need copies."""
+        if self._has_new_infos:
+            if not any(is_foreign(value) for info in infos for value in info.values()):
+                self._copies_infos = False
+                return infos
+            self._has_new_infos, self._copied_info = False, deep_copied
+        return list(map(deep_copied, infos))
+
+    def _flags_of(self, dones: Any) -> bytes:
+        return flags_of(dones, self._buffer.num_envs)

@@ -11,6 +11,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from vecrollout._typing import Info
 from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
 from vecrollout.errors import MissingTerminalObservationError
+from vecrollout.recording.final_obs import MissingFinalObs
+from vecrollout.recording.flags import as_flags
 
 
 def returns_new_infos(base: VecEnv) -> bool:
@@ -28,13 +30,18 @@ def next_seeds_of(base: VecEnv) -> list[int | None]:
     return list(getattr(base, "_seeds", ()))  # `VecEnv.seed` stores them here; they have no public name
 
 
-def flags_of(dones: Any) -> bytes:
+def flags_of(dones: Any, num_envs: int) -> bytes:
     """A byte an environment: 1 where its episode ended."""
-    return np.asarray(dones).astype(bool).tobytes()
+    return as_flags(dones, num_envs, "dones").tobytes()
 
 
 def endings_of(
-    flags: bytes, infos: Sequence[Info], base: VecEnv, buffer: RolloutBuffer, copied: Callable[[Info], Info]
+    flags: bytes,
+    infos: Sequence[Info],
+    base: VecEnv,
+    buffer: RolloutBuffer,
+    copied: Callable[[Info], Info],
+    missing: MissingFinalObs = "raise",
 ) -> list[Ending]:
     """The episodes that a step ended; `copied` makes an info safe from wrappers that replace its entries later."""
     # An autoreset overwrites the base environment's reset infos; wrappers in between do not pass them on.
@@ -44,19 +51,26 @@ def endings_of(
     env = flags.find(1)
     while env >= 0:
         info = infos[env]
-        if "terminal_observation" not in info:
+        final_obs: Any = info.get("terminal_observation")
+        is_missing = final_obs is None
+        if is_missing and missing == "raise":
             raise _missing_terminal_observation(env, buffer.episode_steps(env))
-        final_obs = info["terminal_observation"]
+        if is_missing and missing == "mark":
+            final_obs = buffer.current_obs(env)
         # "TimeLimit.truncated" is there at every step, as `truncated and not terminated`.
         truncated = bool(info.get("TimeLimit.truncated"))
         kept = None
         if keeps_infos:
             kept = copied(info)
-            kept["terminal_observation"] = final_obs.copy() if type(final_obs) is np.ndarray else deep_copied(final_obs)
+            if is_missing:
+                kept["final_obs_missing"] = True
+            else:
+                is_array = type(final_obs) is np.ndarray
+                kept["terminal_observation"] = final_obs.copy() if is_array else deep_copied(final_obs)
         reset_info = None
         if reset_infos:
             reset_info = deep_copied(reset_infos[env]) if reset_infos[env] else {}
-        endings.append(Ending(env, not truncated, truncated, final_obs, kept, reset_info))
+        endings.append(Ending(env, not truncated, truncated, final_obs, kept, reset_info, final_obs is None))
         env = flags.find(1, env + 1)
     return endings
 
@@ -65,5 +79,6 @@ def _missing_terminal_observation(env: int, step: int) -> MissingTerminalObserva
     return MissingTerminalObservationError(
         f"environment {env}, step {step} of its episode: expected the episode's last observation in "
         f'infos[{env}]["terminal_observation"], got none. Every VecEnv that resets its environments has to keep it '
-        "there; add it in the VecEnv or in a wrapper below this one"
+        "there; add it in the VecEnv or in a wrapper below this one. If it is lost, pass "
+        'missing_final_obs="drop" or "mark"'
     )

@@ -39,7 +39,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         env: The environment to wrap.
         error_on_premature_reset: Whether the recorder refuses a `reset` in the middle of an episode while it holds
             transitions.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
             `vecrollout.buffer.options.RecordOptions` describes them.
 
     Raises:

@@ -62,7 +62,7 @@ class Tap:
         for info, each in zip(infos, said, strict=False):
             info.update(each)
         try:
-            flags = flags_of(dones)
+            flags = flags_of(dones, self._buffer.num_envs)
             endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:

@@ -10,10 +10,18 @@ import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.data.foreign import as_array
-from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
-from vecrollout.recording.environments import VECTOR, VectorWrapper, as_vector_env, check_kind, layers_of, num_envs_of, spaces_of
-from vecrollout.recording.final_obs import MissingFinalObs
+from vecrollout.recording.batched_env import BatchedEnv
+from vecrollout.recording.environments import (
+    VECTOR,
+    VectorWrapper,
+    as_vector_env,
+    check_kind,
+    layers_of,
+    num_envs_of,
+    spaces_of,
+)
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.flags import as_flags, reset_mask_of
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
@@ -49,7 +57,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             `info["final_obs_missing"]` and repeat the observation before it.
         final_obs_fn: For a same-step environment that keeps last observations elsewhere. It takes the infos of a step
             and returns the last observations of all environments; the recorder ignores those of running episodes.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
             `vecrollout.buffer.options.RecordOptions` describes them.
 
     Raises:
@@ -84,8 +93,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         self.env: Any
         _forward_attributes(self, env)
         self.error_on_premature_reset = error_on_premature_reset
-        if missing_final_obs not in ("raise", "drop", "mark"):
-            raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {missing_final_obs!r}')
+        missing_final_obs = checked_missing(missing_final_obs)
         if autoreset_mode is None:
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
@@ -121,6 +129,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             self._buffer.check_reset(mask)
         try:
             obs, infos = self.env.reset(seed=seed, options=options)
+            if isinstance(self.env, BatchedEnv) and isinstance(seed, int):
+                seed = [seed] * self._buffer.num_envs  # of its one generator
             self._steps.reset(obs, infos, seed, mask)
         except BaseException:
             # It is unknown which environments were reset before the failure.
