@@ -119,7 +119,7 @@ class Layout:
         """The layout of all trajectories that are like these."""
         obs_space, act_space = spaces or (None, None)
         parts = Part.of("obs", "obs", obs, obs_space), Part.of("acts", "action", acts, act_space)
-        return cls(*parts, None if rews is None else Column("reward", rews.dtype, ()))
+        return cls(*parts, None if rews is None else Column("reward", rews.dtype, rews.shape[1:]))
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -159,12 +159,16 @@ class Layout:
 
     def leaves(self, obs: Any, acts: Any, rews: Array | None) -> list[Array]:
         """The arrays of other trajectories, one a column, checked; rewards may have another precision."""
-        if self._arrays and self._arrays == [_of_array(obs), _of_array(acts)] and rews is not None:
+        shape = None if rews is None else rews.shape[1:]
+        is_like = shape is not None and self.rews is not None and shape == self.rews.shape
+        if is_like and rews is not None and self._arrays and self._arrays == [_of_array(obs), _of_array(acts)]:
             return [obs, acts, rews]  # most come this way
         leaves = [*self.obs.leaves(obs), *self.acts.leaves(acts)]
         if (rews is None) != (self.rews is None):
             wanted, got = ("with", "without") if rews is None else ("without", "with")
             raise ArgumentTypeError(f"trajectory: expected one {wanted} rewards as the trace's first, got one {got}")
+        if rews is not None and self.rews is not None and not is_like:
+            raise ShapeError(f"rews: expected shape (T, *{self.rews.shape}) as the trace's first, got {rews.shape}")
         return leaves if rews is None else [*leaves, rews]
 
     def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> Layout:
@@ -184,7 +188,8 @@ class Layout:
 
     def kind(self) -> kinds.Kind:
         """Structures, dtypes and shapes."""
-        return kinds.Kind(self.obs.kind(), self.acts.kind(), None if self.rews is None else self.rews.dtype)
+        rews = (None, ()) if self.rews is None else (self.rews.dtype, self.rews.shape)
+        return kinds.Kind(self.obs.kind(), self.acts.kind(), *rews)
 
     def to_json(self) -> dict[str, Any]:
         """For the schema's metadata."""
@@ -199,7 +204,7 @@ class Layout:
             obs, acts = packed["obs"], packed["acts"]
         except (LookupError, TypeError) as error:
             raise DamagedTraceError(f"layout: expected obs, acts and rews, got {packed!r}") from error
-        if rews is not None and (rews.dtype.kind != "f" or rews.shape):
+        if rews is not None and (rews.dtype.kind != "f" or len(rews.shape) > 1):
             raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
         return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
 
