@@ -94,7 +94,7 @@ def _copied(batch: Info) -> Info:
         if isinstance(value, np.ndarray):
             dtype = value.dtype
             # A search in bytes costs a fraction of `value.all()`.
-            if dtype is not _BOOL or not _is_mask(key, batch) or 0 in value.tobytes():
+            if dtype is not _BOOL or not _names_mask(key, batch) or 0 in value.tobytes():
                 copies[key] = deep_copied(value) if dtype.hasobject else value.copy()
         elif isinstance(value, dict):
             copies[key] = _copied(value)

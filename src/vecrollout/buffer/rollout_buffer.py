@@ -21,13 +21,7 @@ from vecrollout.buffer.room import Room
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
-from vecrollout.errors import (
-    EmptyBufferError,
-    OptionError,
-    PrematureResetError,
-    ProtocolError,
-    ShapeError,
-)
+from vecrollout.errors import EmptyBufferError, OptionError, PrematureResetError, ProtocolError, ShapeError
 from vecrollout.exits import leave, terminations
 
 _ndarray = np.ndarray
@@ -350,9 +344,7 @@ class RolloutBuffer:
         return ProtocolError("expected reset() first: nothing was reset yet, the last step failed, or it was closed")
 
 
-def _restored(
-    num_envs: int, options: RecordOptions, dtypes: tuple[Any, Any] | None, state: Mapping[str, Any]
-) -> RolloutBuffer:
+def _restored(num_envs: int, options: RecordOptions, dtypes: Any, state: Mapping[str, Any]) -> RolloutBuffer:
     buffer = RolloutBuffer(num_envs, options, dtypes=dtypes)
     buffer.load_state_dict(state)
     return buffer

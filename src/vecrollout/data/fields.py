@@ -75,8 +75,8 @@ def scalar_rewards(rews: Any, needs: str) -> Any:
     """The rewards, if they are one number a step; `needs` names what needs that."""
     if np.ndim(rews) > 1:
         raise ShapeError(
-            f"rews: expected one reward a step for {needs}, got shape {np.shape(rews)}; choose or weigh the entries first: "
-            "dataclasses.replace(trajectory, rews=trajectory.rews @ weights)"
+            f"rews: expected one reward a step for {needs}, got shape {np.shape(rews)}; choose or weigh the entries "
+            "first: dataclasses.replace(trajectory, rews=trajectory.rews @ weights)"
         )
     return rews
 
