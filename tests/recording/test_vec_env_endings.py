@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from custom_venv import CustomVecEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor, VecNormalize
+from vector_envs import HAS_MODES, MODES, sync_env
 
-from vecrollout import BufferingWrapper, generate_transitions, open_traces, record_traces
+from vecrollout import BufferingWrapper, TraceCallback, generate_transitions, open_traces, record_traces
+from vecrollout.buffer import BatchedInfos
 from vecrollout.errors import MissingTerminalObservationError, OptionError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same
 
@@ -79,6 +84,74 @@ class TestMissingLastObservations:
             record_traces(CountingEnv(), "traces", missing_final_obs="drop")
 
 
+class OfGymnasium(VecEnvWrapper):
+    """SuperSuit's way: a `VecEnv` around a vector environment of Gymnasium that resets in the same step.
+
+    It keeps the infos of explicit resets only, and drops how an episode ended.
+    """
+
+    def __init__(self, env, are_listed):
+        self.venv = env
+        self.num_envs, self.render_mode = env.num_envs, None
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+        self.reset_infos = []
+        self.are_listed = are_listed
+
+    def getattr_depth_check(self, name, already_found):
+        return None
+
+    def getattr_recursive(self, name):
+        raise AttributeError(name)
+
+    def get_attr(self, attr_name, indices=None):
+        return [None] * self.num_envs
+
+    def reset(self):
+        obs, infos = self.venv.reset()
+        self.reset_infos = list(BatchedInfos(infos, self.num_envs)) if self.are_listed else infos
+        return obs
+
+    def step_async(self, actions):
+        self.actions = actions
+
+    def step_wait(self):
+        obs, rews, terminated, truncated, infos = self.venv.step(self.actions)
+        listed = list(BatchedInfos(infos.get("final_info", {}), self.num_envs))
+        for env, is_over in enumerate(terminated | truncated):
+            if is_over:
+                listed[env]["terminal_observation"] = infos["final_obs"][env]
+        return obs, rews, terminated | truncated, listed
+
+
+@pytest.mark.skipif("same_step" not in MODES or not HAS_MODES, reason="this gymnasium does not have the rule")
+@pytest.mark.parametrize("wrap", [lambda venv: venv, VecMonitor], ids=["bare", "below a wrapper of SB3"])
+@pytest.mark.parametrize("are_listed", [True, False])
+def test_a_vec_env_around_a_vector_env(are_listed, wrap):
+    """Infos of resets are read where they are. The user is told once what is not known."""
+    recorder = BufferingWrapper(wrap(OfGymnasium(sync_env(SCENARIO.env_fns(), "same_step"), are_listed)))
+    recorder.reset()
+    with pytest.warns(UserWarning, match=r"TimeLimit\.truncated") as warned:
+        for call in range(CALLS):
+            recorder.step(SCENARIO.actions(call))
+    assert len(warned) == 1
+    for trajectory, expected in zip(recorder.pop_trajectories()[0], SCENARIO.recorded(0, CALLS), strict=True):
+        assert_same(trajectory.obs, expected.obs)
+        assert trajectory.terminated == expected.terminal
+        info = trajectory.episode.reset_info
+        assert info is None if expected.episode else info["episode"] == 0
+    recorder.reset()
+    for trajectory in [*recorder.pop_trajectories()[0]]:
+        assert trajectory.episode.reset_info["episode"]
+
+
+def test_sb3s_own_vec_envs_know_their_limits(recwarn):
+    recorder = BufferingWrapper(DummyVecEnv([lambda: CountingEnv(episodes=[EpisodeScript(2)])]))
+    recorder.reset()
+    for _ in range(5):
+        recorder.step([0])
+    assert not recwarn.list
+
+
 class TestResetsBehindTheRecorder:
     @pytest.mark.parametrize("wrap", [lambda venv: venv, VecNormalize], ids=["recorder", "above"])
     def test_of_single_environments_are_refused(self, wrap):
@@ -96,3 +169,21 @@ class TestResetsBehindTheRecorder:
     def test_other_methods_pass(self):
         recorder = BufferingWrapper(DummyVecEnv([CountingEnv] * 3))
         assert recorder.env_method("get_wrapper_attr", "render_mode", indices=[0, 2]) == [None, None]
+
+
+def test_evaluation_of_normalized_environments(tmp_path):
+    """SB3 compares the wrappers of training and evaluation. `TraceCallback` adds none, as the guide says."""
+
+    def make():
+        return VecNormalize(DummyVecEnv([lambda: Monitor(CountingEnv(episodes=[EpisodeScript(4)]))]))
+
+    evaluation = make()
+    callbacks = [TraceCallback(tmp_path), EvalCallback(evaluation, eval_freq=8, n_eval_episodes=1, verbose=0)]
+    model = PPO("MlpPolicy", make(), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
+    model.learn(16, callbacks)
+    assert sum(map(len, open_traces(tmp_path))) == 16
+    assert evaluation.obs_rms.count > 1
+    wrapped = PPO("MlpPolicy", BufferingWrapper(make()), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
+    both = pytest.raises(AssertionError, match="expected the eval env to be a VecEnvWrapper")
+    with both, pytest.warns(UserWarning, match="not of the same type"):
+        wrapped.learn(16, EvalCallback(make(), eval_freq=8, n_eval_episodes=1, verbose=0))

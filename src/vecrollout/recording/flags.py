@@ -40,7 +40,7 @@ def reset_mask_of(options: dict[str, Any] | None, num_envs: int) -> npt.NDArray[
     if options is None:
         return None
     if options.get("reset_mask") is not None:
-        return np.array(as_flags(options["reset_mask"], num_envs, 'options["reset_mask"]'))
+        return np.array(as_array(options["reset_mask"], 'options["reset_mask"]'), dtype=bool)
     if options.get("env_idx") is not None:
         mask = np.zeros(num_envs, dtype=bool)
         mask[as_array(options["env_idx"], 'options["env_idx"]')] = True

@@ -16,7 +16,7 @@ from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.reuse import OverwrittenObs
-from vecrollout.recording.sb3_endings import endings_of, flags_of, next_seeds_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, next_seeds_of, returns_new_infos
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
-        self._missing = checked_missing(missing_final_obs)
+        self._reset_infos = ResetInfos(venv)
+        self._endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
         self._has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
         self._copied_info = dict if self._has_new_infos else deep_copied
         self._copies_infos = self._buffer.keeps_infos  # the first step shows whether new infos can stay as they are
@@ -105,13 +106,13 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if self.error_on_premature_reset:
             self._buffer.check_reset()
         seeds = next_seeds_of(self._base)
-        before = list(reset_infos_of(self._base))
+        before = list(self._reset_infos.current())
         try:
             obs = self.venv.reset(**kwargs)
-            self._buffer.reset(obs, seeds, reset_infos_of(self._base))
+            self._buffer.reset(obs, seeds, self._reset_infos.of_reset())
         except BaseException:
             # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
-            after = reset_infos_of(self._base)
+            after = self._reset_infos.current()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
             raise
@@ -128,7 +129,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
 
     def step_async(self, actions: Any) -> None:
         """Copy the actions and pass them on to the wrapped environment.
@@ -173,7 +174,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             # A search in bytes costs a fraction of `dones.any()`.
             flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else self._flags_of(dones)
             if 1 in flags:
-                endings = endings_of(flags, infos, self._base, buffer, self._copied_info, self._missing)
+                endings = self._endings.of(flags, infos, self._copied_info)
             if self._copies_infos:
                 infos = self._own_infos(infos)
             buffer.step(obs, rews, infos, endings)

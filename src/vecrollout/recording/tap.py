@@ -14,7 +14,7 @@ from vecrollout._typing import Info
 from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.recording.recorder import Writer
-from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
 
 _TAPPED = ("reset", "step_async", "step_wait")
 
@@ -37,9 +37,10 @@ class Tap:
         self.obs: Any = None
         """The environments' current observations."""
         self._writer = writer
-        self._base = venv.unwrapped
         self._buffer = RolloutBuffer(venv.num_envs, options)
-        self._copied = dict if returns_new_infos(self._base) else deep_copied
+        self._reset_infos = ResetInfos(venv)
+        self._endings = Endings(self._reset_infos, self._buffer)
+        self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
@@ -49,7 +50,7 @@ class Tap:
     def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
         """Record from here on."""
         self.obs = obs
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
         for name, method in zip(_TAPPED, (self._reset, self._step_async, self._step_wait), strict=True):
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
@@ -63,7 +64,7 @@ class Tap:
             info.update(each)
         try:
             flags = flags_of(dones, self._buffer.num_envs)
-            endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
+            endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
         except BaseException:
             self._buffer.abort()
@@ -104,7 +105,7 @@ class Tap:
         try:
             obs = self._replaced["reset"](**kwargs)
             self.obs = copy.deepcopy(obs)
-            self._buffer.reset(obs, (), reset_infos_of(self._base))
+            self._buffer.reset(obs, (), self._reset_infos.of_reset())
         except BaseException:
             self._buffer.abort()
             raise

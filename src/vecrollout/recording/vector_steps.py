@@ -10,7 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
-from vecrollout.errors import StructureError
+from vecrollout.errors import ProtocolError, StructureError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching, row_of
 from vecrollout.recording.final_obs import MissingFinalObs, missing_final_obs, without_finals
@@ -82,6 +82,8 @@ class VectorSteps:
             kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
             if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
                 restarts = [Restart(at, each.own(at)) for at in self._waiting_at(envs)]
+            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._waiting_at(envs):
+                raise self._unseen_reset()
             if has_ends:
                 skipped = set(self._waiting_at(envs))
                 ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in skipped]
@@ -94,6 +96,14 @@ class VectorSteps:
             kept = BatchedInfos(own if buffer.keeps_infos else {}, count, buffer.info_keys)
         buffer.step(
             obs if self.observations.is_plain else self.observations.leaves(obs), rews, kept, endings, restarts, envs
+        )
+
+    def _unseen_reset(self) -> ProtocolError:
+        env = min(self._buffer.waiting)
+        return ProtocolError(
+            f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. If a wrapper below "
+            "the recorder resets it, put the recorder below that wrapper; if the environment resets itself, pass "
+            "autoreset_mode="
         )
 
     def _waiting_at(self, envs: Array | None) -> list[int]:
