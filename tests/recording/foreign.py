@@ -86,7 +86,10 @@ class ForeignVectorEnv(VectorWrapper):
     def __init__(self, env: Any, convert: Any, to_numpy: Any = np.asarray) -> None:
         super().__init__(env)
         if not hasattr(gym.vector, "VectorWrapper"):  # Gymnasium 0.29 warns where it forwards attributes
-            for name in ("num_envs", "single_observation_space", "single_action_space"):
+            for name in (
+                "num_envs",
+                *(f"{kind}{name}_space" for kind in ("", "single_") for name in ("observation", "action")),
+            ):
                 setattr(self, name, getattr(env, name))
         self.convert, self.to_numpy = convert, to_numpy
         self.returned: Any = None
@@ -98,7 +101,9 @@ class ForeignVectorEnv(VectorWrapper):
         return self.returned
 
     def step(self, actions: Any) -> Any:
-        self.returned = converted(self.env.step(self.to_numpy(actions)), self.convert)
+        returned = self.env.step(self.to_numpy(actions))
+        self.over = returned[2] | returned[3]
+        self.returned = converted(returned, self.convert)
         return self.returned
 
 

@@ -57,16 +57,12 @@ def test_of_a_vector_env(library, mode, space):
         returned = recorder.step(scenario.actions(call))
         assert all(one is other for one, other in zip(returned, env.returned, strict=True))
         if mode == "disabled":
-            over = scenario_ends(recorder)
+            over = env.over
             if over.any():
                 recorder.reset(options={"reset_mask": convert(over) if library != "a device's" else over})
     trajectories, _ = recorder.pop_trajectories()
     assert_all_recorded(trajectories, scenario, reward_dtype=np.float64, sees_both=True)
-    assert all(type(info["t"]) is np.int64 for each in trajectories for info in each.infos)
-
-
-def scenario_ends(recorder):
-    return recorder._mask(recorder._buffer.waiting)
+    assert all(isinstance(info["t"], int | np.integer) for each in trajectories for info in each.infos)
 
 
 @pytest.mark.parametrize("library", ["torch", "__array__", "a device's"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks import run
 from custom_venv import CustomVecEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import EvalCallback
@@ -131,8 +132,7 @@ def test_a_vec_env_around_a_vector_env(are_listed, wrap):
     recorder = BufferingWrapper(wrap(OfGymnasium(sync_env(SCENARIO.env_fns(), "same_step"), are_listed)))
     recorder.reset()
     with pytest.warns(UserWarning, match=r"TimeLimit\.truncated") as warned:
-        for call in range(CALLS):
-            recorder.step(SCENARIO.actions(call))
+        run(recorder, SCENARIO, 0, CALLS)
     assert len(warned) == 1
     for trajectory, expected in zip(recorder.pop_trajectories()[0], SCENARIO.recorded(0, CALLS), strict=True):
         assert_same(trajectory.obs, expected.obs)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from vecrollout._typing import Info
 
 
-class BatchedEnv(gym.vector.VectorEnv[Any, Any, Any]):
+class BatchedEnv(gym.vector.VectorEnv):
     """A batched `gymnasium.Env` with the interface of a `VectorEnv`, which Gymnasium's wrappers insist on.
 
     Args:

@@ -122,9 +122,8 @@ class Endings:
     def _warn(self, env: int) -> None:
         self._knows_limits = False
         warnings.warn(
-            f'environment {env}: an episode ended, and infos[{env}]["{_TRUNCATED}"] does not say whether by a time limit. '
-            "It is recorded as terminated. If the environments have time limits, set the key in the VecEnv or in a "
-            "wrapper below the recorder",
+            f'environment {env}: an episode ended, but infos[{env}] lacks "{_TRUNCATED}". It is recorded as terminated. '
+            "If the environments have time limits, set the key in the VecEnv or in a wrapper below the recorder",
             stacklevel=5,
         )
 

@@ -101,9 +101,9 @@ class VectorSteps:
     def _unseen_reset(self) -> ProtocolError:
         env = min(self._buffer.waiting)
         return ProtocolError(
-            f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. If a wrapper below "
-            "the recorder resets it, put the recorder below that wrapper; if the environment resets itself, pass "
-            "autoreset_mode="
+            f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. If a wrapper "
+            "below the recorder resets it, put the recorder below that wrapper; if the environment resets itself, "
+            "pass autoreset_mode="
         )
 
     def _waiting_at(self, envs: Array | None) -> list[int]:
