@@ -217,9 +217,10 @@ def test_collecting():
         return torch.zeros(NUM_ENVS, 1), None
 
     rng = np.random.default_rng(0)
-    trajectories = generate_trajectories(policy, Simulator(), make_min_episodes(6), rng, autoreset_mode="same_step")
-    assert len(trajectories) >= 6
-    assert_counts(trajectories)
+    for env, rule in ((Simulator(), "same_step"), (Manual(), None)):
+        trajectories = generate_trajectories(policy, env, make_min_episodes(6), rng, autoreset_mode=rule)
+        assert len(trajectories) >= 6
+        assert_counts(trajectories)
 
 
 def test_its_rule_has_to_be_named():

@@ -324,7 +324,7 @@ def test_absent_time_limit_key_means_not_truncated():
         return tuple(step)
 
     venv = altered(alter)
-    with pytest.warns(UserWarning, match=r"TimeLimit\.truncated.*recorded as terminated") as warned:
+    with pytest.warns(UserWarning, match=r"TimeLimit\.truncated.*counts as terminated") as warned:
         run(venv, SCENARIO, 0, CALLS)
     assert len(warned) == 1
     assert warned[0].filename.endswith("checks.py")  # the caller's line

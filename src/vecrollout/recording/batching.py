@@ -161,6 +161,9 @@ def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, o
         parts = zip(space.spaces, batch, other, strict=True)
         return tuple(_merged(each, mask, part, other_part) for each, part, other_part in parts)
     if isinstance(space, _ARRAYS):
+        if hasattr(batch, "new_tensor"):  # torch's stay where they are
+            is_first = batch.new_tensor(mask.tolist()).reshape(-1, *[1] * (batch.ndim - 1)) != 0
+            return batch.where(is_first, other)
         batch, other = as_array(batch), as_array(other)
         return np.where(mask.reshape(-1, *[1] * (np.ndim(batch) - 1)), batch, other)
     return tuple(one if chosen else another for chosen, one, another in zip(mask, batch, other, strict=True))

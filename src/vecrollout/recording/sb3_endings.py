@@ -122,7 +122,7 @@ class Endings:
     def _warn(self, env: int) -> None:
         self._knows_limits = False
         warnings.warn(
-            f'environment {env}: an episode ended, but infos[{env}] lacks "{_TRUNCATED}". It is recorded as terminated. '
+            f'environment {env}: an episode ended, but infos[{env}] lacks "{_TRUNCATED}". It counts as terminated. '
             "If the environments have time limits, set the key in the VecEnv or in a wrapper below the recorder",
             stacklevel=5,
         )

@@ -268,7 +268,10 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             return Advanced(obs, ended, over)
         if self.autoreset is Autoreset.DISABLED and ended.any():
             # A copy, as the environment may keep the mask.
-            first_obs, _ = self.reset(options={"reset_mask": ended.copy()})
+            options = {"reset_mask": ended.copy()}
+            if isinstance(self.env, BatchedEnv):
+                options["env_idx"] = np.flatnonzero(ended)
+            first_obs, _ = self.reset(options=options)
             # The rows of environments that were not reset need not be their current observations.
             obs = self._steps.observations.merged(ended, first_obs, obs)
         return Advanced(obs, ended, ended)
