@@ -7,7 +7,7 @@ import pytest
 from checks import run
 from custom_venv import CustomVecEnv
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor, VecNormalize
 from vector_envs import HAS_MODES, MODES, sync_env
@@ -187,3 +187,36 @@ def test_evaluation_of_normalized_environments(tmp_path):
     both = pytest.raises(AssertionError, match="expected the eval env to be a VecEnvWrapper")
     with both, pytest.warns(UserWarning, match="not of the same type"):
         wrapped.learn(16, EvalCallback(make(), eval_freq=8, n_eval_episodes=1, verbose=0))
+
+
+@pytest.mark.parametrize("indices", [None, 1, [0]])
+def test_a_reset_of_single_environments_in_training(indices, tmp_path):
+    """`TraceCallback` adds no wrapper that could refuse it, so it ends the episodes. No transition leads across."""
+    env_fns = [
+        lambda first=first: CountingEnv(episodes=[EpisodeScript(40)], first=first, stride=100) for first in (0, 500)
+    ]
+    venv = DummyVecEnv(env_fns)
+
+    class Resetting(BaseCallback):
+        def _on_step(self):
+            if self.n_calls == 3:
+                self.training_env.env_method("reset", indices=indices)
+            return True
+
+    PPO("MlpPolicy", venv, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(
+        16, [TraceCallback(tmp_path), Resetting()]
+    )
+    reset = [0, 1] if indices is None else np.atleast_1d(indices).tolist()
+    found = sorted(
+        (each.episode.env_index, each.episode.id, each.episode.start_step, len(each), each.episode.ended_by)
+        for each in open_traces(tmp_path)
+    )
+    expected = []
+    for env in range(2):
+        if env in reset:
+            expected += [(env, env, 0, 3, "reset_early"), (env, 2 + reset.index(env), 1, 4, "closed")]
+        else:
+            expected += [(env, env, 0, 8, "closed")]
+    assert found == expected
+    for each in open_traces(tmp_path):
+        assert (np.diff(each.obs[:, 0]) == 1).all()

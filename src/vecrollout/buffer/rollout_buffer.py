@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -224,12 +224,14 @@ class RolloutBuffer:
         self._delivery.deliver()
         self._ready = goes_on
 
-    def await_episodes(self) -> None:
-        """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
-        self._close_running("reset_early")
+    def await_episodes(self, envs: Collection[int] | None = None) -> None:
+        """These environments (None: all) are being reset: each begins an episode by a `Restart` in a step to come."""
+        self._close_running("reset_early", envs)
         if self._log.chunks:
-            self._space.roll(waiting=frozenset(range(self.num_envs)))
-        self._ready, self._acts = True, ()
+            self._space.roll(waiting=self.waiting.union(range(self.num_envs) if envs is None else envs))
+        self._room = 0
+        if envs is None:
+            self._ready, self._acts = True, ()
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
@@ -320,8 +322,8 @@ class RolloutBuffer:
     def _columns(self, runs: Sequence[Run]) -> LogColumns:
         return LogColumns(runs, self._log.layout, self._infos.any)
 
-    def _close_running(self, ended_by: EndedBy | None) -> None:
-        self._keeper.close_running(ended_by)
+    def _close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
+        self._keeper.close_running(ended_by, envs)
         self._delivery.deliver()
 
     def _forget(self, fragments: Sequence[Run]) -> None:
