@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import is_ as _is
 from typing import Any
 
 import numpy as np
@@ -109,7 +108,7 @@ def fitted(
         is_held: Whether rows of the part are held, whose values are not looked at again.
     """
     leaves = [leaf if type(leaf) is _ndarray else as_array(leaf, where) for leaf in part.structure.flatten(tree, where)]
-    items = [*part.items]
+    items: list[Item] | None = None
     for i, (leaf, item) in enumerate(zip(leaves, part.items, strict=True)):
         if leaf.dtype == item.dtype and leaf.shape == (rows, *item.shape):
             continue
@@ -125,8 +124,9 @@ def fitted(
                 raise _another_dtype(name, item.dtype, leaf.dtype)
             leaves[i] = cast
             if dtype != item.dtype:
+                items = items or [*part.items]
                 items[i] = Item(dtype, item.shape)
-    return part if all(map(_is, items, part.items)) else replace(part, items=tuple(items)), leaves
+    return part if items is None else replace(part, items=tuple(items)), leaves
 
 
 def part_of(tree: Tree, rows: int, where: str, dtypes: Any = None) -> Part:

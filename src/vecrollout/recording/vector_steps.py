@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
-from vecrollout.errors import ProtocolError, StructureError
+from vecrollout.errors import StructureError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching, row_of
 from vecrollout.recording.final_obs import MissingFinalObs, missing_final_obs, without_finals
@@ -43,6 +44,7 @@ class VectorSteps:
         self._autoreset = autoreset
         self._missing = missing
         self._final_obs_fn = final_obs_fn
+        self._may_warn = True
         self.observations, self._actions = map(Batching, spaces)
 
     def reset(self, obs: Any, infos: Info, seed: Any, mask: Array | None) -> None:
@@ -82,8 +84,8 @@ class VectorSteps:
             kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
             if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
                 restarts = [Restart(at, each.own(at)) for at in self._waiting_at(envs)]
-            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._waiting_at(envs):
-                raise self._unseen_reset()
+            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
+                self._look_for_resets(terminated | truncated, envs)
             if has_ends:
                 skipped = set(self._waiting_at(envs))
                 ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in skipped]
@@ -98,13 +100,18 @@ class VectorSteps:
             obs if self.observations.is_plain else self.observations.leaves(obs), rews, kept, endings, restarts, envs
         )
 
-    def _unseen_reset(self) -> ProtocolError:
-        env = min(self._buffer.waiting)
-        return ProtocolError(
-            f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. If a wrapper "
-            "below the recorder resets it, put the recorder below that wrapper; if the environment resets itself, "
-            "pass autoreset_mode="
-        )
+    def _look_for_resets(self, dones: Array, envs: Array | None) -> None:
+        """Warn once if an environment goes on after its episode's end. Its steps are not recorded until a reset."""
+        going_on = [at for at in self._waiting_at(envs) if not dones[at]]
+        if going_on:
+            self._may_warn = False
+            env = going_on[0] if envs is None else int(envs[going_on[0]])
+            warnings.warn(
+                f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. It records "
+                "the environment again after a reset. If a wrapper below the recorder resets it, put the recorder below "
+                "that wrapper; if the environment resets itself, pass autoreset_mode=",
+                stacklevel=4,
+            )
 
     def _waiting_at(self, envs: Array | None) -> list[int]:
         """Positions in the step's arrays of environments whose episode is over."""
