@@ -32,7 +32,6 @@ from vecrollout.errors import (
     DtypeError,
     OptionError,
     ProtocolError,
-    ShapeError,
     StructureError,
     TraceWriteError,
 )

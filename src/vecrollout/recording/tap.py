@@ -13,8 +13,8 @@ from vecrollout import exits
 from vecrollout._typing import Info
 from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
-from vecrollout.storage.writing.writer import TraceWriter
 from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
+from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait")
 

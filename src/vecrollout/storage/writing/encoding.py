@@ -16,7 +16,7 @@ from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.infos import InfoColumns
 from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.schema import TraceSchema
-from vecrollout.storage.writing.numbering import Numbering, Steps
+from vecrollout.storage.writing.numbering import Numbering
 from vecrollout.storage.writing.shards import Shards
 
 BATCH_ROWS = 8192
@@ -260,7 +260,9 @@ def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool], l
     if kept.count(True) == len(kept) or kept.count(False) == len(kept):
         has_infos = [kept[0] is True] * len(batch)
     else:
-        all_kept = ([has] * len(each) if isinstance(has, bool) else has for (each, *_), has in zip(pending, kept))
+        all_kept = (
+            [has] * len(each) if isinstance(has, bool) else has for (each, *_), has in zip(pending, kept, strict=True)
+        )
         has_infos = [has for some in all_kept for has in some]
     notes = None
     if any(each.notes is not None for each in pending):
