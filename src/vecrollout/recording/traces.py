@@ -47,7 +47,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         max_transitions: Number of steps after which an episode is written in fragments; None: as many as take a
             gigabyte.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environment's.
+            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environment's.
 
     Raises:
         OptionError: If an option has another value than described.
