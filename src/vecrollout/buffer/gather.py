@@ -59,6 +59,9 @@ class LogColumns:
         """Whether infos were kept."""
         return self._keeps_infos
 
+    is_recorded = True
+    """A recorder gave the episodes their identities."""
+
     @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each."""
@@ -121,14 +124,22 @@ class LogColumns:
             structure.unflatten(obs), self._acts(rows), infos, structure.unflatten(next_obs), self._rews(rows), self
         )
 
+    def part(self, begin: int, end: int) -> LogColumns:
+        """Some of the fragments."""
+        return LogColumns(self._runs[begin:end], self._layout, self._keeps_infos)
+
     def joined(self, others: Sequence[Any]) -> LogColumns | None:
         """These and other fragments as one."""
-        parts = [self, *others]
-        newest = parts[-1]
-        if len({(p._layout.obs, p._layout.acts, p._layout.rew_shape, p._keeps_infos) for p in parts}) > 1:
-            return None
-        rews = np.result_type(*(p._layout.rews for p in parts))
-        layout = newest._layout if rews == newest._layout.rews else self._layout.with_dtype_of_rewards(rews)
+        parts: list[LogColumns] = [self, *others]
+        layout = self._layout
+        for part in parts:
+            if part._layout is layout:
+                continue
+            same = part._layout.obs == layout.obs and part._layout.acts == layout.acts
+            if not same or part._layout.rew_shape != layout.rew_shape or part._keeps_infos != self._keeps_infos:
+                return None
+            rews = np.result_type(layout.rews, part._layout.rews)
+            layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
         return LogColumns([run for part in parts for run in part._runs], layout, self._keeps_infos)
 
     def _rows(self, extra: int) -> Rows:

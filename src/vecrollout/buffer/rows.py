@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,22 +30,18 @@ class Rows:
 
     def __init__(self, runs: Sequence[Run], extra: int = 0) -> None:
         self.extra = extra
-        lengths = np.array([run.steps + extra for run in runs], np.int64)
-        self.ends = np.cumsum(lengths)
-        self.total = int(self.ends[-1])
-        chunks: dict[int, tuple[Chunk, list[tuple[int, int, int, int]]]] = {}
-        at = 0
-        for run in runs:
-            last = len(run.pieces) - 1
-            for j, piece in enumerate(run.pieces):
-                steps = piece.steps + (extra if j == last else 0)
-                chunk = piece.chunk
-                found = chunks.get(id(chunk))
-                if found is None:
-                    found = chunks[id(chunk)] = chunk, []
-                found[1].append((piece.env, piece.row, steps, at))
-                at += steps
-        self._chunks = [(chunk, np.array(pieces)) for chunk, pieces in chunks.values()]
+        pieces = list(chain.from_iterable([run.pieces for run in runs]))
+        chunks, envs, rows, lengths, _ = zip(*pieces, strict=True)
+        steps = np.array(lengths, np.int64)
+        ends = np.cumsum([len(run.pieces) for run in runs])
+        steps[ends - 1] += extra
+        behind = np.cumsum(steps)
+        self.ends = behind[ends - 1]
+        self.total = int(behind[-1])
+        table = np.array([envs, rows, steps, behind - steps])
+        each = list(dict.fromkeys(chunks))
+        ids = np.array(list(map(id, chunks))) if len(each) > 1 else None
+        self._chunks = [(chunk, table if ids is None else table[:, ids == id(chunk)]) for chunk in each]
         self._known: dict[int, list[Part]] = {}
 
     def by_chunk(self, shift: int) -> list[Part]:
@@ -54,7 +51,7 @@ class Rows:
         return self._known[shift]
 
     def _part(self, chunk: Chunk, pieces: Array, shift: int) -> Part:
-        envs, rows, steps, at = pieces.T
+        envs, rows, steps, at = pieces
         ends = np.cumsum(steps)
         before = ends - steps
         count = np.arange(ends[-1])

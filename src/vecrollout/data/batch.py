@@ -170,6 +170,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return self._columns.has_infos
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether a recorder gave the episodes their identities."""
+        return self._columns.is_recorded
+
+    @property
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
         return self._columns.kind
@@ -178,6 +183,16 @@ class TrajectoryBatch(Sequence[Trajectory]):
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
         return int(self.lengths.sum())
+
+    def part(self, begin: int, end: int) -> TrajectoryBatch:
+        """Some of the trajectories as a batch of their own, without a copy where that can be.
+
+        Args:
+            begin: Index of the first one, 0 or more.
+            end: Index behind the last one, larger than `begin` and at most N.
+        """
+        columns = self._columns.part(begin, end)
+        return TrajectoryBatch(joined_columns(self[begin:end]) if columns is None else columns)
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, one after another, as copies; `TransitionsWithRew` where there are rewards.

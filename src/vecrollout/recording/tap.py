@@ -13,8 +13,8 @@ from vecrollout import exits
 from vecrollout._typing import Info
 from vecrollout.buffer import Restart, RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
-from vecrollout.recording.recorder import Writer
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
+from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait", "env_method")
 
@@ -31,7 +31,7 @@ class Tap:
         options: Options of the buffer.
     """
 
-    def __init__(self, venv: VecEnv, writer: Writer, options: RecordOptions) -> None:
+    def __init__(self, venv: VecEnv, writer: TraceWriter, options: RecordOptions) -> None:
         self.venv = venv
         self.is_closed = False
         self.obs: Any = None
@@ -80,6 +80,10 @@ class Tap:
         """
         others_step, self._others_step = self._others_step, False
         self.record(() if others_step else said)
+
+    def flush(self) -> None:
+        """Make every finished episode durable."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Record the last step, restore the environment's methods, and close the writer. A second call does nothing."""

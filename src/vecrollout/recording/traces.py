@@ -49,7 +49,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
             are widened without loss where they vary.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environment's.
+            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environment's.
 
     Raises:
         OptionError: If an option has another value than described.

@@ -108,8 +108,8 @@ class VectorSteps:
             env = going_on[0] if envs is None else int(envs[going_on[0]])
             warnings.warn(
                 f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. It records "
-                "the environment again after a reset. If a wrapper below the recorder resets it, put the recorder below "
-                "that wrapper; if the environment resets itself, pass autoreset_mode=",
+                "the environment again after a reset. If a wrapper below the recorder resets it, put the recorder "
+                "below that wrapper; if the environment resets itself, pass autoreset_mode=",
                 stacklevel=4,
             )
 
