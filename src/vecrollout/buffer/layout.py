@@ -40,10 +40,11 @@ class Layout:
 
     def item(self, leaf: int) -> Item:
         """A leaf as records have them: -1 is rewards, then come observations, then actions."""
-        return self._items[leaf + 1]
+        return self.items[leaf + 1]
 
     @cached_property
-    def _items(self) -> list[Item]:
+    def items(self) -> list[Item]:
+        """Rewards, then the leaves of observations, then those of actions."""
         rews = Item(self.rews or np.dtype(np.float32), ())
         return [rews, *self.obs.items, *(self.acts.items if self.acts else ())]
 
@@ -69,7 +70,7 @@ class Layout:
         if part is None or not part.structure.is_leaf or (part is self.obs and self.large):
             return None, ()
         (item,) = part.items
-        return (item.dtype, (self.num_envs, *item.shape)) if item.void is not item.dtype else (None, ())
+        return (item.dtype, (self.num_envs, *item.shape)) if item.is_bytes else (None, ())
 
     def with_rewards(self, rews: Any, rows: int, is_fixed: bool) -> tuple[Layout, Array]:
         """Rewards as an array with a float an environment, and the layout that takes them.

@@ -90,12 +90,11 @@ class StepLog:
     def roll(
         self, layout: Layout | None = None, waiting: frozenset[int] | None = None, reuses_lanes: bool = False
     ) -> None:
-        """Go on in another chunk; the notes of this one were read."""
+        """Go on in another chunk."""
         old = self.chunks[-1]
         leaves = self.current()
         waiting = self.waiting if waiting is None else waiting
         self.begin(layout or old.layout, leaves, waiting, reuses_lanes=reuses_lanes)
-        old.seal()  # not before: after an interrupt the old one may still take records
 
     def trim(self, oldest: int) -> None:
         """Let go of the chunks before this one."""
@@ -237,7 +236,7 @@ class StepLog:
             known = last is not None and last.clock is not None
             clock = last.clock.copy() if known else np.full(self.num_envs, len(chunk.records) - 1)
             clock[mine] += 1
-            chunk.is_ragged = True
+            chunk.is_ragged, chunk.obs_dtype = True, None
         if chunk.lanes is not None:
             at = last.at.copy()
             at[mine] += 1

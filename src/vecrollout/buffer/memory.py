@@ -26,6 +26,8 @@ Record: TypeAlias = tuple[Any, ...]
 """What a step appended: the entries below, then the leaves of observations, then those of actions."""
 
 TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
+# Of the columns of a chunk: in which order they have the rows, if a record has not all environments.
+_ORDER = -1
 
 _CHUNK_BYTES = 1 << 21
 _FEWEST_STEPS, _MOST_STEPS = 32, 1024
@@ -57,16 +59,14 @@ class Lanes:
         self.first = np.arange(num_envs, dtype=np.int64) * capacity
         self.rows = [np.empty((num_envs * capacity, *item.shape), item.dtype) for item in items]
         # NumPy scatters opaque elements several times faster than rows.
-        self._voids = [
-            rows.reshape(len(rows), -1).view(item.void)[:, 0] for rows, item in zip(self.rows, items, strict=True)
-        ]
+        self._voids = [item.closed(rows) for rows, item in zip(self.rows, items, strict=True)]
         self.is_shared = False
         """Whether somebody may have views of the rows, so that they must not be written again."""
 
     def write(self, at: npt.NDArray[np.int64], leaves: Sequence[Array]) -> None:
         """Copy a row an environment. Nobody looks at these rows before a record says so."""
         for void, leaf in zip(self._voids, leaves, strict=True):
-            void[at] = np.ascontiguousarray(leaf).reshape(len(leaf), -1).view(void.dtype)[:, 0]
+            void[at] = leaf.ravel().view(void.dtype)
 
     @classmethod
     def of(cls, layout: Layout, has_sink: bool, most_steps: int | None) -> Lanes | None:
@@ -94,6 +94,7 @@ class Chunk:
 
     __slots__ = (
         "_columns",
+        "_steps",
         "act_dtype",
         "act_shape",
         "append",
@@ -119,13 +120,15 @@ class Chunk:
         """Whether a record has not all environments; set before such a record is appended."""
         self.has_gaps = False
         """Whether a record has no actions; set before such a record is appended."""
-        self._columns: dict[Any, Any] = {}
+        # What `seal` makes of the records, and the number of steps then.
+        self._columns: dict[int, Any] = {}
+        self._steps: int | None = None
         self.know(layout)
 
     def know(self, layout: Layout) -> None:
         """Set the layout; later only for actions and rewards that become known."""
         self.layout = layout
-        self.obs_dtype, self.obs_shape = layout.plain(layout.obs)
+        self.obs_dtype, self.obs_shape = (None, ()) if self.is_ragged else layout.plain(layout.obs)
         self.act_dtype, self.act_shape = layout.plain(layout.acts)
         self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs,)
         steps = _CHUNK_BYTES // max(layout.step_bytes, 1)
@@ -137,7 +140,7 @@ class Chunk:
         place = self.records[record][PLACE]
         if place is not None and place.clock is not None:
             return int(place.clock[env])
-        return record if record >= 0 else len(self.records) + record
+        return record if record >= 0 else self.steps
 
     def lane_row(self, record: int, env: int) -> int:
         """The same in the lanes; 0 where there are none."""
@@ -147,7 +150,7 @@ class Chunk:
     @property
     def steps(self) -> int:
         """Records behind the first one."""
-        return len(self.records) - 1
+        return len(self.records) - 1 if self._steps is None else self._steps
 
     def has_steps(self) -> bool:
         """Whether a record is of a step; the others are of resets."""
@@ -160,31 +163,40 @@ class Chunk:
         used = int((self.records[-1][PLACE].at - self.lanes.first).max())
         return (self.lanes.capacity - 1 - used) // 2
 
-    def numbers(self, envs: Array, rows: Array) -> Array:
-        """Number in the flat columns of an environment's row; that of an observation, E more than of its action."""
-        if not self.is_ragged:
-            return rows * self.layout.num_envs + envs
-        table, first = self._columns.get("table") or self._table()
-        return table.take(first.take(envs) + rows)
-
-    def take(self, leaf: int, numbers: Array, begin: int, end: int) -> Array:
-        """Rows of a column of small items: each as one opaque element, or of shape `item.shape` where it holds objects.
+    def column(self, leaf: int, begin: int, end: int) -> tuple[Array, int]:
+        """A column of small items, each as one opaque element, and the row that it begins with.
 
         Args:
             leaf: Entry of the records.
-            numbers: Which rows, from `numbers`; of actions, rewards and infos those of the observations they led to.
-            begin: The first row of any environment among them.
+            begin: The first row that is needed, of any environment; of actions, rewards and infos that of the
+                observation they led to.
             end: The row behind the last one.
         """
-        records, column = self.records, self._columns.get(leaf)  # in this order: `seal` sets them in the other one
+        records, columns = self.records, self._columns  # in this order: `seal` sets them in the other one
         first = 0 if LEAVES <= leaf < LEAVES + len(self.layout.obs.items) else 1
-        if column is None and self._columns:
-            column = self._columns[leaf] = self._joined(leaf, records[first:])
-        elif column is None:
+        if not columns:
             # Of a chunk that still grows, no more is joined than needed.
-            first, end = (first, len(records)) if self.is_ragged else (max(begin, first), end)
-            column = self._joined(leaf, records[first:end])
-        return column.take(numbers - first * self.layout.num_envs, axis=0)
+            first, stop = (first, None) if self.is_ragged else (max(begin, first), end)
+            return self._joined(leaf, self._values(leaf, records[first:stop])), first
+        if type(columns[leaf]) is list:
+            columns[leaf] = self._joined(leaf, columns[leaf])
+        return columns[leaf], first
+
+    def rows(self, column: Array, first: int, env: int, begin: int, end: int) -> Any:
+        """Rows `[begin, end)` of an environment in a column that begins with row `first`."""
+        num_envs = self.layout.num_envs
+        if self.is_ragged:
+            return column.take(self.numbers(env, np.arange(begin, end)) - first * num_envs, axis=0)
+        return column[(begin - first) * num_envs + env : (end - first) * num_envs : num_envs]
+
+    def numbers(self, envs: Any, rows: Array) -> Array:
+        """Where rows of environments are in a column that begins with row 0."""
+        if not self.is_ragged:
+            return rows * self.layout.num_envs + envs
+        records, columns = self.records, self._columns
+        order, firsts = columns.get(_ORDER) or self._order(records)
+        numbers: Array = order.take(firsts.take(envs) + rows)
+        return numbers
 
     @classmethod
     def of_columns(cls, layout: Layout, columns: dict[int, Array]) -> Chunk:
@@ -195,8 +207,12 @@ class Chunk:
 
     def whole(self, leaf: int) -> Array:
         """A whole column of a sealed chunk."""
-        column: Array = self._columns[leaf]
-        return column
+        return self.column(leaf, 0, 0)[0]
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the chunk's columns were joined."""
+        return bool(self._columns)
 
     def current(self, leaf: int) -> Array:
         """One leaf of the environments' current observations, shape `(E, *item)`, as a copy."""
@@ -205,54 +221,61 @@ class Chunk:
             lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
             rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
             return rows
-        envs = np.arange(layout.num_envs)
-        last = len(self.records) - 1
-        row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)]) if self.is_ragged else envs * 0 + last
-        taken = self.take(leaf, self.numbers(envs, row_of), last, last + 1)
+        last = self.steps
+        column, first = self.column(leaf, last, last + 1)
+        rows = np.array([self.row(-1, env) for env in range(layout.num_envs)] if self.is_ragged else last)
+        taken = column.take(self.numbers(np.arange(layout.num_envs), rows) - first * layout.num_envs, axis=0)
         current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
         return current
 
     def seal(self) -> None:
-        """Join the records of a complete chunk, which frees many small objects. Their notes stay."""
-        layout = self.layout
-        if layout.acts is None or layout.rews is None:
+        """Join the records of a complete chunk whose notes were read, which frees many small objects."""
+        layout, records = self.layout, self.records
+        if self._columns or layout.acts is None or layout.rews is None:
             return
-        obs = [LEAVES + i for i in range(len(layout.obs.items)) if i not in layout.large]
-        acts = [LEAVES + len(layout.obs.items) + i for i in range(len(layout.acts.items))]
-        columns: dict[Any, Any] = {leaf: self._joined(leaf, self.records) for leaf in obs}
-        # Infos of vector environments are split into dicts when they are asked for.
-        kept = INFOS + 1 if type(self.records[-1][INFOS]) is BatchedInfos else INFOS
-        for leaf in (REWS, *acts) if kept > INFOS else (INFOS, REWS, *acts):
-            columns[leaf] = self._joined(leaf, self.records[1:])
+        columns: dict[int, Any] = {}
+        for i in range(len(layout.obs.items)):
+            if i not in layout.large:
+                columns[LEAVES + i] = self._joined(LEAVES + i, self._values(LEAVES + i, records))
+        for leaf in (INFOS, REWS, *range(LEAVES + len(layout.obs.items), LEAVES + len(layout.items) - 1)):
+            values = self._values(leaf, records[1:])
+            # Infos of vector environments are split into dicts when they are asked for.
+            is_split = leaf != INFOS or not values or type(values[-1]) is not BatchedInfos
+            columns[leaf] = self._joined(leaf, values) if is_split else values
         if self.is_ragged:
-            columns["table"] = self._table()
-        self._columns = columns
-        self.records = [(*record[:kept], *[None] * (PLACE - kept), record[PLACE]) for record in self.records]
+            columns[_ORDER] = self._order(records)
+        self._columns, self._steps = columns, len(records) - 1
+        # Of the first and the last record their places are looked at.
+        self.records = [records[0][: PLACE + 1], records[-1][: PLACE + 1]]
         self.append = self.records.append  # the other list goes with its method
 
-    def _joined(self, leaf: int, records: Sequence[Record]) -> Array:
-        """A column of some records."""
+    def _values(self, leaf: int, records: Sequence[Record]) -> list[Any]:
+        """An entry of some records, with what fills the gaps."""
+        if not self.has_gaps:
+            return [record[leaf] for record in records]
+        has = [len(record) > leaf and record[leaf] is not None for record in records]
+        return [
+            record[leaf] if is_there else self.layout.item(leaf - LEAVES).filler(self._width(record))
+            for record, is_there in zip(records, has, strict=True)
+        ]
+
+    def _joined(self, leaf: int, values: Sequence[Any]) -> Array:
+        """A column of entries."""
         if leaf == INFOS:
-            return np.fromiter(chain.from_iterable(record[INFOS] for record in records), object)
+            return np.fromiter(chain.from_iterable(values), object)
         item = self.layout.item(leaf - LEAVES)
-        values: list[Any] = [record[leaf] if len(record) > leaf else None for record in records]
-        if self.has_gaps:
-            values = [
-                item.filler(self._width(record)) if value is None else value
-                for value, record in zip(values, records, strict=True)
-            ]
-        if item.dtype.hasobject or not item.nbytes:
-            return np.concatenate([item.filler(0), *values])
-        return np.frombuffer(b"".join(values), item.void)
+        if item.is_bytes:
+            return np.frombuffer(b"".join(values), item.void)
+        return np.concatenate([item.filler(0), *values])
 
     def _width(self, record: Record) -> int:
         place = record[PLACE]
         return self.layout.num_envs if place is None or place.envs is None else len(place.envs)
 
-    def _table(self) -> tuple[Array, Array]:
+    def _order(self, records: Sequence[Record]) -> tuple[Array, Array]:
         """Of a ragged chunk: the numbers of each environment's rows, behind one another, and where each's begin."""
         everybody = np.arange(self.layout.num_envs)
-        places = [record[PLACE] for record in self.records]
+        places = [record[PLACE] for record in records]
         envs = np.concatenate([everybody if place is None or place.envs is None else place.envs for place in places])
         counts = np.bincount(envs, minlength=len(everybody))
         return np.argsort(envs, kind="stable"), np.cumsum(counts) - counts
