@@ -12,11 +12,11 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.memory import INFOS, LEAVES, REWS
-from vecrollout.buffer.rows import Rows, Source
+from vecrollout.buffer.rows import Part, Rows, Source
+from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
-from vecrollout.data.kinds import Kind
+from vecrollout.data.kinds import Item, Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
@@ -84,19 +84,27 @@ class LogColumns:
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
         run, layout = self._runs[i], self._layout
-        obs = [self._obs_of(run, leaf) for leaf in range(len(layout.obs.items))]
-        acts = [self._acts_of(run, leaf) for leaf in range(len(layout.kind.acts.items))]
-        # Rewards of another precision may lie in the same batch.
-        rews = self._source.rows_of(run, REWS, 1).astype(layout.rews, copy=False)
+        parts = self._source.parts_of(run)
+        obs_part, acts_part = layout.obs, layout.kind.acts
+        obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
+        first = LEAVES + len(obs)
+        acts = [item.opened(_steps(parts, first + leaf)) for leaf, item in enumerate(acts_part.items)]
+        rews = _steps(parts, REWS)
+        infos = None
+        if self._keeps_infos:
+            infos = _steps(parts, INFOS)
+            if run.info is not None:
+                infos[-1] = run.info
         fields = {
-            "obs": layout.obs.structure.unflatten(obs),
-            "acts": layout.kind.acts.structure.unflatten(acts),
-            "infos": self._infos_of(run),
+            "obs": _frozen(obs_part.structure.unflatten(obs)),
+            "acts": _frozen(acts_part.structure.unflatten(acts)),
+            "infos": infos,
             "terminal": run.terminated or run.truncated,
             "terminated": run.terminated,
             "truncated": run.truncated,
             "episode": run.episode,
-            "rews": _frozen(rews),
+            # Rewards of another precision may lie in the same batch.
+            "rews": _frozen(rews if rews.dtype is layout.rews else rews.astype(layout.rews, copy=False)),
         }
         return trusted(TrajectoryWithRew, fields)
 
@@ -111,7 +119,7 @@ class LogColumns:
                 if leaf in self._layout.large:
                     self._copy_lanes(leaf, out, rows, shift)
                 else:
-                    rows.put(item.closed(out), LEAVES + leaf, shift)
+                    rows.put_obs(item.closed(out), LEAVES + leaf, shift)
                     if shift:
                         self._put_finals(leaf, out, rows.ends - 1)
                 leaves.append(out)
@@ -159,48 +167,36 @@ class LogColumns:
             if leaf in self._layout.large:
                 self._copy_lanes(leaf, out, rows, 0)
             else:
-                rows.put(item.closed(out), LEAVES + leaf, 0)
+                rows.put_obs(item.closed(out), LEAVES + leaf, 0)
                 self._put_finals(leaf, out, rows.ends - 1)
             self._gathered[name] = _frozen(out)
         return self._gathered[name]  # type: ignore[no-any-return]
 
-    def _obs_of(self, run: Run, leaf: int) -> Any:
+    def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
         if leaf in self._layout.large:
             return _lane_rows_of(self._layout, leaf, run)
-        rows = self._layout.obs.items[leaf].opened(self._source.rows_of(run, LEAVES + leaf, 0))
+        rows = item.opened(_joined([table.column(LEAVES + leaf)[at] for table, at, _ in parts]))
         if run.final is not None:
             rows[-1, ...] = run.final[leaf]
-        return _frozen(rows)
-
-    def _acts_of(self, run: Run, leaf: int) -> Any:
-        entry = LEAVES + len(self._layout.obs.items) + leaf
-        return _frozen(self._layout.item(entry - LEAVES).opened(self._source.rows_of(run, entry, 1)))
-
-    def _infos_of(self, run: Run) -> Any:
-        if not self._keeps_infos:
-            return None
-        infos = self._source.rows_of(run, INFOS, 1)
-        if run.info is not None:
-            infos[-1] = run.info
-        return infos
+        return rows
 
     def _acts(self, rows: Rows) -> Any:
         part = self._layout.kind.acts
         leaves = []
         for leaf, item in enumerate(part.items):
             out = np.empty((rows.total, *item.shape), item.dtype)
-            rows.put(item.closed(out), LEAVES + len(self._layout.obs.items) + leaf, 1)
+            rows.put_steps(item.closed(out), LEAVES + len(self._layout.obs.items) + leaf)
             leaves.append(out)
         return part.structure.unflatten(leaves)
 
     def _rews(self, rows: Rows) -> Array:
         out = np.empty(rows.total, self._layout.rews)
-        rows.put(out, REWS, 1)
+        rows.put_steps(out, REWS)
         return out
 
     def _infos(self, rows: Rows) -> npt.NDArray[np.object_]:
         out = np.empty(rows.total, object)
-        rows.put(out, INFOS, 1)
+        rows.put_steps(out, INFOS)
         for run, end in zip(self._runs, rows.ends.tolist(), strict=True):
             if run.info is not None:
                 out[end - 1] = run.info
@@ -222,13 +218,23 @@ class LogColumns:
                 at += steps
 
 
+def _steps(parts: Sequence[Part], leaf: int) -> Any:
+    """Rows of a fragment's actions, rewards or infos."""
+    return _joined([table.column(leaf)[at] for table, _, at in parts])
+
+
+def _joined(rows: list[Any]) -> Any:
+    """A copy of rows, so that a trajectory keeps no other's memory."""
+    return rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
+
+
 def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
     """The rows that a piece of large observations lies in, and where it begins."""
     chunk = piece.chunk
     if chunk.lanes is not None:
         return chunk.lanes.rows[lane], piece.lane
     # Copied out of their lanes, with a chunk of one environment of their own.
-    return chunk.layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
+    return chunk.layout.obs.items[leaf].opened(chunk.table().column(LEAVES + leaf)), piece.row
 
 
 def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Note, Restart
 from vecrollout.buffer.layout import Layout, check, leaves_of, part_of
-from vecrollout.buffer.memory import LEAVES, PLACE, TOTAL, WAITING, Chunk, Lanes, Place
+from vecrollout.buffer.memory import Chunk, Lanes
+from vecrollout.buffer.table import LEAVES, PLACE, TOTAL, WAITING, Place
 from vecrollout.data.kinds import Part
 from vecrollout.data.trees import Tree
 

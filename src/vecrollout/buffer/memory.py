@@ -11,23 +11,14 @@ Row `r` of an environment is its r-th observation in the chunk; action and rewar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.layout import Layout
+from vecrollout.buffer.table import LEAVES, PLACE, REWS, Record, Table
 from vecrollout.data.kinds import Item
-
-Record: TypeAlias = tuple[Any, ...]
-"""What a step appended: the entries below, then the leaves of observations, then those of actions."""
-
-TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
-# Of the columns of a chunk: in which order they have the rows, if a record has not all environments.
-_ORDER = -1
 
 _CHUNK_BYTES = 1 << 21
 _FEWEST_STEPS, _MOST_STEPS = 32, 1024
@@ -35,17 +26,6 @@ _FEWEST_STEPS, _MOST_STEPS = 32, 1024
 _LANE_BYTES = 1 << 30
 _LANE_BYTES_WITH_SINK = 1 << 26
 _FEWEST_ROWS = 16
-
-
-class Place(NamedTuple):
-    """Where the rows of a record are, if not all environments stepped or some columns lie in lanes."""
-
-    envs: npt.NDArray[np.int64] | None
-    """The environments that the record has rows of, in its order; None: all."""
-    clock: npt.NDArray[np.int64] | None
-    """Row of each environment after this record, shape `(E,)`; None: the record's own number."""
-    at: npt.NDArray[np.int64] | None
-    """Row in the lanes of each environment's current observation, shape `(E,)`; None: no lanes."""
 
 
 class Lanes:
@@ -93,7 +73,7 @@ class Chunk:
     """A stretch of the log; the chunks are numbered in order."""
 
     __slots__ = (
-        "_columns",
+        "_sealed",
         "_steps",
         "act_dtype",
         "act_shape",
@@ -121,7 +101,7 @@ class Chunk:
         self.has_gaps = False
         """Whether a record has no actions; set before such a record is appended."""
         # What `seal` makes of the records, and the number of steps then.
-        self._columns: dict[int, Any] = {}
+        self._sealed: Table | None = None
         self._steps: int | None = None
         self.know(layout)
 
@@ -163,119 +143,48 @@ class Chunk:
         used = int((self.records[-1][PLACE].at - self.lanes.first).max())
         return (self.lanes.capacity - 1 - used) // 2
 
-    def column(self, leaf: int, begin: int, end: int) -> tuple[Array, int]:
-        """A column of small items, each as one opaque element, and the row that it begins with.
-
-        Args:
-            leaf: Entry of the records.
-            begin: The first row that is needed, of any environment; of actions, rewards and infos that of the
-                observation they led to.
-            end: The row behind the last one.
-        """
-        records, columns = self.records, self._columns  # in this order: `seal` sets them in the other one
-        first = 0 if LEAVES <= leaf < LEAVES + len(self.layout.obs.items) else 1
-        if not columns:
-            # Of a chunk that still grows, no more is joined than needed.
-            first, stop = (first, None) if self.is_ragged else (max(begin, first), end)
-            return self._joined(leaf, self._values(leaf, records[first:stop])), first
-        if type(columns[leaf]) is list:
-            columns[leaf] = self._joined(leaf, columns[leaf])
-        return columns[leaf], first
-
-    def rows(self, column: Array, first: int, env: int, begin: int, end: int) -> Any:
-        """Rows `[begin, end)` of an environment in a column that begins with row `first`."""
-        num_envs = self.layout.num_envs
-        if self.is_ragged:
-            return column.take(self.numbers(env, np.arange(begin, end)) - first * num_envs, axis=0)
-        return column[(begin - first) * num_envs + env : (end - first) * num_envs : num_envs]
-
-    def numbers(self, envs: Any, rows: Array) -> Array:
-        """Where rows of environments are in a column that begins with row 0."""
-        if not self.is_ragged:
-            return rows * self.layout.num_envs + envs
-        records, columns = self.records, self._columns
-        order, firsts = columns.get(_ORDER) or self._order(records)
-        numbers: Array = order.take(firsts.take(envs) + rows)
-        return numbers
-
     @classmethod
     def of_columns(cls, layout: Layout, columns: dict[int, Array]) -> Chunk:
         """Rows of one environment that were copied out of the log, by entry of the records."""
         chunk = cls(layout, -1, None, (0, frozenset(), None, None, None))
-        chunk._columns = columns
+        chunk._sealed = Table.of_columns(layout, columns)
         return chunk
-
-    def whole(self, leaf: int) -> Array:
-        """A whole column of a sealed chunk."""
-        return self.column(leaf, 0, 0)[0]
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the chunk's columns were joined."""
-        return bool(self._columns)
+        """Whether the records were joined to columns."""
+        return self._sealed is not None
 
-    def current(self, leaf: int) -> Array:
-        """One leaf of the environments' current observations, shape `(E, *item)`, as a copy."""
-        layout = self.layout
-        if leaf - LEAVES in layout.large and self.lanes is not None:
-            lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
-            rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
-            return rows
-        last = self.steps
-        column, first = self.column(leaf, last, last + 1)
-        rows = np.array([self.row(-1, env) for env in range(layout.num_envs)] if self.is_ragged else last)
-        taken = column.take(self.numbers(np.arange(layout.num_envs), rows) - first * layout.num_envs, axis=0)
-        current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
-        return current
+    def table(self, begin: int = 0, end: int | None = None) -> Table:
+        """The records as columns, or those that have rows `[begin, end)` of all environments."""
+        records, sealed = self.records, self._sealed  # in this order: `seal` sets them in the other one
+        if sealed is not None:
+            return sealed
+        # Of a chunk that still grows, no more is joined than needed.
+        begin, end = (0, None) if self.is_ragged else (begin, end)
+        return Table(self.layout, records[begin:end], begin, self.is_ragged, self.has_gaps)
 
     def seal(self) -> None:
         """Join the records of a complete chunk whose notes were read, which frees many small objects."""
-        layout, records = self.layout, self.records
-        if self._columns or layout.acts is None or layout.rews is None:
+        records = self.records
+        if self._sealed is not None or self.layout.acts is None or self.layout.rews is None:
             return
-        columns: dict[int, Any] = {}
-        for i in range(len(layout.obs.items)):
-            if i not in layout.large:
-                columns[LEAVES + i] = self._joined(LEAVES + i, self._values(LEAVES + i, records))
-        for leaf in (INFOS, REWS, *range(LEAVES + len(layout.obs.items), LEAVES + len(layout.items) - 1)):
-            values = self._values(leaf, records[1:])
-            # Infos of vector environments are split into dicts when they are asked for.
-            is_split = leaf != INFOS or not values or type(values[-1]) is not BatchedInfos
-            columns[leaf] = self._joined(leaf, values) if is_split else values
-        if self.is_ragged:
-            columns[_ORDER] = self._order(records)
-        self._columns, self._steps = columns, len(records) - 1
+        table = self.table()
+        table.join()
+        self._steps, self._sealed = len(records) - 1, table
         # Of the first and the last record their places are looked at.
         self.records = [records[0][: PLACE + 1], records[-1][: PLACE + 1]]
         self.append = self.records.append  # the other list goes with its method
 
-    def _values(self, leaf: int, records: Sequence[Record]) -> list[Any]:
-        """An entry of some records, with what fills the gaps."""
-        if not self.has_gaps:
-            return [record[leaf] for record in records]
-        has = [len(record) > leaf and record[leaf] is not None for record in records]
-        return [
-            record[leaf] if is_there else self.layout.item(leaf - LEAVES).filler(self._width(record))
-            for record, is_there in zip(records, has, strict=True)
-        ]
-
-    def _joined(self, leaf: int, values: Sequence[Any]) -> Array:
-        """A column of entries."""
-        if leaf == INFOS:
-            return np.fromiter(chain.from_iterable(values), object)
-        item = self.layout.item(leaf - LEAVES)
-        if item.is_bytes:
-            return np.frombuffer(b"".join(values), item.void)
-        return np.concatenate([item.filler(0), *values])
-
-    def _width(self, record: Record) -> int:
-        place = record[PLACE]
-        return self.layout.num_envs if place is None or place.envs is None else len(place.envs)
-
-    def _order(self, records: Sequence[Record]) -> tuple[Array, Array]:
-        """Of a ragged chunk: the numbers of each environment's rows, behind one another, and where each's begin."""
-        everybody = np.arange(self.layout.num_envs)
-        places = [record[PLACE] for record in records]
-        envs = np.concatenate([everybody if place is None or place.envs is None else place.envs for place in places])
-        counts = np.bincount(envs, minlength=len(everybody))
-        return np.argsort(envs, kind="stable"), np.cumsum(counts) - counts
+    def current(self, leaf: int) -> Array:
+        """One leaf of the environments' current observations, shape `(E, *item)`, as a copy."""
+        layout, last = self.layout, self.steps
+        if leaf - LEAVES in layout.large and self.lanes is not None:
+            lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
+            rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
+            return rows
+        table = self.table(last, last + 1)
+        row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)])
+        taken = table.column(leaf).take(table.row_numbers(np.arange(layout.num_envs), row_of), axis=0)
+        current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
+        return current

@@ -16,9 +16,9 @@ from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
 from vecrollout.buffer.log import StepLog, note_of, waiting_after
-from vecrollout.buffer.memory import TOTAL, WAITING
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
+from vecrollout.buffer.table import TOTAL, WAITING
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
