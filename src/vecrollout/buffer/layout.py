@@ -66,8 +66,8 @@ class Layout:
         return self if self.rews is not None and dtype == self.rews else replace(self, rews=dtype)
 
     def plain(self, part: Part | None) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
-        """Dtype and shape of the arrays of a part that is one small array kept as bytes; None otherwise."""
-        if part is None or not part.structure.is_leaf or (part is self.obs and self.large):
+        """Dtype and shape of the arrays of a part that is one array, not of objects; None otherwise."""
+        if part is None or not part.structure.is_leaf:
             return None, ()
         (item,) = part.items
         return (item.dtype, (self.num_envs, *item.shape)) if item.is_bytes else (None, ())

@@ -197,7 +197,7 @@ class StepLog:
         """Commit the first observations of environments, which were reset between two steps."""
         chunk = self.chunks[-1]
         chunk.has_gaps = True
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         rows = self.num_envs if envs is None else len(envs)
         infos: tuple[Any, ...] = ({},) * rows if self.keeps_infos else ()
         acts = (None,) * (len(chunk.layout.acts.items) if chunk.layout.acts else 0)
@@ -220,15 +220,17 @@ class StepLog:
         steps = self.num_envs - len(before) if envs is None else len(envs) - len(before.intersection(envs.tolist()))
         if not acts:
             chunk.has_gaps = True  # no environment acted: each of them begins an episode
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         total = chunk.records[-1][TOTAL] + steps
         small = _small(chunk.layout, leaves)
         waiting = waiting_after(before, notes)
         chunk.append((total, waiting, notes or None, infos, place, rews.tobytes(), *small, *acts))
 
-    def _place(self, chunk: Chunk, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
+    def place(self, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
         """Where the rows of the next record are; large ones are written there."""
-        if envs is None and chunk.lanes is None and not chunk.is_ragged:
+        chunk = self.chunks[-1]
+        lanes = chunk.lanes
+        if envs is None and lanes is None and not chunk.is_ragged:
             return None
         last = chunk.records[-1][PLACE]
         clock = at = None
@@ -238,15 +240,14 @@ class StepLog:
             clock = last.clock.copy() if known else np.full(self.num_envs, len(chunk.records) - 1)
             clock[mine] += 1
             chunk.is_ragged, chunk.obs_dtype = True, None
-        if chunk.lanes is not None:
+        if lanes is not None:
             at = last.at.copy()
             at[mine] += 1
             for note in notes:
                 if note.final is not None:
-                    final = [note.final[i][np.newaxis] for i in chunk.layout.large]
-                    chunk.lanes.write(at[note.env : note.env + 1], final)
+                    lanes.write(at[note.env : note.env + 1], [note.final[i][np.newaxis] for i in chunk.layout.large])
                     at[note.env] += 1
-            chunk.lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
+            lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
         return Place(envs, clock, at)
 
 

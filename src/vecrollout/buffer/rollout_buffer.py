@@ -22,13 +22,7 @@ from vecrollout.buffer.table import TOTAL, WAITING
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
-from vecrollout.errors import (
-    EmptyBufferError,
-    OptionError,
-    PrematureResetError,
-    ProtocolError,
-    ShapeError,
-)
+from vecrollout.errors import EmptyBufferError, OptionError, PrematureResetError, ProtocolError, ShapeError
 from vecrollout.exits import leave, terminations
 
 _ndarray = np.ndarray
@@ -82,11 +76,6 @@ class RolloutBuffer:
     def waiting(self) -> frozenset[int]:
         """Environments whose episode has ended, or that have not begun any."""
         return self._log.waiting
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether actions were taken that no step has answered yet."""
-        return self._acts is not None
 
     def check_step(self) -> None:
         """Refuse a step whose actions are not known."""
@@ -157,13 +146,15 @@ class RolloutBuffer:
                 if waiting:
                     total -= len(waiting)
                 self._room -= 1
+                notes = place = None
                 if endings or restarts:
                     changes: list[Ending | Restart] = [*restarts, *endings]
                     notes = [note_of(chunk.layout, each, each.at) for each in changes]
                     waiting = waiting_after(waiting, notes)
-                    chunk.append((total, waiting, notes, kept, None, rews.tobytes(), obs.tobytes(), acts))
-                else:
-                    chunk.append((total, waiting, None, kept, None, rews.tobytes(), obs.tobytes(), acts))
+                row = None if chunk.lanes else obs.tobytes()
+                if row is None:
+                    place = log.place(None, notes or (), (obs,))
+                chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
                 self._acts = None
                 if endings:
                     self._deliver(endings)

@@ -35,7 +35,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
             `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `venv` is not a `VecEnv`, an option does not exist, or it has another type.
