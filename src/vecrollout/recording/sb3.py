@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout.buffer import Ending, deep_copied
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.recorder import Advanced, Recorder
-from vecrollout.recording.reuse import OverwrittenObs
-from vecrollout.recording.sb3_endings import endings_of, flags_of, next_seeds_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import next_seeds_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vecrollout.buffer.options import RecordOptionsDict
-
-_BOOL = np.dtype(bool)
 
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
@@ -38,7 +35,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
             `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `venv` is not a `VecEnv`, an option does not exist, or it has another type.
@@ -70,11 +67,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, options)
         self._base = venv.unwrapped
-        has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
-        self._copied_info = dict if has_new_infos else deep_copied
-        self._copies_infos = self._buffer.keeps_infos and not has_new_infos
-        # None: no reset has overwritten a last observation so far, and none will.
-        self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
+        copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
+        self._steps = VecEnvSteps(self._buffer, self._base, copies_infos)
+        # A subclass may change how a step begins or ends.
+        halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
+        self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset all environments.
@@ -120,6 +117,34 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         """
         self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
 
+    def step(self, actions: Any) -> Any:
+        """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
+
+        Args:
+            actions: Actions, shape `(E, *act_shape)`.
+
+        Returns:
+            The wrapped environment's observations, rewards, dones and infos.
+        """
+        if self._has_other_halves:
+            return super().step(actions)
+        buffer, venv = self._buffer, self.venv
+        buffer.act(actions)
+        try:
+            venv.step_async(actions)
+        except BaseException:
+            buffer.withdraw()
+            raise
+        try:
+            returned = venv.step_wait()
+            endings = self._steps.record(returned)
+        except BaseException:
+            buffer.abort()
+            raise
+        if endings:
+            self._steps.look(returned[0], endings)
+        return returned
+
     def step_async(self, actions: Any) -> None:
         """Copy the actions and pass them on to the wrapped environment.
 
@@ -154,23 +179,15 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
         buffer = self._buffer
-        if not buffer.is_pending:
-            buffer.check_step()
-        endings: Sequence[Ending] = ()
+        buffer.check_step()
         try:
-            returned = obs, rews, dones, infos = self.venv.step_wait()
-            # A search in bytes costs a fraction of `dones.any()`.
-            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else flags_of(dones)
-            if 1 in flags:
-                endings = endings_of(flags, infos, self._base, buffer, self._copied_info)
-            if self._copies_infos:
-                infos = list(map(deep_copied, infos))
-            buffer.step(obs, rews, infos, endings)
+            returned = self.venv.step_wait()
+            endings = self._steps.record(returned)
         except BaseException:
             buffer.abort()
             raise
-        if endings and self._overwritten is not None and not self._overwritten.look(obs, endings):
-            self._overwritten = None
+        if endings:
+            self._steps.look(returned[0], endings)
         return returned
 
     def restart(self) -> Any:

@@ -38,7 +38,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         error_on_premature_reset: Whether the recorder refuses a `reset` in the middle of an episode while it holds
             transitions.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `env` is not a single environment, an option does not exist, or it has another type.
