@@ -7,6 +7,7 @@ import importlib.util
 
 import gymnasium as gym
 import numpy as np
+import pyarrow.ipc
 import pytest
 import torch
 from custom_vector_env import CustomVectorEnv, with_final_obs
@@ -15,6 +16,7 @@ from custom_venv import CustomVecEnv
 from vecrollout import (
     BufferingEnvWrapper,
     BufferingWrapper,
+    TraceWriter,
     TrajectoryBatch,
     TrajectoryWithRew,
     VectorBufferingWrapper,
@@ -170,3 +172,21 @@ def test_balanced_rewards_need_numbers(tmp_path):
     with pytest.raises(ShapeError, match="reward_classes"):
         recorder.step(0)
     assert recorder.held == 2
+
+
+def test_another_width_on_disk(tmp_path):
+    """It begins another shard."""
+    with TraceWriter(tmp_path) as writer:
+        writer.append(VECTORS)
+        writer.append(trajectory([1.0, 2.0]))
+        writer.append(trajectory(np.ones((3, 3))))
+    assert [each.rews.shape for each in open_traces(tmp_path)] == [(2, 2), (2,), (3, 3)]
+
+
+def test_tables_have_lists(tmp_path):
+    """Without this package the rewards are a list in each row, null in the last."""
+    with TraceWriter(tmp_path) as writer:
+        writer.append(VECTORS)
+    (shard,) = tmp_path.glob("**/*.arrow")
+    table = pyarrow.ipc.open_file(shard).read_all()
+    assert table["reward"].to_pylist() == [[1.0, 2.0], [3.0, 4.0], None]

@@ -9,7 +9,8 @@ from typing import Any
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Piece, Restart, Run, Span
 from vecrollout.buffer.log import StepLog
-from vecrollout.buffer.memory import NOTES, Chunk
+from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import NOTES
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 

@@ -47,10 +47,11 @@ class Layout:
 
     def item(self, leaf: int) -> Item:
         """A leaf as records have them: -1 is rewards, then come observations, then actions."""
-        return self._items[leaf + 1]
+        return self.items[leaf + 1]
 
     @cached_property
-    def _items(self) -> list[Item]:
+    def items(self) -> list[Item]:
+        """Rewards, then the leaves of observations, then those of actions."""
         rews = Item(self.rews or np.dtype(np.float32), self.rew_shape)
         return [rews, *self.obs.items, *(self.acts.items if self.acts else ())]
 
@@ -72,11 +73,11 @@ class Layout:
         return self if self.rews is not None and dtype == self.rews else replace(self, rews=dtype)
 
     def plain(self, part: Part | None) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
-        """Dtype and shape of the arrays of a part that is one small array kept as bytes; None otherwise."""
-        if part is None or not part.structure.is_leaf or (part is self.obs and self.large):
+        """Dtype and shape of the arrays of a part that is one array, not of objects; None otherwise."""
+        if part is None or not part.structure.is_leaf:
             return None, ()
         (item,) = part.items
-        return (item.dtype, (self.num_envs, *item.shape)) if item.void is not item.dtype else (None, ())
+        return (item.dtype, (self.num_envs, *item.shape)) if item.is_bytes else (None, ())
 
     def with_rewards(self, rews: Any, rows: int, is_fixed: bool) -> tuple[Layout, Array]:
         """Rewards as an array with a float (or a vector of floats) an environment, and the layout that takes them.

@@ -11,7 +11,8 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Note, Restart
 from vecrollout.buffer.layout import Layout, check_shape, fitted, part_of, widened
-from vecrollout.buffer.memory import LEAVES, PLACE, TOTAL, WAITING, Chunk, Lanes, Place
+from vecrollout.buffer.memory import Chunk, Lanes
+from vecrollout.buffer.table import LEAVES, PLACE, TOTAL, WAITING, Place
 from vecrollout.data.foreign import as_array, as_arrays
 from vecrollout.data.kinds import Part
 from vecrollout.data.trees import Tree
@@ -103,14 +104,13 @@ class StepLog:
     def roll(
         self, layout: Layout | None = None, waiting: frozenset[int] | None = None, reuses_lanes: bool = False
     ) -> None:
-        """Go on in another chunk; the notes of this one were read."""
+        """Go on in another chunk."""
         old = self.chunks[-1]
         leaves: Sequence[Array] = self.current()
         if layout is not None and layout.obs is not old.layout.obs:
             leaves = widened(layout.obs, leaves, "obs")
         waiting = self.waiting if waiting is None else waiting
         self.begin(layout or old.layout, leaves, waiting, reuses_lanes=reuses_lanes)
-        old.seal()  # not before: after an interrupt the old one may still take records
 
     def trim(self, oldest: int) -> None:
         """Let go of the chunks before this one."""
@@ -235,7 +235,7 @@ class StepLog:
         """Commit the first observations of environments, which were reset between two steps."""
         chunk = self.chunks[-1]
         chunk.has_gaps = True
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         rows = self.num_envs if envs is None else len(envs)
         infos: tuple[Any, ...] = ({},) * rows if self.keeps_infos else ()
         acts = (None,) * (len(chunk.layout.acts.items) if chunk.layout.acts else 0)
@@ -258,15 +258,17 @@ class StepLog:
         steps = self.num_envs - len(before) if envs is None else len(envs) - len(before.intersection(envs.tolist()))
         if not acts:
             chunk.has_gaps = True  # no environment acted: each of them begins an episode
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         total = chunk.records[-1][TOTAL] + steps
         small = _small(chunk.layout, leaves)
         waiting = waiting_after(before, notes)
         chunk.append((total, waiting, notes or None, infos, place, rews.tobytes(), *small, *acts))
 
-    def _place(self, chunk: Chunk, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
+    def place(self, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
         """Where the rows of the next record are; large ones are written there."""
-        if envs is None and chunk.lanes is None and not chunk.is_ragged:
+        chunk = self.chunks[-1]
+        lanes = chunk.lanes
+        if envs is None and lanes is None and not chunk.is_ragged:
             return None
         last = chunk.records[-1][PLACE]
         clock = at = None
@@ -275,16 +277,15 @@ class StepLog:
             known = last is not None and last.clock is not None
             clock = last.clock.copy() if known else np.full(self.num_envs, len(chunk.records) - 1)
             clock[mine] += 1
-            chunk.is_ragged = True
-        if chunk.lanes is not None:
+            chunk.is_ragged, chunk.obs_dtype = True, None
+        if lanes is not None:
             at = last.at.copy()
             at[mine] += 1
             for note in notes:
                 if note.final is not None:
-                    final = [note.final[i][np.newaxis] for i in chunk.layout.large]
-                    chunk.lanes.write(at[note.env : note.env + 1], final)
+                    lanes.write(at[note.env : note.env + 1], [note.final[i][np.newaxis] for i in chunk.layout.large])
                     at[note.env] += 1
-            chunk.lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
+            lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
         return Place(envs, clock, at)
 
 

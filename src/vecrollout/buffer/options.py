@@ -81,7 +81,18 @@ class RecordOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> RecordOptions:
-        """The options given as keywords; an unknown one is answered with the nearest that exists."""
+        """The options given as keywords.
+
+        Args:
+            options: Values by name of the option.
+
+        Returns:
+            The options, checked.
+
+        Raises:
+            ArgumentTypeError: If an option does not exist; the error names the nearest one. Or if it has another type.
+            OptionError: If an option has another value than described.
+        """
         known = [each.name for each in fields(cls)]
         for name in options:
             if name not in known:

@@ -7,7 +7,8 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.memory import INFOS, LEAVES, REWS, Chunk
+from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.batch import TrajectoryBatch
 
 

@@ -26,31 +26,36 @@ class Item:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
     @cached_property
+    def is_bytes(self) -> bool:
+        """Whether a log keeps rows as bytes; rows of objects and of nothing are kept as arrays."""
+        return not self.dtype.hasobject and self.nbytes > 0
+
+    @cached_property
     def void(self) -> np.dtype[Any]:
-        """A row as one opaque value, which NumPy moves in one piece; the dtype itself where it holds objects."""
-        return self.dtype if self.dtype.hasobject or not self.nbytes else np.dtype((np.void, self.nbytes))
+        """A row as one opaque value, which NumPy moves in one piece; the dtype itself where that gains nothing."""
+        return np.dtype((np.void, self.nbytes)) if self.is_bytes and self.shape else self.dtype
+
+    @cached_property
+    def _row(self) -> np.dtype[Any]:
+        return np.dtype((self.dtype, self.shape))
 
     def opened(self, rows: Any) -> Any:
-        """Opaque rows, shape `(n,)`, as rows of this dtype and shape; others as they are."""
-        if rows.dtype != self.void or self.void is self.dtype:
-            return rows
-        return rows.view(self.dtype).reshape(len(rows), *self.shape)
+        """Opaque rows, shape `(n,)`, as rows of this dtype and shape."""
+        return rows if self.void is self.dtype else rows.view(self._row)
 
     def closed(self, rows: Any) -> Any:
         """Rows in one piece of memory as opaque elements: the inverse of `opened`."""
-        if self.void is self.dtype:
-            return rows
-        return rows.reshape(len(rows), -1).view(self.void)[:, 0]
+        return rows if self.void is self.dtype else rows.reshape(len(rows), -1).view(self.void)[:, 0]
 
     def filler(self, rows: int) -> Any:
         """Rows that mean nothing, as a log keeps them: bytes, or an array of objects."""
-        if self.void is self.dtype:
+        if not self.is_bytes:
             return np.empty((rows, *self.shape), self.dtype)
         return bytes(rows * self.nbytes)
 
     def kept(self, rows: Any) -> Any:
         """A copy of rows, as a log keeps them."""
-        return rows.copy() if self.void is self.dtype else rows.tobytes()
+        return rows.tobytes() if self.is_bytes else rows.copy()
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout._typing import Info
-from vecrollout.buffer import Ending, deep_copied
-from vecrollout.data.foreign import is_foreign
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.recorder import Advanced, Recorder
-from vecrollout.recording.reuse import OverwrittenObs
-from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, next_seeds_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
+from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vecrollout.buffer.options import RecordOptionsDict
-
-_BOOL = np.dtype(bool)
 
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
@@ -46,7 +41,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             `info["final_obs_missing"]` and repeat the observation before it.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
             `cast`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `venv` is not a `VecEnv`, an option does not exist, or it has another type.
@@ -79,13 +74,13 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self.error_on_premature_reset = error_on_premature_reset
         self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
+        copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
         self._reset_infos = ResetInfos(venv)
-        self._endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
-        self._has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
-        self._copied_info = dict if self._has_new_infos else deep_copied
-        self._copies_infos = self._buffer.keeps_infos  # the first step shows whether new infos can stay as they are
-        # None: no reset has overwritten a last observation so far, and none will.
-        self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
+        endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
+        self._steps = VecEnvSteps(self._buffer, self._base, endings, copies_infos)
+        # A subclass may change how a step begins or ends.
+        halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
+        self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset all environments.
@@ -131,6 +126,34 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         """
         self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
 
+    def step(self, actions: Any) -> Any:
+        """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
+
+        Args:
+            actions: Actions, shape `(E, *act_shape)`.
+
+        Returns:
+            The wrapped environment's observations, rewards, dones and infos.
+        """
+        if self._has_other_halves:
+            return super().step(actions)
+        buffer, venv = self._buffer, self.venv
+        buffer.act(actions)
+        try:
+            venv.step_async(actions)
+        except BaseException:
+            buffer.withdraw()
+            raise
+        try:
+            returned = venv.step_wait()
+            endings = self._steps.record(returned)
+        except BaseException:
+            buffer.abort()
+            raise
+        if endings:
+            self._steps.look(returned[0], endings)
+        return returned
+
     def step_async(self, actions: Any) -> None:
         """Copy the actions and pass them on to the wrapped environment.
 
@@ -166,23 +189,15 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
         buffer = self._buffer
-        if not buffer.is_pending:
-            buffer.check_step()
-        endings: Sequence[Ending] = ()
+        buffer.check_step()
         try:
-            returned = obs, rews, dones, infos = self.venv.step_wait()
-            # A search in bytes costs a fraction of `dones.any()`.
-            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else self._flags_of(dones)
-            if 1 in flags:
-                endings = self._endings.of(flags, infos, self._copied_info)
-            if self._copies_infos:
-                infos = self._own_infos(infos)
-            buffer.step(obs, rews, infos, endings)
+            returned = self.venv.step_wait()
+            endings = self._steps.record(returned)
         except BaseException:
             buffer.abort()
             raise
-        if endings and self._overwritten is not None and not self._overwritten.look(obs, endings):
-            self._overwritten = None
+        if endings:
+            self._steps.look(returned[0], endings)
         return returned
 
     def restart(self) -> Any:
@@ -236,15 +251,3 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 "set_options() or seed() before reset()"
             )
         return self.venv.env_method(method_name, *method_args, indices=indices, **method_kwargs)
-
-    def _own_infos(self, infos: list[Info]) -> list[Info]:
-        """Infos that nobody alters, with NumPy's arrays; those of the first step show whether new ones need copies."""
-        if self._has_new_infos:
-            if not any(is_foreign(value) for info in infos for value in info.values()):
-                self._copies_infos = False
-                return infos
-            self._has_new_infos, self._copied_info = False, deep_copied
-        return list(map(deep_copied, infos))
-
-    def _flags_of(self, dones: Any) -> bytes:
-        return flags_of(dones, self._buffer.num_envs)

@@ -41,7 +41,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             transitions.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
             `cast`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `env` is not a single environment, an option does not exist, or it has another type.

@@ -59,7 +59,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             and returns the last observations of all environments; the recorder ignores those of running episodes.
         **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
             `cast`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `env` is not a vector environment, an option does not exist, or it has another type.
