@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Piece, Restart, Run, Span
 from vecrollout.buffer.log import StepLog
-from vecrollout.buffer.memory import NOTES, Chunk
+from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import NOTES
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 
@@ -154,12 +155,12 @@ class Bookkeeper:
             count += 1
         self.books = replace(self._without(count), dropped=books.dropped + dropped)
 
-    def close_running(self, ended_by: EndedBy | None) -> None:
+    def close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
         """Make finished fragments of the running ones, or drop them where a reset ends them and that is asked for."""
-        fragments = self.fragments(ended_by)
+        fragments = [run for run in self.fragments(ended_by) if envs is None or run.episode.env_index in envs]
         books, running = self.books, self._moved(fragments)
         if ended_by is not None:
-            running = (None,) * len(running)
+            running = tuple(span if envs is not None and env not in envs else None for env, span in enumerate(running))
         if ended_by == "reset_early" and self._drops_early:
             dropped = books.dropped + sum(run.steps for run in fragments)
             self.books = replace(books, running=running, dropped=dropped)

@@ -42,6 +42,11 @@ class RecordOptions:
     """What happens to running fragments when a reset is not refused. `"close"` makes finished trajectories of them
     (`terminal` is False, `episode.ended_by` is `"reset_early"`). `"drop"` drops and counts them."""
 
+    cast: Literal["space"] | None = None
+    """Whether to cast observations and actions to the dtypes of their spaces (`"space"`). Floats may lose precision.
+    A value that an integer dtype cannot hold raises `DtypeError`. None: the data keeps its dtypes, and a column is
+    widened without loss where they vary."""
+
     def __post_init__(self) -> None:
         """Check the options.
 
@@ -71,10 +76,23 @@ class RecordOptions:
             raise OptionError('on_full: "flush" needs a sink: expected one as sink=, got none')
         if self.early_reset not in ("close", "drop"):
             raise OptionError(f'early_reset: expected "close" or "drop", got {self.early_reset!r}')
+        if self.cast not in (None, "space"):
+            raise OptionError(f'cast: expected "space" or None, got {self.cast!r}')
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> RecordOptions:
-        """The options given as keywords; an unknown one is answered with the nearest that exists."""
+        """The options given as keywords.
+
+        Args:
+            options: Values by name of the option.
+
+        Returns:
+            The options, checked.
+
+        Raises:
+            ArgumentTypeError: If an option does not exist; the error names the nearest one. Or if it has another type.
+            OptionError: If an option has another value than described.
+        """
         known = [each.name for each in fields(cls)]
         for name in options:
             if name not in known:
@@ -92,3 +110,4 @@ class RecordOptionsDict(TypedDict, total=False):
     max_transitions: int | None
     on_full: OnFull
     early_reset: Literal["close", "drop"]
+    cast: Literal["space"] | None

@@ -183,7 +183,8 @@ def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Arra
                 raise
             raise ShapeError(f"{where}: expected one shape in all {len(trees)} items, got {shapes[:4]}") from error
     for i, tree in enumerate(trees):
-        if not isinstance(tree, type(first)):
+        # Either may be of a subclass.
+        if not (isinstance(tree, type(first)) or isinstance(first, type(tree))):
             raise StructureError(
                 f"{where}: expected a {type(first).__name__} in item {i} as in item 0, got a {type(tree).__name__}"
             )

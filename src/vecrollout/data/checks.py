@@ -1,7 +1,8 @@
-"""Checks of arguments: integers, functions, directories."""
+"""Checks of arguments: numbers, functions, directories."""
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import Any
@@ -17,6 +18,17 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         raise ArgumentTypeError(f"{name}: expected an integer, got {value!r}") from error
     if least is not None and number < least:
         raise OptionError(f"{name}: expected at least {least}, got {number}")
+    return number
+
+
+def positive_number(name: str, value: Any) -> float:
+    """A finite number above 0, of any type."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ArgumentTypeError(f"{name}: expected a number, got {value!r}") from error
+    if not 0 < number < math.inf:
+        raise OptionError(f"{name}: expected a finite number above 0, got {number}")
     return number
 
 

@@ -51,7 +51,7 @@ class TraceCallback(BaseCallback):
             many as take a gigabyte.
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environments'.
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.
@@ -103,6 +103,17 @@ class TraceCallback(BaseCallback):
             _ended[tap.venv] = current_obs_of(self.model), self.model.num_timesteps, tap.obs
             _taps.pop(tap.venv, None)
             tap.close()
+
+    def flush(self) -> None:
+        """Make every finished episode durable. Blocks until it is written.
+
+        Raises:
+            ProtocolError: If nothing is recorded now: before `learn` and after its end.
+            TraceWriteError: If writing failed.
+        """
+        if self._tap is None:
+            raise ProtocolError("flush: expected a call during `learn`; its end has completed the trace")
+        self._tap.flush()
 
     def _on_training_start(self) -> None:
         last_obs = current_obs_of(self.model)

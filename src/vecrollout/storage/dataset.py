@@ -14,6 +14,8 @@ import numpy as np
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
+from vecrollout.data.sampling import methods
+from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, cut
 from vecrollout.errors import DamagedTraceError, OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
@@ -23,15 +25,19 @@ from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
 from vecrollout.storage.reading.catalog import Catalog, Place
+from vecrollout.storage.reading.rows import TraceRows
 from vecrollout.storage.reading.shard import Shard
 
 _CACHED_BYTES = 64 << 20
+
+MEMORY_BYTES = 1 << 30
+"""Memory for random access to steps, unless another limit is given."""
 
 _MAPPED_SHARDS = 1024
 """Systems limit how many files a process maps, to some ten thousands."""
 
 
-def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDataset:
+def open_traces(path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
     """Open the trajectories in a directory of traces.
 
     Only the writers' journals are read. A trace that is still being written opens too, and so does a directory in which
@@ -41,6 +47,7 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
     Args:
         path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
         check: Whether to compare each batch with its checksum when it is first read.
+        memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
 
     Returns:
         The data set.
@@ -53,7 +60,7 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True) -> TraceDat
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
-    traces = TraceDataset(path, check=check)
+    traces = TraceDataset(path, check=check, memory_bytes=memory_bytes)
     if not traces:
         traces._warn_of_another_place()
     return traces
@@ -71,6 +78,7 @@ class TraceDataset(Sequence[Trajectory]):
     Args:
         path: The directory, or the URL of an object store.
         check: Whether to compare each batch with its checksum when it is first read.
+        memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
 
     Raises:
         DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
@@ -80,11 +88,12 @@ class TraceDataset(Sequence[Trajectory]):
         StoreError: If the object store fails. All methods that read raise it, too.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, check: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder_of(path)
         self.path = self._folder.path
         """As it was given: a `Path`, or the URL of an object store."""
         self._check = check
+        self._memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
         self._catalog = Catalog(self._folder)
         self._cache = BatchCache(_CACHED_BYTES)
         self._shards: OrderedDict[tuple[str, str], Shard] = OrderedDict()
@@ -102,6 +111,7 @@ class TraceDataset(Sequence[Trajectory]):
         self._located, self._groups = self._catalog.located, self._catalog.groups
         # The group that a trajectory was read of last: most readers go on with the next one in it.
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
+        self._step_index: StepIndex | None = None
 
     def __len__(self) -> int:
         """Number of trajectories."""
@@ -204,6 +214,25 @@ class TraceDataset(Sequence[Trajectory]):
         pieces = self._pieces(group, at, begin, end, wanted)
         return {name: field(first, self._located.place.item(at), pieces, begin, end, name) for name in names}
 
+    @property
+    def step_index(self) -> StepIndex:
+        """Where each step lies, for the methods that draw steps and windows."""
+        if self._step_index is None:
+            located = self._located
+            rows = TraceRows(self._catalog, self._shard, self.columns, self._memory_bytes)
+            first, ended = rows.first_rows, located.ended
+            flags = ended & 1 > 0, ended & 2 > 0
+            self._step_index = StepIndex(rows, located.steps, *flags, first, first, located.start_step)
+        return self._step_index
+
+    sample_transitions = methods.sample_transitions
+    sample_windows = methods.sample_windows
+    steps = methods.steps
+    windows = methods.windows
+    n_step = methods.n_step
+    returns_to_go = methods.returns_to_go
+    normalization = methods.normalization
+
     def episodes(self) -> list[range]:
         """Which trajectories belong to which episode.
 
@@ -268,7 +297,7 @@ class TraceDataset(Sequence[Trajectory]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open files cannot be pickled, and batches need not.
-        return partial(type(self), check=self._check), (self.path,)
+        return partial(type(self), check=self._check, memory_bytes=self._memory_bytes), (self.path,)
 
     def __repr__(self) -> str:
         return f"<TraceDataset of {len(self)} trajectories in {str(self._folder)!r}>"

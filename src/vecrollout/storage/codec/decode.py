@@ -138,6 +138,13 @@ class DecodedBatch:
         now, then = (map_leaves(partial(taken, rows=rows), obs) for rows in (at, at + 1))
         return transitions_of(now, self.column("acts"), infos, then, self.column("rews"), self)
 
+    is_recorded = False
+    """A file may say anything."""
+
+    def part(self, begin: int, end: int) -> Columns | None:
+        """Nothing: single trajectories are views already."""
+        return None
+
     def joined(self, others: Sequence[Any]) -> Columns | None:
         """These and other batches of files as one, in memory."""
         first, *rest = [

@@ -28,6 +28,10 @@ class Located:
     row: npt.NDArray[np.int64]
     """First row, counted from the group's."""
     steps: npt.NDArray[np.int64]
+    start_step: npt.NDArray[np.int64]
+    """Index in the episode of the first step."""
+    ended: npt.NDArray[np.int64]
+    """How the last step ended the episode: 1 terminated, 2 truncated, 3 both, 0 neither."""
     begins: npt.NDArray[np.int64]
     """Which trajectories are the first of an episode, shape `(number of episodes,)`."""
 
@@ -169,4 +173,5 @@ def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
     writer, episode = writer[order], episode[order]
     changes = np.ones(len(order), bool)
     changes[1:] = (np.diff(writer) != 0) | (np.diff(episode) != 0)
-    return Located(group[order], place[order], joined("row")[order], joined("rows")[order] - 1, np.flatnonzero(changes))
+    row, rows, start_step, ended = (joined(name)[order] for name in ("row", "rows", "start_step", "ended"))
+    return Located(group[order], place[order], row, rows - 1, start_step, ended, np.flatnonzero(changes))

@@ -83,16 +83,21 @@ class Shards:
         if self._shard is not None and self._shard.size >= self._max_shard_bytes:
             self.finish()
 
-    def sync(self) -> None:
-        """Make what was written durable; an object store gets a shard of its own."""
-        if self._shard is None:
+    def save(self) -> None:
+        """Make what was written durable on this machine."""
+        shard = self._shard
+        if shard is None or shard.is_synced:
             return
-        if not self._folder.appends:
-            self.finish()
-            return
-        self._shard.sync()
-        self._note(flushed_line(self._shard.number, self._shard.size))
+        shard.sync()
+        self._note(flushed_line(shard.number, shard.size))
         self._sync_journal()
+
+    def sync(self) -> None:
+        """Make what was written durable where it belongs; an object store gets a shard of its own."""
+        if self._folder.appends:
+            self.save()
+        else:
+            self.finish()
 
     def finish(self) -> None:
         """Finish the last shard."""
@@ -195,6 +200,8 @@ class _Shard:
         # Kept for fsync; pyarrow opens the file a second time.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._is_named = False
+        self.is_synced = False
+        """Whether everything that was written is durable."""
         try:
             self._sink = pa.OSFile(str(path), "wb")
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
@@ -210,6 +217,7 @@ class _Shard:
     def write(self, record_batches: Sequence[Any]) -> list[Piece]:
         """Write record batches; if that fails the file ends with a part of one."""
         pieces = []
+        self.is_synced = False
         for record_batch in record_batches:
             # pyarrow writes the schema with the first batch.
             begin = self.size or self.head_bytes
@@ -227,6 +235,7 @@ class _Shard:
         if not self._is_named:
             sync_directory(self._path.parent)
             self._is_named = True
+        self.is_synced = True
 
     def close(self) -> None:
         """Write the footer, and make the file durable."""

@@ -15,17 +15,16 @@ import numpy as np
 from vecrollout import exits
 from vecrollout._version import __version__
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.checks import check_function, positive_number, whole_number
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
-from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.spaces import space_to_json
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
-from vecrollout.storage.writing.encoding import Handed, TraceEncoder
-from vecrollout.storage.writing.intake import TRAJECTORY_BYTES, Intake
+from vecrollout.storage.writing.encoding import TraceEncoder
+from vecrollout.storage.writing.intake import Intake
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
@@ -77,6 +76,8 @@ class TraceWriter:
         episode_metadata: Says what is to be kept with a trajectory, where `append` is not told.
         env_spec: The environment's `EnvSpec` as its `to_json` gives it, or anything else that names it.
         queue_bytes: How much may wait to be written, in bytes of memory.
+        flush_every_s: Seconds after which a trajectory is durable at the latest, above 0; None: not before `flush`,
+            `close` or the end of its shard. Of a trace in an object store, the local folder is flushed.
 
     Raises:
         OptionError: If an argument is outside what it may be.
@@ -97,11 +98,13 @@ class TraceWriter:
         episode_metadata: Callable[[Trajectory], Mapping[str, Any] | None] | None = None,
         env_spec: str | None = None,
         queue_bytes: int = 256 << 20,
+        flush_every_s: float | None = 1.0,
     ) -> None:
         if compression not in ("zstd", "lz4", None):
             raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
         max_shard_bytes = whole_number("max_shard_bytes", max_shard_bytes, _MIN_SHARD_BYTES)
         queue_bytes = whole_number("queue_bytes", queue_bytes, 1)
+        flush_every_s = None if flush_every_s is None else positive_number("flush_every_s", flush_every_s)
         if spaces is not None:
             _check_spaces(spaces)
         if episode_metadata is not None:
@@ -134,8 +137,8 @@ class TraceWriter:
         }
         self._intake = Intake(spaces)
         shards = Shards(folder, self.name, about, compression, max_shard_bytes)
-        encoder = TraceEncoder(shards, {"writer": self.name, **about}, spaces, self._dropped)
-        self._thread = WriterThread(encoder, shards, queue_bytes)
+        encoder = TraceEncoder(shards, {"writer": self.name, **about}, self._dropped)
+        self._thread = WriterThread(encoder, shards, queue_bytes, flush_every_s)
         exits.close_at_exit(self)
 
     @property
@@ -164,7 +167,6 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        self._check_usable()
         self._hand_over([trajectory], metadata)
 
     def extend(self, trajectories: Iterable[Trajectory], /) -> None:
@@ -185,28 +187,17 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        if not isinstance(trajectories, TrajectoryBatch):
-            self._check_usable()
-            listed = list(trajectories)
-            if listed:
-                self._hand_over(listed, None)
-            return
-        self._check_process()
-        steps: list[int] = trajectories.lengths.tolist()
-        if not steps:
-            return
-        for episode, length in zip(trajectories.episodes, steps, strict=True):
-            check_episode(episode, length)
-        row_bytes, dtypes = self._intake.check_batch(trajectories)
-        notes = None
-        if self._episode_metadata is not None:
-            notes = [{**dtypes, **self._described(each, None)} for each in trajectories]
-        elif dtypes:
-            notes = [dtypes] * len(steps)
-        rows = sum(steps) + len(steps)
-        nbytes = rows * (row_bytes + self._thread.info_bytes) + len(steps) * TRAJECTORY_BYTES
-        self._thread.put(Handed(trajectories, steps, nbytes, notes))
-        self._warn()
+        if type(self).append is not TraceWriter.append:
+            for each in trajectories:  # a subclass may alter what it appends
+                self.append(each)
+        elif not isinstance(trajectories, TrajectoryBatch):
+            self._hand_over(list(trajectories), None)
+        elif len(trajectories):
+            self._check_process()
+            described = self._episode_metadata and [self._described(each, None) for each in trajectories]
+            self._thread.put(self._intake.of_batch(trajectories, described or None, self._thread.info_bytes))
+            if self._dropped:
+                self._warn()
 
     def flush(self) -> None:
         """Write everything that was appended, and make it durable. Blocks until that is done.
@@ -215,7 +206,7 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed.
         """
-        self._check_usable()
+        self._check_process()
         self._thread.flush()
         self._warn()
 
@@ -252,19 +243,16 @@ class TraceWriter:
         if os.getpid() != self._process:
             raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
 
-    def _check_usable(self) -> None:
-        self._check_process()
-        self._thread.check_open()
-
     def _hand_over(self, trajectories: list[Trajectory], metadata: Mapping[str, Any] | None) -> None:
         """Check trajectories, copy what can be written to, and put them into the queue."""
+        self._check_process()
+        self._thread.check_open()
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
-            check_episode(trajectory.episode, len(trajectory))
-        described = [self._described(trajectory, metadata) for trajectory in trajectories]
-        handed = self._intake.take(trajectories, described, self._thread.info_bytes)
-        self._thread.put(handed)
+        notes = [self._described(trajectory, metadata) for trajectory in trajectories]
+        for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
+            self._thread.put(handed)
         self._warn()
 
     def _described(self, trajectory: Trajectory, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
