@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -56,7 +57,7 @@ def policy_to_callable(
         The function, `(observations, states, episode_starts) -> (actions, states)`.
 
     Raises:
-        PolicyError: If `policy` is of another kind.
+        PolicyError: If `policy` is of another kind, or a function that takes other arguments.
         OptionError: If `deterministic_policy` is True and `policy` is a function.
         ArgumentTypeError: If `rng` cannot spawn generators.
         SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
@@ -78,12 +79,28 @@ def policy_to_callable(
             "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
             f"(observations, states, episode_starts) -> (actions, states), got {type(policy)} instead"
         )
+    _check_signature(policy)
     if deterministic_policy:
         raise OptionError(
             "Cannot set deterministic_policy=True when policy is a callable: it decides by itself, and the argument "
             "is ignored."
         )
     return policy
+
+
+def _check_signature(policy: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called with observations, states and episode starts."""
+    try:
+        signature = inspect.signature(policy)
+    except (TypeError, ValueError):  # a function in C may not have one
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise PolicyError(
+            "policy: expected a function (observations, states, episode_starts) -> (actions, states), got one that "
+            f"takes {signature}; wrap it: lambda observations, states, episode_starts: (actions, None)"
+        ) from error
 
 
 def _random_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PolicyCallable:

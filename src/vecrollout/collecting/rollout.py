@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer.unknown import check_options
 from vecrollout.collecting.collection import Collection, collect
 from vecrollout.collecting.policy import AnyPolicy, policy_to_callable
 from vecrollout.collecting.progress import Progress, progress_bar
@@ -139,10 +140,12 @@ def generate_transitions(
 
     Raises:
         ShapeError: If `max_steps` ended the collection before there was a transition to return.
+        ArgumentTypeError: If an option does not exist.
 
     Source:
         `imitation.data.rollout.generate_transitions` (imitation 1.0.1). The errors of `generate_trajectories` apply.
     """
+    check_options(kwargs, generate_transitions, generate_trajectories)
     enough = make_min_timesteps(n_timesteps)
     return flatten_trajectories_with_rew(generate_trajectories(policy, venv, enough, rng, exact=truncate, **kwargs))
 
@@ -181,11 +184,13 @@ def rollout(
     Raises:
         OptionError: If an argument is not as described, `unwrap` is combined with `unfinished="keep"`, or `venv` is a
             Gymnasium `VectorEnv` and `unwrap` is True.
+        ArgumentTypeError: If an option does not exist.
         ShapeError: If `unwrap` finds no record of `RolloutInfoWrapper`.
 
     Source:
         `imitation.data.rollout.rollout` (imitation 1.0.1). The errors of `generate_trajectories` apply.
     """
+    check_options(kwargs, rollout, generate_trajectories)
     if unwrap and is_vector_env(venv):
         raise OptionError(
             "unwrap: expected False with a Gymnasium VectorEnv, which cannot batch the records of RolloutInfoWrapper. "

@@ -12,12 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import RecordInfos
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.buffer.unknown import check_options
 from vecrollout.data.checks import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3_algorithm import POLICY_KEYS, below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
-from vecrollout.recording.writing import check_options, most_transitions, trace_writer
-from vecrollout.storage.writing.writer import checked_metadata
+from vecrollout.recording.writing import most_transitions, trace_writer
+from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # The recorder of each environment that is being recorded.
 _taps: WeakKeyDictionary[VecEnv, Tap] = WeakKeyDictionary()
@@ -84,7 +85,7 @@ class TraceCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         directory_text(directory)  # before there is something to lose
-        check_options(options)
+        check_options(options, TraceCallback, TraceWriter)
         self._metadata = checked_metadata(options.pop("metadata", None) or {})
         self.directory = directory
         self._record_infos = record_infos

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.buffer.unknown import check_options
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ProtocolError
+from vecrollout.recording.environments import layers_of
 
 
 class Writer(Protocol):
@@ -55,10 +60,12 @@ class Recorder(ABC):
 
     def _record(self, num_envs: int, options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
-        checked = RecordOptions.of(options)
+        check_options(options, type(self), RecordOptions)
+        checked = RecordOptions(**options)
         self._buffer = RolloutBuffer(num_envs, checked)
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
+        warn_of_inner_recorders(self)
 
     def own(self, writer: Writer, directory: Path | str) -> None:
         """Close this writer when the recorder is closed.
@@ -222,3 +229,19 @@ class Recorder(ABC):
         names = ("stepped", "held", "popped", "delivered", "dropped")
         counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"<{type(self).__name__}: num_envs={self._buffer.num_envs}, {counters}>"
+
+
+def warn_of_inner_recorders(env: Any) -> None:
+    """Warn where a vector environment that is recorded has recorders inside: they hold the same steps once more."""
+    base = getattr(env, "unwrapped", env)
+    envs = base.envs if isinstance(base, DummyVecEnv | gym.vector.SyncVectorEnv) else []
+    for i, each in enumerate(envs):
+        inner = [layer for layer in layers_of(each) if isinstance(layer, Recorder) and layer.owned_writer is None]
+        if inner:
+            warnings.warn(
+                f"environment {i} of the {type(base).__name__} has a {type(inner[0]).__name__} of its own, which holds "
+                "the same steps until they are popped there. Leave it out: the recorder around the vector environment "
+                "records all environments",
+                stacklevel=4,
+            )
+            return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -17,8 +17,6 @@ from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistic
 from vecrollout.recording.recorder import Advanced, Recorder
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 _INTEGERS = frozenset({int, np.int64})

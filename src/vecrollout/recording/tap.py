@@ -13,6 +13,7 @@ from vecrollout import exits
 from vecrollout._typing import Info
 from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.recording.recorder import warn_of_inner_recorders
 from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
 
@@ -39,6 +40,7 @@ class Tap:
         self._writer = writer
         self._base = venv.unwrapped
         self._buffer = RolloutBuffer(venv.num_envs, options)
+        warn_of_inner_recorders(venv)
         self._copied = dict if returns_new_infos(self._base) else deep_copied
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
