@@ -100,6 +100,41 @@ class Recorder(ABC):
             The observations to act on, and the environments whose episodes ended and began.
         """
 
+    def annotate(self, env_id: Any = None, /, **arrays: Any) -> None:
+        """Record arrays with the next step, such as what the policy computed beside its actions.
+
+        Call it before the step (or between `step_async` and `step_wait`). Row i belongs to environment i and to the
+        action that it takes in that step. `infos[t][name]` of a trajectory is the row of the t-th action, and a trace
+        has a typed column `info.<name>`. Annotations are recorded whatever `record_infos` selects. They take the place
+        of an info of the same name, with a warning. Rows of environments whose step is no transition are dropped. A
+        second call before the step adds arrays, or replaces those of the same name. If the step fails, its annotations
+        are dropped too.
+
+        Args:
+            env_id: For an asynchronous EnvPool: the environments of the rows, shape `(n,)`, int, as for `send`. Their
+                rows wait until `recv` brings these environments. None: all environments.
+            **arrays: Arrays of shape `(E, ...)`, any dtype, by name. The recorder copies them. Give each array of a
+                tuple a name of its own. E is 1 for a single environment.
+
+        Raises:
+            ProtocolError: If there was no `reset`, or a step failed since.
+            OptionError: If the recorder has `record_infos="none"`, or a name begins with an underscore.
+            ShapeError: If an array does not have a row for each environment.
+            ArgumentTypeError: If a value is a tuple or a dict of arrays.
+
+        Examples:
+            >>> import numpy as np
+            >>> from stable_baselines3.common.env_util import make_vec_env
+            >>> from vecrollout import BufferingWrapper
+            >>> venv = BufferingWrapper(make_vec_env("CartPole-v1", n_envs=2))
+            >>> obs = venv.reset()
+            >>> venv.annotate(values=np.array([0.5, 0.25]), log_probs=np.array([-0.7, -0.6]))
+            >>> returned = venv.step(np.array([0, 1]))
+            >>> [float(each.infos[0]["values"]) for each in venv.pop_trajectories()[0]]
+            [0.5, 0.25]
+        """
+        self._buffer.annotate(arrays, None if env_id is None else np.asarray(env_id))
+
     def pop_transitions(self) -> TransitionsWithRew:
         """Pop all transitions: those of finished trajectories, then those of running fragments.
 

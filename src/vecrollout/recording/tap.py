@@ -18,6 +18,7 @@ from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_o
 from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Tap:
@@ -56,14 +57,13 @@ class Tap:
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
 
-    def record(self, said: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Record the last step, if it is not recorded yet, with what the policy said of it, a dict an environment."""
+    def record(self, said: Mapping[str, Any] = _NOTHING) -> None:
+        """Record the last step, if it is not recorded yet, with what the policy said of it as annotations."""
         if self._returned is None:
             return
         (obs, rews, dones, infos), self._returned = self._returned, None
-        for info, each in zip(infos, said, strict=False):
-            info.update(each)
         try:
+            self._buffer.annotate(said)
             flags = flags_of(dones)
             endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
             self._buffer.step(obs, rews, infos, endings)
@@ -71,13 +71,13 @@ class Tap:
             self._buffer.abort()
             raise
 
-    def hear(self, said: Sequence[Mapping[str, Any]]) -> None:
+    def hear(self, said: Mapping[str, Any]) -> None:
         """Record the last step, with what the policy said of the step before the callback was called.
 
         If others, an evaluation for example, have stepped the environments too, it is unknown which step that was.
         """
         others_step, self._others_step = self._others_step, False
-        self.record(() if others_step else said)
+        self.record(_NOTHING if others_step else said)
 
     def flush(self) -> None:
         """Make every finished episode durable."""
