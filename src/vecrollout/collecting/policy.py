@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from vecrollout._typing import Array
+from vecrollout.collecting.masks import ActionMasks, takes_masks
 from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, SpaceMismatchError
 from vecrollout.recording.batching import Batching
 from vecrollout.recording.environments import AnyEnv, spaces_of
@@ -43,8 +44,9 @@ def policy_to_callable(
     """Make a function from observations to actions out of a policy of any kind.
 
     Args:
-        policy: An SB3 algorithm or policy, also a recurrent one of sb3-contrib; a function, which is returned as it is;
-            or None for actions sampled from the action space.
+        policy: An SB3 algorithm or policy, also a recurrent one of sb3-contrib, or one that acts under the masks of the
+            environments' method `action_masks()`; a function, which is returned as it is; or None for actions sampled
+            from the action space.
         venv: The environments to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment, which
             counts as a vector of one.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action instead of sampling one.
@@ -66,6 +68,13 @@ def policy_to_callable(
         `imitation.data.rollout.policy_to_callable` (imitation 1.0.1), which samples random actions from
         `venv.action_space`, and for Dict observations takes the number of keys for the number of environments.
     """
+    return callable_of(policy, venv, deterministic_policy, rng, ActionMasks(venv))
+
+
+def callable_of(
+    policy: AnyPolicy, venv: AnyEnv, deterministic_policy: bool, rng: np.random.Generator | None, masks: ActionMasks
+) -> PolicyCallable:
+    """`policy_to_callable`, with the masks that a policy fetches before it acts."""
     observations, actions = spaces_of(venv)
     if policy is None:
         return _random_policy(observations, actions if rng is None else _own_space(actions, rng))
@@ -73,7 +82,7 @@ def policy_to_callable(
         _check_spaces(policy, observations, actions)
     # Before `callable`: SB3's policies are torch modules, and calling one does not give an action.
     if isinstance(policy, BaseAlgorithm | BasePolicy):
-        return _predicting_policy(policy, deterministic_policy)
+        return _predicting_policy(policy, deterministic_policy, masks if takes_masks(policy) else None)
     if not callable(policy):
         raise PolicyError(
             "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
@@ -125,11 +134,16 @@ def _own_space(space: gym.Space[Any], rng: np.random.Generator) -> gym.Space[Any
     return space
 
 
-def _predicting_policy(policy: BaseAlgorithm | BasePolicy, deterministic: bool) -> PolicyCallable:
+def _predicting_policy(
+    policy: BaseAlgorithm | BasePolicy, deterministic: bool, masks: ActionMasks | None
+) -> PolicyCallable:
     def act(
         observations: Any, states: tuple[Array, ...] | None, episode_starts: npt.NDArray[np.bool_] | None
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        return policy.predict(observations, state=states, episode_start=episode_starts, deterministic=deterministic)
+        masking: dict[str, Any] = {} if masks is None else {"action_masks": masks.fetch()}
+        return policy.predict(
+            observations, state=states, episode_start=episode_starts, deterministic=deterministic, **masking
+        )
 
     return act
 
