@@ -12,6 +12,7 @@ from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
 from vecrollout.buffer.delivery import Delivery
+from vecrollout.buffer.discards import Discards
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
@@ -49,24 +50,17 @@ class RolloutBuffer:
         self.recording = recording or secrets.token_hex(8)
         """Random name of the recording."""
         self._infos = KeptInfos(options.record_infos, num_envs)
+        self.keeps_infos = self._infos.any
+        self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._space = Room(self._log, self._keeper, self._delivery, options)
+        self.discards = Discards(self._log, self._keeper, self._space)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
         self._room = 0  # steps that surely fit; 0 lets the next `act` look, also whether a step may follow
-
-    @property
-    def keeps_infos(self) -> bool:
-        """Whether infos are kept."""
-        return self._infos.any
-
-    @property
-    def info_keys(self) -> tuple[str, ...] | None:
-        """The keys of infos that are kept; None: all or none."""
-        return self._infos.keys
 
     def __repr__(self) -> str:
         return f"<RolloutBuffer: num_envs={self.num_envs}, held={self.held}>"

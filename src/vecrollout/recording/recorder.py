@@ -18,9 +18,10 @@ from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.unknown import check_options
+from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
-from vecrollout.errors import ProtocolError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.recording.environments import layers_of
 
 
@@ -165,6 +166,57 @@ class Recorder(ABC):
         """
         return self._buffer.pop_finished_trajectories()
 
+    def discard_episode(self, env: int | None = None) -> int:
+        """Drop the running episode of an environment, such as a failed demonstration.
+
+        Its steps so far are dropped, those that were popped or delivered before excepted. The steps until its end are
+        not recorded. If no episode runs or the running one has no steps yet, the environment's last finished episode is
+        dropped. The environment itself goes on.
+
+        Args:
+            env: Index of the environment. None: the only one.
+
+        Returns:
+            The number of transitions that were dropped; `dropped` counts them. 0 if the running episode is dropped
+            already.
+
+        Raises:
+            EmptyBufferError: If the recorder holds no steps of such an episode. A sink receives an episode when it
+                ends, and keeps it.
+            OptionError: If there is no such environment.
+            ArgumentTypeError: If `env` is not an integer, or None and there are several.
+
+        Examples:
+            >>> import gymnasium as gym
+            >>> from vecrollout import BufferingEnvWrapper
+            >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
+            >>> obs, info = env.reset(seed=0)
+            >>> returned = [env.step(0) for _ in range(5)]
+            >>> env.discard_episode()
+            5
+            >>> env.held, env.dropped
+            (0, 5)
+        """
+        envs = self._buffer.num_envs
+        if env is None and envs > 1:
+            raise ArgumentTypeError(f"env: expected the index of one of {envs} environments, got None")
+        index = 0 if env is None else whole_number("env", env, 0)
+        if index >= envs:
+            raise OptionError(f"env: expected an index below {envs}, the number of environments, got {index}")
+        return self._buffer.discards.episode(index)
+
+    def discard_last(self) -> int:
+        """Drop the episode that finished last, of any environment; of one step, that of the last environment.
+
+        Returns:
+            The number of transitions that were dropped; `dropped` counts them.
+
+        Raises:
+            EmptyBufferError: If the recorder holds no finished episode. A sink receives an episode when it ends, and
+                keeps it.
+        """
+        return self._buffer.discards.last()
+
     def state_dict(self) -> dict[str, Array]:
         """The held transitions, the running fragments and the counters as a flat dict of arrays without pickle.
 
@@ -257,7 +309,7 @@ class Recorder(ABC):
 
     @property
     def dropped(self) -> int:
-        """Transitions dropped so far, by `on_full="drop_oldest"` or `early_reset="drop"`."""
+        """Transitions dropped so far: by `discard_episode`, `discard_last`, or options such as `on_full`."""
         return self._buffer.dropped
 
     def __repr__(self) -> str:

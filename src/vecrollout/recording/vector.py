@@ -241,7 +241,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Returns:
             The observations to act on, and the environments whose episodes ended and began.
         """
-        over = self._mask(self._buffer.waiting)
+        over = self._mask(self._buffer.discards.over)
         obs, _, terminated, truncated, _ = self.step(acts)
         ended = np.logical_or(terminated, truncated) & ~over
         if self.autoreset is Autoreset.NEXT_STEP:
