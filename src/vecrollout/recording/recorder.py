@@ -22,6 +22,7 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.recording.copies import check_copied, deep_copy
 from vecrollout.recording.environments import layers_of
 
 
@@ -276,6 +277,20 @@ class Recorder(ABC):
                 failure = failure or error
         if failure is not None:
             raise failure
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles are made of."""
+        check_copied(self)
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A recorder around copies of the environments, with what this one holds. A copy writes nothing to disk."""
+        copied = deep_copy(self, memo, (self._owned, self._buffer.options.sink))
+        vars(copied).pop("directory", None)
+        return copied
 
     @property
     def n_transitions(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -187,6 +188,15 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if endings:
             self._steps.look(returned[0], endings)
         return returned
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["class_attributes"]  # of SB3's base class; it cannot be copied
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.class_attributes = dict(inspect.getmembers(type(self)))
 
     def restart(self) -> Any:
         """Reset all environments.

@@ -13,6 +13,7 @@ from vecrollout import exits
 from vecrollout._typing import Info
 from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.recording.copies import check_copied, deep_copy
 from vecrollout.recording.recorder import warn_of_inner_recorders
 from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
@@ -97,6 +98,16 @@ class Tap:
         exits.closed(self)
         if failure is not None:
             raise failure
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_copied(self.venv)
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return deep_copy(self, memo, [self._writer])
 
     def _restore(self) -> None:
         for name in _TAPPED:
