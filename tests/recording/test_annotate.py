@@ -192,8 +192,8 @@ class Some(gym.vector.VectorEnv):
     def __init__(self) -> None:
         self.envs = [make() for make in [*env_fns(), env_fns()[0]]]
         self.num_envs = 4
-        self.single_observation_space = self.envs[0].observation_space
-        self.single_action_space = self.envs[0].action_space
+        self.single_observation_space = self.observation_space = self.envs[0].observation_space
+        self.single_action_space = self.action_space = self.envs[0].action_space
         self.over = [True] * 4
         self.sent: list[int] = []
 
