@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Array
@@ -23,7 +20,6 @@ from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.recording.copies import check_copied, deep_copy
-from vecrollout.recording.environments import layers_of
 
 
 class Writer(Protocol):
@@ -67,7 +63,6 @@ class Recorder(ABC):
         self._buffer = RolloutBuffer(num_envs, checked)
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
-        warn_of_inner_recorders(self)
 
     def own(self, writer: Writer, directory: Path | str) -> None:
         """Close this writer when the recorder is closed.
@@ -188,8 +183,7 @@ class Recorder(ABC):
             ArgumentTypeError: If `env` is not an integer, or None and there are several.
 
         Examples:
-            >>> import gymnasium as gym
-            >>> from vecrollout import BufferingEnvWrapper
+            >>>             >>> from vecrollout import BufferingEnvWrapper
             >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
             >>> obs, info = env.reset(seed=0)
             >>> returned = [env.step(0) for _ in range(5)]
@@ -331,19 +325,3 @@ class Recorder(ABC):
         names = ("stepped", "held", "popped", "delivered", "dropped")
         counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"<{type(self).__name__}: num_envs={self._buffer.num_envs}, {counters}>"
-
-
-def warn_of_inner_recorders(env: Any) -> None:
-    """Warn where a vector environment that is recorded has recorders inside: they hold the same steps once more."""
-    base = getattr(env, "unwrapped", env)
-    envs = base.envs if isinstance(base, DummyVecEnv | gym.vector.SyncVectorEnv) else []
-    for i, each in enumerate(envs):
-        inner = [layer for layer in layers_of(each) if isinstance(layer, Recorder) and layer.owned_writer is None]
-        if inner:
-            warnings.warn(
-                f"environment {i} of the {type(base).__name__} has a {type(inner[0]).__name__} of its own, which holds "
-                "the same steps until they are popped there. Leave it out: the recorder around the vector environment "
-                "records all environments",
-                stacklevel=4,
-            )
-            return

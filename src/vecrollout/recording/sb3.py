@@ -10,6 +10,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from vecrollout.recording.environments import VEC_ENV, check_kind
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.sb3_endings import next_seeds_of, reset_infos_of, returns_new_infos
 from vecrollout.recording.sb3_steps import VecEnvSteps
@@ -64,6 +65,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
+        warn_of_inner_recorders(venv)
         self._record(venv.num_envs, options)
         self._base = venv.unwrapped
         copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos

@@ -14,7 +14,7 @@ from vecrollout._typing import Info
 from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.recording.copies import check_copied, deep_copy
-from vecrollout.recording.recorder import warn_of_inner_recorders
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
 

@@ -13,6 +13,7 @@ from vecrollout.errors import OptionError
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
 from vecrollout.recording.environments import VECTOR, VectorWrapper, check_kind, layers_of
 from vecrollout.recording.final_obs import MissingFinalObs
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
 
@@ -81,6 +82,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
+        warn_of_inner_recorders(env)
         self._record(env.num_envs, options)
         spaces = env.single_observation_space, env.single_action_space
         self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
