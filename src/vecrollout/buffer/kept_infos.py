@@ -48,6 +48,8 @@ class KeptInfos:
         self, infos: Sequence[Info] | BatchedInfos, endings: Sequence[Ending] = (), envs: Array | None = None
     ) -> Any:
         """The infos of a step as a record has them; those of endings are replaced."""
+        if self.are_plain:
+            return infos if type(infos) is BatchedInfos else tuple(infos)
         if not self.any:
             return ()
         kept = infos if type(infos) is BatchedInfos or self.keys is None else tuple(map(self._chosen, infos))
