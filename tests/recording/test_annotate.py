@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 from vector_envs import MODES, sync_env
 
@@ -120,6 +121,17 @@ def test_the_recorder_copies_them():
     first = recorder.pop_trajectories()[0][0]
     assert [info["values"].tolist() for info in first.infos] == [[0, 0], [1, 1]]
     assert first.infos[0]["values"].dtype == np.float32
+
+
+def test_tensors_become_arrays():
+    recorder = MAKERS["sb3"]()
+    recorder.reset()
+    recorder.annotate(values=torch.arange(3.0, requires_grad=True) / 2, flags=torch.tensor([True, False, True]))
+    recorder.step(np.zeros(3, int))
+    infos = recorder.pop_transitions().infos
+    assert sorted(float(info["values"]) for info in infos) == [0, 0.5, 1]
+    assert {type(info["values"]) for info in infos} == {np.float32}
+    assert {type(info["flags"]) for info in infos} == {np.bool_}
 
 
 def test_a_step_has_its_own_only():

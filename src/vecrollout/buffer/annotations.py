@@ -10,6 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.infos import BatchedInfos
+from vecrollout.data.foreign import as_array
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError
 
 
@@ -89,7 +90,7 @@ class Annotations:
                 f"annotate: {name}: expected one array, got a {type(array).__name__}; give each of its arrays a name: "
                 f"{name}_0=..., {name}_1=..."
             )
-        rows = np.array(array)
+        rows = np.array(as_array(array, f"annotate: {name}"))
         expected = self._num_envs if envs is None else len(envs)
         if not rows.ndim or len(rows) != expected:
             raise ShapeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -173,13 +173,14 @@ class Bookkeeper:
         dropped = sum(run.steps for run in books.runs()) - sum(run.steps for run in rest)
         self.books = replace(books, finished=rest, count=len(rest), dropped=books.dropped + dropped)
 
-    def close_running(self, ended_by: EndedBy | None) -> None:
+    def close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
         """Make finished fragments of the running ones, or drop them where a reset ends them and that is asked for."""
-        fragments = self.fragments(ended_by)
+        fragments = [run for run in self.fragments(ended_by) if envs is None or run.episode.env_index in envs]
         books, running = self.books, self._moved(fragments)
         discarded = books.discarded
         if ended_by is not None:
-            running, discarded = (None,) * len(running), frozenset()
+            running = tuple(span if envs is not None and env not in envs else None for env, span in enumerate(running))
+            discarded = frozenset() if envs is None else discarded.difference(envs)
         if ended_by == "reset_early" and self._drops_early:
             dropped = books.dropped + sum(run.steps for run in fragments)
             self.books = replace(books, running=running, discarded=discarded, dropped=dropped)

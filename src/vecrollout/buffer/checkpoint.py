@@ -86,7 +86,8 @@ def fill(log: StepLog, keeper: Bookkeeper, snapshot: Snapshot) -> None:
         batch = snapshot.fragments
         if batch is not None:
             runs = stored_runs(batch)
-            layout = replace(layout, acts=batch.kind.acts, rews=batch.kind.rews)
+            kind = batch.kind
+            layout = replace(layout, acts=kind.acts, rews=kind.rews, rew_shape=kind.rew_shape)
         log.begin(layout, snapshot.current, frozenset(snapshot.waiting), total=counters["stepped"])
     counted = [counters[name] for name in COUNTERS[1:]]
     keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.discarded, snapshot.next_id, *counted)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Piece, Run
+from vecrollout.buffer.episodes import Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.rows import Part, Rows, Source
 from vecrollout.buffer.table import INFOS, LEAVES, REWS
@@ -20,13 +20,15 @@ from vecrollout.data.kinds import Item, Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
+_ROWS, _STEPS = 1, 2  # of a `Part`
+
 
 class LogColumns:
     """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is first asked for.
 
     Args:
         runs: The fragments.
-        layout: Of the newest of them; the others differ in the precision of rewards at most.
+        layout: Of the newest of them; the others differ in dtypes at most, which are narrower.
         keeps_infos: Whether the log has infos.
     """
 
@@ -35,7 +37,7 @@ class LogColumns:
         self._layout = layout
         self._keeps_infos = keeps_infos
         self._gathered: dict[str, Any] = {}
-        self._source = Source(runs)
+        self._source = Source(runs, layout)
         self._known_rows: dict[int, Rows] = {}
 
     @cached_property
@@ -91,11 +93,10 @@ class LogColumns:
         obs_part, acts_part = layout.obs, layout.kind.acts
         obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         first = LEAVES + len(obs)
-        acts = [item.opened(_steps(parts, first + leaf)) for leaf, item in enumerate(acts_part.items)]
-        rews = _steps(parts, REWS)
+        acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
         infos = None
         if self._keeps_infos:
-            infos = _steps(parts, INFOS)
+            infos = _joined([table.column(INFOS)[at] for table, _, at in parts])
             if run.info is not None:
                 infos[-1] = run.info
         fields = {
@@ -106,8 +107,7 @@ class LogColumns:
             "terminated": run.terminated,
             "truncated": run.truncated,
             "episode": run.episode,
-            # Rewards of another precision may lie in the same batch.
-            "rews": _frozen(rews if rews.dtype is layout.rews else rews.astype(layout.rews, copy=False)),
+            "rews": _frozen(self._taken(parts, _STEPS, REWS, layout.items[0])),
         }
         return trusted(TrajectoryWithRew, fields)
 
@@ -122,7 +122,7 @@ class LogColumns:
                 if leaf in self._layout.large:
                     self._copy_lanes(leaf, out, rows, shift)
                 else:
-                    rows.put_obs(item.closed(out), LEAVES + leaf, shift)
+                    rows.put_obs(out, LEAVES + leaf, item, shift)
                     if shift:
                         self._put_finals(leaf, out, rows.ends - 1)
                 leaves.append(out)
@@ -144,7 +144,7 @@ class LogColumns:
             if part._layout is layout:
                 continue
             same = part._layout.obs == layout.obs and part._layout.acts == layout.acts
-            if not same or part._keeps_infos != self._keeps_infos:
+            if not same or part._layout.rew_shape != layout.rew_shape or part._keeps_infos != self._keeps_infos:
                 return None
             rews = np.result_type(layout.rews, part._layout.rews)
             layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
@@ -178,7 +178,7 @@ class LogColumns:
             if leaf in self._layout.large:
                 self._copy_lanes(leaf, out, rows, 0)
             else:
-                rows.put_obs(item.closed(out), LEAVES + leaf, 0)
+                rows.put_obs(out, LEAVES + leaf, item, 0)
                 self._put_finals(leaf, out, rows.ends - 1)
             self._gathered[name] = _frozen(out)
         return self._gathered[name]  # type: ignore[no-any-return]
@@ -186,23 +186,33 @@ class LogColumns:
     def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
         if leaf in self._layout.large:
             return _lane_rows_of(self._layout, leaf, run)
-        rows = item.opened(_joined([table.column(LEAVES + leaf)[at] for table, at, _ in parts]))
+        rows = self._taken(parts, _ROWS, LEAVES + leaf, item)
         if run.final is not None:
             rows[-1, ...] = run.final[leaf]
         return rows
+
+    def _taken(self, parts: Sequence[Part], where: int, leaf: int, item: Item) -> Any:
+        """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
+        rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
+        if not self._source.is_narrow:
+            return item.opened(_joined(rows))
+        pairs = zip(rows, parts, strict=True)
+        return np.concatenate(
+            [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
+        )
 
     def _acts(self, rows: Rows) -> Any:
         part = self._layout.kind.acts
         leaves = []
         for leaf, item in enumerate(part.items):
             out = np.empty((rows.total, *item.shape), item.dtype)
-            rows.put_steps(item.closed(out), LEAVES + len(self._layout.obs.items) + leaf)
+            rows.put_steps(out, LEAVES + len(self._layout.obs.items) + leaf, item)
             leaves.append(out)
         return part.structure.unflatten(leaves)
 
     def _rews(self, rows: Rows) -> Array:
-        out = np.empty(rows.total, self._layout.rews)
-        rows.put_steps(out, REWS)
+        out = np.empty((rows.total, *self._layout.rew_shape), self._layout.rews)
+        rows.put_steps(out, REWS, self._layout.items[0])
         return out
 
     def _infos(self, rows: Rows) -> npt.NDArray[np.object_]:
@@ -220,18 +230,13 @@ class LogColumns:
             out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
 
     def _copy_lanes(self, leaf: int, out: Array, rows: Rows, shift: int) -> None:
-        lane, at = self._layout.large.index(leaf), 0
+        at = 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
-                source, begin = _lane_rows(piece, leaf, lane)
+                source, begin = _lane_rows(run, j, leaf)
                 steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
-
-
-def _steps(parts: Sequence[Part], leaf: int) -> Any:
-    """Rows of a fragment's actions, rewards or infos."""
-    return _joined([table.column(leaf)[at] for table, _, at in parts])
 
 
 def _joined(rows: list[Any]) -> Any:
@@ -239,26 +244,42 @@ def _joined(rows: list[Any]) -> Any:
     return rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
 
 
-def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
+def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
     """The rows that a piece of large observations lies in, and where it begins."""
+    piece = run.pieces[number]
     chunk = piece.chunk
+    layout = chunk.layout
+    if leaf not in layout.large:
+        return _small_rows(run, number, leaf), 0
     if chunk.lanes is not None:
-        return chunk.lanes.rows[lane], piece.lane
+        return chunk.lanes.rows[layout.large.index(leaf)], piece.lane
     # Copied out of their lanes, with a chunk of one environment of their own.
-    return chunk.layout.obs.items[leaf].opened(chunk.table().column(LEAVES + leaf)), piece.row
+    return layout.obs.items[leaf].opened(chunk.table().column(LEAVES + leaf)), piece.row
+
+
+def _small_rows(run: Run, number: int, leaf: int) -> Array:
+    """The rows of a piece that was recorded before its column was widened, and became large."""
+    chunk, env, row, steps, _ = run.pieces[number]
+    table = chunk.table(row, row + steps + 1)
+    rows: Array = chunk.layout.obs.items[leaf].opened(
+        table.column(LEAVES + leaf)[table.rows(env, row, steps + 1)].copy()
+    )
+    if run.final is not None and number == len(run.pieces) - 1:
+        rows[-1] = run.final[leaf]
+    return rows
 
 
 def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Any:
     """A fragment's rows of a large leaf: a view where they lie in one piece."""
-    lane, last = layout.large.index(leaf), len(run.pieces) - 1
+    last = len(run.pieces) - 1
     parts = []
     for j, piece in enumerate(run.pieces):
-        rows, begin = _lane_rows(piece, leaf, lane)
+        rows, begin = _lane_rows(run, j, leaf)
         parts.append(rows[begin : begin + piece.steps + (j == last)])
         if last == 0 and piece.chunk.lanes is not None:
             piece.chunk.lanes.is_shared = True
     whole = parts[0] if last == 0 else np.concatenate(parts)
-    return _frozen(whole)
+    return _frozen(whole.astype(layout.obs.items[leaf].dtype, copy=False))
 
 
 def _frozen(column: Any) -> Any:

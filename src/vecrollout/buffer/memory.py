@@ -110,7 +110,7 @@ class Chunk:
         self.layout = layout
         self.obs_dtype, self.obs_shape = (None, ()) if self.is_ragged else layout.plain(layout.obs)
         self.act_dtype, self.act_shape = layout.plain(layout.acts)
-        self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs,)
+        self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs, *layout.rew_shape)
         steps = _CHUNK_BYTES // max(layout.step_bytes, 1)
         self.capacity = max(_FEWEST_STEPS, min(_MOST_STEPS, steps))
         """Steps after which the next chunk begins, unless the lanes say when they are full."""

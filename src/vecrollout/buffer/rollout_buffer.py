@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,18 @@ class RolloutBuffer:
     its properties. `stepped == held + popped + delivered + dropped` after every call, also one that raised.
     """
 
-    def __init__(self, num_envs: int, options: RecordOptions | None = None, *, recording: str | None = None) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        options: RecordOptions | None = None,
+        *,
+        dtypes: tuple[Any, Any] | None = None,
+        recording: str | None = None,
+    ) -> None:
         options = options or RecordOptions()
         most = options.max_transitions
         if most is not None and most < num_envs:
-            raise OptionError(
-                f"max_transitions: expected at least {num_envs}, one step of all environments, got {most}"
-            )
+            raise OptionError(f"max_transitions: expected at least {num_envs}, a step of all environments, got {most}")
         self.num_envs = num_envs
         self.options = options
         self.recording = recording or secrets.token_hex(8)
@@ -53,7 +58,8 @@ class RolloutBuffer:
         self.keeps_infos = self._infos.any
         self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
-        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
+        self._dtypes = dtypes  # trees of those that observations and actions are cast to
+        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._space = Room(self._log, self._keeper, self._delivery, options)
@@ -210,12 +216,14 @@ class RolloutBuffer:
         self._delivery.deliver()
         self._ready = goes_on
 
-    def await_episodes(self) -> None:
-        """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
-        self._close_running("reset_early")
+    def await_episodes(self, envs: Collection[int] | None = None) -> None:
+        """These environments (None: all) are being reset: each begins an episode by a `Restart` in a step to come."""
+        self._close_running("reset_early", envs)
         if self._log.chunks:
-            self._space.roll(waiting=frozenset(range(self.num_envs)))
-        self._ready, self._acts, self._room = True, (), 0
+            self._space.roll(waiting=self.waiting.union(range(self.num_envs) if envs is None else envs))
+        self._room = 0
+        if envs is None:
+            self._ready, self._acts = True, ()
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
@@ -286,14 +294,14 @@ class RolloutBuffer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in place of everything held and counted."""
         snapshot = restore(state, self.num_envs, self.keeps_infos)
-        other = RolloutBuffer(self.num_envs, self.options, recording=snapshot.recording)
+        other = RolloutBuffer(self.num_envs, self.options, dtypes=self._dtypes, recording=snapshot.recording)
         fill(other._log, other._keeper, snapshot)
         other._ready = snapshot.is_ready
         vars(self).update(vars(other))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies are made of the state: a log shares memory with what was handed out."""
-        return _restored, (self.num_envs, self.options, self.state_dict())
+        return _restored, (self.num_envs, self.options, self._dtypes, self.state_dict())
 
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
@@ -307,16 +315,14 @@ class RolloutBuffer:
     def _columns(self, runs: Sequence[Run]) -> LogColumns:
         return LogColumns(runs, self._log.layout, self._infos.any)
 
-    def _close_running(self, ended_by: EndedBy | None) -> None:
-        self._keeper.close_running(ended_by)
+    def _close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
+        self._keeper.close_running(ended_by, envs)
         self._delivery.deliver()
 
     def _forget(self, fragments: Sequence[Run]) -> None:
         """Let go of the finished fragments and these running ones. A pop commits here, as its last act."""
         self._room = 0
         self._keeper.pop(self._keeper.books.runs(), fragments)
-
-    # How a step gets in
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
@@ -337,7 +343,7 @@ class RolloutBuffer:
         return ProtocolError("expected reset() first: nothing was reset yet, the last step failed, or it was closed")
 
 
-def _restored(num_envs: int, options: RecordOptions, state: Mapping[str, Any]) -> RolloutBuffer:
-    buffer = RolloutBuffer(num_envs, options)
+def _restored(num_envs: int, options: RecordOptions, dtypes: Any, state: Mapping[str, Any]) -> RolloutBuffer:
+    buffer = RolloutBuffer(num_envs, options, dtypes=dtypes)
     buffer.load_state_dict(state)
     return buffer

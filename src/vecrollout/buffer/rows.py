@@ -10,8 +10,10 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.memory import Chunk
-from vecrollout.buffer.table import Table
+from vecrollout.buffer.table import LEAVES, Table
+from vecrollout.data.kinds import Item
 
 # Pieces of so many rows on average are put in their places one by one, shorter ones all at once.
 _SLICED_ROWS = 6
@@ -25,11 +27,15 @@ class Source:
 
     Args:
         runs: The fragments.
+        layout: What their columns are made of.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Run], layout: Layout) -> None:
         self._runs = runs
+        self._layout = layout
         self._tables: dict[int, Table] = {}
+        self.is_narrow = False
+        """Whether some tables so far have narrower dtypes than the layout, which was widened since."""
 
     def table(self, chunk: Chunk) -> Table:
         """A chunk's columns, with all rows that the fragments need."""
@@ -37,6 +43,8 @@ class Source:
         if table is None:
             span = (0, None) if chunk.is_sealed else self._spans[id(chunk)]
             table = self._tables[id(chunk)] = chunk.table(*span)
+            if table.layout is not self._layout and table.layout.items != self._layout.items:
+                self.is_narrow = True
         return table
 
     def parts_of(self, run: Run) -> list[Part]:
@@ -93,23 +101,28 @@ class Rows:
         self._is_sliced = self.total >= _SLICED_ROWS * count
         self._indices: dict[tuple[int, bool, int], tuple[Array, Array]] = {}
 
-    def put_obs(self, out: Array, leaf: int, shift: int) -> None:
+    def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
         """Put the rows of a column of observations in their places; with `shift` 1 those that follow.
 
         Args:
-            out: Where to, one opaque element a row.
+            out: Where to.
             leaf: Entry of the records.
+            item: What rows of `out` are.
             shift: 0 or 1.
         """
-        self._put(out, leaf, False, shift)
+        self._put(out, leaf, item, False, shift)
 
-    def put_steps(self, out: Array, leaf: int) -> None:
+    def put_steps(self, out: Array, leaf: int, item: Item | None = None) -> None:
         """Put the rows of a column of actions, rewards or infos in their places."""
-        self._put(out, leaf, True, 0)
+        self._put(out, leaf, item, True, 0)
 
-    def _put(self, out: Array, leaf: int, are_steps: bool, shift: int) -> None:
+    def _put(self, whole: Array, leaf: int, item: Item | None, are_steps: bool, shift: int) -> None:
+        closed = whole if item is None else item.closed(whole)
         for key, table in self._tables.items():
-            column = table.column(leaf)
+            column, out = table.column(leaf), closed
+            theirs = None if item is None else table.layout.item(leaf - LEAVES)
+            if item is not None and theirs is not None and theirs.dtype != item.dtype:
+                column, out = theirs.opened(column), whole  # recorded before the column was widened
             if self._is_sliced:
                 where = table.steps if are_steps else table.rows
                 for env, row, rows, at in self._pieces[key]:

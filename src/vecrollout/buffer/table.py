@@ -44,7 +44,8 @@ class Table:
     """
 
     def __init__(self, layout: Layout, records: Sequence[Record], begin: int, is_ragged: bool, has_gaps: bool) -> None:
-        self._layout = layout
+        self.layout = layout
+        """What the records are made of."""
         self._num_envs = layout.num_envs
         self._begin = begin
         self._has_gaps = has_gaps
@@ -75,7 +76,7 @@ class Table:
 
     def join(self) -> None:
         """Join all columns, and let go of the records, which are many small objects."""
-        layout, last = self._layout, self._records[-1]
+        layout, last = self.layout, self._records[-1]
         for i in range(len(layout.items) - 1):
             if i not in layout.large:
                 self.column(LEAVES + i)
@@ -116,12 +117,12 @@ class Table:
         return self.row_numbers(envs, rows)
 
     def _joined(self, leaf: int) -> Array:
-        is_obs = LEAVES <= leaf < LEAVES + len(self._layout.obs.items)
+        is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
         records = self._records if is_obs else self._records[1:]
         if leaf == INFOS:
             infos = self._batched_infos or (record[INFOS] for record in records)
             return np.fromiter(chain.from_iterable(infos), object)
-        item = self._layout.item(leaf - LEAVES)
+        item = self.layout.item(leaf - LEAVES)
         values: list[Any]
         if self._has_gaps:
             found = [record[leaf] if len(record) > leaf else None for record in records]

@@ -25,7 +25,7 @@ from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.recording.around import recorder_around
-from vecrollout.recording.environments import SINGLE, AnyEnv, is_vector_env, kind_of, spaces_of
+from vecrollout.recording.environments import AnyEnv, is_vector_env, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.inner import unwrap_traj
 
@@ -84,7 +84,7 @@ def generate_trajectories(
             `sample_until` in finished episodes. It is silent if standard error is not a terminal.
         autoreset_mode: For a `VectorEnv` that does not state its autoreset rule. `VectorBufferingWrapper` describes
             this and the following two options; None stands for its default.
-        missing_final_obs: What to do if a `VectorEnv` does not give an episode's last observation.
+        missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
 
     Returns:
@@ -116,7 +116,7 @@ def generate_trajectories(
     extras = Extras(policy, masks, record_masks, record_states)
     kept: RecordInfos = [] if record_infos == "none" and extras else record_infos
     recorder = recorder_around(venv, {"record_infos": kept}, vector_options)
-    num_envs = 1 if kind_of(venv) == SINGLE else venv.num_envs  # type: ignore[union-attr]
+    num_envs = num_envs_of(venv)
     act = callable_of(policy, venv, deterministic_policy, rng, masks)
     with _bar(progress, sample_until) as show:
         collection = collect(recorder, num_envs, spaces_of(venv), act, sample_until, max_steps, show, extras)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.foreign import as_array
 from vecrollout.data.structures import Structure
 from vecrollout.data.trees import Tree
 
@@ -68,7 +69,7 @@ class Part:
     def of(cls, tree: Tree) -> Part:
         """The part that a column of rows is."""
         structure = Structure.of(tree)
-        leaves = map(np.asarray, structure.flatten(tree))
+        leaves = map(as_array, structure.flatten(tree))
         return cls(structure, tuple(Item(leaf.dtype, leaf.shape[1:]) for leaf in leaves))
 
 
@@ -80,12 +81,18 @@ class Kind:
     acts: Part
     rews: np.dtype[Any] | None
     """None where there are no rewards."""
+    rew_shape: tuple[int, ...] = ()
+    """Shape of each reward; `()` unless rewards are vectors."""
 
     def __eq__(self, other: object) -> bool:
         """Whether all parts are equal; NumPy alone takes None for float64."""
         if not isinstance(other, Kind) or (self.rews is None) != (other.rews is None):
             return False
-        return self.obs == other.obs and self.acts == other.acts and self.rews == other.rews
+        mine, theirs = (
+            (self.obs, self.acts, self.rews, self.rew_shape),
+            (other.obs, other.acts, other.rews, other.rew_shape),
+        )
+        return mine == theirs
 
     def __hash__(self) -> int:
         return hash((self.obs, self.acts))
@@ -93,4 +100,4 @@ class Kind:
     @classmethod
     def of(cls, obs: Tree, acts: Tree, rews: Any) -> Kind:
         """The kind of some columns."""
-        return cls(Part.of(obs), Part.of(acts), None if rews is None else rews.dtype)
+        return cls(Part.of(obs), Part.of(acts), *(None, ()) if rews is None else (rews.dtype, rews.shape[1:]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout.data.fields import scalar_rewards
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.errors import ShapeError
 
@@ -27,7 +28,7 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
         number of such trajectories. Standard deviations are of the population. Rewards are added in the order of steps.
 
     Raises:
-        ShapeError: If there is no trajectory.
+        ShapeError: If there is no trajectory, or the rewards are vectors.
 
     Source:
         `imitation.data.rollout.rollout_stats` (imitation 1.0.1): same names, same order, same values.
@@ -38,7 +39,7 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
     samples: dict[str, list[Any]] = {
         # np.sum adds in another order, which changes the last bits. np.cumsum stays in float32 under NumPy 1, where
         # Python's sum becomes float64.
-        "return": [sum(each.rews) for each in trajectories],
+        "return": [sum(scalar_rewards(each.rews, "rollout_stats")) for each in trajectories],
         "len": [len(each) for each in trajectories],
     }
     monitored = [seen for each in trajectories if (seen := _monitored_return(each)) is not None]

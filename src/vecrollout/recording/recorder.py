@@ -19,6 +19,7 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.recording.batching import dtypes_of
 from vecrollout.recording.copies import check_copied, deep_copy
 
 
@@ -56,11 +57,12 @@ class Recorder(ABC):
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
 
-    def _record(self, num_envs: int, options: Mapping[str, Any]) -> None:
+    def _record(self, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
         check_options(options, type(self), RecordOptions)
         checked = RecordOptions(**options)
-        self._buffer = RolloutBuffer(num_envs, checked)
+        dtypes = (dtypes_of(spaces[0]), dtypes_of(spaces[1])) if checked.cast == "space" else None
+        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes)
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 

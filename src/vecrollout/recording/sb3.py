@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
-from vecrollout.recording.sb3_endings import next_seeds_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
 from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
@@ -34,7 +36,11 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: Whether the recorder refuses a `reset` while it holds transitions.
         copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
             `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+        missing_final_obs: What to do if `venv` does not give an episode's last observation, as procgen's does not:
+            `"raise"`; `"drop"` the last transition, and count it as dropped; or `"mark"` it by
+            `info["final_obs_missing"]` and repeat the observation before it.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
             `RecordOptions` describes them.
 
     Raises:
@@ -60,16 +66,19 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: bool = True,
         *,
         copy_infos: bool | None = None,
+        missing_final_obs: MissingFinalObs = "raise",
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
         warn_of_inner_recorders(venv)
-        self._record(venv.num_envs, options)
+        self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
         copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
-        self._steps = VecEnvSteps(self._buffer, self._base, copies_infos)
+        self._reset_infos = ResetInfos(venv)
+        endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
+        self._steps = VecEnvSteps(self._buffer, self._base, endings, copies_infos)
         # A subclass may change how a step begins or ends.
         halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
         self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
@@ -93,13 +102,13 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if self.error_on_premature_reset:
             self._buffer.check_reset()
         seeds = next_seeds_of(self._base)
-        before = list(reset_infos_of(self._base))
+        before = list(self._reset_infos.current())
         try:
             obs = self.venv.reset(**kwargs)
-            self._buffer.reset(obs, seeds, reset_infos_of(self._base))
+            self._buffer.reset(obs, seeds, self._reset_infos.of_reset())
         except BaseException:
             # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
-            after = reset_infos_of(self._base)
+            after = self._reset_infos.current()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
             raise
@@ -116,7 +125,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
 
     def step(self, actions: Any) -> Any:
         """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
@@ -176,7 +185,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
 
         Raises:
             ProtocolError: If no actions wait for a step.
-            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
+            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`, and
+                `missing_final_obs` is `"raise"`.
             ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
         buffer = self._buffer
@@ -228,3 +238,26 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         recorder's own is closed too.
         """
         self._close(self.venv.close)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the environments, other than `reset` and `step`.
+
+        Args:
+            method_name: Name of the method.
+            *method_args: Passed on to the method.
+            indices: Which environments; None: all.
+            **method_kwargs: Passed on to the method.
+
+        Returns:
+            What the method returned, one value an environment.
+
+        Raises:
+            ProtocolError: If the method is `reset` or `step`, which the recorder would not see.
+        """
+        if method_name in ("reset", "step"):
+            raise ProtocolError(
+                f'env_method: expected a method that begins no episode, got "{method_name}", which the recorder would '
+                "not see; call reset() or step() of the recorder. To pass options or seeds to the environments, call "
+                "set_options() or seed() before reset()"
+            )
+        return self.venv.env_method(method_name, *method_args, indices=indices, **method_kwargs)

@@ -10,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
 from vecrollout._typing import Array
+from vecrollout.data.foreign import as_array
 from vecrollout.recording.environments import layers_of
 
 
@@ -36,12 +37,12 @@ def said_by_policy(
     # Off-policy algorithms rescale their actions to the action space; on-policy ones clip them.
     actions = variables.get("buffer_actions", variables.get("actions"))
     said = {"policy_action": actions, "policy_log_prob": variables.get("log_probs")}
-    columns = {name: _as_array(value) for name, value in said.items()}
+    columns = {name: as_array(value) for name, value in said.items()}
     # Values come as a column of numbers.
-    values = _as_array(variables.get("values"))
+    values = as_array(variables.get("values"))
     columns["policy_value"] = values.reshape(num_envs) if values.size == num_envs else values
     if with_masks:
-        columns["action_masks"] = _as_array(variables.get("action_masks"))
+        columns["action_masks"] = as_array(variables.get("action_masks"))
     if with_states:
         columns.update(_states_before(variables, num_envs))
     return {name: column for name, column in columns.items() if column.ndim and len(column) == num_envs}
@@ -52,8 +53,8 @@ def _states_before(variables: Mapping[str, Any], num_envs: int) -> dict[str, Arr
     states = getattr(variables.get("self"), "_last_lstm_states", None)  # as `_last_obs`, of sb3-contrib's RecurrentPPO
     if states is None:
         return {}
-    starts = _as_array(variables["episode_starts"]).astype(bool)
-    return state_columns([np.moveaxis(_as_array(each), 1, 0) for each in states.pi], starts)
+    starts = as_array(variables["episode_starts"]).astype(bool)
+    return state_columns([np.moveaxis(as_array(each), 1, 0) for each in states.pi], starts)
 
 
 def state_columns(states: Sequence[Array], starts: Array) -> dict[str, Array]:
@@ -72,7 +73,3 @@ def _channels_last(transposing: VecTransposeImage, obs: Any) -> Any:
         images = transposing.image_space_keys
         return {key: each.transpose(0, 2, 3, 1) if key in images else each for key, each in obs.items()}
     return obs.transpose(0, 2, 3, 1)
-
-
-def _as_array(values: Any) -> Array:
-    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)

@@ -10,6 +10,8 @@ from stable_baselines3.common.monitor import Monitor
 
 from vecrollout._typing import Info
 from vecrollout.buffer import Ending, Restart, deep_copied
+from vecrollout.data.foreign import as_array
+from vecrollout.errors import ShapeError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching
 from vecrollout.recording.environments import SINGLE, check_kind, layers_of
@@ -35,7 +37,8 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         env: The environment to wrap.
         error_on_premature_reset: Whether the recorder refuses a `reset` in the middle of an episode while it holds
             transitions.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
             `RecordOptions` describes them.
 
     Raises:
@@ -62,7 +65,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         # Most actions and rewards go in by these, which the buffer copies.
         self._act = np.zeros(1, np.int64)
         self._rew = np.zeros(1)
-        self._record(1, options)
+        self._record(1, (env.observation_space, env.action_space), options)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Reset the environment.
@@ -121,14 +124,19 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             returned = obs, rew, terminated, truncated, info = self.env.step(action)
             infos = [deep_copied(info) if info else {}] if buffer.keeps_infos else _NO_INFOS
             endings, restarts = (), ()
-            if terminated or truncated or buffer.waiting:
+            try:
+                has_changes = terminated or truncated or buffer.waiting
+            except (ValueError, RuntimeError) as error:  # a truth value of an array
+                raise _several_flags(terminated) from error
+            if has_changes:
                 endings, restarts = self._changes(bool(terminated), bool(truncated), info)
             if type(rew) is float:
                 rews = self._rew
                 rews[0] = rew
             else:
-                # A reward may be an array of shape (1,). The buffer refuses any other size.
-                rews = np.asarray(rew).reshape(-1)
+                # A reward may be an array of shape (1,), or a vector.
+                rews = as_array(rew, "rew")
+                rews = rews.reshape(-1) if rews.size == 1 else rews[np.newaxis]
             is_plain = type(obs) is np.ndarray and self._observations.is_plain
             batch = obs[np.newaxis] if is_plain else self._observations.of_one(obs)
             buffer.step(batch, rews, infos, endings, restarts)
@@ -181,6 +189,14 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         final_obs, others = self._observations.item(own[FINAL_OBS]), without_finals(own)
         last_info, reset_info = with_statistics(own[FINAL_INFO], others), without_statistics(others)
         return [Ending(0, terminated, truncated, final_obs, last_info, reset_info)], ()
+
+
+def _several_flags(terminated: Any) -> ShapeError:
+    shape = tuple(getattr(terminated, "shape", ()))
+    return ShapeError(
+        f"terminated: expected one flag of a single environment, got shape {shape}; a batched environment needs an "
+        "attribute num_envs, and VectorBufferingWrapper"
+    )
 
 
 def _refuses_reset(env: gym.Env[Any, Any]) -> bool:

@@ -11,19 +11,19 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Info
-from vecrollout.buffer import RolloutBuffer, deep_copied
+from vecrollout.buffer import Restart, RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.recording.copies import check_copied, deep_copy
 from vecrollout.recording.nested import warn_of_inner_recorders
-from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
 
-_TAPPED = ("reset", "step_async", "step_wait")
+_TAPPED = ("reset", "step_async", "step_wait", "env_method")
 _NOTHING: Mapping[str, Any] = {}
 
 
 class Tap:
-    """Records a `VecEnv` by functions in the places of three of its methods.
+    """Records a `VecEnv` by functions in the places of four of its methods.
 
     SB3 compares the wrappers of training and evaluation environments, so a further wrapper would show. A step is
     recorded when the policy's part of it is known too, or when the next one begins.
@@ -40,21 +40,23 @@ class Tap:
         self.obs: Any = None
         """The environments' current observations."""
         self._writer = writer
-        self._base = venv.unwrapped
         self._buffer = RolloutBuffer(venv.num_envs, options)
         warn_of_inner_recorders(venv)
-        self._copied = dict if returns_new_infos(self._base) else deep_copied
+        self._reset_infos = ResetInfos(venv)
+        self._endings = Endings(self._reset_infos, self._buffer)
+        self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
+        self._reset_behind: set[int] = set()  # environments that were reset one by one since the last step
         # Whether somebody else has stepped the environments since the policy was heard of last.
         self._others_step = False
 
     def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
         """Record from here on."""
         self.obs = obs
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
-        for name, method in zip(_TAPPED, (self._reset, self._step_async, self._step_wait), strict=True):
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
+        for name, method in zip(_TAPPED, self._replacements, strict=True):
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
 
@@ -65,9 +67,11 @@ class Tap:
         (obs, rews, dones, infos), self._returned = self._returned, None
         try:
             self._buffer.annotate(said)
-            flags = flags_of(dones)
-            endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
-            self._buffer.step(obs, rews, infos, endings)
+            flags = flags_of(dones, self._buffer.num_envs)
+            endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
+            restarts = [Restart(env, None, start_step=1) for env in sorted(self._reset_behind)]
+            self._buffer.step(obs, rews, infos, endings, restarts)
+            self._reset_behind = set()
         except BaseException:
             self._buffer.abort()
             raise
@@ -109,9 +113,13 @@ class Tap:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return deep_copy(self, memo, [self._writer])
 
+    @property
+    def _replacements(self) -> tuple[Any, ...]:
+        return self._reset, self._step_async, self._step_wait, self._env_method
+
     def _restore(self) -> None:
         for name in _TAPPED:
-            if getattr(self.venv, name, None) in (self._reset, self._step_async, self._step_wait):
+            if getattr(self.venv, name, None) in self._replacements:
                 delattr(self.venv, name)
 
     # In the places of the environment's own methods
@@ -121,7 +129,8 @@ class Tap:
         try:
             obs = self._replaced["reset"](**kwargs)
             self.obs = copy.deepcopy(obs)
-            self._buffer.reset(obs, (), reset_infos_of(self._base))
+            self._buffer.reset(obs, (), self._reset_infos.of_reset())
+            self._reset_behind = set()
         except BaseException:
             self._buffer.abort()
             raise
@@ -145,6 +154,15 @@ class Tap:
             self._buffer.abort()
             raise
         return returned
+
+    def _env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        """A reset of single environments ends their episodes; the first observation of the next ones is not seen."""
+        if method_name == "reset":
+            self._record_unheard()
+            chosen = range(self.venv.num_envs) if indices is None else np.atleast_1d(indices).tolist()
+            self._buffer.await_episodes(set(chosen))
+            self._reset_behind.update(chosen)
+        return self._replaced["env_method"](method_name, *args, indices=indices, **kwargs)
 
     def _record_unheard(self) -> None:
         self._others_step = self._others_step or self._returned is not None

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -48,6 +48,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         max_transitions: Number of steps after which an episode is written in fragments; None: as many as take a
             gigabyte.
+        cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
+            are widened without loss where they vary.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
             `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environment's.
 
@@ -83,6 +85,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         seed: int | np.random.Generator | None = None,
         record_infos: RecordInfos = "all",
         max_transitions: int | None = None,
+        cast: Literal["space"] | None = None,
         **options: Any,
     ) -> None:
         check_kind(env, SINGLE)
@@ -101,6 +104,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
                 sink=selection.before(writer),
                 max_transitions=most_transitions(spaces, 1) if max_transitions is None else max_transitions,
                 on_full="flush",
+                cast=cast,
             )
         except BaseException:
             writer.close()

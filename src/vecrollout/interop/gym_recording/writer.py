@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from vecrollout import exits
 from vecrollout.data.checks import whole_number
+from vecrollout.data.fields import scalar_rewards
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
@@ -94,7 +95,7 @@ class GymRecordingWriter:
             episode = {
                 "actions": self._arrays.encode(trajectory.acts, "acts"),
                 "observations": self._arrays.encode(trajectory.obs, "obs"),
-                "rewards": self._arrays.encode(trajectory.rews, "rews"),
+                "rewards": self._arrays.encode(scalar_rewards(trajectory.rews, "gym-recording"), "rews"),
             }
             text = json.dumps(episode)
         except BaseException:
