@@ -12,12 +12,14 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
+from vecrollout.buffer.unknown import check_options
 from vecrollout.data.checks import directory_text
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.recorder import Writer
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
+from vecrollout.storage.writing.writer import TraceWriter
 
 
 class TraceRecordingWrapper(BufferingEnvWrapper):
@@ -111,6 +113,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
 
     def _make_writer(self, directory: Path | str) -> Writer:
         """The writer of the trajectories, after the filters."""
+        check_options(self._writer_options, type(self), TraceWriter)
         spaces = self.env.observation_space, self.env.action_space
         writer: Writer = trace_writer(directory, self.env, spaces, **self._writer_options)
         return writer

@@ -115,7 +115,7 @@ class VectorSteps:
 
     def _waiting_at(self, envs: Array | None) -> list[int]:
         """Positions in the step's arrays of environments whose episode is over."""
-        waiting = self._buffer.waiting
+        waiting = self._buffer.discards.over
         if envs is None or not waiting:
             return sorted(waiting)
         return [at for at, env in enumerate(envs.tolist()) if env in waiting]
