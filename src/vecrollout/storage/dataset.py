@@ -294,7 +294,8 @@ class TraceDataset(Sequence[Trajectory]):
             number: Which trajectory; negative ones count from the end.
 
         Returns:
-            `spaces`: observation and action space, None for one of an unknown kind; None where they were not given.
+            `spaces`: observation and action space; None where they were not given. A space of a class that is not
+            Gymnasium's own is None; as a part of another space it has only a `repr`.
             `env_spec`: the environment as the writer was told, or None. `metadata`: the user's metadata.
             `versions`: of the packages that wrote it. `writer` and `compression`.
 
