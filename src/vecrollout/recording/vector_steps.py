@@ -55,7 +55,8 @@ class VectorSteps:
 
     def act(self, actions: Any, envs: Array | None = None) -> None:
         """Take the actions of the next step."""
-        self._buffer.act(actions if self._actions.is_plain else self._actions.leaves(actions), envs)
+        is_plain = self._actions.is_plain and type(actions) is not tuple
+        self._buffer.act(actions if is_plain else self._actions.leaves(actions), envs)
 
     def record(self, returned: Any, envs: Array | None = None) -> None:
         """Record what a step returned, of all environments or of some."""
