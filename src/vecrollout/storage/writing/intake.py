@@ -34,6 +34,11 @@ class Intake:
         # Plain batches of a known kind need no look at their arrays.
         self._kinds: deque[tuple[Kind, Layout]] = deque(maxlen=8)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any trajectory was checked."""
+        return bool(self._layouts)
+
     def of_batch(self, batch: TrajectoryBatch, notes: list[Notes] | None, info_bytes: int) -> Handed:
         """A batch whose data can be written; `notes` are those of each of its trajectories."""
         kind, layout = batch.kind, None
