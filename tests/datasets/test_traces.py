@@ -232,7 +232,7 @@ def test_about_a_trace(tmp_path: Path) -> None:
     metadata = {"run": 3, "weights": np.arange(3.0), "of": (1, 2)}
     with TraceWriter(tmp_path, spaces=spaces, metadata=metadata, env_spec="Own-v0", compression="lz4") as writer:
         writer.append(PARTS[0])
-    with TraceWriter(tmp_path, spaces=(spaces[1], Unknown())) as other:
+    with TraceWriter(tmp_path, spaces=(spaces[1], Unknown()), mix_spaces=True) as other:
         other.append(PARTS[0])
     traces = open_traces(tmp_path)
     about = traces.about(0)
