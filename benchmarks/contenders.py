@@ -7,6 +7,7 @@ class so that no contender pays for a call that the others do without.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ IMITATION = "imitation"
 SB3 = "SB3"
 CPPRB = "cpprb"
 FLOOR = "row writes"
+LIMIT = "row writes and infos"
 BARE = "bare"
 
 
@@ -203,6 +205,40 @@ class RowWrites(Bare):
         return copies
 
 
+class RowWritesAndInfos(RowWrites):
+    """Row writes that keep the info dicts too: the least that a recording of everything can cost.
+
+    A reference to a dict touches it, and most dicts are in no cache.
+    """
+
+    name = LIMIT
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.infos: list[tuple[dict[str, Any], ...]] = []
+
+    def record(self) -> None:
+        """Play and copy the whole script, and keep its infos."""
+        step, acts, rews, dones, keep = self.venv.step, self.acts, self.rews, self.dones, self.infos.append
+        if isinstance(self.script.first_obs, dict):
+            for t, actions in enumerate(self.script.actions):
+                step_obs, rews[t], dones[t], infos = step(actions)
+                acts[t] = actions
+                keep(tuple(infos))
+                for key, column in self.obs.items():
+                    column[t + 1] = step_obs[key]
+            return
+        (obs,) = self.obs.values()
+        for t, actions in enumerate(self.script.actions):
+            obs[t + 1], rews[t], dones[t], infos = step(actions)
+            acts[t] = actions
+            keep(tuple(infos))
+
+    def pop_transitions(self) -> Any:
+        """Copy the observations twice, and gather the infos."""
+        return super().pop_transitions(), np.fromiter(chain.from_iterable(self.infos), object)
+
+
 def _parts(space: spaces.Space[Any]) -> dict[str, Any]:
     return dict(space.items()) if isinstance(space, spaces.Dict) else {"obs": space}
 
@@ -211,7 +247,7 @@ def _column(space: spaces.Space[Any]) -> dict[str, Any]:
     return {"shape": item_shape(space) or 1, "dtype": space.dtype}
 
 
-_ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites)
+_ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites, RowWritesAndInfos)
 _WRAPPERS: tuple[type[Bare], ...] = (Bare, Ours, Imitation)
 
 

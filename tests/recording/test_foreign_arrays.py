@@ -314,3 +314,19 @@ def test_last_observations_of_gymnasiums_kind():
         recorder.step(scenario.actions(call))
     for trajectory, expected in zip(recorder.pop_trajectories()[0], scenario.recorded(0, CALLS), strict=True):
         assert_same(trajectory.obs, expected.obs)
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_a_value_an_environment(kind):
+    """Sequences of arrays, as many as each array has entries: they are rows, not the entries of a Tuple space."""
+    env = Fixed(
+        obs=kind([np.array([1.0, 2.0]), np.array([3.0, 4.0])]), rews=kind([1.0, 2.0]), flags=kind([False, False])
+    )
+    recorder = VectorBufferingWrapper(env)
+    recorder.reset()
+    recorder.step(kind([0, 1]))
+    first, second = recorder.pop_trajectories()[0]
+    assert_same(first.obs, np.array([[1.0, 2.0]] * 2))
+    assert_same(second.obs, np.array([[3.0, 4.0]] * 2))
+    assert_same(second.acts, np.array([1]))
+    assert_same(second.rews, np.array([2.0]))

@@ -112,6 +112,21 @@ def test_cast_to_the_space(case, tmp_path):
     assert_same(open_traces(tmp_path)[0].obs, EXPECTED[:2].astype(np.float32))
 
 
+def test_actions_that_vary_on_disk(tmp_path):
+    """A scripted expert between a learner's episodes: recording goes on, in a shard with the wider dtype."""
+    recorder = record_traces(Varying(FLOAT32, FLOAT32), tmp_path)
+    for dtype in (np.float32, np.float64, np.float32):
+        recorder.reset()
+        for act in (0.1, 0.2, 0.3):
+            recorder.step(dtype(act))
+    recorder.close()
+    values = np.array([0.1, 0.2, 0.3])
+    narrow = values.astype(np.float32)
+    for trajectory, acts in zip(open_traces(tmp_path), (narrow, values, narrow.astype(np.float64)), strict=True):
+        assert_same(trajectory.acts, acts)
+    assert len(list(tmp_path.glob("**/*.arrow"))) == 2
+
+
 def test_entries_of_a_dict():
     """Each has a dtype of its own, and the order of keys is free."""
     env = Varying({"a": np.zeros(2), "b": 0}, {"b": np.int32(1), "a": FLOAT32}, DICT)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Info
 from vecrollout.data.foreign import own_copy
 
 _BOOL = np.dtype(bool)
@@ -78,6 +78,10 @@ class BatchedInfos:
 
     def __len__(self) -> int:
         return self._num_envs
+
+    def keys(self) -> Iterable[str]:
+        """The keys of the infos, and those of masks that leave somebody out."""
+        return self._batch.keys()
 
     def __iter__(self) -> Iterator[Info]:
         return iter(_split(self._batch, self._num_envs))
@@ -175,31 +179,3 @@ def _is_mask(key: str, batch: Info) -> bool:
 
 def _names_mask(key: str, batch: Info) -> bool:
     return key[:1] == "_" and key[1:] in batch
-
-
-class KeptInfos:
-    """Chooses which infos a log keeps, and how.
-
-    Args:
-        record_infos: `"all"`, `"none"`, or keys.
-    """
-
-    def __init__(self, record_infos: RecordInfos) -> None:
-        self.any = record_infos != "none"
-        """Whether infos are kept."""
-        self.keys = None if isinstance(record_infos, str) else tuple(record_infos)
-        """The keys that are kept; None: all or none."""
-        self.all = record_infos == "all"
-        """Whether all are kept."""
-
-    def of_step(self, infos: Sequence[Info] | BatchedInfos) -> Any:
-        """The infos of a step as a record has them."""
-        if not self.any:
-            return ()
-        if type(infos) is BatchedInfos:
-            return infos
-        return tuple(infos) if self.keys is None else tuple(map(self.of_one, infos))
-
-    def of_one(self, info: Info) -> Info:
-        """One info with the keys that are kept."""
-        return info if self.keys is None else {key: info[key] for key in self.keys if key in info}

@@ -108,6 +108,8 @@ def fitted(
         is_cast: Whether to cast to the part's dtypes, also with a loss of precision.
         is_held: Whether rows of the part are held, whose values are not looked at again.
     """
+    if part.structure.is_leaf and type(tree) is tuple:
+        tree = as_array(tree, where)  # a value an environment
     leaves = [leaf if type(leaf) is _ndarray else as_array(leaf, where) for leaf in part.structure.flatten(tree, where)]
     items: list[Item] | None = None
     for i, (leaf, item) in enumerate(zip(leaves, part.items, strict=True)):

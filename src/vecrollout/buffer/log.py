@@ -102,7 +102,11 @@ class StepLog:
         self.chunks = (*self.chunks, Chunk(layout, number, lanes, opening))
 
     def roll(
-        self, layout: Layout | None = None, waiting: frozenset[int] | None = None, reuses_lanes: bool = False
+        self,
+        layout: Layout | None = None,
+        waiting: frozenset[int] | None = None,
+        reuses_lanes: bool = False,
+        notes: Sequence[Note] = (),
     ) -> None:
         """Go on in another chunk."""
         old = self.chunks[-1]
@@ -110,7 +114,7 @@ class StepLog:
         if layout is not None and layout.obs is not old.layout.obs:
             leaves = widened(layout.obs, leaves, "obs")
         waiting = self.waiting if waiting is None else waiting
-        self.begin(layout or old.layout, leaves, waiting, reuses_lanes=reuses_lanes)
+        self.begin(layout or old.layout, leaves, waiting, notes, reuses_lanes=reuses_lanes)
 
     def trim(self, oldest: int) -> None:
         """Let go of the chunks before this one."""

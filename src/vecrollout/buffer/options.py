@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
 
 from vecrollout._typing import OnFull, RecordInfos
 from vecrollout.data.checks import whole_number
@@ -78,28 +77,6 @@ class RecordOptions:
             raise OptionError(f'early_reset: expected "close" or "drop", got {self.early_reset!r}')
         if self.cast not in (None, "space"):
             raise OptionError(f'cast: expected "space" or None, got {self.cast!r}')
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> RecordOptions:
-        """The options given as keywords.
-
-        Args:
-            options: Values by name of the option.
-
-        Returns:
-            The options, checked.
-
-        Raises:
-            ArgumentTypeError: If an option does not exist; the error names the nearest one. Or if it has another type.
-            OptionError: If an option has another value than described.
-        """
-        known = [each.name for each in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                cure = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
-                raise ArgumentTypeError(f"unexpected option {name!r}{cure}")
-        return cls(**options)
 
 
 class RecordOptionsDict(TypedDict, total=False):

@@ -12,9 +12,11 @@ from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
 from vecrollout.buffer.delivery import Delivery
+from vecrollout.buffer.discards import Discards
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
-from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
+from vecrollout.buffer.kept_infos import KeptInfos
 from vecrollout.buffer.log import StepLog, note_of, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
@@ -52,26 +54,19 @@ class RolloutBuffer:
         self.options = options
         self.recording = recording or secrets.token_hex(8)
         """Random name of the recording."""
-        self._infos = KeptInfos(options.record_infos)
+        self._infos = KeptInfos(options.record_infos, num_envs)
+        self.keeps_infos = self._infos.any
+        self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
         self._dtypes = dtypes  # trees of those that observations and actions are cast to
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._space = Room(self._log, self._keeper, self._delivery, options)
+        self.discards = Discards(self._log, self._keeper, self._space)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
         self._room = 0  # steps that surely fit; 0 lets the next `act` look, also whether a step may follow
-
-    @property
-    def keeps_infos(self) -> bool:
-        """Whether infos are kept."""
-        return self._infos.any
-
-    @property
-    def info_keys(self) -> tuple[str, ...] | None:
-        """The keys of infos that are kept; None: all or none."""
-        return self._infos.keys
 
     def __repr__(self) -> str:
         return f"<RolloutBuffer: num_envs={self.num_envs}, held={self.held}>"
@@ -104,6 +99,12 @@ class RolloutBuffer:
         else:
             self._acts = self._log.take_acts(acts, is_fixed=self.held > 0)
 
+    def annotate(self, arrays: Mapping[str, Any], envs: Array | None = None) -> None:
+        """Add arrays to the infos of the step that comes next, with a row for each environment or each of `envs`."""
+        if not self._ready:
+            raise self._out_of_order("")
+        self._infos.annotate(arrays, envs)
+
     def withdraw(self) -> None:
         """Forget the actions last given to `act`: the environment refused them."""
         self._acts = None
@@ -111,6 +112,7 @@ class RolloutBuffer:
     def abort(self) -> None:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset of all."""
         self._acts, self._ready, self._room = None, False, 0
+        self._infos.forget_annotations()
 
     def step(
         self,
@@ -121,21 +123,12 @@ class RolloutBuffer:
         restarts: Sequence[Restart] = (),
         envs: Array | None = None,
     ) -> None:
-        """Record what came of the actions last given to `act`.
+        """Record what came of the actions last given to `act`, of all environments or of `envs`, each at most once.
 
-        Args:
-            obs: Observations, `(E, *obs_shape)`, or one for each of `envs`.
-            rews: Rewards, `(E,)`, or one for each of `envs`.
-            infos: Infos, likewise; dicts are kept by reference but for those of `endings`.
-            endings: The episodes that ended, in order.
-            restarts: The waiting environments that were reset in place of a step.
-            envs: Which environments stepped, shape `(n,)`, int, each at most once; None: all.
+        Infos are kept by reference, but for those of `endings`. `restarts` are of waiting environments.
         """
         acts = self._acts
         log = self._log
-        if endings and self._infos.keys is not None:
-            for ending in endings:
-                ending.info = ending.info and self._infos.of_one(ending.info)
         if type(acts) is bytes and type(obs) is _ndarray and type(rews) is _ndarray and envs is None:
             # Plain arrays of the known kind, as most are.
             chunk = log.chunks[-1]
@@ -146,7 +139,8 @@ class RolloutBuffer:
                 and rews.shape == chunk.rew_shape
                 and len(infos) == self.num_envs
             ):
-                kept = tuple(infos) if type(infos) is list and self._infos.all else self._infos.of_step(infos)
+                plain = type(infos) is list and self._infos.are_plain
+                kept = tuple(infos) if plain else self._infos.of_step(infos, endings, envs)
                 last = chunk.records[-1]
                 total, waiting = last[TOTAL] + self.num_envs, last[WAITING]
                 if waiting:
@@ -172,7 +166,8 @@ class RolloutBuffer:
             raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
         self._room -= 1
         acts = (acts,) if type(acts) is bytes else acts
-        log.take_step(acts, obs, rews, self._infos.of_step(infos), (*restarts, *endings), envs, is_fixed=self.held > 0)
+        kept = self._infos.of_step(infos, endings, envs)
+        log.take_step(acts, obs, rews, kept, (*restarts, *endings), envs, is_fixed=self.held > 0)
         self._acts = None if envs is None else ()
         if endings:
             self._deliver(endings)
@@ -209,6 +204,7 @@ class RolloutBuffer:
         if envs is None:
             # Also where the observations are refused: the environments were reset.
             self._acts = None
+            self._infos.forget_annotations()
             self._keeper.close_running("reset_early")
         notes = []
         for env in range(self.num_envs) if envs is None else envs.tolist():

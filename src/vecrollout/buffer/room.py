@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.delivery import Delivery
+from vecrollout.buffer.episodes import Note
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.options import RecordOptions
@@ -46,10 +49,10 @@ class Room:
         free = self._log.chunks[-1].free_steps()
         return free if steps is None else min(steps, free)
 
-    def roll(self, waiting: frozenset[int] | None = None) -> None:
+    def roll(self, waiting: frozenset[int] | None = None, notes: Sequence[Note] = ()) -> None:
         """Go on in another chunk, and let go of those that are not needed."""
         log = self._log
-        log.roll(waiting=waiting, reuses_lanes=not self._held)
+        log.roll(waiting=waiting, reuses_lanes=not self._held, notes=notes)
         books = self._keeper.settle()
         log.trim(min((span.chunk for span in books.running if span is not None), default=log.chunks[-1].number))
         pinned = sum(chunk.steps for chunk in log.chunks[:-1]) * log.num_envs

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.layout import Layout
 
 Record: TypeAlias = tuple[Any, ...]
@@ -82,7 +81,7 @@ class Table:
             if i not in layout.large:
                 self.column(LEAVES + i)
         self.column(REWS)
-        if type(last[INFOS]) is BatchedInfos:
+        if type(last[INFOS]) is not tuple:  # of vector environments, or annotated: split when they are asked for
             self._batched_infos = [record[INFOS] for record in self._records[1:]]
         else:
             self.column(INFOS)

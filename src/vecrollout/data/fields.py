@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def trusted(cls: type[T], fields: dict[str, Any]) -> T:
-    """An instance of a dataclass from fields in final form, without checks, which would cost more than the views."""
+    """An instance of a dataclass that takes over fields in final form; checks would cost more than the views."""
     instance = object.__new__(cls)
-    vars(instance).update(fields)
+    object.__setattr__(instance, "__dict__", fields)
     return instance
 
 

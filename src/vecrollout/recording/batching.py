@@ -39,6 +39,8 @@ class Batching:
 
     def leaves(self, batch: Any) -> Any:
         """The batch with arrays at all leaves; the same object where there are arrays already."""
+        if type(batch) in (list, tuple) and isinstance(self._space, _ARRAYS):
+            return as_array(batch)  # a value an environment
         return batch if self.is_plain else _converted(self._space, batch, _object_rows)
 
     def item(self, value: Any) -> Any:

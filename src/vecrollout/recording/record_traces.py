@@ -11,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer.unknown import check_options
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
@@ -19,6 +20,7 @@ from vecrollout.recording.selection import Selection
 from vecrollout.recording.traces import TraceRecordingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
+from vecrollout.storage.writing.writer import TraceWriter
 
 
 @overload
@@ -79,7 +81,8 @@ def record_traces(
         missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environments'.
 
     Returns:
         A wrapper around the environments: a `BufferingWrapper`, a `VectorBufferingWrapper` or a
@@ -108,6 +111,7 @@ def record_traces(
     """
     named = {"autoreset_mode": autoreset_mode, "missing_final_obs": missing_final_obs, "final_obs_fn": final_obs_fn}
     kind = checked_kind("env", env, {name: option for name, option in named.items() if option is not None})
+    check_options(options, record_traces, TraceWriter)
     filters = episode_filter, frame_filter, reward_classes
     if kind == SINGLE:
         options |= {"seed": seed, "record_infos": record_infos, "max_transitions": max_transitions, "cast": cast}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -11,13 +12,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
 from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 
@@ -72,6 +72,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
+        warn_of_inner_recorders(venv)
         self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
         copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
@@ -199,6 +200,15 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if endings:
             self._steps.look(returned[0], endings)
         return returned
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["class_attributes"]  # of SB3's base class; it cannot be copied
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.class_attributes = dict(inspect.getmembers(type(self)))
 
     def restart(self) -> Any:
         """Reset all environments.

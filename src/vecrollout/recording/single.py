@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -19,8 +19,6 @@ from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistic
 from vecrollout.recording.recorder import Advanced, Recorder
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 _INTEGERS = frozenset({int, np.int64})
@@ -166,7 +164,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         """
         obs, _, terminated, truncated, _ = self.step(self._actions.only(acts))
         ended = np.array([bool(terminated or truncated)])
-        first_or_next = self.restart() if self._buffer.waiting else self._observations.of_one(obs)
+        first_or_next = self.restart() if self._buffer.discards.over else self._observations.of_one(obs)
         return Advanced(first_or_next, ended, ended)
 
     def close(self) -> None:
@@ -180,9 +178,11 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
     def _changes(self, terminated: bool, truncated: bool, info: Info) -> tuple[Any, Any]:
         """The episodes that a step ended and began."""
         own = deep_copied(info)
-        if self._buffer.waiting:
+        if self._buffer.discards.over:
             # The environment's flags mean nothing between an episode's end and the reset.
             return (), [Restart(0, own)] if self._autoreset is Autoreset.NEXT_STEP else ()
+        if not (terminated or truncated):
+            return (), ()  # of a discarded episode
         # A time limit around the wrapper that resets may end episodes that this wrapper does not end.
         if self._autoreset is not Autoreset.SAME_STEP or FINAL_OBS not in own:
             return [Ending(0, terminated, truncated, None, own)], ()

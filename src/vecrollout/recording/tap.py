@@ -13,10 +13,13 @@ from vecrollout import exits
 from vecrollout._typing import Info
 from vecrollout.buffer import Restart, RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.recording.copies import check_copied, deep_copy
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait", "env_method")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Tap:
@@ -38,6 +41,7 @@ class Tap:
         """The environments' current observations."""
         self._writer = writer
         self._buffer = RolloutBuffer(venv.num_envs, options)
+        warn_of_inner_recorders(venv)
         self._reset_infos = ResetInfos(venv)
         self._endings = Endings(self._reset_infos, self._buffer)
         self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
@@ -56,14 +60,13 @@ class Tap:
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
 
-    def record(self, said: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Record the last step, if it is not recorded yet, with what the policy said of it, a dict an environment."""
+    def record(self, said: Mapping[str, Any] = _NOTHING) -> None:
+        """Record the last step, if it is not recorded yet, with what the policy said of it as annotations."""
         if self._returned is None:
             return
         (obs, rews, dones, infos), self._returned = self._returned, None
-        for info, each in zip(infos, said, strict=False):
-            info.update(each)
         try:
+            self._buffer.annotate(said)
             flags = flags_of(dones, self._buffer.num_envs)
             endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
             restarts = [Restart(env, None, start_step=1) for env in sorted(self._reset_behind)]
@@ -73,13 +76,13 @@ class Tap:
             self._buffer.abort()
             raise
 
-    def hear(self, said: Sequence[Mapping[str, Any]]) -> None:
+    def hear(self, said: Mapping[str, Any]) -> None:
         """Record the last step, with what the policy said of the step before the callback was called.
 
         If others, an evaluation for example, have stepped the environments too, it is unknown which step that was.
         """
         others_step, self._others_step = self._others_step, False
-        self.record(() if others_step else said)
+        self.record(_NOTHING if others_step else said)
 
     def flush(self) -> None:
         """Make every finished episode durable."""
@@ -99,6 +102,16 @@ class Tap:
         exits.closed(self)
         if failure is not None:
             raise failure
+
+    def __getstate__(self) -> dict[str, Any]:
+        check_copied(self.venv)
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return deep_copy(self, memo, [self._writer])
 
     @property
     def _replacements(self) -> tuple[Any, ...]:

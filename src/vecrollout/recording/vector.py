@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -23,12 +23,11 @@ from vecrollout.recording.environments import (
 )
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.flags import as_flags, reset_mask_of
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 
@@ -98,6 +97,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
+        warn_of_inner_recorders(env)
         spaces = spaces_of(env)
         self._record(num_envs_of(env), spaces, options)
         self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
@@ -260,7 +260,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Returns:
             The observations to act on, and the environments whose episodes ended and began.
         """
-        over = self._mask(self._buffer.waiting)
+        over = self._mask(self._buffer.discards.over)
         obs, _, terminated, truncated, _ = self.step(acts)
         count = self._buffer.num_envs
         ended = (as_flags(terminated, count, "terminated") | as_flags(truncated, count, "truncated")) & ~over

@@ -55,7 +55,8 @@ class VectorSteps:
 
     def act(self, actions: Any, envs: Array | None = None) -> None:
         """Take the actions of the next step."""
-        self._buffer.act(actions if self._actions.is_plain else self._actions.leaves(actions), envs)
+        is_plain = self._actions.is_plain and type(actions) is not tuple
+        self._buffer.act(actions if is_plain else self._actions.leaves(actions), envs)
 
     def record(self, returned: Any, envs: Array | None = None) -> None:
         """Record what a step returned, of all environments or of some."""
@@ -115,7 +116,7 @@ class VectorSteps:
 
     def _waiting_at(self, envs: Array | None) -> list[int]:
         """Positions in the step's arrays of environments whose episode is over."""
-        waiting = self._buffer.waiting
+        waiting = self._buffer.discards.over
         if envs is None or not waiting:
             return sorted(waiting)
         return [at for at, env in enumerate(envs.tolist()) if env in waiting]

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -16,19 +16,26 @@ from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
+from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Trajectory, cut
-from vecrollout.errors import DamagedTraceError, OptionError
+from vecrollout.errors import OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import field, fragment
+from vecrollout.storage.codec.index import NO_TRAJECTORIES
 from vecrollout.storage.codec.schema import FIELDS, read_about
-from vecrollout.storage.files.folder import folder_of
+from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
 from vecrollout.storage.reading.catalog import Catalog, Place
 from vecrollout.storage.reading.rows import TraceRows
 from vecrollout.storage.reading.shard import Shard
 
+_SHORT_RUN = 4
+
 _CACHED_BYTES = 64 << 20
+
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A directory or URL, or several."""
 
 MEMORY_BYTES = 1 << 30
 """Memory for random access to steps, unless another limit is given."""
@@ -37,7 +44,7 @@ _MAPPED_SHARDS = 1024
 """Systems limit how many files a process maps, to some ten thousands."""
 
 
-def open_traces(path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
+def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
     """Open the trajectories in a directory of traces.
 
     Only the writers' journals are read. A trace that is still being written opens too, and so does a directory in which
@@ -46,6 +53,8 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True, memory_byte
 
     Args:
         path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
+            Several of them are read as one data set. A relative directory is the one at the time of opening. `~` is
+            the home directory.
         check: Whether to compare each batch with its checksum when it is first read.
         memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
 
@@ -53,10 +62,11 @@ def open_traces(path: str | os.PathLike[str], *, check: bool = True, memory_byte
         The data set.
 
     Raises:
-        DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
+        TraceNotFoundError: If there is no such directory.
+        DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.
         ArgumentTypeError: If `path` is neither a path nor a URL.
-        OptionError: If the URL cannot be used.
+        OptionError: If the URL cannot be used, there is no path, or the same one twice.
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
@@ -76,27 +86,29 @@ class TraceDataset(Sequence[Trajectory]):
     A data set can be pickled, for the workers of a `DataLoader` for example. It is opened anew where it is unpickled.
 
     Args:
-        path: The directory, or the URL of an object store.
+        path: The directory, the URL of an object store, or several of them; as for `open_traces`.
         check: Whether to compare each batch with its checksum when it is first read.
         memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
 
     Raises:
-        DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
+        TraceNotFoundError: If there is no such directory.
+        DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.
         ArgumentTypeError: If `path` is neither a path nor a URL.
         OptionError: If the URL cannot be used.
         StoreError: If the object store fails. All methods that read raise it, too.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._folder = folder_of(path)
-        self.path = self._folder.path
-        """As it was given: a `Path`, or the URL of an object store."""
+    def __init__(self, path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._folders, is_one = _folders_of(path)
+        self._name = ", ".join(map(str, self._folders))
+        self.path: Any = self._folders[0].path if is_one else [folder.path for folder in self._folders]
+        """The absolute `Path` of the directory, or the URL of the object store; a list where several were given."""
         self._check = check
         self._memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
-        self._catalog = Catalog(self._folder)
+        self._catalog = Catalog(self._folders)
         self._cache = BatchCache(_CACHED_BYTES)
-        self._shards: OrderedDict[tuple[str, str], Shard] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, ...], Shard] = OrderedDict()
         self.refresh()
 
     def refresh(self) -> None:
@@ -137,7 +149,15 @@ class TraceDataset(Sequence[Trajectory]):
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories, in order."""
-        return map(self.trajectory, range(len(self)))
+        located, groups = self._located, self._groups
+        # Runs of trajectories that were written at once.
+        changes = np.flatnonzero(np.diff(located.group)) + 1
+        for begin, end in pairwise([0, *changes.tolist(), len(self)]):
+            group = located.group.item(begin) if begin < end else 0
+            if end - begin < _SHORT_RUN or groups[group].group.pieces > 1:
+                yield from map(self.trajectory, range(begin, end))
+            else:
+                yield from map(self._batch(group, 0).trajectory, located.place[begin:end].tolist())
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories as columns, in the order of the files. This is the quickest way to read everything.
@@ -212,7 +232,7 @@ class TraceDataset(Sequence[Trajectory]):
         begin, end = _range(self._located.steps.item(at), start, stop)
         first = self._batch(group, 0, wanted)
         pieces = self._pieces(group, at, begin, end, wanted)
-        return {name: field(first, self._located.place.item(at), pieces, begin, end, name) for name in names}
+        return {name: field(first, self._located.place.item(at), pieces, name) for name in names}
 
     @property
     def step_index(self) -> StepIndex:
@@ -242,6 +262,22 @@ class TraceDataset(Sequence[Trajectory]):
         begins = self._located.begins.tolist()
         return [range(begin, end) for begin, end in pairwise([*begins, len(self)])]
 
+    def whole_episodes(self) -> Iterator[Trajectory]:
+        """Episodes of which all steps are there, from the reset to the end that the environment gave them.
+
+        Yields:
+            A trajectory for each episode. Fragments of an episode are joined.
+
+        Raises:
+            DamagedTraceError: If one cannot be read, or is not what was written.
+        """
+        located = self._located
+        for numbers in self.episodes():
+            begins = located.start_step[numbers.start : numbers.stop]
+            ends = begins + located.steps[numbers.start : numbers.stop]
+            if begins[0] == 0 and located.ended[numbers.stop - 1] and (begins[1:] == ends[:-1]).all():
+                yield stitch([self.trajectory(number) for number in numbers])
+
     def identity(self, number: int) -> Episode:
         """Which episode a trajectory is of, and which part of it, without reading its arrays.
 
@@ -257,7 +293,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).told.episode(self._located.place.item(at))
+        return self._batch(self._located.group.item(at), 0, ()).entries.entry(self._located.place.item(at))[5]
 
     def metadata(self, number: int) -> dict[str, Any]:
         """What was said about a trajectory when it was appended.
@@ -274,7 +310,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).metadata(self._located.place.item(at))
+        return self._batch(self._located.group.item(at), 0, ()).entries.metadata(self._located.place.item(at))
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory is in.
@@ -283,7 +319,8 @@ class TraceDataset(Sequence[Trajectory]):
             number: Which trajectory; negative ones count from the end.
 
         Returns:
-            `spaces`: observation and action space, None for one of an unknown kind; None where they were not given.
+            `spaces`: observation and action space; None where they were not given. A space of a class that is not
+            Gymnasium's own is None; as a part of another space it has only a `repr`.
             `env_spec`: the environment as the writer was told, or None. `metadata`: the user's metadata.
             `versions`: of the packages that wrote it. `writer` and `compression`.
 
@@ -300,13 +337,13 @@ class TraceDataset(Sequence[Trajectory]):
         return partial(type(self), check=self._check, memory_bytes=self._memory_bytes), (self.path,)
 
     def __repr__(self) -> str:
-        return f"<TraceDataset of {len(self)} trajectories in {str(self._folder)!r}>"
+        return f"<TraceDataset of {len(self)} trajectories in {self._name!r}>"
 
     def _at(self, number: int) -> int:
         number = whole_number("number", number)
         count = len(self._located.group)
         if not -count <= number < count:
-            raise IndexError(f"{self._folder}: expected the number of one of {count} trajectories, got {number}")
+            raise IndexError(f"{self._name}: expected the number of one of {count} trajectories, got {number}")
         return number % count
 
     def _trajectory_batch(self, group: int) -> TrajectoryBatch:
@@ -314,7 +351,7 @@ class TraceDataset(Sequence[Trajectory]):
         if place.group.pieces > 1:
             (at,) = (self._located.group == group).nonzero()[0].tolist()
             return TrajectoryBatch.from_trajectories([self.trajectory(at)])
-        return TrajectoryBatch(self._read(place, 0, None).columns())
+        return TrajectoryBatch(self._read(place, 0, None))
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
@@ -344,29 +381,38 @@ class TraceDataset(Sequence[Trajectory]):
         number = place.group.first + piece
         columns = None if fields is None else shard.schema.arrow_columns(fields)
         batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
-        decoded = DecodedBatch(batch, shard.schema, f"{shard.name}: batch {number}")
-        if piece == 0 and not np.array_equal(decoded.lengths, place.group.trajectories.rows - 1):
-            raise DamagedTraceError(f"{shard.name}: batch {number}: expected the trajectories that the journal lists")
-        return decoded
+        index = NO_TRAJECTORIES if piece else place.group.trajectories
+        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}")
 
     def _shard(self, place: Place) -> Shard:
-        key = place.shard, place.record.head_sum
+        key = str(place.folder), place.shard, place.record.head_sum
         shard = self._shards.get(key)
         if shard is None or shard.file.size < place.record.end:
             while len(self._shards) >= _MAPPED_SHARDS:
                 self._shards.popitem(last=False)
-            shard = self._shards[key] = Shard(self._folder.open(place.shard), place.record, check=self._check)
+            shard = self._shards[key] = Shard(place.folder.open(place.shard), place.record, check=self._check)
         return shard
 
     def _warn_of_another_place(self) -> None:
         # Names that begin with a dot are temporary: the first file of a trace that just begins, for example.
-        names = sorted(name for name in self._folder.sizes() if not name.startswith("."))
+        found = [name for folder in self._folders for name in folder.sizes()]
+        names = sorted(name for name in found if not name.startswith("."))
         if names and not any(map(is_of_trace, names)):
             warnings.warn(
-                f"{self._folder}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
+                f"{self._name}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
                 "opened as a directory without traces",
                 stacklevel=3,
             )
+
+
+def _folders_of(path: Paths) -> tuple[list[Folder], bool]:
+    """The folders that are named, and whether they were named as one."""
+    if isinstance(path, str | bytes | os.PathLike) or not isinstance(path, Sequence):
+        return [folder_of(path)], True
+    folders = [folder_of(each) for each in path]
+    if not folders or len(set(map(str, folders))) < len(folders):
+        raise OptionError(f"path: expected one or more directories, each once, got {list(path)}")
+    return folders, False
 
 
 def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vecrollout import exits
 from vecrollout.data.checks import whole_number
@@ -127,6 +127,12 @@ class GymRecordingWriter:
         self._write_batch()
         self._is_closed = True
         exits.closed(self)
+
+    def __reduce__(self) -> Any:
+        raise ProtocolError(
+            f"{type(self).__name__}: expected one owner, as a writer cannot be copied or pickled; open another one for "
+            "the same directory, also in another process"
+        )
 
     def __enter__(self: _Self) -> _Self:
         return self
