@@ -272,5 +272,6 @@ def _joined(name: str, parts: dict[tuple[int, ...], Array]) -> Array:
     first = next(iter(parts.values()))
     joined = np.empty((len(first), *shape), np.result_type(*parts.values()))
     for index, values in parts.items():
-        joined[..., *index] = values
+        at: Any = (..., *index)
+        joined[at] = values
     return joined
