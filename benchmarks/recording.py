@@ -86,8 +86,8 @@ def _pop_table(measured: Mapping[str, Figures]) -> Table:
     )
     note = (
         "Everything that was recorded, taken out at once; nanoseconds a transition. The copies are `np.copyto` of "
-        "`obs` and `next_obs`. The limit of the first two ratios is the limit of a step, with these copies and an array "
-        "of the info dicts."
+        "`obs` and `next_obs`. The limit of the first two ratios is the limit of a step, with these copies and an "
+        "array of the info dicts."
     )
     return Table("Getting the data out", columns, rows, note)
 
