@@ -345,12 +345,8 @@ def test_annotations_and_a_policys_states():
     device = LIBRARIES["a device's"]
 
     def policy(obs, states, starts):
-        hidden = (
-            np.zeros((2, 3), np.float32)
-            if states is None
-            else np.asarray(states[0].__dlpack_device__() and [[1] * 3] * 2)
-        )
-        return np.zeros(2, int), (device(np.array(hidden, np.float32)),)
+        hidden = np.full((2, 3), states is not None, np.float32)
+        return np.zeros(2, int), (device(hidden),)
 
     env = CountingVectorEnv()
     recorder = VectorBufferingWrapper(env)
