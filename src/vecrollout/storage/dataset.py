@@ -17,9 +17,10 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, cut
-from vecrollout.errors import DamagedTraceError, OptionError
+from vecrollout.errors import OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import field, fragment
+from vecrollout.storage.codec.index import NO_TRAJECTORIES
 from vecrollout.storage.codec.schema import FIELDS, read_about
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import is_of_trace
@@ -27,6 +28,8 @@ from vecrollout.storage.reading.cache import BatchCache
 from vecrollout.storage.reading.catalog import Catalog, Place
 from vecrollout.storage.reading.rows import TraceRows
 from vecrollout.storage.reading.shard import Shard
+
+_SHORT_RUN = 4
 
 _CACHED_BYTES = 64 << 20
 
@@ -137,7 +140,15 @@ class TraceDataset(Sequence[Trajectory]):
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories, in order."""
-        return map(self.trajectory, range(len(self)))
+        located, groups = self._located, self._groups
+        # Runs of trajectories that were written at once.
+        changes = np.flatnonzero(np.diff(located.group)) + 1
+        for begin, end in pairwise([0, *changes.tolist(), len(self)]):
+            group = located.group.item(begin) if begin < end else 0
+            if end - begin < _SHORT_RUN or groups[group].group.pieces > 1:
+                yield from map(self.trajectory, range(begin, end))
+            else:
+                yield from map(self._batch(group, 0).trajectory, located.place[begin:end].tolist())
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories as columns, in the order of the files. This is the quickest way to read everything.
@@ -212,7 +223,7 @@ class TraceDataset(Sequence[Trajectory]):
         begin, end = _range(self._located.steps.item(at), start, stop)
         first = self._batch(group, 0, wanted)
         pieces = self._pieces(group, at, begin, end, wanted)
-        return {name: field(first, self._located.place.item(at), pieces, begin, end, name) for name in names}
+        return {name: field(first, self._located.place.item(at), pieces, name) for name in names}
 
     @property
     def step_index(self) -> StepIndex:
@@ -257,7 +268,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).told.episode(self._located.place.item(at))
+        return self._batch(self._located.group.item(at), 0, ()).entries.entry(self._located.place.item(at))[5]
 
     def metadata(self, number: int) -> dict[str, Any]:
         """What was said about a trajectory when it was appended.
@@ -274,7 +285,7 @@ class TraceDataset(Sequence[Trajectory]):
             DamagedTraceError: If it cannot be read.
         """
         at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).metadata(self._located.place.item(at))
+        return self._batch(self._located.group.item(at), 0, ()).entries.metadata(self._located.place.item(at))
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory is in.
@@ -314,7 +325,7 @@ class TraceDataset(Sequence[Trajectory]):
         if place.group.pieces > 1:
             (at,) = (self._located.group == group).nonzero()[0].tolist()
             return TrajectoryBatch.from_trajectories([self.trajectory(at)])
-        return TrajectoryBatch(self._read(place, 0, None).columns())
+        return TrajectoryBatch(self._read(place, 0, None))
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
@@ -344,10 +355,8 @@ class TraceDataset(Sequence[Trajectory]):
         number = place.group.first + piece
         columns = None if fields is None else shard.schema.arrow_columns(fields)
         batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
-        decoded = DecodedBatch(batch, shard.schema, f"{shard.name}: batch {number}")
-        if piece == 0 and not np.array_equal(decoded.lengths, place.group.trajectories.rows - 1):
-            raise DamagedTraceError(f"{shard.name}: batch {number}: expected the trajectories that the journal lists")
-        return decoded
+        index = NO_TRAJECTORIES if piece else place.group.trajectories
+        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}")
 
     def _shard(self, place: Place) -> Shard:
         key = place.shard, place.record.head_sum

@@ -253,9 +253,10 @@ def _numbers(values: Any, length: int | None = None) -> npt.NDArray[np.int64]:
     """Integers, or one that stands for all of them."""
     if type(values) is int and length is not None:
         return np.full(length, values, np.int64)
-    if type(values) is not list or set(map(type, values)) != {int} or length not in (None, len(values)):
+    found: npt.NDArray[Any] = np.array(values) if type(values) is list else np.empty(0)
+    if found.dtype != np.int64 or found.ndim != 1 or length not in (None, len(found)):
         raise ValueError(f"expected {length or 'some'} integers, got {type(values).__name__}")
-    return np.array(values, np.int64)
+    return found
 
 
 def _lines_of(content: bytes) -> list[bytes]:
