@@ -45,10 +45,16 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
     if monitored:
         samples["monitor_return"] = monitored
         summary["monitor_return_len"] = len(monitored)
-    for name, values in samples.items():
-        for statistic, compute in _STATISTICS.items():
-            summary[f"{name}_{statistic}"] = compute(np.asarray(values)).item()
-    return summary
+    return {**summary, **statistics(samples)}
+
+
+def statistics(samples: Mapping[str, Any]) -> dict[str, float]:
+    """Least, mean, standard deviation and largest of samples by name."""
+    return {
+        f"{name}_{statistic}": compute(np.asarray(values)).item()
+        for name, values in samples.items()
+        for statistic, compute in _STATISTICS.items()
+    }
 
 
 def _monitored_return(trajectory: TrajectoryWithRew) -> Any:
