@@ -14,13 +14,13 @@ import numpy as np
 from vecrollout._typing import Info, RecordInfos
 from vecrollout.collecting.collection import Collection, collect
 from vecrollout.collecting.policy import AnyPolicy, policy_to_callable
-from vecrollout.collecting.progress import Progress, progress_bar
 from vecrollout.collecting.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.data.flattening import flatten_trajectories_with_rew
 from vecrollout.data.stats import rollout_stats
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.progress import Progress, progress_bar
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import SINGLE, AnyEnv, is_vector_env, kind_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.data.checks import check_function
 from vecrollout.data.episode import Episode
 from vecrollout.errors import ArgumentTypeError, OptionError
 
@@ -44,7 +43,6 @@ def chosen(key: Any, count: int, *, of: str = "items", name: str = "key") -> Num
 
 def matching(items: Iterable[Any], predicate: Callable[[Any], object]) -> Numbers:
     """Numbers of the items for which a function is true."""
-    check_function("predicate", predicate, "a trajectory")
     return np.fromiter((i for i, each in enumerate(items) if predicate(each)), np.int64)
 
 

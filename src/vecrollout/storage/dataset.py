@@ -19,15 +19,12 @@ from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, StateError
-from vecrollout.storage import describing, views
+from vecrollout.storage import describing, rewriting, views
 from vecrollout.storage.codec.schema import FIELDS
 from vecrollout.storage.episode_table import selected_table, stats_of
 from vecrollout.storage.grouping import grouped
 from vecrollout.storage.order import Order
-from vecrollout.storage.reading.reader import TraceReader
-
-MEMORY_BYTES = 1 << 30
-"""Memory for random access to steps, unless another limit is given."""
+from vecrollout.storage.reading.reader import MEMORY_BYTES, TraceReader
 
 
 def open_traces(*paths: str | os.PathLike[str], check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
@@ -217,6 +214,7 @@ class TraceDataset(Sequence[Trajectory]):
     trim = views.trim
     relabel = views.relabel
     whole_episodes = views.whole_episodes
+    write = rewriting.write
 
     @cached_property
     def table(self) -> Any:

@@ -78,6 +78,7 @@ def filter(self: ViewT, condition: Any) -> ViewT:  # noqa: A001  # a method's na
     from pyarrow.compute import Expression
 
     if not isinstance(condition, Expression):
+        check_function("condition", condition, "a trajectory, or a pyarrow.compute expression")
         return type(self)(self.order.select(matching(self, condition)))
     table = self.table
     numbered = table.append_column("", pa.array(np.arange(len(table))))

@@ -29,6 +29,9 @@ from vecrollout.storage.reading.rows import TraceRows
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.table import table_of
 
+MEMORY_BYTES = 1 << 30
+"""Memory for random access to steps, unless another limit is given."""
+
 _CACHED_BYTES = 64 << 20
 _SHORT_RUN = 4
 
@@ -80,7 +83,9 @@ class TraceReader:
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
-    def opened(cls, path: str | os.PathLike[str], *, check: bool, memory_bytes: int) -> TraceReader:
+    def opened(
+        cls, path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES
+    ) -> TraceReader:
         """A reader of a directory or a URL."""
         files = ShardFiles(folder_of(path), check=check)
         files.catalog.refresh()
