@@ -17,6 +17,7 @@ from vecrollout.data.transitions import Transitions, TransitionsMinimal, Transit
 from vecrollout.data.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
+    from vecrollout.buffer.options import RecordOptions
     from vecrollout.collecting.policy import policy_to_callable
     from vecrollout.collecting.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
@@ -44,6 +45,7 @@ __all__ = [
     "Moments",
     "NStepTransitions",
     "Normalization",
+    "RecordOptions",
     "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
@@ -88,6 +90,7 @@ _LATE = {
     "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.inner",
+    "RecordOptions": "vecrollout.buffer.options",
     "RepairReport": "vecrollout.storage.reading.repair",
     "RolloutInfoWrapper": "vecrollout.recording.inner",
     "TraceCallback": "vecrollout.recording.callback",

@@ -78,7 +78,7 @@ def recorded(tmp_path: Path) -> TraceDataset:
                 else:
                     writer.append(made(i, i + 1, recording=f"r{number}"), metadata={"i": i, "a": np.arange(3)})
                 writer.flush()
-    return open_traces(*(tmp_path / str(number) for number in range(3)))
+    return open_traces([tmp_path / str(number) for number in range(3)])
 
 
 def in_order(traces: Any) -> list[Any]:
@@ -91,7 +91,7 @@ VIEWS: dict[str, Any] = {
     "shuffled": lambda traces: traces[np.random.default_rng(0).permutation(len(traces))],
     "trimmed": lambda traces: traces.trim(1, -1),
     "relabeled": lambda traces: traces.relabel(rews=lambda each: each.rews + 1),
-    "joined": lambda traces: traces.whole_episodes(),
+    "joined": lambda traces: traces.stitched(),
     "none": lambda traces: traces[:0],
 }
 
@@ -100,7 +100,7 @@ VIEWS: dict[str, Any] = {
 def test_comes_back(recorded: TraceDataset, name: str, tmp_path: Path) -> None:
     view = VIEWS[name](recorded)
     new = view.write(tmp_path / "new", compression="lz4", max_shard_bytes=8192)
-    assert new.paths == (tmp_path / "new",)
+    assert new.path == tmp_path / "new"
     expected = in_order(view)
     assert in_order(new) == expected
     assert_same([vars(each.episode) for each in in_order(new)], [vars(each.episode) for each in expected])
@@ -140,7 +140,7 @@ def test_steps_that_come_twice_are_refused(recorded: TraceDataset, tmp_path: Pat
     assert not (tmp_path / "new").exists()
     # Parts that do not overlap are fine.
     view = recorded.trim(stop=1).concat(recorded.trim(start=1))
-    assert in_order(view.write(tmp_path / "new").whole_episodes()) == in_order(recorded.whole_episodes())
+    assert in_order(view.write(tmp_path / "new").stitched()) == in_order(recorded.stitched())
 
 
 def test_places_where_it_cannot_be_written(recorded: TraceDataset, tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_fragments_written_apart_are_stitched(tmp_path: Path) -> None:
     for number, part in enumerate((made(0, 3, ended_by=None), made(0, 4, 3))):
         with TraceWriter(tmp_path / str(number)) as writer:
             writer.append(part)
-    traces = open_traces(tmp_path / "1", tmp_path / "0")
-    (whole,) = traces.whole_episodes().write(tmp_path / "new")
+    traces = open_traces([tmp_path / "1", tmp_path / "0"])
+    (whole,) = traces.stitched().write(tmp_path / "new")
     assert whole == stitch(traces)
     assert whole == made(0, 7)
 
@@ -206,5 +206,6 @@ def test_episodes_without_a_name_are_kept_apart(tmp_path: Path) -> None:
             writer.append(Trajectory(np.zeros(3), np.zeros(2), None, True))
             writer.append(Trajectory(np.zeros(3), np.zeros(2), None, True, episode=Episode(id=1)))
     traces = open_traces(tmp_path / "old")
+    assert len(traces.stitched()) == 6
     assert len(traces.whole_episodes()) == 6
     assert len(traces.write(tmp_path / "new")) == 6

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.data.columns import Columns, checked_columns, joined_columns
+from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
 from vecrollout.data.fields import (
     infos_or_empty,
 )
@@ -253,6 +253,20 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return all(equal(getattr(self, name), getattr(other, name)) for name in names) and equal(*infos)
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The columns in memory: those of recorders and files refer to much more than the batch.
+        columns = ArrayColumns(
+            self.obs,
+            self.acts,
+            self.rews,
+            self.infos,
+            self.lengths,
+            self.terminated,
+            self.truncated,
+            list(self.episodes),
+        )
+        return TrajectoryBatch, (columns,)
 
     def __repr__(self) -> str:
         ended = int((self.terminated | self.truncated).sum())

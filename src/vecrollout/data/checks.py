@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import ArgumentTypeError, OptionError
@@ -36,6 +37,11 @@ def check_function(name: str, value: object, takes: str) -> None:
     """Refuse an argument that is no function."""
     if not callable(value):
         raise ArgumentTypeError(f"{name}: expected a function of {takes}, got {type(value).__name__}")
+
+
+def local_path(text: str) -> Path:
+    """The absolute path that a text names now; `~` is the home directory."""
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 def directory_text(path: object) -> str:

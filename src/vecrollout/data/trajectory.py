@@ -288,7 +288,8 @@ class TrajectoryWithRew(Trajectory):
     """
 
     rews: npt.NDArray[np.floating[Any]]
-    """Rewards, shape `(T,)`, any float dtype; `rews[t]` came from the step that took `acts[t]`."""
+    """Rewards, shape `(T,)`, any float dtype; `rews[t]` came from the step that took `acts[t]`. Vectors (one entry an
+    objective or agent) have shape `(T, K)`; functions that need numbers raise `ShapeError` for them."""
 
     def __post_init__(self) -> None:
         """Check the rewards too."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.data.fields import read_only
+from vecrollout.data.fields import read_only, scalar_rewards
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
 from vecrollout.data.trees import DictObs, TupleObs
@@ -42,6 +42,7 @@ def to_imitation(x: Any) -> Any:
     Raises:
         MissingDependencyError: If imitation is not installed.
         StructureError: If observations are tuples or nested, which imitation does not support.
+        ShapeError: If rewards are vectors, which imitation does not support.
         OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
@@ -50,6 +51,7 @@ def to_imitation(x: Any) -> Any:
     for ours in _CLASSES:
         if isinstance(x, ours):
             cls = getattr(theirs, ours.__name__)
+            scalar_rewards(getattr(x, "rews", None), "imitation")
             return cls(**{each.name: _value_to_imitation(getattr(x, each.name)) for each in dataclasses.fields(cls)})
     if isinstance(x, Sequence) and not isinstance(x, str | bytes):
         return [to_imitation(each) for each in x]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, overload
 
 import gymnasium
@@ -18,45 +16,46 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, StateError
+from vecrollout.errors import OptionError, ProtocolError, StateError
 from vecrollout.storage import describing, rewriting, views
 from vecrollout.storage.codec.schema import FIELDS
 from vecrollout.storage.episode_table import selected_table, stats_of
 from vecrollout.storage.grouping import grouped
 from vecrollout.storage.order import Order
-from vecrollout.storage.reading.reader import MEMORY_BYTES, TraceReader
+from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
 
 
-def open_traces(*paths: str | os.PathLike[str], check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
-    """Open the trajectories in one directory of traces, or in several.
+def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
+    """Open the trajectories in a directory of traces.
 
     Only the writers' journals are read. A trace that is still being written opens too, and so does a directory in which
     no trace has begun; `refresh` shows what has been written since. A shard whose journal is missing is left out with a
     warning, and so is a directory that holds nothing but other files.
 
     Args:
-        paths: At least one directory, or URL of an object store. Trajectories are ordered by directory, then by writer,
-            and then by the start of their episode.
+        path: The directory that `TraceWriter`s wrote to, or the URL of an object store, such as `s3://bucket/prefix`.
+            Several of them are read as one data set. A relative directory is the one at the time of opening. `~` is
+            the home directory.
         check: Whether to compare each batch with its checksum when it is first read.
-        memory_bytes: Limit of what `sample_transitions` and the like keep in memory, of each directory. Columns of
-            small rows are kept whole where they fit, and batches of the others.
+        memory_bytes: Limit of what `sample_transitions` and the like keep in memory. Columns of small rows are kept
+            whole where they fit, and batches of the others.
+
+    Returns:
+        The data set. Trajectories are ordered by directory, then by writer, and then by the start of their episode.
 
     Raises:
-        DamagedTraceError: If there is no such directory, a journal is damaged, or a shard is missing or cut off.
+        TraceNotFoundError: If there is no such directory.
+        DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.
-        ArgumentTypeError: If a path is neither a path nor a URL, or there is none.
-        OptionError: If the URL cannot be used.
+        ArgumentTypeError: If `path` is neither a path nor a URL.
+        OptionError: If the URL cannot be used, there is no path, or the same one twice.
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
-    if not paths:
-        raise ArgumentTypeError("paths: expected at least one directory or URL, got none")
-    memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
-    readers = [TraceReader.opened(path, check=check, memory_bytes=memory_bytes) for path in paths]
-    for reader in readers:
-        if not len(reader):
-            reader.warn_of_another_place()
-    return TraceDataset(Order.of(*readers))
+    reader = TraceReader.opened(path, check=check, memory_bytes=whole_number("memory_bytes", memory_bytes, 0))
+    if not len(reader):
+        reader.warn_of_another_place()
+    return TraceDataset(Order.of(reader))
 
 
 class TraceDataset(Sequence[Trajectory]):
@@ -81,9 +80,10 @@ class TraceDataset(Sequence[Trajectory]):
         """Which trajectories, in which order."""
 
     @property
-    def paths(self) -> tuple[Path | str, ...]:
-        """The directories and URLs, as they were given."""
-        return tuple(dict.fromkeys(path for source in self.order.sources for path in source.paths))
+    def path(self) -> Any:
+        """The absolute `Path` of the directory, or the URL of the object store; a list where several were given."""
+        is_one = len(self.order.paths) == 1
+        return self.order.paths[0] if is_one else list(self.order.paths)
 
     def refresh(self) -> None:
         """See what was written since the data set was opened. Trajectories may move to other numbers.
@@ -213,6 +213,7 @@ class TraceDataset(Sequence[Trajectory]):
     concat = views.concat
     trim = views.trim
     relabel = views.relabel
+    stitched = views.stitched
     whole_episodes = views.whole_episodes
     write = rewriting.write
 
@@ -254,8 +255,8 @@ class TraceDataset(Sequence[Trajectory]):
 
     @property
     def stats(self) -> dict[str, float]:
-        """`n_traj`, `return_{min,mean,std,max}` and `len_{min,mean,std,max}`, as in `rollout_stats`."""
-        return stats_of(self.table)
+        """`n_traj`, `return_{min,mean,std,max}`, `len_{min,mean,std,max}` of whole episodes, as in `rollout_stats`."""
+        return stats_of(self.whole_episodes().table)
 
     identity = describing.identity
     metadata_of = describing.metadata_of
@@ -291,8 +292,8 @@ class TraceDataset(Sequence[Trajectory]):
             )
 
     def __repr__(self) -> str:
-        where = ", ".join(repr(str(path)) for path in self.paths)
-        return f"<TraceDataset of {len(self)} trajectories in {where}>"
+        where = ", ".join(map(str, self.order.paths))
+        return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
 
 
 def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:

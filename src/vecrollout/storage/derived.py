@@ -47,7 +47,7 @@ class Relabeled:
 
     def __init__(self, base: Base, rewards: Rewards) -> None:
         self._base, self._rewards = base, rewards
-        self.paths: tuple[Path | str, ...] = tuple(path for source in base.order.sources for path in source.paths)
+        self.paths: tuple[Path | str, ...] = base.order.paths
         """Directories and URLs of the files."""
 
     @property
@@ -103,7 +103,7 @@ class Relabeled:
     def table(self) -> Any:
         """The episode table."""
         rewards = (each.rews for each in self.trajectories(np.arange(len(self.lengths))))  # type: ignore[attr-defined]
-        returns = [float(rews.sum(dtype=np.float64)) for rews in rewards]
+        returns = [float(rews.sum(dtype=np.float64)) if rews.ndim == 1 else None for rews in rewards]
         return with_columns(self._base.table, {"return_": pa.array(returns, pa.float64())})
 
     def identity(self, number: int) -> Episode:
@@ -137,7 +137,7 @@ class Joined:
 
     def __init__(self, base: Base, runs: Sequence[Sequence[int]]) -> None:
         self._base, self._runs = base, runs
-        self.paths: tuple[Path | str, ...] = tuple(path for source in base.order.sources for path in source.paths)
+        self.paths: tuple[Path | str, ...] = base.order.paths
         """Directories and URLs of the files."""
         self._fragments = np.array([number for run in runs for number in run], np.int64)
         self._counts = np.array(list(map(len, runs)), np.int64)

@@ -106,6 +106,11 @@ class Order:
         return len(self.number)
 
     @property
+    def paths(self) -> tuple[Path | str, ...]:
+        """Directories and URLs of the files, each once."""
+        return tuple(dict.fromkeys(path for source in self.sources for path in source.paths))
+
+    @property
     def lengths(self) -> Numbers:
         """Steps of each trajectory."""
         return self.stop - self.start
@@ -133,8 +138,7 @@ class Order:
         try:
             return chosen(key, len(self), of="trajectories", name="number")
         except IndexError as error:
-            paths = dict.fromkeys(str(path) for source in self.sources for path in source.paths)
-            raise IndexError(f"{', '.join(paths)}: {error}") from None
+            raise IndexError(f"{', '.join(map(str, self.paths))}: {error}") from None
 
     def at(self, number: int) -> int:
         """A number of a trajectory, counted from the first one."""

@@ -171,11 +171,11 @@ def relabel(self: ViewT, *, rews: Callable[[Trajectory], Any]) -> ViewT:
     return type(self)(Order.of(Relabeled(self, rews)))
 
 
-def whole_episodes(self: ViewT) -> ViewT:
-    """Episodes in one piece: fragments that follow one another are joined.
+def stitched(self: ViewT) -> ViewT:
+    """The same steps with fragments joined where they follow one another in an episode.
 
-    An episode of which steps are missing in between comes as several trajectories. Each trajectory comes once. Episodes
-    are in the order of their first fragments.
+    An episode of which steps are missing in between comes as several trajectories. Episodes are in the order of their
+    first fragments.
 
     Raises:
         DamagedTraceError: If the trace cannot be read, or is not what was written.
@@ -197,3 +197,16 @@ def whole_episodes(self: ViewT) -> ViewT:
                 run = [right]
         runs.append(run)
     return type(self)(Order.of(Joined(self, runs)))
+
+
+def whole_episodes(self: ViewT) -> ViewT:
+    """Episodes of which all steps are there, from the reset to the end that the environment gave them.
+
+    Fragments of an episode are joined. Incomplete episodes are left out; `stitched` keeps them.
+
+    Raises:
+        DamagedTraceError: If the trace cannot be read, or is not what was written.
+    """
+    joined = stitched(self)
+    columns = [joined.table.column(name).to_numpy() for name in ("start_step", "terminated", "truncated")]
+    return type(self)(joined.order.select((columns[0] == 0) & (columns[1] | columns[2])))

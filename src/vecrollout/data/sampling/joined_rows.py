@@ -66,7 +66,7 @@ class SequencedRows:
         self._index, self._rews = index, rews
         self._obs_begins = np.cumsum([0, *(index.lengths + is_last)], dtype=np.int64)
         kind = index.rows.kind
-        self.kind = kind if rews is None else replace(kind, rews=rews.dtype)
+        self.kind = kind if rews is None else replace(kind, rews=rews.dtype, rew_shape=rews.shape[1:])
 
     @property
     def obs_rows(self) -> RowNumbers:
@@ -120,6 +120,8 @@ def agreed_kind(kinds: Mapping[str, Kind]) -> Kind:
     for other, kind in kinds.items():
         if (kind.rews is None) != (first.rews is None):
             raise ArgumentTypeError(f"{other}: expected rewards in all shards or in none; {name} differs")
+        if kind.rew_shape != first.rew_shape:
+            raise ShapeError(f"{other}: expected rewards of one shape in all shards; {name} differs")
         if _plain(kind.obs) != _plain(first.obs) or _plain(kind.acts) != _plain(first.acts):
             raise StructureError(
                 f"{other}: expected observations and actions of one structure, dtypes and shapes in all shards; "

@@ -100,7 +100,7 @@ class Layout:
         """The layout of all trajectories that are like these."""
         obs_space, act_space = spaces or (None, None)
         parts = Part.of("obs", "obs", obs, obs_space), Part.of("acts", "action", acts, act_space)
-        return cls(*parts, None if rews is None else Column("reward", rews.dtype, ()))
+        return cls(*parts, None if rews is None else Column("reward", rews.dtype, rews.shape[1:]))
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -151,6 +151,8 @@ class Layout:
     def has(self, leaves: Sequence[Array]) -> bool:
         """Whether the columns have room for arrays of these dtypes and shapes; rewards may have another precision."""
         count = len(self.obs.columns)
+        if self.rews is not None and leaves[-1].shape[1:] != self.rews.shape:
+            return False
         return self.obs.has(leaves[:count]) and self.acts.has(leaves[count : count + len(self.acts.columns)])
 
     def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> Layout:
@@ -170,7 +172,8 @@ class Layout:
 
     def kind(self) -> kinds.Kind:
         """Structures, dtypes and shapes."""
-        return kinds.Kind(self.obs.kind(), self.acts.kind(), None if self.rews is None else self.rews.dtype)
+        rews = (None, ()) if self.rews is None else (self.rews.dtype, self.rews.shape)
+        return kinds.Kind(self.obs.kind(), self.acts.kind(), *rews)
 
     def to_json(self) -> dict[str, Any]:
         """For the schema's metadata."""
@@ -185,7 +188,7 @@ class Layout:
             obs, acts = packed["obs"], packed["acts"]
         except (LookupError, TypeError) as error:
             raise DamagedTraceError(f"layout: expected obs, acts and rews, got {packed!r}") from error
-        if rews is not None and (rews.dtype.kind != "f" or rews.shape):
+        if rews is not None and (rews.dtype.kind != "f" or len(rews.shape) > 1):
             raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
         return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, cut
+from vecrollout.errors import OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import field, fragment
 from vecrollout.storage.codec.index import NO_TRAJECTORIES
@@ -39,23 +40,27 @@ _MAPPED_SHARDS = 1024
 """Systems limit how many files a process maps, to some ten thousands."""
 
 
-class ShardFiles:
-    """The shards of a folder that were opened last, and the batches that were read last."""
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A directory or URL, or several."""
 
-    def __init__(self, folder: Folder, *, check: bool) -> None:
-        self.folder, self.check = folder, check
-        self.catalog = Catalog(folder)
+
+class ShardFiles:
+    """The shards of some folders that were opened last, and the batches that were read last."""
+
+    def __init__(self, folders: Sequence[Folder], *, check: bool) -> None:
+        self.folders, self.check = folders, check
+        self.catalog = Catalog(folders)
         self.cache = BatchCache(_CACHED_BYTES)
-        self._shards: OrderedDict[tuple[str, str], Shard] = OrderedDict()
+        self._shards: OrderedDict[tuple[str, ...], Shard] = OrderedDict()
 
     def shard(self, place: Place) -> Shard:
         """The shard of a group."""
-        key = place.shard, place.record.head_sum
+        key = str(place.folder), place.shard, place.record.head_sum
         shard = self._shards.get(key)
         if shard is None or shard.file.size < place.record.end:
             while len(self._shards) >= _MAPPED_SHARDS:
                 self._shards.popitem(last=False)
-            shard = self._shards[key] = Shard(self.folder.open(place.shard), place.record, check=self.check)
+            shard = self._shards[key] = Shard(place.folder.open(place.shard), place.record, check=self.check)
         return shard
 
     def read(self, place: Place, piece: int, fields: tuple[str, ...] | None) -> DecodedBatch:
@@ -69,7 +74,7 @@ class ShardFiles:
 
 
 class TraceReader:
-    """The trajectories of a directory, as its journals listed them when it was made; numbers stay the same.
+    """The trajectories of some directories, as the journals listed them when it was made; numbers stay the same.
 
     Args:
         files: The shards, and what the journals list now.
@@ -83,11 +88,9 @@ class TraceReader:
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
-    def opened(
-        cls, path: str | os.PathLike[str], *, check: bool = True, memory_bytes: int = MEMORY_BYTES
-    ) -> TraceReader:
-        """A reader of a directory or a URL."""
-        files = ShardFiles(folder_of(path), check=check)
+    def opened(cls, path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceReader:
+        """A reader of a directory or a URL, or of several."""
+        files = ShardFiles(_folders_of(path), check=check)
         files.catalog.refresh()
         return cls(files, memory_bytes)
 
@@ -102,8 +105,8 @@ class TraceReader:
 
     @property
     def paths(self) -> tuple[Path | str, ...]:
-        """The directory or URL, as it was given."""
-        return (self._files.folder.path,)
+        """The directories and URLs."""
+        return tuple(folder.path for folder in self._files.folders)
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -119,8 +122,9 @@ class TraceReader:
     @cached_property
     def writers(self) -> npt.NDArray[np.int64]:
         """Number of each trajectory's writer, shape `(N,)`."""
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(each.journal.name for each in self._groups))}
-        of_groups = np.array([numbers[each.journal.name] for each in self._groups], np.int64)
+        names = [(str(each.folder), each.journal.name) for each in self._groups]
+        numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        of_groups = np.array([numbers[name] for name in names], np.int64)
         writers: npt.NDArray[np.int64] = of_groups[self._located.group]
         return writers
 
@@ -203,7 +207,8 @@ class TraceReader:
     def warn_of_another_place(self) -> None:
         """Warn if the directory holds nothing but other files."""
         # Names that begin with a dot are temporary: the first file of a trace that just begins, for example.
-        names = sorted(name for name in self._files.folder.sizes() if not name.startswith("."))
+        found = [name for folder in self._files.folders for name in folder.sizes()]
+        names = sorted(name for name in found if not name.startswith("."))
         if names and not any(map(is_of_trace, names)):
             warnings.warn(
                 f"{self}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
@@ -212,17 +217,17 @@ class TraceReader:
             )
 
     def __str__(self) -> str:
-        return str(self._files.folder)
+        return ", ".join(map(str, self._files.folders))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open files cannot be pickled, and batches need not.
-        return _reopened, (*self.paths, self._files.check, self._memory_bytes)
+        return _reopened, (list(self.paths), self._files.check, self._memory_bytes)
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
         place, cache = self._groups[group], self._files.cache
         # A checksum names a batch, also after a repair has moved it.
-        key = place.shard, place.record.pieces[place.group.first + piece]
+        key = str(place.folder), place.shard, place.record.pieces[place.group.first + piece]
         whole = cache.known((key, None)) if fields is not None else None
         return whole or cache.get((key, fields), lambda: self._files.read(place, piece, fields))
 
@@ -245,5 +250,15 @@ def _pieces_of(place: Place) -> slice:
     return slice(place.group.first, place.group.first + place.group.pieces)
 
 
-def _reopened(path: str | os.PathLike[str], check: bool, memory_bytes: int) -> TraceReader:
+def _reopened(path: Paths, check: bool, memory_bytes: int) -> TraceReader:
     return TraceReader.opened(path, check=check, memory_bytes=memory_bytes)
+
+
+def _folders_of(path: Paths) -> list[Folder]:
+    """The folders that are named."""
+    if isinstance(path, str | bytes | os.PathLike) or not isinstance(path, Sequence):
+        return [folder_of(path)]
+    folders = [folder_of(each) for each in path]
+    if not folders or len(set(map(str, folders))) < len(folders):
+        raise OptionError(f"path: expected one or more directories, each once, got {list(path)}")
+    return folders

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.fields import info_array
-from vecrollout.data.kinds import Part
+from vecrollout.data.kinds import Kind, Part
 from vecrollout.data.sampling.joined_rows import agreed_kind
 from vecrollout.data.sampling.rows import Leaf, RowNumbers
 from vecrollout.data.structures import Structure
@@ -61,7 +61,7 @@ class TraceRows:
         self._items = [*self.kind.obs.items, *self.kind.acts.items]
         names = ["obs"] * len(self.kind.obs.items) + ["acts"] * len(self.kind.acts.items)
         if self.kind.rews is not None:
-            self._items.append(_rewards(self.kind.rews).items[0])
+            self._items.append(_rewards(self.kind).items[0])
             names.append("rews")
         self._numbers = {name: [i for i, each in enumerate(names) if each == name] for name in ("obs", "acts", "rews")}
         self._joinable: list[int] = []
@@ -73,7 +73,7 @@ class TraceRows:
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
-        part: Part = _rewards(self.kind.rews) if name == "rews" else getattr(self.kind, name)
+        part: Part = _rewards(self.kind) if name == "rews" else getattr(self.kind, name)
         numbers, joined = self._numbers[name], self._joined
         if not all(_is_plain(item.dtype) for item in part.items):
             return self._one_by_one(name, rows)
@@ -145,5 +145,5 @@ def _is_plain(dtype: np.dtype[Any]) -> bool:
     return dtype.kind not in "USO"
 
 
-def _rewards(dtype: Any) -> Part:
-    return Part.of(np.empty(0, dtype))
+def _rewards(kind: Kind) -> Part:
+    return Part.of(np.empty((0, *kind.rew_shape), kind.rews))

@@ -40,7 +40,7 @@ def table_of(groups: Sequence[Place], located: Located, read: Read) -> Any:
     """The table of trajectories in the order of `located`, made in one pass over the files."""
     told: dict[str, list[Any]] = {name: [pa.array([], COLUMNS[name])] for name in ("return_", "writer", *_TOLD)}
     notes: list[Mapping[str, Any] | None] = []
-    abouts: dict[str, tuple[dict[str, Any], int]] = {}
+    abouts: dict[tuple[str, str], tuple[dict[str, Any], int]] = {}
     for place in groups:
         first = read(place, 0)
         count = len(first.entries)
@@ -51,7 +51,8 @@ def table_of(groups: Sequence[Place], located: Located, read: Read) -> Any:
         notes += [_note(text, place.shard) for text in first.entries.column("extra").to_pylist()]
         journal = place.journal
         metadata = unpacked_info((journal.about or {}).get("metadata", {}), journal.name)
-        abouts[journal.name] = metadata, abouts.get(journal.name, ({}, 0))[1] + count
+        key = str(place.folder), journal.name
+        abouts[key] = metadata, abouts.get(key, ({}, 0))[1] + count
     counts = [len(each.group.trajectories) for each in groups]
     order = (np.cumsum([0, *counts])[:-1][located.group] + located.place).astype(np.int64)
     columns = {name: pa.concat_arrays(parts).take(order) for name, parts in told.items()}
@@ -89,8 +90,8 @@ def _fit_together(types: set[Any]) -> bool:
 
 
 def _returns(place: Place, first: DecodedBatch, read: Read) -> Any:
-    """The sum of each trajectory's rewards, in float64; nulls where there are none."""
-    if first.kind.rews is None:
+    """The sum of each trajectory's rewards, in float64; nulls where there are none, or vectors."""
+    if first.kind.rews is None or first.kind.rew_shape:
         return pa.nulls(len(first.entries), pa.float64())
     if place.group.pieces == 1:
         begins = np.cumsum(first.lengths) - first.lengths

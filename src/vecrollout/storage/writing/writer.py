@@ -227,6 +227,12 @@ class TraceWriter:
                 exits.closed(self)
         self._warn()
 
+    def __reduce__(self) -> Any:
+        raise ProtocolError(
+            f"{type(self).__name__}: expected one owner, as a writer cannot be copied or pickled; open another one for "
+            "the same directory, also in another process"
+        )
+
     def __enter__(self: _Self) -> _Self:
         return self
 
