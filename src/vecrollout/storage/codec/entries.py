@@ -57,6 +57,10 @@ class Entries:
     def __len__(self) -> int:
         return len(self.index)
 
+    def column(self, name: str) -> Any:
+        """One of `TRAJECTORY_FIELDS` of all entries, a `pyarrow.Array`."""
+        return self._entries.field(_FIELDS[name])
+
     def all(self) -> list[Entry]:
         """All entries."""
         if self._all is None:
