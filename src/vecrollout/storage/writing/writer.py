@@ -269,7 +269,7 @@ class TraceWriter:
         if len(traces) and not self._intake.has_begun:
             self._adopt(traces.about(0))
         for i, each in enumerate(traces):
-            metadata = None if self._episode_metadata is not None else traces.metadata(i)
+            metadata = None if self._episode_metadata is not None else traces.metadata_of(i)
             self.append(each, metadata=metadata or None)
 
     def _adopt(self, about: Mapping[str, Any]) -> None:
