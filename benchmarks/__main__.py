@@ -24,6 +24,7 @@ from benchmarks.own_time import own_time_table
 from benchmarks.reading import reading_tables
 from benchmarks.recording import recording_tables
 from benchmarks.report import Table, machine
+from benchmarks.sampling import sampling_tables
 from benchmarks.single import single_tables
 from benchmarks.structures import structure_table
 from benchmarks.timing import keep_memory
@@ -46,6 +47,7 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
     "reading": reading_tables,
     "opening": lambda options: [opening_table(options)],
     "interop": interop_tables,
+    "sampling": sampling_tables,
     "single": single_tables,
     "structures": lambda options: [structure_table(options)],
     "imports": lambda options: [import_table(options)],

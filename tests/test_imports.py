@@ -25,6 +25,7 @@ RANKS = {
     "_version": 0,
     "exits": 0,
     "data": 1,
+    "progress": 1,
     "buffer": 2,
     "storage": 3,
     "recording": 4,

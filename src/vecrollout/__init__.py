@@ -8,12 +8,16 @@ from vecrollout import errors
 from vecrollout._version import __version__ as __version__
 from vecrollout.data.batch import TrajectoryBatch as TrajectoryBatch
 from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
+from vecrollout.data.sampling.normalization import Moments, Normalization
+from vecrollout.data.sampling.transitions import NStepTransitions
+from vecrollout.data.sampling.windows import Windows
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Sink, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew, collate_transitions
 from vecrollout.data.trees import DictObs, TupleObs
 
 if TYPE_CHECKING:
+    from vecrollout.buffer.options import RecordOptions
     from vecrollout.collecting.policy import policy_to_callable
     from vecrollout.collecting.rollout import generate_trajectories, generate_transitions, rollout
     from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
@@ -38,6 +42,10 @@ __all__ = [
     "CopyingWrapper",
     "DictObs",
     "Episode",
+    "Moments",
+    "NStepTransitions",
+    "Normalization",
+    "RecordOptions",
     "RepairReport",
     "RolloutInfoWrapper",
     "Sink",
@@ -54,6 +62,7 @@ __all__ = [
     "TransitionsWithRew",
     "TupleObs",
     "VectorBufferingWrapper",
+    "Windows",
     "collate_transitions",
     "discounted_sum",
     "errors",
@@ -81,6 +90,7 @@ _LATE = {
     "BufferingEnvWrapper": "vecrollout.recording.single",
     "BufferingWrapper": "vecrollout.recording.sb3",
     "CopyingWrapper": "vecrollout.recording.inner",
+    "RecordOptions": "vecrollout.buffer.options",
     "RepairReport": "vecrollout.storage.reading.repair",
     "RolloutInfoWrapper": "vecrollout.recording.inner",
     "TraceCallback": "vecrollout.recording.callback",

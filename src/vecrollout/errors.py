@@ -12,6 +12,7 @@
     ├── SpaceMismatchError               (ValueError)    a policy made for other spaces than the environment's
     ├── StateError                       (ValueError)    a state dict that cannot be made or does not fit
     ├── DamagedTraceError                (ValueError)    a file of a trace does not hold what it should
+    ├── TraceNotFoundError               (FileNotFoundError)  there is no directory of traces; a `DamagedTraceError` too
     ├── TraceVersionError                (ValueError)    a trace in a newer format than this version reads
     ├── StoreError                       (OSError)       an object store failed, refused, or could not be reached
     ├── TraceWriteError                  (OSError)       a trace could not be written; says what was lost
@@ -73,6 +74,10 @@ class StateError(VecrolloutError, ValueError):
 
 class DamagedTraceError(VecrolloutError, ValueError):
     """A file of a trace is missing, cut, altered, or no such file; `vecrollout.verify_traces` names all that are."""
+
+
+class TraceNotFoundError(DamagedTraceError, FileNotFoundError):
+    """There is no such directory of traces."""
 
 
 class TraceVersionError(VecrolloutError, ValueError):

@@ -171,7 +171,7 @@ class Run:
                 self.buffer.act(tree, given)
             self.pop_trajectories()
         self.buffer.act(tree, given)
-        assert self.buffer.is_pending
+        self.buffer.check_step()
 
     def step(self) -> None:
         """A step of all environments."""

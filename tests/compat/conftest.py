@@ -1,4 +1,4 @@
-"""Fixtures for tests that need the real imitation, which lives only beside the oldest versions (`.ci/oldest.txt`)."""
+"""Fixtures for tests with the real imitation, which the gate installs beside the oldest and the newest versions."""
 
 from __future__ import annotations
 

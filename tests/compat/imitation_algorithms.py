@@ -1,9 +1,10 @@
-"""Runs imitation's algorithms with small budgets and prints a digest of what each has learned, as JSON.
+"""Runs imitation's algorithms as its tutorials 1 to 5, 7 and 8 do, with small budgets.
 
     python imitation_algorithms.py SCRATCH_FOLDER          on imitation's own data modules
     python imitation_algorithms.py SCRATCH_FOLDER --swap   on ours, in their place
 
-A script of its own, as modules can only be swapped before imitation is imported.
+Prints a digest of what each algorithm has learned, as JSON. A script of its own, as modules can only be swapped before
+imitation is imported.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ import numpy as np
 import torch
 from imitation.algorithms import bc, dagger, density, preference_comparisons, sqil
 from imitation.algorithms.adversarial import airl, gail
-from imitation.data import rollout, types, wrappers
+from imitation.data import huggingface_utils, rollout, serialize, types, wrappers
 from imitation.policies.base import FeedForward32Policy
-from imitation.rewards import reward_nets
-from imitation.util import logger, util
+from imitation.rewards import reward_nets, reward_wrapper
+from imitation.util import logger, networks, util
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
+
+import datasets
 
 ENVIRONMENTS = 4
 
@@ -69,8 +74,8 @@ class World:
     def demonstrations(self, policy: Any = None, episodes: int = 6) -> Any:
         return rollout.rollout(policy, self.venv, rollout.make_sample_until(min_episodes=episodes), rng=self.rng)
 
-    def ppo(self) -> PPO:
-        return PPO("MlpPolicy", self.venv, n_steps=32, batch_size=32, n_epochs=2, device="cpu", seed=0)
+    def ppo(self, venv: Any = None) -> PPO:
+        return PPO("MlpPolicy", venv or self.venv, n_steps=32, batch_size=32, n_epochs=2, device="cpu", seed=0)
 
 
 def run_bc(world: World) -> list[Any]:
@@ -82,15 +87,16 @@ def run_bc(world: World) -> list[Any]:
         device="cpu",
     )
     trainer.train(n_epochs=2, log_rollouts_venv=world.venv, log_rollouts_n_episodes=2, progress_bar=False)
-    return [trainer.policy]
+    return [trainer.policy, np.array(evaluate_policy(trainer.policy, world.venv, 5))]
 
 
-def run_bc_on_trajectories_of_a_policy(world: World) -> list[Any]:
+def run_bc_on_saved_trajectories_of_a_policy(world: World) -> list[Any]:
     expert = FeedForward32Policy(**world.spaces, lr_schedule=lambda _: 1e-3)
+    serialize.save(world.scratch / "demonstrations", world.demonstrations(expert))
     trainer = bc.BC(
         **world.spaces,
         rng=world.rng,
-        demonstrations=world.demonstrations(expert),
+        demonstrations=serialize.load_with_rewards(world.scratch / "demonstrations"),
         custom_logger=world.logger,
         device="cpu",
     )
@@ -135,18 +141,19 @@ def run_dagger(world: World) -> list[Any]:
 
 
 def run_gail(world: World) -> list[Any]:
-    return adversarial(world, gail.GAIL, reward_nets.BasicRewardNet)
+    return adversarial(world, gail.GAIL, reward_nets.BasicRewardNet, world.demonstrations())
 
 
 def run_airl(world: World) -> list[Any]:
-    return adversarial(world, airl.AIRL, reward_nets.BasicShapedRewardNet)
+    transitions = rollout.flatten_trajectories_with_rew(world.demonstrations())
+    return adversarial(world, airl.AIRL, reward_nets.BasicShapedRewardNet, transitions)
 
 
-def adversarial(world: World, algorithm: Any, net: Any) -> list[Any]:
-    reward_net = net(**world.spaces, normalize_input_layer=None)
+def adversarial(world: World, algorithm: Any, net: Any, demonstrations: Any) -> list[Any]:
+    reward_net = net(**world.spaces, normalize_input_layer=networks.RunningNorm)
     generator = world.ppo()
     trainer = algorithm(
-        demonstrations=rollout.flatten_trajectories(world.demonstrations()),
+        demonstrations=demonstrations,
         demo_batch_size=32,
         gen_replay_buffer_capacity=256,
         n_disc_updates_per_round=2,
@@ -174,7 +181,8 @@ def run_density(world: World) -> list[Any]:
     trainer.train()
     trainer.train_policy(256)
     fitted = [np.asarray(model.tree_.data) for model in trainer._density_models.values()]
-    return [agent.policy, *fitted]
+    stats = trainer.test_policy(n_trajectories=1) | trainer.test_policy(n_trajectories=1, true_reward=False)
+    return [agent.policy, *fitted, np.array(list(stats.values()))]
 
 
 def run_preference_comparisons(world: World) -> list[Any]:
@@ -206,20 +214,29 @@ def run_preference_comparisons(world: World) -> list[Any]:
         custom_logger=world.logger,
     )
     trainer.train(total_timesteps=800, total_comparisons=30)
-    return [agent.policy, reward_net]
+    learner = world.ppo(reward_wrapper.RewardVecEnvWrapper(world.venv, reward_net.predict_processed))
+    learner.learn(128)
+    return [agent.policy, reward_net, learner.policy]
 
 
 def run_sqil(world: World) -> list[Any]:
+    serialize.save(world.scratch / "demonstrations", world.demonstrations())
+    dataset = datasets.load_from_disk(str(world.scratch / "demonstrations"))
+    demonstrations = huggingface_utils.TrajectoryDatasetSequence(dataset)
     trainer = sqil.SQIL(
         venv=world.venv,
-        demonstrations=world.demonstrations(),
+        demonstrations=demonstrations,
         policy="MlpPolicy",
         rl_algo_class=DQN,
         rl_kwargs={"learning_starts": 40, "device": "cpu", "seed": 0},
         custom_logger=world.logger,
     )
-    trainer.train(total_timesteps=200)
-    return [trainer.policy]
+    experts = trainer.rl_algo.replay_buffer.expert_buffer
+    # imitation's SQIL cannot train with the later versions of SB3 that sample discounts too.
+    if "discounts" not in ReplayBufferSamples._fields:
+        trainer.train(total_timesteps=200)
+    stats = rollout.rollout_stats(demonstrations)
+    return [trainer.policy, experts.observations, experts.actions, experts.dones, np.array(list(stats.values()))]
 
 
 # Where not CartPole with an array as observation. Preferences need rewards that differ from step to step.

@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-MODULES = ("types", "rollout", "wrappers")
+MODULES = ("types", "rollout", "wrappers", "buffer", "huggingface_utils", "serialize")
 
 
 def swap() -> None:
@@ -30,6 +30,8 @@ def swap() -> None:
         raise RuntimeError(f"imported before the swap: {', '.join(early)}")
     # The two packages import nothing themselves.
     package = importlib.import_module("imitation.data")
+    # Ours inherit from imitation's classes where they can import them. In their place, they stand on their own.
+    sys.modules.update({f"imitation.data.{name}": None for name in MODULES})  # type: ignore[misc]
     for name in MODULES:
         ours = importlib.import_module(f"vecrollout.compat.imitation.{name}")
         sys.modules[f"imitation.data.{name}"] = ours

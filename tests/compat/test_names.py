@@ -68,6 +68,9 @@ NAMES = {
         "BufferingWrapper",
         "RolloutInfoWrapper",
     ],
+    "buffer": ["num_samples", "Buffer", "ReplayBuffer"],
+    "huggingface_utils": ["TrajectoryDatasetSequence", "trajectories_to_dict", "trajectories_to_dataset"],
+    "serialize": ["save", "load", "load_with_rewards"],
 }
 ALL_NAMES = [(module, name) for module, names in NAMES.items() for name in names]
 

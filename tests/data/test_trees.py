@@ -107,9 +107,16 @@ class TestIndexing:
         with pytest.raises(IndexError):
             make()[3]
 
-    def test_a_key_is_no_index(self) -> None:
-        with pytest.raises(IndexError, match=r"obs\.get\('a'\)"):
-            dict_obs()["a"]
+    def test_a_string_is_a_key(self) -> None:
+        obs = dict_obs()
+        assert obs["a"] is obs.get("a")
+        assert nested()["arm"] == nested().get("arm")
+        with pytest.raises(KeyError, match=r"expected one of \['a', .*got 'none'"):
+            obs["none"]
+
+    def test_a_tuple_has_no_names(self) -> None:
+        with pytest.raises(KeyError, match="an index of steps"):
+            TupleObs((np.zeros(2),))["a"]
 
     @pytest.mark.parametrize("make", ALL)
     def test_iterates_over_the_first_dimension(self, make: Any) -> None:

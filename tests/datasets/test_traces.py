@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import subprocess
@@ -13,8 +14,16 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces, scan_recorded_traces
-from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout import (
+    Episode,
+    TraceWriter,
+    Trajectory,
+    TrajectoryWithRew,
+    open_traces,
+    rollout_stats,
+    scan_recorded_traces,
+)
+from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.testing import assert_same
 
@@ -232,7 +241,9 @@ def test_about_a_trace(tmp_path: Path) -> None:
     metadata = {"run": 3, "weights": np.arange(3.0), "of": (1, 2)}
     with TraceWriter(tmp_path, spaces=spaces, metadata=metadata, env_spec="Own-v0", compression="lz4") as writer:
         writer.append(PARTS[0])
-    with TraceWriter(tmp_path, spaces=(spaces[1], Unknown())) as other:
+    with pytest.warns(UserWarning, match="not one of Gymnasium's own spaces"):
+        other = TraceWriter(tmp_path, spaces=(spaces[1], Unknown()), mix_spaces=True)
+    with other:
         other.append(PARTS[0])
     traces = open_traces(tmp_path)
     about = traces.about(0)
@@ -253,7 +264,7 @@ def test_metadata_of_trajectories(tmp_path: Path) -> None:
         writer.append(PARTS[0])
         writer.append(PARTS[1], metadata={"own": True})
     traces = open_traces(tmp_path)
-    assert [traces.metadata(number) for number in range(2)] == [{"steps": 4}, {"own": True}]
+    assert [traces.metadata_of(number) for number in range(2)] == [{"steps": 4}, {"own": True}]
 
 
 def test_what_was_handed_out_can_be_altered(tmp_path: Path) -> None:
@@ -347,3 +358,51 @@ def test_a_trace_without_episodes_brings_no_warning(tmp_path: Path) -> None:
     assert len(open_traces(tmp_path)) == 0
     TraceWriter(tmp_path).close()
     assert len(open_traces(tmp_path)) == 0
+
+
+def part(id_: int, start: int, steps: int, reward: float, *, ended: bool) -> TrajectoryWithRew:
+    obs = np.arange(start, start + steps + 1)
+    episode = Episode(id=id_, recording="r", start_step=start, ended_by="terminated" if ended else None)
+    return TrajectoryWithRew(obs, obs[:-1], None, ended, rews=np.full(steps, float(reward)), episode=episode)
+
+
+def test_statistics_count_whole_episodes(tmp_path: Path) -> None:
+    parts = [
+        part(0, 0, 2, 1, ended=True),
+        part(1, 0, 3, 1, ended=False),
+        part(1, 3, 1, 1, ended=True),
+        part(2, 5, 7, 9, ended=True),  # without its start
+        part(3, 0, 7, 9, ended=False),  # without its end
+        part(4, 0, 7, 9, ended=False),  # with a gap
+        part(4, 8, 7, 9, ended=True),
+    ]
+    with TraceWriter(tmp_path) as writer:
+        for each in parts:
+            writer.append(each)
+    traces = open_traces(tmp_path)
+    assert [len(each) for each in traces.whole_episodes()] == [2, 4]
+    stats = rollout_stats(traces)
+    assert stats["n_traj"] == 2
+    assert (stats["return_min"], stats["return_max"], stats["len_mean"]) == (2, 4, 3)
+    assert rollout_stats(traces, fragments=False) == stats
+    assert rollout_stats(traces, fragments=True) == rollout_stats(parts)
+    assert rollout_stats(parts)["n_traj"] == len(parts)
+
+
+def test_statistics_of_fragments_alone(tmp_path: Path) -> None:
+    with TraceWriter(tmp_path) as writer:
+        writer.append(part(0, 0, 2, 1, ended=False))
+    with pytest.raises(ShapeError, match="at least one whole episode, got 1 fragments; pass fragments=True"):
+        rollout_stats(open_traces(tmp_path))
+    with pytest.raises(OptionError, match="fragments: expected True or None for a list"):
+        rollout_stats([part(0, 0, 2, 1, ended=False)], fragments=False)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_copies(directory: Path, again: Any) -> None:
+    traces = open_traces(directory)
+    (batch,) = traces.batches()
+    for value in (traces[0], traces[0].episode, batch, batch.transitions(), traces[0].obs, batch.obs):
+        assert again(value) == value
+    assert [each.episode for each in again(batch)] == [each.episode for each in batch]
+    assert list(again(traces)) == list(traces)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,7 +239,8 @@ def test_csv_is_read_by_pandas(tmp_path: Path) -> None:
     assert list(table.columns) == [
         *("episode", "step", "obs[0]", "obs[1]", "obs[2]", "obs[3]", "acts", "rews", "terminated", "truncated")
     ]
-    np.testing.assert_array_equal(table["obs[2]"], np.concatenate([each.obs[:, 2] for each in episodes]))
+    # Its own parser may be off by a bit.
+    np.testing.assert_allclose(table["obs[2]"], np.concatenate([each.obs[:, 2] for each in episodes]), rtol=1e-14)
     returns = table.groupby("episode")["rews"].sum()
     np.testing.assert_allclose(returns, [each.rews.astype(float).sum() for each in episodes])
 
@@ -350,6 +355,51 @@ class TestFileTrajectories:
         with READERS[name](path) as found:
             to_npz(found, tmp_path / "out.npz")
             assert list(from_npz(tmp_path / "out.npz")) == list(found)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def slowly() -> Any:
+    """Longer than what shows no bar."""
+    yield episode(3)
+    time.sleep(1.1)
+    yield with_rews(episode(4), np.ones(4))
+
+
+@pytest.mark.parametrize("name", ["minari", "npz"])
+def test_long_conversions_show_a_bar(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich")
+    shown = {}
+    for progress in (None, False):
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        with contextlib.suppress(DtypeError):
+            WRITERS[name](slowly(), tmp_path / f"{progress}-v0", progress=progress)
+        shown[progress] = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert "steps" in shown[None]
+    assert shown[False] == ""
+
+
+@pytest.mark.parametrize("name", ["d4rl", "minari", "npz", "robomimic"])
+@pytest.mark.slow
+def test_memory_holds_one_batch(name: str, tmp_path: Path) -> None:
+    """320 MB of trajectories that are made one by one."""
+
+    def large() -> Any:
+        for _ in range(40):
+            yield TrajectoryWithRew(
+                np.zeros((1001, 2000), np.float32), np.zeros(1000, int), None, True, rews=np.zeros(1000, np.float32)
+            )
+
+    tracemalloc.start()
+    try:
+        WRITERS[name](large(), tmp_path / "out-v0")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 << 20
 
 
 KILLED = """

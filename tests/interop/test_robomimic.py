@@ -12,9 +12,10 @@ from trajectories import endings, episode
 
 from vecrollout import DictObs, TrajectoryWithRew
 
-h5py = pytest.importorskip("h5py")
+pytest.importorskip("h5py")
 pytest.importorskip("robomimic", reason="robomimic is not installed")
 
+import h5py
 from robomimic.utils import dataset, obs_utils
 
 from vecrollout.interop.robomimic import to_robomimic

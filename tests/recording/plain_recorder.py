@@ -40,6 +40,7 @@ class Fragment:
     terminated: bool = False
     truncated: bool = False
     ended_by: EndedBy | None = None
+    act_dtype: np.dtype | None = None
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -59,7 +60,7 @@ class Fragment:
     def recorded(self) -> Recorded:
         return Recorded(
             obs=stacked(self.obs),
-            acts=np.stack(self.acts),
+            acts=np.stack(self.acts).astype(self.act_dtype),
             rews=np.array(self.rews),
             env_index=self.env_index,
             episode=self.episode,
@@ -110,7 +111,7 @@ class PlainRecorder:
         self.seeds: list[int | None] = [None] * len(self.envs)
         self.ready = False
         self.pending: Any = None
-        self.kind: Any = None
+        self.kind: Any = None  # dtype and shape of the column of actions
 
     @property
     def held(self) -> int:
@@ -158,11 +159,26 @@ class PlainRecorder:
                 self.counts["dropped"] += len(self.finished.pop(0))
             if self.is_full():
                 raise BufferFullError
-        kind = actions.dtype, actions.shape
-        if self.held and kind != self.kind:
-            raise MisfitError
-        self.kind = kind
+        self.kind = self.fitting(actions.dtype, actions.shape)
         self.pending = copy.deepcopy(actions)
+
+    def fitting(self, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[np.dtype, tuple[int, ...]]:
+        """Dtype and shape of the actions' column with actions like these, which are small numbers."""
+        if self.kind is None or not (self.held or self.has_sink):
+            return dtype, shape
+        common = np.promote_types(self.kind[0], dtype)
+        # The values of a column that is held are not looked at again.
+        loses = self.held and self.kind[0].kind == "i" and common.kind == "f"
+        if shape == self.kind[1] and not loses:
+            return common, shape
+        if self.held:
+            raise MisfitError
+        return dtype, shape
+
+    def handed_out(self, fragments: list[Fragment]) -> list[Fragment]:
+        for fragment in fragments:
+            fragment.act_dtype = self.kind[0]
+        return fragments
 
     def is_full(self) -> bool:
         return self.held + len(self.envs) > self.max_transitions
@@ -208,7 +224,7 @@ class PlainRecorder:
             if self.sink_refuses:
                 raise RefusedError
             self.counts["delivered"] += sum(map(len, self.finished))
-            self.delivered += self.finished
+            self.delivered += self.handed_out(self.finished)
             self.finished = []
 
     def close(self) -> None:
@@ -227,7 +243,7 @@ class PlainRecorder:
     def pop_finished(self) -> list[Fragment]:
         popped, self.finished = self.finished, []
         self.counts["popped"] += sum(map(len, popped))
-        return popped
+        return self.handed_out(popped)
 
     def pop(self) -> list[Fragment]:
         popped = self.pop_finished()
@@ -236,7 +252,7 @@ class PlainRecorder:
                 popped.append(fragment)
                 self.counts["popped"] += len(fragment)
                 self.running[i] = fragment.next()
-        return popped
+        return self.handed_out(popped)
 
     def pop_transitions(self) -> list[Fragment]:
         if not self.held:

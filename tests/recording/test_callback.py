@@ -509,7 +509,7 @@ A2C("MlpPolicy", Counted([Counting]), device="cpu").learn(10**9, callback)
 
 
 def test_wrong_options_are_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentTypeError, match="got compresion"):
+    with pytest.raises(ArgumentTypeError, match="mean 'compression'"):
         TraceCallback(tmp_path, compresion=None)
     with pytest.raises(ArgumentTypeError, match="metadata"):
         TraceCallback(tmp_path, metadata=["run", 7])

@@ -135,7 +135,7 @@ def rows_of(trajectory, width):
 
 def misfits(obs):
     return {
-        "dtype": (DtypeError, obs.astype(np.float64), "obs: expected dtype float32"),
+        "dtype": (DtypeError, obs.astype(np.int64).astype("M8[s]"), "obs: expected dtype float32"),
         "shape": (ShapeError, obs[..., :2], r"obs: expected shape \(3, 3\)"),
         "rows": (ShapeError, obs[:2], r"obs: expected shape \(3, 3\)"),
         "structure": (StructureError, {"obs": obs}, "obs: expected an array, got a dict"),
@@ -202,7 +202,11 @@ def test_a_first_observation_that_does_not_fit(misfit):
 @pytest.mark.parametrize(
     ("misfit", "error", "message"),
     [
-        (lambda acts: acts.astype(np.int32), DtypeError, "acts: expected dtype int64 as recorded before, got int32"),
+        (
+            lambda acts: acts + 0.5,
+            DtypeError,
+            'acts: expected dtype int64 as recorded before, got float64.*cast="space"',
+        ),
         (lambda acts: acts[:2], ShapeError, r"acts: expected shape \(3,\) as recorded before, got \(2,\)"),
         (lambda acts: acts[:, None], ShapeError, r"acts: expected shape \(3,\) as recorded before, got \(3, 1\)"),
         (lambda acts: {"left": acts}, StructureError, "acts: expected an array, got a dict"),
@@ -320,7 +324,10 @@ def test_absent_time_limit_key_means_not_truncated():
         return tuple(step)
 
     venv = altered(alter)
-    run(venv, SCENARIO, 0, CALLS)
+    with pytest.warns(UserWarning, match=r"TimeLimit\.truncated.*counts as terminated") as warned:
+        run(venv, SCENARIO, 0, CALLS)
+    assert len(warned) == 1
+    assert warned[0].filename.endswith("checks.py")  # the caller's line
     ends = [(each.terminated, each.truncated) for each in venv.pop_finished_trajectories()[0]]
     assert ends == [(True, False)] * len(ends)
 

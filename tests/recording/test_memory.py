@@ -85,7 +85,7 @@ def test_trajectories_of_large_rows_are_views():
     assert_recorded(second, scenario.recorded(5, 40))
 
 
-def test_trajectories_of_small_rows_own_their_memory():
+def test_trajectories_of_small_rows_keep_no_other_memory():
     """In each of their columns."""
     scenario = Scenario(space="dict")
     venv = recorder(scenario)
@@ -94,7 +94,9 @@ def test_trajectories_of_small_rows_own_their_memory():
     assert len(trajectories) > 3
     for each in trajectories:
         for array in (*leaves_of(each.obs), each.acts, each.rews):
-            assert array.flags.owndata
+            memory = array if array.base is None else array.base
+            assert memory.flags.owndata
+            assert memory.nbytes == array.nbytes
             assert not array.flags.writeable
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections import deque
 
@@ -14,9 +15,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from vecrollout import (
     BufferingEnvWrapper,
     BufferingWrapper,
+    TraceCallback,
+    TraceRecordingWrapper,
     TrajectoryBatch,
     TrajectoryWithRew,
     VectorBufferingWrapper,
+    generate_transitions,
+    record_traces,
+    rollout,
     stitch,
 )
 from vecrollout.buffer import Ending, RecordOptions, RolloutBuffer
@@ -24,6 +30,7 @@ from vecrollout.errors import ArgumentTypeError, BufferFullError, OptionError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario
 
 SCENARIO = Scenario()
+RNG = np.random.default_rng(0)
 CALLS = 13
 
 
@@ -72,6 +79,39 @@ def test_options_of_another_kind(name, value):
 def test_an_unknown_option_is_answered_with_the_nearest(make, name, cure):
     with pytest.raises(ArgumentTypeError, match=f"{name!r}.*{cure!r}"):
         make(**{name: None})
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "answer"),
+    [
+        (lambda **o: BufferingWrapper(DummyVecEnv([CountingEnv]), **o), "copy_info", "did you mean 'copy_infos'?"),
+        (MAKERS[2], "autoreset_modes", "did you mean 'autoreset_mode'?"),
+        (MAKERS[0], "compression", "it is an option of TraceWriter"),
+        (MAKERS[0], "episode_filters", "did you mean 'episode_filter', an option of record_traces"),
+        (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "max_transition", "did you mean 'max_transitions'?"),
+        (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "compresion", "did you mean 'compression'?"),
+        (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "sink", "it is an option of recorders"),
+        (lambda **o: TraceRecordingWrapper(CountingEnv(), "nowhere", **o), "frame_filtre", "mean 'frame_filter'?"),
+        (lambda **o: TraceCallback("nowhere", **o), "record_info", "did you mean 'record_infos'?"),
+        (lambda **o: rollout(None, CountingEnv(), len, RNG, **o), "max_step", "did you mean 'max_steps'?"),
+        (lambda **o: generate_transitions(None, CountingEnv(), 1, RNG, **o), "truncated", "did you mean 'truncate'?"),
+        (MAKERS[1], "colour", "the options are "),
+    ],
+)
+def test_a_misspelled_option_is_answered_whichever_function_has_it(make, name, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArgumentTypeError, match=f"unexpected option {name!r}; .*{re.escape(answer)}"):
+        make(**{name: None})
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("outer", "kind"), [(BufferingWrapper, DummyVecEnv), (VectorBufferingWrapper, gym.vector.SyncVectorEnv)]
+)
+def test_a_recorder_inside_a_recorded_vector_environment_warns(outer, kind):
+    with pytest.warns(UserWarning, match=r"environment 1 of the \w+ has a BufferingEnvWrapper of its own"):
+        outer(kind([CountingEnv, lambda: BufferingEnvWrapper(CountingEnv())]))
+    outer(kind([CountingEnv]))
 
 
 @pytest.mark.parametrize("make", MAKERS)

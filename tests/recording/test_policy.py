@@ -150,6 +150,22 @@ class TestCallable:
         with pytest.raises(errors.OptionError, match=r"Cannot set deterministic_policy=True.*callable.*is ignored\."):
             policy_to_callable(lambda *_: (np.zeros(2, int), None), venv_of(), deterministic_policy=True)
 
+    @pytest.mark.parametrize(
+        ("policy", "takes"),
+        [
+            (lambda obs: np.zeros(2, int), r"\(obs\)"),
+            (lambda obs, states: (np.zeros(2, int), None), r"\(obs, states\)"),
+            (lambda obs, states, starts, masks: (np.zeros(2, int), None), r"\(obs, states, starts, masks\)"),
+            (lambda obs, *, states, starts: (np.zeros(2, int), None), r"\(obs, \*, states, starts\)"),
+        ],
+    )
+    def test_that_takes_other_arguments(self, policy, takes):
+        expected = r"policy: expected a function \(observations, states, episode_starts\) -> \(actions, states\), got"
+        with pytest.raises(errors.PolicyError, match=f"{expected} one that takes {takes}; wrap it"):
+            policy_to_callable(policy, venv_of())
+        with pytest.raises(errors.PolicyError, match=expected):
+            generate_trajectories(policy, venv_of(), make_min_episodes(1), np.random.default_rng(0))
+
     @pytest.mark.parametrize("policy", ["expert", 3, np.zeros(2)])
     def test_none_of_these(self, policy) -> None:
         with pytest.raises(errors.PolicyError, match=rf"Policy must be None, .*got {type(policy)} instead"):

@@ -65,7 +65,7 @@ def test_a_vec_env(kind: Any, tmp_path: Path) -> None:
     assert [each.episode.ended_by for each in traces].count("closed") == 2
     assert traces.about(0)["spaces"] == (venv.observation_space, venv.action_space)
     assert traces.about(0)["metadata"] == {"of": "test"}
-    assert [traces.metadata(n) for n in range(len(traces))] == [{"steps": len(each)} for each in traces]
+    assert [traces.metadata_of(n) for n in range(len(traces))] == [{"steps": len(each)} for each in traces]
 
 
 def test_a_vector_env(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_what_is_no_environment_or_no_option(tmp_path: Path) -> None:
         with pytest.raises(OptionError, match=next(iter(options))):
             record_traces(DummyVecEnv(env_fns()), tmp_path, **options)
     for env in (CountingEnv(), DummyVecEnv(env_fns()), gym.vector.SyncVectorEnv(env_fns())):
-        with pytest.raises(ArgumentTypeError, match="got compresion"):
+        with pytest.raises(ArgumentTypeError, match="mean 'compression'"):
             record_traces(env, tmp_path / "none", compresion=None)
         with pytest.raises(ArgumentTypeError, match="directory"):
             record_traces(env, 5)  # type: ignore[call-overload]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +70,28 @@ def steps(env, kind, count):
 
 def ready():
     print("ready", flush=True)
+
+
+def idle():
+    while True:
+        time.sleep(0.1)  # Python looks at signals between naps; one that comes just before a nap waits for its end
 """
 
 
 def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str]:
     """Exit status and standard error of a process that got SIGTERM."""
+    with process(code, directory) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", child.communicate()[1]
+        time.sleep(after_s)
+        child.terminate()
+        _, stderr = child.communicate(timeout=60)
+        return child.returncode, stderr
+
+
+@contextmanager
+def process(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that records; it does not outlive the block."""
     paths = os.pathsep.join(filter(None, sys.path))
     with subprocess.Popen(
         [sys.executable, "-c", PRELUDE + code, str(directory)],
@@ -82,12 +101,7 @@ def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str]:
         env={**os.environ, "PYTHONPATH": paths},
     ) as child:
         try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n", child.communicate()[1]
-            time.sleep(after_s)
-            child.terminate()
-            _, stderr = child.communicate(timeout=60)
-            return child.returncode, stderr
+            yield child
         finally:
             child.kill()
 
@@ -117,7 +131,7 @@ def assert_steps_in_a_row(directory: Path) -> list[Any]:
 )
 def test_by_sigterm_while_idle(kind: str, how: str, tmp_path: Path) -> None:
     """Finished episodes and running fragments are on disk."""
-    code = f"env = recorder({kind!r}, {how!r}); steps(env, {kind!r}, 100); ready(); time.sleep(60)"
+    code = f"env = recorder({kind!r}, {how!r}); steps(env, {kind!r}, 100); ready(); idle()"
     assert terminated(code, tmp_path, 0.0) == (BY_SIGTERM, "")
     total = sum(map(len, assert_steps_in_a_row(tmp_path)))
     envs = 1 if kind == "single" else 2
@@ -149,10 +163,11 @@ class Swallowing(Counting):
 
 env = record_traces(Swallowing(), directory)
 env.restart()
-ready()
 steps(env, "single", 10**9)
 """
-    assert terminated(code, tmp_path, 0.0) == (BY_SIGTERM, "")
+    with process(code, tmp_path) as child:
+        _, stderr = child.communicate(timeout=60)
+    assert (child.returncode, stderr) == (BY_SIGTERM, "")
     assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 8
 
 
@@ -172,7 +187,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 env = recorder("single", "sink")
 steps(env, "single", 50)
 ready()
-time.sleep(60)
+idle()
 """
     assert terminated(code, tmp_path, 0.0) == (7, "")
     assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 50

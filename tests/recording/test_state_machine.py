@@ -348,6 +348,8 @@ class BufferingMachine(RuleBasedStateMachine):
         self.venv = self.recorder()
         with np.load(file, allow_pickle=False) as state:
             self.venv.load_state_dict(state)
+        if not self.model.held:
+            self.model.kind = None
 
     # What always holds
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from checks import run
 from vector_envs import HAS_MODES, RULES, async_env, sync_env
 
 from vecrollout import VectorBufferingWrapper
 from vecrollout.errors import PrematureResetError, ProtocolError
-from vecrollout.testing import EpisodeScript, Scenario
+from vecrollout.recording.environments import VectorWrapper
+from vecrollout.testing import EpisodeScript, Scenario, assert_same
 
 pytestmark = pytest.mark.skipif(not HAS_MODES, reason="this gymnasium does not reset by masks")
 
@@ -223,3 +225,32 @@ def test_a_mask_that_the_environment_refuses(mask):
     recorder.reset()
     steps(recorder, 2)
     assert recorder.held == 9
+
+
+class ResetsBelow(VectorWrapper):
+    """Resets environments of the rule "disabled" by itself, below the recorder."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.over = None
+
+    def step(self, actions):
+        if self.over is not None and self.over.any():
+            self.env.reset(options={"reset_mask": self.over.copy()})
+        returned = self.env.step(actions)
+        self.over = returned[2] | returned[3]
+        return returned
+
+
+def test_a_masked_reset_below_the_recorder():
+    """Which observation was the first is unknown. Nothing of two episodes is joined, and the user is told once."""
+    scenario = Scenario()
+    recorder = VectorBufferingWrapper(ResetsBelow(sync_env(scenario.env_fns(), "disabled")))
+    recorder.reset()
+    message = r"environment \d: stepped after its episode ended.*below that wrapper"
+    with pytest.warns(UserWarning, match=message) as warned:
+        run(recorder, scenario, 0, 13)
+    assert len(warned) == 1
+    firsts = [each for each in scenario.recorded(0, 13) if not each.episode]
+    for trajectory, expected in zip(recorder.pop_trajectories()[0], firsts, strict=True):
+        assert_same(trajectory.obs, expected.obs)

@@ -161,17 +161,22 @@ def test_a_single_environment_whose_rewards_have_one_entry():
 
 
 def test_rewards_with_several_entries():
-    """They are not one an environment."""
+    """A vector an environment; rewards of another shape do not fit those recorded before."""
+    width = 2
 
     def alter(step):
-        step[1] = np.stack([step[1], step[1]], axis=1)
+        step[1] = np.stack([step[1]] * width, axis=1)
         return with_final_obs()(step)
 
     recorder = custom(alter=alter)
     recorder.reset()
-    with pytest.raises(ShapeError, match=r"rews: expected shape \(3,\)"):
-        recorder.step(SCENARIO.actions(0))
-    assert recorder.held == 0
+    recorder.step(SCENARIO.actions(0))
+    width = 3
+    with pytest.raises(ShapeError, match=r"rews: expected shape \(3, 2\).*got \(3, 3\)"):
+        recorder.step(SCENARIO.actions(1))
+    assert recorder.held == 3
+    for trajectory, expected in zip(recorder.pop_trajectories()[0], SCENARIO.recorded(0, 1), strict=True):
+        assert_same(trajectory.rews, np.stack([expected.rews] * 2, axis=1))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -233,7 +238,7 @@ def test_a_step_that_fails(mode):
 
 @pytest.mark.parametrize(
     ("misfit", "error"),
-    [(lambda acts: acts.astype(np.int32), DtypeError), (lambda acts: np.stack([acts, acts], 1), ShapeError)],
+    [(lambda acts: acts.astype(np.float32), DtypeError), (lambda acts: np.stack([acts, acts], 1), ShapeError)],
     ids=["dtype", "shape"],
 )
 def test_actions_that_do_not_fit(misfit, error):
@@ -255,7 +260,7 @@ def test_an_observation_that_does_not_fit(rule):
 
     def alter(step):
         if strange:
-            step[0] = step[0].astype(np.float64)
+            step[0] = step[0].astype(np.int64).astype("M8[s]")
         return with_final_obs()(step)
 
     scenario = Scenario(has_dead_calls=rule == "next_step")

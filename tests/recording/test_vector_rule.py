@@ -92,11 +92,14 @@ def test_the_environment_says_it_in_words(rule):
     assert_records(env, scenario)
 
 
-def test_what_the_caller_names_goes_before_what_the_environment_says():
+def test_a_rule_that_contradicts_the_environment_is_refused_when_it_is_given():
     scenario = Scenario(has_dead_calls=True)
     env = CustomVectorEnv(scenario.env_fns(), "next_step")
     env.metadata = {"autoreset_mode": "same_step"}
-    assert_records(env, scenario, autoreset_mode="next_step")
+    with pytest.raises(OptionError, match=r"autoreset_mode: expected 'same_step', .* got 'next_step'; leave"):
+        VectorBufferingWrapper(env, autoreset_mode="next_step")
+    env.metadata = {"autoreset_mode": "next_step"}
+    assert_records(env, scenario, autoreset_mode="NextStep")
 
 
 @pytest.mark.parametrize("name", ["sometimes", "", 3, "final_obs"])

@@ -46,6 +46,11 @@ def slow_down(seconds):
 
 def ready():
     print("ready", flush=True)
+
+
+def idle():
+    while True:
+        time.sleep(0.1)  # Python looks at signals between naps; one that comes just before a nap waits for its end
 """
 
 
@@ -97,7 +102,7 @@ def assert_all_there(directory: Path, total: int | None = None) -> None:
 
 
 def test_by_sigterm_while_idle(tmp_path: Path) -> None:
-    code = "writer = TraceWriter(directory); write(writer, 3); ready(); time.sleep(60)"
+    code = "writer = TraceWriter(directory); write(writer, 3); ready(); idle()"
     assert terminated(code, tmp_path) == (BY_SIGTERM, "")
     assert_all_there(tmp_path, 3)
 
@@ -130,7 +135,7 @@ writer = TraceWriter(directory)
 threading.Thread(target=write, args=(writer, 10**9), daemon=True).start()
 time.sleep(0.1)
 ready()
-time.sleep(60)
+idle()
 """
     assert terminated(code, tmp_path, 0.1)[0] == BY_SIGTERM
     assert_all_there(tmp_path)
@@ -138,7 +143,7 @@ time.sleep(60)
 
 def test_by_sigterm_while_it_closes(tmp_path: Path) -> None:
     """The signal ends the call, and the exit finishes what is left to do."""
-    code = "slow_down(0.5); writer = TraceWriter(directory); write(writer, 3); ready(); writer.close(); time.sleep(60)"
+    code = "slow_down(0.5); writer = TraceWriter(directory); write(writer, 3); ready(); writer.close(); idle()"
     assert terminated(code, tmp_path, 0.2) == (BY_SIGTERM, "")
     assert_all_there(tmp_path, 3)
 
@@ -152,13 +157,13 @@ write(writer, 3)
 if {fork == "os.fork()"}:
     child = os.fork()
     if child == 0:
-        time.sleep(60)
+        idle()
         os._exit(1)
     time.sleep(0.1)
     os.kill(child, signal.SIGTERM)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 else:
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child = multiprocessing.get_context("fork").Process(target=idle)
     child.start()
     time.sleep(0.1)
     child.terminate()
@@ -167,7 +172,7 @@ else:
 assert status == {BY_SIGTERM}, status
 write(writer, 3, 3)
 ready()
-time.sleep(60)
+idle()
 """
     assert terminated(code, tmp_path) == (BY_SIGTERM, "")
     assert_all_there(tmp_path, 6)
@@ -232,7 +237,7 @@ def record(is_terminated):
     write(writer, 3)
     if is_terminated:
         writer.flush()
-        time.sleep(60)
+        idle()
 """
     )
     traces = tmp_path / "traces"
@@ -259,7 +264,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 writer = TraceWriter(directory)
 write(writer, 3)
 ready()
-time.sleep(60)
+idle()
 """
     assert terminated(code, tmp_path) == (7, "")
     assert_all_there(tmp_path, 3)

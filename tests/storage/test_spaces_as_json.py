@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from gymnasium import spaces
 from hypothesis import given
 
-from vecrollout.errors import DamagedTraceError
+from vecrollout.errors import DamagedTraceError, ProtocolError
 from vecrollout.storage.codec.spaces import space_from_json, space_to_json
 from vecrollout.testing import SPACES
 from vecrollout.testing.strategies import nested_spaces
@@ -26,7 +28,22 @@ OTHERS: list[gym.Space[Any]] = [
     spaces.Graph(spaces.Box(0, 1, (2,)), spaces.Discrete(3)),
     spaces.Graph(spaces.Discrete(3), None),
     spaces.Dict({"b": spaces.Discrete(2), "a": spaces.Tuple(())}),
+    spaces.Dict([("b", spaces.Discrete(2)), ("a", spaces.Text(3, charset="xyz", min_length=0))]),
+    spaces.Discrete(4, start=-2),
+    spaces.MultiDiscrete([2, 3], np.int8, start=[-1, 5]),
+    spaces.Box(-3, 3, (2,), np.float16),
+    spaces.Box(0, 2**63, (), np.uint64),
+    spaces.Box(0, 1, (3,), np.bool_),
+    spaces.Box(np.array([-(2**63), -1]), np.array([5, 2**63 - 1]), dtype=np.int64),
+    spaces.Tuple([spaces.Discrete(3, seed=4), spaces.MultiBinary(2, seed=5)], seed=[6, 7]),
 ]
+if "dtype" in inspect.signature(spaces.Discrete).parameters:
+    OTHERS += [
+        spaces.Discrete(4, dtype=np.int32),
+        spaces.Dict({"x": spaces.Tuple([spaces.Discrete(200, dtype=np.uint8, start=3)])}),
+    ]
+if hasattr(spaces, "OneOf"):
+    OTHERS.append(spaces.OneOf([spaces.Discrete(3, start=1), spaces.Box(0, 1, (2,))]))
 
 
 def there_and_back(space: gym.Space[Any]) -> Any:
@@ -38,6 +55,7 @@ def test_comes_back(space: gym.Space[Any]) -> None:
     back = there_and_back(space)
     assert back == space
     assert back.dtype == space.dtype
+    assert repr(back) == repr(space)
 
 
 @given(nested_spaces())
@@ -45,13 +63,29 @@ def test_any_comes_back(space: gym.Space[Any]) -> None:
     assert there_and_back(space) == space
 
 
-def test_an_unknown_one_is_described() -> None:
-    class Own(spaces.Discrete):
-        pass
+class Own(spaces.Discrete):
+    pass
 
-    packed = space_to_json(spaces.Tuple([Own(3)]))
-    assert packed == {"kind": "unknown", "repr": str(spaces.Tuple([Own(3)]))}
+
+def test_an_unknown_one_is_described() -> None:
+    with pytest.warns(UserWarning, match=r"spaces: Discrete\(3\): not one of Gymnasium's"):
+        packed = space_to_json(Own(3))
+    assert packed == {"kind": "unknown", "repr": "Discrete(3)"}
     assert space_from_json(packed) is None
+
+
+def test_an_unknown_part_is_its_repr() -> None:
+    space = spaces.Dict({"known": spaces.Discrete(2), "other": spaces.Tuple([Own(3), spaces.MultiBinary(2)])})
+    with pytest.warns(UserWarning, match=r"spaces: Discrete\(3\): not"):
+        back = there_and_back(space)
+    assert back["known"] == spaces.Discrete(2)
+    assert back["other"][1] == spaces.MultiBinary(2)
+    assert repr(back) == repr(space)
+    assert back != space
+    assert back == copy.deepcopy(back)
+    assert 1 not in back["other"][0]
+    with pytest.raises(ProtocolError, match=r"got Discrete\(3\), of which only the text is known"):
+        back["other"][0].sample()
 
 
 @pytest.mark.parametrize(

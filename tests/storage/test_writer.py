@@ -32,7 +32,6 @@ from vecrollout.errors import (
     DtypeError,
     OptionError,
     ProtocolError,
-    ShapeError,
     StructureError,
     TraceWriteError,
 )
@@ -124,10 +123,11 @@ def test_fragments_of_an_episode_share_its_number(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused_at_once_and_does_no_harm(tmp_path: Path) -> None:
     good = of_space("box", 2)
+    masked = np.ma.masked_array(np.zeros((3, 4)), mask=True)
     bad: list[tuple[Any, type[Exception]]] = [
-        (of_space("image", 2), ShapeError),
-        (of_space("box_float64", 2), ShapeError),
-        (Trajectory(good.obs.astype(np.float64), good.acts, None, True), DtypeError),  # type: ignore[union-attr]
+        (of_space("dict", 2), StructureError),
+        (TrajectoryWithRew({"a": good.obs}, good.acts, None, True, rews=np.zeros(2)), StructureError),
+        (TrajectoryWithRew(masked, good.acts, None, True, rews=np.zeros(2)), DtypeError),
         (Trajectory(good.obs, good.acts, None, True), ArgumentTypeError),
     ]
     with TraceWriter(tmp_path) as writer:
@@ -137,6 +137,32 @@ def test_what_does_not_fit_is_refused_at_once_and_does_no_harm(tmp_path: Path) -
                 writer.append(trajectory)
         writer.append(good)
     assert len(open_traces(tmp_path)) == 2
+
+
+def test_another_shape_or_dtype_begins_another_shard(tmp_path: Path) -> None:
+    """A recording goes on where an environment's observations or actions change."""
+    wide = of_space("box", 3, 1)
+    altered = [
+        of_space("box", 2, 0),
+        replace(wide, obs=np.asarray(wide.obs).astype(np.float64)),
+        replace(wide, obs=np.zeros((4, 7), np.float32)),
+        replace(wide, acts=np.arange(3, dtype=np.int8)),
+        of_space("box", 4, 4),
+    ]
+    altered = [replace(each, episode=Episode(i)) for i, each in enumerate(altered)]
+    for at_once in (False, True):
+        directory = tmp_path / str(at_once)
+        with TraceWriter(directory) as writer:
+            if at_once:
+                writer.extend(altered)
+            else:
+                for each in altered:
+                    writer.append(each)
+        read = list(open_traces(directory))
+        for expected, got in zip(altered, read, strict=True):
+            assert_same_trajectory(got, expected)
+        assert len(list(directory.glob("*.arrow"))) == len(altered)
+        assert verify_traces(directory).ok
 
 
 BATCHES: dict[str, Callable[[list[TrajectoryWithRew]], Any]] = {
@@ -161,14 +187,17 @@ def test_several_at_once(name: str, make: Any, tmp_path: Path) -> None:
         same_dtype = np.asarray(actual.acts).dtype == np.asarray(expected.acts).dtype
         if name != "text" or same_dtype:
             assert_same_trajectory(actual, expected)
-        assert traces.metadata(number) == {"steps": number + 1}
+        assert traces.metadata_of(number) == {"steps": number + 1}
 
 
 @pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
 def test_of_several_all_are_taken_or_none(make: Any, tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.extend(make([of_space("box", 2, 0)]))
-        others: list[tuple[Any, type[Exception]]] = [(of_space("image", 2, 1), ShapeError), (None, ArgumentTypeError)]
+        others: list[tuple[Any, type[Exception]]] = [
+            (of_space("dict", 2, 1), StructureError),
+            (None, ArgumentTypeError),
+        ]
         for other, error in others:
             with pytest.raises(error):
                 writer.extend(make([of_space("box", 2, 1), other]))
@@ -513,7 +542,7 @@ def test_metadata_is_kept_as_it_was_when_it_was_given(tmp_path: Path) -> None:
         with pytest.raises(ArgumentTypeError, match="metadata: expected a dict, got list"):
             writer.append(of_space("box", 3, 3), metadata=[1])  # type: ignore[arg-type]
     traces = open_traces(tmp_path)
-    assert [traces.metadata(number) for number in range(len(traces))] == [{"number": number} for number in range(3)]
+    assert [traces.metadata_of(number) for number in range(len(traces))] == [{"number": number} for number in range(3)]
 
 
 def test_infos_that_are_no_dicts_do_not_end_the_writer(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Ending, Piece, Restart, Run, Span
+from vecrollout.buffer.episodes import Discard, Ending, Piece, Restart, Run, Span
 from vecrollout.buffer.log import StepLog
-from vecrollout.buffer.memory import NOTES, Chunk
+from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import NOTES
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 
@@ -34,6 +35,8 @@ class Books:
     popped: int = 0
     delivered: int = 0
     dropped: int = 0
+    discarded: frozenset[int] = frozenset()
+    """Environments whose running episode is not recorded any more."""
 
     @property
     def taken(self) -> int:
@@ -89,12 +92,18 @@ class Bookkeeper:
         running = [*books.running]
         finished: list[Run] = []
         next_id, dropped, begin = books.next_id, books.dropped, books.read
+        discarded = books.discarded
         for chunk in chunks[books.chunk - chunks[0].number :]:
             end = len(chunk.records)
             for number in range(begin, end):
                 for env, change, final, begins in chunk.records[number][NOTES] or ():
                     span, row = running[env], chunk.row(number, env)
                     seed, start_step = None, 0
+                    if type(change) is Discard:
+                        run = span and self._run(span, chunk, row)
+                        dropped += run.steps if run else 0
+                        running[env], discarded = None, discarded | {env}
+                        continue
                     if type(change) is Restart:
                         seed, start_step = change.seed, change.start_step
                         run = span and self._run(span, chunk, row - 1, ended_by="reset_early")
@@ -102,13 +111,15 @@ class Bookkeeper:
                             dropped += run.steps
                             run = None
                     elif change.drops_last:
-                        dropped += 1
+                        dropped += span is not None
                         run = span and self._run(span, chunk, row - 1)
                     else:
                         run = span and self._run(span, chunk, row, change, final)
                     if run and run.steps:
                         finished.append(run)
                     running[env] = None
+                    if discarded:
+                        discarded -= {env}
                     if begins:
                         place = chunk.number, row, chunk.lane_row(number, env)
                         running[env] = Span(env, next_id, seed, change.reset_info, start_step, *place)
@@ -121,6 +132,7 @@ class Bookkeeper:
             running=tuple(running),
             next_id=next_id,
             dropped=dropped,
+            discarded=discarded,
         )
         return self.books
 
@@ -154,17 +166,26 @@ class Bookkeeper:
             count += 1
         self.books = replace(self._without(count), dropped=books.dropped + dropped)
 
-    def close_running(self, ended_by: EndedBy | None) -> None:
+    def drop_episode(self, episode_id: int | None) -> None:
+        """Drop the finished fragments of an episode."""
+        books = self.settle()
+        rest = [run for run in books.runs() if run.episode.id != episode_id]
+        dropped = sum(run.steps for run in books.runs()) - sum(run.steps for run in rest)
+        self.books = replace(books, finished=rest, count=len(rest), dropped=books.dropped + dropped)
+
+    def close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
         """Make finished fragments of the running ones, or drop them where a reset ends them and that is asked for."""
-        fragments = self.fragments(ended_by)
+        fragments = [run for run in self.fragments(ended_by) if envs is None or run.episode.env_index in envs]
         books, running = self.books, self._moved(fragments)
+        discarded = books.discarded
         if ended_by is not None:
-            running = (None,) * len(running)
+            running = tuple(span if envs is not None and env not in envs else None for env, span in enumerate(running))
+            discarded = frozenset() if envs is None else discarded.difference(envs)
         if ended_by == "reset_early" and self._drops_early:
             dropped = books.dropped + sum(run.steps for run in fragments)
-            self.books = replace(books, running=running, dropped=dropped)
+            self.books = replace(books, running=running, discarded=discarded, dropped=dropped)
         else:
-            self.books = books.with_finished(fragments, running=running)
+            self.books = books.with_finished(fragments, running=running, discarded=discarded)
 
     def move_running(self, copies: Sequence[Run]) -> None:
         """The running fragments were copied out of the log, and go on in the first row of its last chunk."""
@@ -177,6 +198,7 @@ class Bookkeeper:
         runs: Sequence[Run],
         finished: int,
         running: Sequence[Episode | None],
+        discarded: Sequence[int],
         next_id: int,
         popped: int,
         delivered: int,
@@ -184,6 +206,7 @@ class Bookkeeper:
     ) -> None:
         """Begin with these books: runs of which the first ones are finished, and episodes that run."""
         books = replace(self.books, next_id=next_id, popped=popped, delivered=delivered, dropped=dropped)
+        books = replace(books, discarded=frozenset(discarded))
         if self._log.chunks:
             before = {run.episode.env_index: run.pieces for run in runs[finished:]}
             books = books.with_finished(runs[:finished], read=1, running=self._spans(running, before))
@@ -253,8 +276,13 @@ class Bookkeeper:
         ended_by: EndedBy | None = None,
     ) -> Run:
         """The steps of a span up to a row of a chunk."""
-        pieces = self._pieces(span, chunk, row)
-        steps = sum(piece.steps for piece in pieces)
+        if span.chunk == chunk.number and not span.before:
+            # As most are that end; the sum below costs more than all this.
+            steps = max(row - span.row, 0)
+            pieces: tuple[Piece, ...] = (Piece(chunk, span.env, span.row, steps, span.lane),)
+        else:
+            pieces = self._pieces(span, chunk, row)
+            steps = sum(piece.steps for piece in pieces)
         if ending is None:
             return Run(pieces, steps, self.episode(span, ended_by))
         episode = self.episode(span, "terminated" if ending.terminated else "truncated")
@@ -263,7 +291,7 @@ class Bookkeeper:
     def _pieces(self, span: Span, chunk: Chunk, row: int) -> tuple[Piece, ...]:
         """Where the steps of a span lie, up to a row of a chunk."""
         if span.chunk == chunk.number:
-            steps = row - span.row
+            steps = max(row - span.row, 0)
             return (*span.before, Piece(chunk, span.env, span.row, steps, span.lane)) if steps > 0 else span.before
         pieces = [*span.before]
         first = self._log.chunks[0].number

@@ -47,6 +47,8 @@ class Snapshot:
     """How many of the fragments are finished; the others run."""
     running: list[Episode | None]
     """By environment, also of those without steps; None: its episode is over."""
+    discarded: list[int]
+    """Environments whose running episode is not recorded any more."""
     fragments: TrajectoryBatch | None
     """Finished ones first; None: none."""
     obs: Part | None
@@ -68,6 +70,7 @@ def snapshot_of(log: StepLog, keeper: Bookkeeper, is_ready: bool) -> Snapshot:
         keeps_infos=log.keeps_infos,
         finished=books.count,
         running=[None if span is None else keeper.episode(span) for span in books.running],
+        discarded=sorted(books.discarded),
         fragments=TrajectoryBatch(LogColumns(runs, log.layout, log.keeps_infos)) if runs else None,
         obs=log.layout.obs if log.chunks else None,
         current=log.current() if log.chunks else [],
@@ -83,10 +86,11 @@ def fill(log: StepLog, keeper: Bookkeeper, snapshot: Snapshot) -> None:
         batch = snapshot.fragments
         if batch is not None:
             runs = stored_runs(batch)
-            layout = replace(layout, acts=batch.kind.acts, rews=batch.kind.rews)
+            kind = batch.kind
+            layout = replace(layout, acts=kind.acts, rews=kind.rews, rew_shape=kind.rew_shape)
         log.begin(layout, snapshot.current, frozenset(snapshot.waiting), total=counters["stepped"])
     counted = [counters[name] for name in COUNTERS[1:]]
-    keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.next_id, *counted)
+    keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.discarded, snapshot.next_id, *counted)
 
 
 def dump(snapshot: Snapshot) -> dict[str, Array]:
@@ -103,6 +107,7 @@ def dump(snapshot: Snapshot) -> dict[str, Array]:
         "keeps_infos": snapshot.keeps_infos,
         "finished": snapshot.finished,
         "running": [None if episode is None else _packed_episode(episode) for episode in snapshot.running],
+        "discarded": snapshot.discarded,
         "obs": None if snapshot.obs is None else _packed_part(snapshot.obs),
         "fragments": None,
     }
@@ -147,14 +152,15 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
             raise StateError(f"state: expected {name} {expected} as this recorder has, got {meta[name]}")
     counters = {name: int(meta["counters"][name]) for name in COUNTERS}
     running = [None if episode is None else _episode(episode) for episode in meta["running"]]
-    waiting, finished, packed = meta["waiting"], int(meta["finished"]), meta["fragments"]
+    waiting, discarded = meta["waiting"], [int(env) for env in meta.get("discarded", ())]
+    finished, packed = int(meta["finished"]), meta["fragments"]
     obs = None if meta["obs"] is None else _part(meta["obs"])
     batch = None if packed is None or obs is None else _batch(state, packed, obs)
     named = [None if episode is None else (episode.env_index, episode.id) for episode in running]
     known = [name is None or name[0] == env for env, name in enumerate(named)]
     fragments = [(episode.env_index, episode.id) for episode in (batch.episodes[finished:] if batch else ())]
     fits = len(known) == num_envs and all(known) and len({*fragments}) == len(fragments) and {*fragments} <= {*named}
-    if not fits or not {*waiting} <= {*range(num_envs)}:
+    if not fits or not {*discarded} <= {*waiting} <= {*range(num_envs)}:
         raise StateError(f"state: expected a running episode for each of {num_envs} environments, got others")
     held = 0 if batch is None else batch.total_steps
     if counters["stepped"] != held + counters["popped"] + counters["delivered"] + counters["dropped"]:
@@ -170,6 +176,7 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         keeps_infos=keeps_infos,
         finished=finished,
         running=running,
+        discarded=discarded,
         fragments=batch,
         obs=obs,
         current=[_stored(state, f"current/{i}", item, num_envs) for i, item in enumerate(obs.items if obs else ())],

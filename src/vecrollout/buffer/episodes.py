@@ -45,11 +45,16 @@ class Restart:
     """How far the episode has come already."""
 
 
+@dataclass(slots=True, eq=False)
+class Discard:
+    """An episode that is dropped while it runs: what was recorded of it, and the steps until its end."""
+
+
 class Note(NamedTuple):
     """What a record says about an episode."""
 
     env: int
-    change: Ending | Restart
+    change: Ending | Restart | Discard
     final: Sequence[Array] | None
     """Leaves of the last observation, where the record has the next episode's first one."""
     begins: bool

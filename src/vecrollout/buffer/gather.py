@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Piece, Run
+from vecrollout.buffer.episodes import Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.memory import INFOS, LEAVES, REWS
-from vecrollout.buffer.rows import Rows, put
+from vecrollout.buffer.rows import Part, Rows, Source
+from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
-from vecrollout.data.kinds import Kind
+from vecrollout.data.kinds import Item, Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
-_STEPS_AT_ONCE = 1 << 14
+_ROWS, _STEPS = 1, 2  # of a `Part`
 
 
 class LogColumns:
@@ -28,7 +28,7 @@ class LogColumns:
 
     Args:
         runs: The fragments.
-        layout: Of the newest of them; the others differ in the precision of rewards at most.
+        layout: Of the newest of them; the others differ in dtypes at most, which are narrower.
         keeps_infos: Whether the log has infos.
     """
 
@@ -37,6 +37,7 @@ class LogColumns:
         self._layout = layout
         self._keeps_infos = keeps_infos
         self._gathered: dict[str, Any] = {}
+        self._source = Source(runs, layout)
         self._known_rows: dict[int, Rows] = {}
 
     @cached_property
@@ -58,6 +59,9 @@ class LogColumns:
     def has_infos(self) -> bool:
         """Whether infos were kept."""
         return self._keeps_infos
+
+    is_recorded = True
+    """A recorder gave the episodes their identities."""
 
     @property
     def episodes(self) -> Sequence[Episode]:
@@ -84,19 +88,26 @@ class LogColumns:
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
-        run = self._runs[i]
-        end = self._ends[i]
-        begin = end - run.steps
-        infos = self.column("infos")
+        run, layout = self._runs[i], self._layout
+        parts = self._source.parts_of(run)
+        obs_part, acts_part = layout.obs, layout.kind.acts
+        obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
+        first = LEAVES + len(obs)
+        acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
+        infos = None
+        if self._keeps_infos:
+            infos = _joined([table.column(INFOS)[at] for table, _, at in parts])
+            if run.info is not None:
+                infos[-1] = run.info
         fields = {
-            "obs": self._obs_of(i, run, begin, end),
-            "acts": self._own(self.column("acts"), begin, end),
-            "infos": None if infos is None else infos[begin:end].copy(),
+            "obs": _frozen(obs_part.structure.unflatten(obs)),
+            "acts": _frozen(acts_part.structure.unflatten(acts)),
+            "infos": infos,
             "terminal": run.terminated or run.truncated,
             "terminated": run.terminated,
             "truncated": run.truncated,
             "episode": run.episode,
-            "rews": _copied(self.column("rews"), begin, end),
+            "rews": _frozen(self._taken(parts, _STEPS, REWS, layout.items[0])),
         }
         return trusted(TrajectoryWithRew, fields)
 
@@ -111,7 +122,7 @@ class LogColumns:
                 if leaf in self._layout.large:
                     self._copy_lanes(leaf, out, rows, shift)
                 else:
-                    rows.take_into(item, LEAVES + leaf, out, shift)
+                    rows.put_obs(out, LEAVES + leaf, item, shift)
                     if shift:
                         self._put_finals(leaf, out, rows.ends - 1)
                 leaves.append(out)
@@ -121,25 +132,29 @@ class LogColumns:
             structure.unflatten(obs), self._acts(rows), infos, structure.unflatten(next_obs), self._rews(rows), self
         )
 
+    def part(self, begin: int, end: int) -> LogColumns:
+        """Some of the fragments."""
+        return LogColumns(self._runs[begin:end], self._layout, self._keeps_infos)
+
     def joined(self, others: Sequence[Any]) -> LogColumns | None:
         """These and other fragments as one."""
-        parts = [self, *others]
-        newest = parts[-1]
-        if len({(p._layout.obs, p._layout.acts, p._keeps_infos) for p in parts}) > 1:
-            return None
-        rews = np.result_type(*(p._layout.rews for p in parts))
-        layout = newest._layout if rews == newest._layout.rews else self._layout.with_dtype_of_rewards(rews)
+        parts: list[LogColumns] = [self, *others]
+        layout = self._layout
+        for part in parts:
+            if part._layout is layout:
+                continue
+            same = part._layout.obs == layout.obs and part._layout.acts == layout.acts
+            if not same or part._layout.rew_shape != layout.rew_shape or part._keeps_infos != self._keeps_infos:
+                return None
+            rews = np.result_type(layout.rews, part._layout.rews)
+            layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
         return LogColumns([run for part in parts for run in part._runs], layout, self._keeps_infos)
 
     def _rows(self, extra: int) -> Rows:
         """Where the rows are; with `extra` 1, those of the last observations too."""
         if extra not in self._known_rows:
-            self._known_rows[extra] = Rows(self._runs, extra)
+            self._known_rows[extra] = Rows(self._runs, self._source, extra)
         return self._known_rows[extra]
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        return np.cumsum(self.lengths).tolist()  # type: ignore[no-any-return]
 
     def _column(self, name: str) -> Any:
         rows = self._rows(0)
@@ -163,47 +178,47 @@ class LogColumns:
             if leaf in self._layout.large:
                 self._copy_lanes(leaf, out, rows, 0)
             else:
-                rows.take_into(item, LEAVES + leaf, out, 0)
+                rows.put_obs(out, LEAVES + leaf, item, 0)
                 self._put_finals(leaf, out, rows.ends - 1)
             self._gathered[name] = _frozen(out)
         return self._gathered[name]  # type: ignore[no-any-return]
 
-    def _obs_of(self, i: int, run: Run, begin: int, end: int) -> Any:
-        layout = self._layout
-        leaves = []
-        for leaf in range(len(layout.obs.items)):
-            if leaf in layout.large:
-                leaves.append(_lane_rows_of(layout, leaf, run))
-            else:
-                leaves.append(_copied(self._obs_leaf(leaf), begin + i, end + i + 1))
-        return leaves[0] if layout.obs.structure.is_leaf else layout.obs.structure.unflatten(leaves)
+    def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
+        if leaf in self._layout.large:
+            return _lane_rows_of(self._layout, leaf, run)
+        rows = self._taken(parts, _ROWS, LEAVES + leaf, item)
+        if run.final is not None:
+            rows[-1, ...] = run.final[leaf]
+        return rows
 
-    def _own(self, column: Any, begin: int, end: int) -> Any:
-        if type(column) is np.ndarray:
-            return _copied(column, begin, end)
-        return column.map_arrays(lambda leaf: _copied(leaf, begin, end))
+    def _taken(self, parts: Sequence[Part], where: int, leaf: int, item: Item) -> Any:
+        """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
+        rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
+        if not self._source.is_narrow:
+            return item.opened(_joined(rows))
+        pairs = zip(rows, parts, strict=True)
+        return np.concatenate(
+            [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
+        )
 
     def _acts(self, rows: Rows) -> Any:
         part = self._layout.kind.acts
         leaves = []
         for leaf, item in enumerate(part.items):
             out = np.empty((rows.total, *item.shape), item.dtype)
-            rows.take_into(item, LEAVES + len(self._layout.obs.items) + leaf, out, 1)
+            rows.put_steps(out, LEAVES + len(self._layout.obs.items) + leaf, item)
             leaves.append(out)
         return part.structure.unflatten(leaves)
 
     def _rews(self, rows: Rows) -> Array:
-        out = np.empty(rows.total, self._layout.rews)
-        for chunk, places, numbers, span in rows.by_chunk(1):
-            # Chunks may have rewards of another precision.
-            put(out, places, chunk.layout.item(REWS - LEAVES).opened(chunk.take(REWS, numbers, *span)))
+        out = np.empty((rows.total, *self._layout.rew_shape), self._layout.rews)
+        rows.put_steps(out, REWS, self._layout.items[0])
         return out
 
     def _infos(self, rows: Rows) -> npt.NDArray[np.object_]:
         out = np.empty(rows.total, object)
-        for chunk, places, numbers, span in rows.by_chunk(1):
-            put(out, places, chunk.take(INFOS, numbers, *span))
-        for run, end in zip(self._runs, self._ends, strict=True):
+        rows.put_steps(out, INFOS)
+        for run, end in zip(self._runs, rows.ends.tolist(), strict=True):
             if run.info is not None:
                 out[end - 1] = run.info
         return out
@@ -215,64 +230,60 @@ class LogColumns:
             out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
 
     def _copy_lanes(self, leaf: int, out: Array, rows: Rows, shift: int) -> None:
-        lane, at = self._layout.large.index(leaf), 0
+        at = 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
-                source, begin = _lane_rows(piece, leaf, lane)
+                source, begin = _lane_rows(run, j, leaf)
                 steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
 
 
-def trajectories_of(runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> list[Any]:
-    """Fragments as trajectories, some at a time, so that no more memory is taken than theirs."""
-    trajectories: list[Any] = []
-    group: list[Run] = []
-    steps = 0
-    for i, run in enumerate(runs):
-        group.append(run)
-        steps += run.steps
-        if steps >= _STEPS_AT_ONCE or i == len(runs) - 1:
-            columns = LogColumns(group, layout, keeps_infos)
-            trajectories += map(columns.trajectory, range(len(group)))
-            group, steps = [], 0
-    return trajectories
+def _joined(rows: list[Any]) -> Any:
+    """A copy of rows, so that a trajectory keeps no other's memory."""
+    return rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
 
 
-def _lane_rows(piece: Piece, leaf: int, lane: int) -> tuple[Array, int]:
+def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
     """The rows that a piece of large observations lies in, and where it begins."""
+    piece = run.pieces[number]
     chunk = piece.chunk
+    layout = chunk.layout
+    if leaf not in layout.large:
+        return _small_rows(run, number, leaf), 0
     if chunk.lanes is not None:
-        return chunk.lanes.rows[lane], piece.lane
+        return chunk.lanes.rows[layout.large.index(leaf)], piece.lane
     # Copied out of their lanes, with a chunk of one environment of their own.
-    return chunk.layout.obs.items[leaf].opened(chunk.whole(LEAVES + leaf)), piece.row
+    return layout.obs.items[leaf].opened(chunk.table().column(LEAVES + leaf)), piece.row
 
 
-def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Array:
+def _small_rows(run: Run, number: int, leaf: int) -> Array:
+    """The rows of a piece that was recorded before its column was widened, and became large."""
+    chunk, env, row, steps, _ = run.pieces[number]
+    table = chunk.table(row, row + steps + 1)
+    rows: Array = chunk.layout.obs.items[leaf].opened(
+        table.column(LEAVES + leaf)[table.rows(env, row, steps + 1)].copy()
+    )
+    if run.final is not None and number == len(run.pieces) - 1:
+        rows[-1] = run.final[leaf]
+    return rows
+
+
+def _lane_rows_of(layout: Layout, leaf: int, run: Run) -> Any:
     """A fragment's rows of a large leaf: a view where they lie in one piece."""
-    lane, last = layout.large.index(leaf), len(run.pieces) - 1
+    last = len(run.pieces) - 1
     parts = []
     for j, piece in enumerate(run.pieces):
-        rows, begin = _lane_rows(piece, leaf, lane)
+        rows, begin = _lane_rows(run, j, leaf)
         parts.append(rows[begin : begin + piece.steps + (j == last)])
         if last == 0 and piece.chunk.lanes is not None:
             piece.chunk.lanes.is_shared = True
     whole = parts[0] if last == 0 else np.concatenate(parts)
-    whole.flags.writeable = False
-    return whole
-
-
-def _copied(column: Array, begin: int, end: int) -> Array:
-    """Rows in an array of their own, so that a trajectory keeps no other's memory."""
-    rows = column[begin:end]
-    if len(rows) < len(column):
-        rows = rows.copy()
-    rows.flags.writeable = False
-    return rows
+    return _frozen(whole.astype(layout.obs.items[leaf].dtype, copy=False))
 
 
 def _frozen(column: Any) -> Any:
     if type(column) is np.ndarray:
-        column.flags.writeable = False
+        column.setflags(write=False)
         return column
     return column.map_arrays(_frozen)

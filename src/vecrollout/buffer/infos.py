@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from vecrollout._typing import Info, RecordInfos
+from vecrollout._typing import Info
+from vecrollout.data.foreign import own_copy
 
 _BOOL = np.dtype(bool)
 # What most infos are made of, and nobody alters.
@@ -15,7 +16,10 @@ _SINGLE = frozenset({bool, int, float, str, type(None), np.bool_, np.float32, np
 
 
 def deep_copied(value: Any) -> Any:
-    """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object."""
+    """The value with arrays, dicts, lists and tuples of its own; whatever else is in it stays the same object.
+
+    Arrays of other libraries become NumPy's.
+    """
     return _deep_copied(value, {})
 
 
@@ -45,7 +49,7 @@ def _deep_copied(value: Any, copies: dict[int, tuple[Any, Any]]) -> Any:
     if type(value) is tuple:
         return tuple(_deep_copied(item, copies) for item in value)
     is_named = isinstance(value, tuple) and hasattr(value, "_fields")
-    return type(value)(*(_deep_copied(item, copies) for item in value)) if is_named else value
+    return type(value)(*(_deep_copied(item, copies) for item in value)) if is_named else own_copy(value)
 
 
 class BatchedInfos:
@@ -55,7 +59,8 @@ class BatchedInfos:
 
     Args:
         batch: The infos: for each key an array of shape `(E, ...)`, or a dict of such; beside it `"_" + key`, a mask of
-            shape `(E,)`. A key without a mask is everybody's. What is no array is everybody's too.
+            shape `(E,)`. A key without a mask is everybody's. Arrays and masks may be of any library; masks, and values
+            with masks, may be lists. What is no array, or has other rows, is everybody's too.
         num_envs: Number of environments, E.
         keys: Which keys to keep; None: all.
 
@@ -74,6 +79,10 @@ class BatchedInfos:
     def __len__(self) -> int:
         return self._num_envs
 
+    def keys(self) -> Iterable[str]:
+        """The keys of the infos, and those of masks that leave somebody out."""
+        return self._batch.keys()
+
     def __iter__(self) -> Iterator[Info]:
         return iter(_split(self._batch, self._num_envs))
 
@@ -88,19 +97,42 @@ def _copied(batch: Info) -> Info:
     for key, value in batch.items():
         if isinstance(value, np.ndarray):
             dtype = value.dtype
-            # A search in bytes costs a fraction of `value.all()`.
-            if dtype is not _BOOL or not _is_mask(key, batch) or 0 in value.tobytes():
+            if dtype is _BOOL and key[:1] == "_" and key[1:] in batch:
+                # A search in bytes costs a fraction of `value.all()`.
+                if 0 in value.tobytes():
+                    copies[key] = value.copy()
+            else:
                 copies[key] = deep_copied(value) if dtype.hasobject else value.copy()
+        elif isinstance(value, dict):
+            copies[key] = _copied(value)
         else:
-            copies[key] = _copied(value) if isinstance(value, dict) else deep_copied(value)
+            copies[key] = as_mask(value) if _names_mask(key, batch) else deep_copied(value)
     return copies
+
+
+def as_mask(value: Any) -> Any:
+    """A list or a foreign array of flags as an array of NumPy; anything else unchanged."""
+    is_list = type(value) in (list, tuple) and all(isinstance(each, bool | np.bool_) for each in value)
+    return np.array(value, bool) if is_list else own_copy(value)
+
+
+def with_arrays(batch: Info) -> Info:
+    """A batch in which arrays of other libraries, and masks, are NumPy's, with memory of their own."""
+    return {
+        key: with_arrays(value)
+        if isinstance(value, dict)
+        else as_mask(value)
+        if _names_mask(key, batch)
+        else own_copy(value)
+        for key, value in batch.items()
+    }
 
 
 def info_of(batch: Info, env: int, num_envs: int) -> Info:
     """One environment's info out of a batch of them, as `deep_copied` copies it.
 
     Args:
-        batch: As for `BatchedInfos`.
+        batch: As for `BatchedInfos`, with arrays of NumPy only.
         env: Where in the batch's arrays the environment stands.
         num_envs: How many environments the arrays are of.
     """
@@ -111,7 +143,7 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
         mask = batch.get(f"_{key}")
         if isinstance(mask, np.ndarray) and not mask[env]:
             continue
-        info[key] = _item_of(value, env, num_envs)
+        info[key] = _item_of(value, env, num_envs, mask is not None)
     return info
 
 
@@ -129,47 +161,24 @@ def _split(batch: Info, num_envs: int) -> list[Info]:
         elif isinstance(value, np.ndarray) and value.shape == (num_envs,) and not value.dtype.hasobject:
             items = list(value)
         else:
-            items = {env: _item_of(value, env, num_envs) for env in envs}
+            items = {env: _item_of(value, env, num_envs, mask is not None) for env in envs}
         for env in envs:
             infos[env][key] = items[env]
     return infos
 
 
-def _item_of(value: Any, env: int, num_envs: int) -> Any:
-    """One environment's entry, where a batch has this value, as a copy."""
+def _item_of(value: Any, env: int, num_envs: int, has_mask: bool) -> Any:
+    """One environment's entry, where a batch has this value, as a copy. A list without a mask is everybody's."""
     if isinstance(value, dict):
         return info_of(value, env, num_envs)
-    is_batched = isinstance(value, np.ndarray) and value.ndim and len(value) == num_envs
+    has_rows = value.ndim > 0 if isinstance(value, np.ndarray) else has_mask and type(value) in (list, tuple)
+    is_batched = has_rows and len(value) == num_envs
     return deep_copied(value[env] if is_batched else value)
 
 
 def _is_mask(key: str, batch: Info) -> bool:
+    return _names_mask(key, batch) and isinstance(batch[key], np.ndarray)
+
+
+def _names_mask(key: str, batch: Info) -> bool:
     return key[:1] == "_" and key[1:] in batch
-
-
-class KeptInfos:
-    """Chooses which infos a log keeps, and how.
-
-    Args:
-        record_infos: `"all"`, `"none"`, or keys.
-    """
-
-    def __init__(self, record_infos: RecordInfos) -> None:
-        self.any = record_infos != "none"
-        """Whether infos are kept."""
-        self.keys = None if isinstance(record_infos, str) else tuple(record_infos)
-        """The keys that are kept; None: all or none."""
-        self.all = record_infos == "all"
-        """Whether all are kept."""
-
-    def of_step(self, infos: Sequence[Info] | BatchedInfos) -> Any:
-        """The infos of a step as a record has them."""
-        if not self.any:
-            return ()
-        if type(infos) is BatchedInfos:
-            return infos
-        return tuple(infos) if self.keys is None else tuple(map(self.of_one, infos))
-
-    def of_one(self, info: Info) -> Info:
-        """One info with the keys that are kept."""
-        return info if self.keys is None else {key: info[key] for key in self.keys if key in info}

@@ -10,10 +10,13 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Note, Restart
-from vecrollout.buffer.layout import Layout, check, leaves_of, part_of
-from vecrollout.buffer.memory import LEAVES, PLACE, TOTAL, WAITING, Chunk, Lanes, Place
+from vecrollout.buffer.layout import Layout, check_shape, fitted, part_of, widened
+from vecrollout.buffer.memory import Chunk, Lanes
+from vecrollout.buffer.table import LEAVES, PLACE, TOTAL, WAITING, Place
+from vecrollout.data.foreign import as_array, as_arrays
 from vecrollout.data.kinds import Part
 from vecrollout.data.trees import Tree
+from vecrollout.errors import DtypeError, ShapeError, StructureError
 
 NOBODY: frozenset[int] = frozenset()
 
@@ -26,9 +29,17 @@ class StepLog:
         keeps_infos: Whether records have infos.
         has_sink: Whether trajectories leave at once, so that less memory is reserved.
         most_steps: The most steps to hold; None: no limit.
+        dtypes: Trees of dtypes that observations and actions are cast to; None: they keep their own.
     """
 
-    def __init__(self, num_envs: int, keeps_infos: bool, has_sink: bool, most_steps: int | None) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        keeps_infos: bool,
+        has_sink: bool,
+        most_steps: int | None,
+        dtypes: tuple[Any, Any] | None = None,
+    ) -> None:
         self.num_envs = num_envs
         self.chunks: tuple[Chunk, ...] = ()
         """The chunks that are needed; the last one takes the records. Replaced, never altered."""
@@ -36,6 +47,9 @@ class StepLog:
         """Whether records have infos."""
         self._has_sink = has_sink
         self._most_steps = most_steps
+        self._dtypes = (
+            {"obs": None, "acts": None} if dtypes is None else dict(zip(("obs", "acts"), dtypes, strict=True))
+        )
         # Where some environments act at a time: what actions are made of, and the last ones, by environment.
         self._sent_part: Part | None = None
         self._sent: list[Array] = []
@@ -88,14 +102,19 @@ class StepLog:
         self.chunks = (*self.chunks, Chunk(layout, number, lanes, opening))
 
     def roll(
-        self, layout: Layout | None = None, waiting: frozenset[int] | None = None, reuses_lanes: bool = False
+        self,
+        layout: Layout | None = None,
+        waiting: frozenset[int] | None = None,
+        reuses_lanes: bool = False,
+        notes: Sequence[Note] = (),
     ) -> None:
-        """Go on in another chunk; the notes of this one were read."""
+        """Go on in another chunk."""
         old = self.chunks[-1]
-        leaves = self.current()
+        leaves: Sequence[Array] = self.current()
+        if layout is not None and layout.obs is not old.layout.obs:
+            leaves = widened(layout.obs, leaves, "obs")
         waiting = self.waiting if waiting is None else waiting
-        self.begin(layout or old.layout, leaves, waiting, reuses_lanes=reuses_lanes)
-        old.seal()  # not before: after an interrupt the old one may still take records
+        self.begin(layout or old.layout, leaves, waiting, notes, reuses_lanes=reuses_lanes)
 
     def trim(self, oldest: int) -> None:
         """Let go of the chunks before this one."""
@@ -105,7 +124,7 @@ class StepLog:
     def know(self, layout: Layout) -> None:
         """Record data of another layout from here on."""
         chunk = self.chunks[-1]
-        if chunk.has_steps():
+        if chunk.has_steps() or layout.obs is not chunk.layout.obs:
             self.roll(layout)
         else:
             chunk.know(layout)
@@ -115,8 +134,7 @@ class StepLog:
     def take_acts(self, acts: Tree, is_fixed: bool) -> tuple[Any, ...]:
         """Actions of all environments, of any kind, as a record has them."""
         layout = self.layout
-        known = layout.acts or part_of(acts, self.num_envs, "acts")
-        part, leaves = fitted_leaves(known, acts, self.num_envs, "acts", is_fixed and layout.acts is not None)
+        part, leaves, _ = self._fitted(layout.acts, acts, self.num_envs, "acts", is_fixed)
         if part is not layout.acts:
             self.know(replace(layout, acts=part))
         return tuple(item.kept(leaf) for item, leaf in zip(part.items, leaves, strict=True))
@@ -124,11 +142,14 @@ class StepLog:
     def take_acts_of(self, envs: Array, acts: Tree) -> None:
         """Actions of some environments, which a step of theirs answers later."""
         known = self.layout.acts if self.chunks else self._sent_part
-        part, leaves = fitted_leaves(known or part_of(acts, len(envs), "acts"), acts, len(envs), "acts", bool(known))
+        part, leaves, goes_on = self._fitted(known, acts, len(envs), "acts", is_fixed=True)
         if self.chunks and part is not known:
             self.know(replace(self.layout, acts=part))
         if self._sent_part is not part:
-            self._sent = [np.empty((self.num_envs, *item.shape), item.dtype) for item in part.items]
+            if goes_on and self._sent:
+                self._sent = [each.astype(item.dtype) for each, item in zip(self._sent, part.items, strict=True)]
+            else:
+                self._sent = [np.empty((self.num_envs, *item.shape), item.dtype) for item in part.items]
             self._sent_part = part
         for sent, leaf in zip(self._sent, leaves, strict=True):
             sent[envs] = leaf
@@ -157,15 +178,16 @@ class StepLog:
         rows = self.num_envs if envs is None else len(envs)
         if not self.chunks:
             # The first observations of an EnvPool: those of the other environments are still to come.
-            part = part_of(obs, rows, "obs")
+            part = part_of(as_arrays(obs, "obs"), rows, "obs", self._dtypes["obs"])
             nothing = [np.zeros((self.num_envs, *item.shape), item.dtype) for item in part.items]
             self.begin(Layout(self.num_envs, part, self._sent_part), nothing, self.waiting)
-        layout = self.layout
-        fitted, rews = layout.with_rewards(rews, rows, is_fixed)
-        leaves = leaves_of(layout.obs, obs, rows, "obs")
-        notes = [note_of(layout, each, each.at if envs is None else int(envs[each.at])) for each in changes]
-        if fitted is not layout:
-            self.know(fitted)
+        fitting, rews = self.layout.with_rewards(rews, rows, is_fixed)
+        part, leaves = fitted(fitting.obs, obs, rows, "obs", self._dtypes["obs"] is not None, is_fixed)
+        if part is not fitting.obs:
+            fitting = replace(fitting, obs=part)
+        notes = [note_of(fitting, each, each.at if envs is None else int(envs[each.at])) for each in changes]
+        if fitting is not self.layout:
+            self.know(fitting)
         if envs is not None and self._sent_part is not None:
             acts = [item.kept(each[envs]) for item, each in zip(self._sent_part.items, self._sent, strict=True)]
         self._append_step(leaves, acts, rews, infos, notes, envs)
@@ -179,15 +201,35 @@ class StepLog:
             envs: Which environments were reset; None: all.
             is_fixed: Whether data is held, so that observations of another kind are refused.
         """
-        known = self.layout.obs if self.chunks else part_of(obs, self.num_envs, "obs")
-        part, leaves = fitted_leaves(known, obs, self.num_envs, "obs", is_fixed or envs is not None)
+        known = self.layout.obs if self.chunks else None
+        part, leaves, goes_on = self._fitted(known, obs, self.num_envs, "obs", is_fixed or envs is not None)
         waiting = NOBODY if envs is None else self.waiting.difference(envs.tolist())
-        if self.chunks and part is known:
-            if self.chunks[-1].free_steps() < 1:
+        if goes_on:
+            if part is not known:
+                self.know(replace(self.layout, obs=part))
+            elif self.chunks[-1].free_steps() < 1:
                 self.roll()
             self._append_reset(notes, leaves if envs is None else [leaf[envs] for leaf in leaves], envs, waiting)
         else:
             self.begin(Layout(self.num_envs, part), leaves, waiting, notes)
+
+    def _fitted(
+        self, known: Part | None, tree: Tree, rows: int, where: str, is_fixed: bool
+    ) -> tuple[Part, Sequence[Array], bool]:
+        """A tree's part and leaves, and whether the part is the known one, widened perhaps.
+
+        Where nothing is held, data of any kind is taken. What a sink gets keeps its dtypes as long as they do.
+        """
+        dtypes = self._dtypes[where]
+        if known is not None and (is_fixed or self._has_sink):
+            try:
+                return *fitted(known, tree, rows, where, dtypes is not None, is_fixed), True
+            except (ShapeError, DtypeError, StructureError):
+                if is_fixed:
+                    raise
+        tree = as_arrays(tree, where)
+        part, leaves = fitted(part_of(tree, rows, where, dtypes), tree, rows, where, dtypes is not None)
+        return (known, leaves, True) if known is not None and part == known else (part, leaves, False)
 
     # Records
 
@@ -197,7 +239,7 @@ class StepLog:
         """Commit the first observations of environments, which were reset between two steps."""
         chunk = self.chunks[-1]
         chunk.has_gaps = True
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         rows = self.num_envs if envs is None else len(envs)
         infos: tuple[Any, ...] = ({},) * rows if self.keeps_infos else ()
         acts = (None,) * (len(chunk.layout.acts.items) if chunk.layout.acts else 0)
@@ -220,33 +262,35 @@ class StepLog:
         steps = self.num_envs - len(before) if envs is None else len(envs) - len(before.intersection(envs.tolist()))
         if not acts:
             chunk.has_gaps = True  # no environment acted: each of them begins an episode
-        place = self._place(chunk, envs, notes, leaves)
+        place = self.place(envs, notes, leaves)
         total = chunk.records[-1][TOTAL] + steps
         small = _small(chunk.layout, leaves)
         waiting = waiting_after(before, notes)
         chunk.append((total, waiting, notes or None, infos, place, rews.tobytes(), *small, *acts))
 
-    def _place(self, chunk: Chunk, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
+    def place(self, envs: Array | None, notes: Sequence[Note], leaves: Sequence[Array]) -> Place | None:
         """Where the rows of the next record are; large ones are written there."""
-        if envs is None and chunk.lanes is None and not chunk.is_ragged:
+        chunk = self.chunks[-1]
+        lanes = chunk.lanes
+        if envs is None and lanes is None and not chunk.is_ragged:
             return None
         last = chunk.records[-1][PLACE]
         clock = at = None
-        mine = slice(None) if envs is None else envs
         if envs is not None or chunk.is_ragged:
             known = last is not None and last.clock is not None
             clock = last.clock.copy() if known else np.full(self.num_envs, len(chunk.records) - 1)
-            clock[mine] += 1
-            chunk.is_ragged = True
-        if chunk.lanes is not None:
-            at = last.at.copy()
-            at[mine] += 1
+            clock[slice(None) if envs is None else envs] += 1
+            chunk.is_ragged, chunk.obs_dtype = True, None
+        if lanes is not None:
+            at = last.at + 1
+            if envs is not None:
+                at = last.at.copy()
+                at[envs] += 1
             for note in notes:
                 if note.final is not None:
-                    final = [note.final[i][np.newaxis] for i in chunk.layout.large]
-                    chunk.lanes.write(at[note.env : note.env + 1], final)
+                    lanes.write(at[note.env : note.env + 1], [note.final[i][np.newaxis] for i in chunk.layout.large])
                     at[note.env] += 1
-            chunk.lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
+            lanes.write(at if envs is None else at[envs], [leaves[i] for i in chunk.layout.large])
         return Place(envs, clock, at)
 
 
@@ -269,24 +313,25 @@ def note_of(layout: Layout, change: Ending | Restart, env: int) -> Note:
     if change.final_obs is None:  # type: ignore[union-attr]
         return Note(env, change, None, change.drops_last)  # type: ignore[union-attr]
     final = change.final_obs  # type: ignore[union-attr]
-    (item, *others) = layout.obs.items
-    if not others and type(final) is np.ndarray and final.dtype is item.dtype and final.shape == item.shape:
+    items = layout.obs.items
+    if (
+        type(final) is np.ndarray
+        and len(items) == 1
+        and final.dtype is items[0].dtype
+        and final.shape == items[0].shape
+    ):
         return Note(env, change, (final.copy(),), True)
     where = f"last observation of environment {env}"
+    if layout.obs.structure.is_leaf and type(final) in (list, tuple):
+        final = as_array(final, where)
     finals = []
     found = layout.obs.structure.flatten(final, where)
-    for i, (leaf, item) in enumerate(zip(found, layout.obs.items, strict=True)):
-        array = np.array(leaf, dtype=item.dtype)
+    for i, (leaf, item) in enumerate(zip(found, items, strict=True)):
+        array = np.array(as_array(leaf, where), dtype=item.dtype)
         if array.shape != item.shape:
-            check(item, array, item.shape, f"{layout.obs.structure.names('obs')[i]} ({where})")
+            check_shape(array, item.shape, f"{layout.obs.structure.names('obs')[i]} ({where})")
         finals.append(array)
     return Note(env, change, finals, True)
-
-
-def fitted_leaves(part: Part, tree: Tree, rows: int, where: str, is_fixed: bool) -> tuple[Part, Sequence[Array]]:
-    """Leaves of a tree, and their part: the given one where it is fixed, else what the tree is made of."""
-    found = part if is_fixed else part_of(tree, rows, where)
-    return (part if found == part else found), leaves_of(found, tree, rows, where)
 
 
 def _small(layout: Layout, leaves: Sequence[Array]) -> list[Any]:

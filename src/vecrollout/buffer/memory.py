@@ -11,21 +11,14 @@ Row `r` of an environment is its r-th observation in the chunk; action and rewar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.infos import BatchedInfos
 from vecrollout.buffer.layout import Layout
+from vecrollout.buffer.table import LEAVES, PLACE, REWS, Record, Table
 from vecrollout.data.kinds import Item
-
-Record: TypeAlias = tuple[Any, ...]
-"""What a step appended: the entries below, then the leaves of observations, then those of actions."""
-
-TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
 
 _CHUNK_BYTES = 1 << 21
 _FEWEST_STEPS, _MOST_STEPS = 32, 1024
@@ -33,17 +26,6 @@ _FEWEST_STEPS, _MOST_STEPS = 32, 1024
 _LANE_BYTES = 1 << 30
 _LANE_BYTES_WITH_SINK = 1 << 26
 _FEWEST_ROWS = 16
-
-
-class Place(NamedTuple):
-    """Where the rows of a record are, if not all environments stepped or some columns lie in lanes."""
-
-    envs: npt.NDArray[np.int64] | None
-    """The environments that the record has rows of, in its order; None: all."""
-    clock: npt.NDArray[np.int64] | None
-    """Row of each environment after this record, shape `(E,)`; None: the record's own number."""
-    at: npt.NDArray[np.int64] | None
-    """Row in the lanes of each environment's current observation, shape `(E,)`; None: no lanes."""
 
 
 class Lanes:
@@ -57,16 +39,14 @@ class Lanes:
         self.first = np.arange(num_envs, dtype=np.int64) * capacity
         self.rows = [np.empty((num_envs * capacity, *item.shape), item.dtype) for item in items]
         # NumPy scatters opaque elements several times faster than rows.
-        self._voids = [
-            rows.reshape(len(rows), -1).view(item.void)[:, 0] for rows, item in zip(self.rows, items, strict=True)
-        ]
+        self._voids = [item.closed(rows) for rows, item in zip(self.rows, items, strict=True)]
         self.is_shared = False
         """Whether somebody may have views of the rows, so that they must not be written again."""
 
     def write(self, at: npt.NDArray[np.int64], leaves: Sequence[Array]) -> None:
         """Copy a row an environment. Nobody looks at these rows before a record says so."""
         for void, leaf in zip(self._voids, leaves, strict=True):
-            void[at] = np.ascontiguousarray(leaf).reshape(len(leaf), -1).view(void.dtype)[:, 0]
+            void[at] = leaf.ravel().view(void.dtype)
 
     @classmethod
     def of(cls, layout: Layout, has_sink: bool, most_steps: int | None) -> Lanes | None:
@@ -93,7 +73,8 @@ class Chunk:
     """A stretch of the log; the chunks are numbered in order."""
 
     __slots__ = (
-        "_columns",
+        "_sealed",
+        "_steps",
         "act_dtype",
         "act_shape",
         "append",
@@ -119,15 +100,17 @@ class Chunk:
         """Whether a record has not all environments; set before such a record is appended."""
         self.has_gaps = False
         """Whether a record has no actions; set before such a record is appended."""
-        self._columns: dict[Any, Any] = {}
+        # What `seal` makes of the records, and the number of steps then.
+        self._sealed: Table | None = None
+        self._steps: int | None = None
         self.know(layout)
 
     def know(self, layout: Layout) -> None:
         """Set the layout; later only for actions and rewards that become known."""
         self.layout = layout
-        self.obs_dtype, self.obs_shape = layout.plain(layout.obs)
+        self.obs_dtype, self.obs_shape = (None, ()) if self.is_ragged else layout.plain(layout.obs)
         self.act_dtype, self.act_shape = layout.plain(layout.acts)
-        self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs,)
+        self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs, *layout.rew_shape)
         steps = _CHUNK_BYTES // max(layout.step_bytes, 1)
         self.capacity = max(_FEWEST_STEPS, min(_MOST_STEPS, steps))
         """Steps after which the next chunk begins, unless the lanes say when they are full."""
@@ -137,7 +120,7 @@ class Chunk:
         place = self.records[record][PLACE]
         if place is not None and place.clock is not None:
             return int(place.clock[env])
-        return record if record >= 0 else len(self.records) + record
+        return record if record >= 0 else self.steps
 
     def lane_row(self, record: int, env: int) -> int:
         """The same in the lanes; 0 where there are none."""
@@ -147,7 +130,7 @@ class Chunk:
     @property
     def steps(self) -> int:
         """Records behind the first one."""
-        return len(self.records) - 1
+        return len(self.records) - 1 if self._steps is None else self._steps
 
     def has_steps(self) -> bool:
         """Whether a record is of a step; the others are of resets."""
@@ -160,99 +143,48 @@ class Chunk:
         used = int((self.records[-1][PLACE].at - self.lanes.first).max())
         return (self.lanes.capacity - 1 - used) // 2
 
-    def numbers(self, envs: Array, rows: Array) -> Array:
-        """Number in the flat columns of an environment's row; that of an observation, E more than of its action."""
-        if not self.is_ragged:
-            return rows * self.layout.num_envs + envs
-        table, first = self._columns.get("table") or self._table()
-        return table.take(first.take(envs) + rows)
-
-    def take(self, leaf: int, numbers: Array, begin: int, end: int) -> Array:
-        """Rows of a column of small items: each as one opaque element, or of shape `item.shape` where it holds objects.
-
-        Args:
-            leaf: Entry of the records.
-            numbers: Which rows, from `numbers`; of actions, rewards and infos those of the observations they led to.
-            begin: The first row of any environment among them.
-            end: The row behind the last one.
-        """
-        records, column = self.records, self._columns.get(leaf)  # in this order: `seal` sets them in the other one
-        first = 0 if LEAVES <= leaf < LEAVES + len(self.layout.obs.items) else 1
-        if column is None and self._columns:
-            column = self._columns[leaf] = self._joined(leaf, records[first:])
-        elif column is None:
-            # Of a chunk that still grows, no more is joined than needed.
-            first, end = (first, len(records)) if self.is_ragged else (max(begin, first), end)
-            column = self._joined(leaf, records[first:end])
-        return column.take(numbers - first * self.layout.num_envs, axis=0)
-
     @classmethod
     def of_columns(cls, layout: Layout, columns: dict[int, Array]) -> Chunk:
         """Rows of one environment that were copied out of the log, by entry of the records."""
         chunk = cls(layout, -1, None, (0, frozenset(), None, None, None))
-        chunk._columns = columns
+        chunk._sealed = Table.of_columns(layout, columns)
         return chunk
 
-    def whole(self, leaf: int) -> Array:
-        """A whole column of a sealed chunk."""
-        column: Array = self._columns[leaf]
-        return column
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the records were joined to columns."""
+        return self._sealed is not None
+
+    def table(self, begin: int = 0, end: int | None = None) -> Table:
+        """The records as columns, or those that have rows `[begin, end)` of all environments."""
+        records, sealed = self.records, self._sealed  # in this order: `seal` sets them in the other one
+        if sealed is not None:
+            return sealed
+        # Of a chunk that still grows, no more is joined than needed.
+        begin, end = (0, None) if self.is_ragged else (begin, end)
+        return Table(self.layout, records[begin:end], begin, self.is_ragged, self.has_gaps)
+
+    def seal(self) -> None:
+        """Join the records of a complete chunk whose notes were read, which frees many small objects."""
+        records = self.records
+        if self._sealed is not None or self.layout.acts is None or self.layout.rews is None:
+            return
+        table = self.table()
+        table.join()
+        self._steps, self._sealed = len(records) - 1, table
+        # Of the first and the last record their places are looked at.
+        self.records = [records[0][: PLACE + 1], records[-1][: PLACE + 1]]
+        self.append = self.records.append  # the other list goes with its method
 
     def current(self, leaf: int) -> Array:
         """One leaf of the environments' current observations, shape `(E, *item)`, as a copy."""
-        layout = self.layout
+        layout, last = self.layout, self.steps
         if leaf - LEAVES in layout.large and self.lanes is not None:
             lane: Array = self.lanes.rows[layout.large.index(leaf - LEAVES)]
             rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
             return rows
-        envs = np.arange(layout.num_envs)
-        last = len(self.records) - 1
-        row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)]) if self.is_ragged else envs * 0 + last
-        taken = self.take(leaf, self.numbers(envs, row_of), last, last + 1)
+        table = self.table(last, last + 1)
+        row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)])
+        taken = table.column(leaf).take(table.row_numbers(np.arange(layout.num_envs), row_of), axis=0)
         current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
         return current
-
-    def seal(self) -> None:
-        """Join the records of a complete chunk, which frees many small objects. Their notes stay."""
-        layout = self.layout
-        if layout.acts is None or layout.rews is None:
-            return
-        obs = [LEAVES + i for i in range(len(layout.obs.items)) if i not in layout.large]
-        acts = [LEAVES + len(layout.obs.items) + i for i in range(len(layout.acts.items))]
-        columns: dict[Any, Any] = {leaf: self._joined(leaf, self.records) for leaf in obs}
-        # Infos of vector environments are split into dicts when they are asked for.
-        kept = INFOS + 1 if type(self.records[-1][INFOS]) is BatchedInfos else INFOS
-        for leaf in (REWS, *acts) if kept > INFOS else (INFOS, REWS, *acts):
-            columns[leaf] = self._joined(leaf, self.records[1:])
-        if self.is_ragged:
-            columns["table"] = self._table()
-        self._columns = columns
-        self.records = [(*record[:kept], *[None] * (PLACE - kept), record[PLACE]) for record in self.records]
-        self.append = self.records.append  # the other list goes with its method
-
-    def _joined(self, leaf: int, records: Sequence[Record]) -> Array:
-        """A column of some records."""
-        if leaf == INFOS:
-            return np.fromiter(chain.from_iterable(record[INFOS] for record in records), object)
-        item = self.layout.item(leaf - LEAVES)
-        values: list[Any] = [record[leaf] if len(record) > leaf else None for record in records]
-        if self.has_gaps:
-            values = [
-                item.filler(self._width(record)) if value is None else value
-                for value, record in zip(values, records, strict=True)
-            ]
-        if item.dtype.hasobject or not item.nbytes:
-            return np.concatenate([item.filler(0), *values])
-        return np.frombuffer(b"".join(values), item.void)
-
-    def _width(self, record: Record) -> int:
-        place = record[PLACE]
-        return self.layout.num_envs if place is None or place.envs is None else len(place.envs)
-
-    def _table(self) -> tuple[Array, Array]:
-        """Of a ragged chunk: the numbers of each environment's rows, behind one another, and where each's begin."""
-        everybody = np.arange(self.layout.num_envs)
-        places = [record[PLACE] for record in self.records]
-        envs = np.concatenate([everybody if place is None or place.envs is None else place.envs for place in places])
-        counts = np.bincount(envs, minlength=len(everybody))
-        return np.argsort(envs, kind="stable"), np.cumsum(counts) - counts

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
 
 from vecrollout._typing import OnFull, RecordInfos
 from vecrollout.data.checks import whole_number
@@ -42,6 +41,11 @@ class RecordOptions:
     """What happens to running fragments when a reset is not refused. `"close"` makes finished trajectories of them
     (`terminal` is False, `episode.ended_by` is `"reset_early"`). `"drop"` drops and counts them."""
 
+    cast: Literal["space"] | None = None
+    """Whether to cast observations and actions to the dtypes of their spaces (`"space"`). Floats may lose precision.
+    A value that an integer dtype cannot hold raises `DtypeError`. None: the data keeps its dtypes, and a column is
+    widened without loss where they vary."""
+
     def __post_init__(self) -> None:
         """Check the options.
 
@@ -71,17 +75,8 @@ class RecordOptions:
             raise OptionError('on_full: "flush" needs a sink: expected one as sink=, got none')
         if self.early_reset not in ("close", "drop"):
             raise OptionError(f'early_reset: expected "close" or "drop", got {self.early_reset!r}')
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> RecordOptions:
-        """The options given as keywords; an unknown one is answered with the nearest that exists."""
-        known = [each.name for each in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                cure = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
-                raise ArgumentTypeError(f"unexpected option {name!r}{cure}")
-        return cls(**options)
+        if self.cast not in (None, "space"):
+            raise OptionError(f'cast: expected "space" or None, got {self.cast!r}')
 
 
 class RecordOptionsDict(TypedDict, total=False):
@@ -92,3 +87,4 @@ class RecordOptionsDict(TypedDict, total=False):
     max_transitions: int | None
     on_full: OnFull
     early_reset: Literal["close", "drop"]
+    cast: Literal["space"] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,19 @@ from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
 from vecrollout.buffer.delivery import Delivery
+from vecrollout.buffer.discards import Discards
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
-from vecrollout.buffer.gather import LogColumns, trajectories_of
-from vecrollout.buffer.infos import BatchedInfos, KeptInfos, deep_copied
+from vecrollout.buffer.gather import LogColumns
+from vecrollout.buffer.infos import BatchedInfos, deep_copied
+from vecrollout.buffer.kept_infos import KeptInfos
 from vecrollout.buffer.log import StepLog, note_of, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
+from vecrollout.buffer.table import TOTAL, WAITING
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
-from vecrollout.errors import (
-    EmptyBufferError,
-    OptionError,
-    PrematureResetError,
-    ProtocolError,
-    ShapeError,
-)
+from vecrollout.errors import EmptyBufferError, OptionError, PrematureResetError, ProtocolError, ShapeError
 from vecrollout.exits import leave, terminations
 
 _ndarray = np.ndarray
@@ -41,36 +38,35 @@ class RolloutBuffer:
     its properties. `stepped == held + popped + delivered + dropped` after every call, also one that raised.
     """
 
-    def __init__(self, num_envs: int, options: RecordOptions | None = None, *, recording: str | None = None) -> None:
+    def __init__(
+        self,
+        num_envs: int,
+        options: RecordOptions | None = None,
+        *,
+        dtypes: tuple[Any, Any] | None = None,
+        recording: str | None = None,
+    ) -> None:
         options = options or RecordOptions()
         most = options.max_transitions
         if most is not None and most < num_envs:
-            raise OptionError(
-                f"max_transitions: expected at least {num_envs}, one step of all environments, got {most}"
-            )
+            raise OptionError(f"max_transitions: expected at least {num_envs}, a step of all environments, got {most}")
         self.num_envs = num_envs
         self.options = options
         self.recording = recording or secrets.token_hex(8)
         """Random name of the recording."""
-        self._infos = KeptInfos(options.record_infos)
+        self._infos = KeptInfos(options.record_infos, num_envs)
+        self.keeps_infos = self._infos.any
+        self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
-        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps)
+        self._dtypes = dtypes  # trees of those that observations and actions are cast to
+        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
         self._space = Room(self._log, self._keeper, self._delivery, options)
+        self.discards = Discards(self._log, self._keeper, self._space)
         self._ready = False  # whether a step may follow: reset, and no failure since
         self._acts: Any = None  # copies of the actions that no step has answered yet
-        self._room = 0  # steps that surely fit; 0 lets the next `act` look
-
-    @property
-    def keeps_infos(self) -> bool:
-        """Whether infos are kept."""
-        return self._infos.any
-
-    @property
-    def info_keys(self) -> tuple[str, ...] | None:
-        """The keys of infos that are kept; None: all or none."""
-        return self._infos.keys
+        self._room = 0  # steps that surely fit; 0 lets the next `act` look, also whether a step may follow
 
     def __repr__(self) -> str:
         return f"<RolloutBuffer: num_envs={self.num_envs}, held={self.held}>"
@@ -82,11 +78,6 @@ class RolloutBuffer:
         """Environments whose episode has ended, or that have not begun any."""
         return self._log.waiting
 
-    @property
-    def is_pending(self) -> bool:
-        """Whether actions were taken that no step has answered yet."""
-        return self._acts is not None
-
     def check_step(self) -> None:
         """Refuse a step whose actions are not known."""
         if self._acts is None:
@@ -96,19 +87,23 @@ class RolloutBuffer:
         """Keep the actions that are about to be taken: those of all environments, or one for each of `envs`."""
         if terminations:
             leave()
-        if self._room < 1 or not self._ready or envs is not None or self._acts is not None:
-            self._prepare(envs)
-        chunks = self._log.chunks
-        if chunks and type(acts) is _ndarray and envs is None:
-            chunk = chunks[-1]
+        if self._room > 0 and self._acts is None and type(acts) is _ndarray and envs is None:
+            chunk = self._log.chunks[-1]
             if acts.dtype is chunk.act_dtype and acts.shape == chunk.act_shape:
-                self._acts = (acts.tobytes(),)
+                self._acts = acts.tobytes()
                 return
+        self._prepare(envs)
         if envs is not None:
             self._log.take_acts_of(envs, acts)
             self._acts = ()
         else:
             self._acts = self._log.take_acts(acts, is_fixed=self.held > 0)
+
+    def annotate(self, arrays: Mapping[str, Any], envs: Array | None = None) -> None:
+        """Add arrays to the infos of the step that comes next, with a row for each environment or each of `envs`."""
+        if not self._ready:
+            raise self._out_of_order("")
+        self._infos.annotate(arrays, envs)
 
     def withdraw(self) -> None:
         """Forget the actions last given to `act`: the environment refused them."""
@@ -116,7 +111,8 @@ class RolloutBuffer:
 
     def abort(self) -> None:
         """The step failed: forget it. What was recorded before stays; stepping goes on after a reset of all."""
-        self._acts, self._ready = None, False
+        self._acts, self._ready, self._room = None, False, 0
+        self._infos.forget_annotations()
 
     def step(
         self,
@@ -127,56 +123,52 @@ class RolloutBuffer:
         restarts: Sequence[Restart] = (),
         envs: Array | None = None,
     ) -> None:
-        """Record what came of the actions last given to `act`.
+        """Record what came of the actions last given to `act`, of all environments or of `envs`, each at most once.
 
-        Args:
-            obs: Observations, `(E, *obs_shape)`, or one for each of `envs`.
-            rews: Rewards, `(E,)`, or one for each of `envs`.
-            infos: Infos, likewise; dicts are kept by reference but for those of `endings`.
-            endings: The episodes that ended, in order.
-            restarts: The waiting environments that were reset in place of a step.
-            envs: Which environments stepped, shape `(n,)`, int, each at most once; None: all.
+        Infos are kept by reference, but for those of `endings`. `restarts` are of waiting environments.
         """
-        acts = self._acts
-        if acts is None:
-            self.check_step()
+        acts, log = self._acts, self._log
+        if type(acts) is bytes and type(obs) is _ndarray and type(rews) is _ndarray and envs is None:
+            # Plain arrays of the known kind, as most are.
+            chunk = log.chunks[-1]
+            if (
+                obs.dtype is chunk.obs_dtype
+                and obs.shape == chunk.obs_shape
+                and rews.dtype is chunk.rew_dtype
+                and rews.shape == chunk.rew_shape
+                and len(infos) == self.num_envs
+            ):
+                plain = type(infos) is list and self._infos.are_plain
+                kept = tuple(infos) if plain else self._infos.of_step(infos, endings, envs)
+                last = chunk.records[-1]
+                total, waiting = last[TOTAL] + self.num_envs, last[WAITING]
+                if waiting:
+                    total -= len(waiting)
+                self._room -= 1
+                notes = place = None
+                if endings or restarts:
+                    changes: list[Ending | Restart] = [*restarts, *endings]
+                    notes = [note_of(chunk.layout, each, each.at) for each in changes]
+                    waiting = waiting_after(waiting, notes)
+                row = None if chunk.lanes else obs.tobytes()
+                if row is None:
+                    place = log.place(None, notes or (), (obs,))
+                chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
+                self._acts = None
+                if endings:
+                    self._deliver(endings)
+                return
+        self.check_step()
         rows = self.num_envs if envs is None else len(envs)
         if len(infos) != rows:
             raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
-        kept = tuple(infos) if type(infos) is list and self._infos.all else self._infos.of_step(infos)
-        if self._infos.keys is not None:
-            for ending in endings:
-                ending.info = ending.info and self._infos.of_one(ending.info)
-        log = self._log
-        chunk = log.chunks[-1] if log.chunks else None
         self._room -= 1
-        if (
-            chunk is not None
-            and envs is None
-            and type(obs) is _ndarray
-            and obs.dtype is chunk.obs_dtype
-            and obs.shape == chunk.obs_shape
-            and type(rews) is _ndarray
-            and rews.dtype is chunk.rew_dtype
-            and rews.shape == chunk.rew_shape
-            and not chunk.is_ragged
-        ):
-            # Plain arrays of the known kind, as most are: `take_step` without its calls.
-            total, waiting = chunk.records[-1][:2]
-            total += self.num_envs - len(waiting)
-            notes = None
-            if endings or restarts:
-                changes: list[Ending | Restart] = [*restarts, *endings]
-                notes = [note_of(chunk.layout, each, each.at) for each in changes]
-                waiting = waiting_after(waiting, notes)
-            chunk.append((total, waiting, notes, kept, None, rews.tobytes(), obs.tobytes(), *acts))
-        else:
-            log.take_step(acts, obs, rews, kept, (*restarts, *endings), envs, is_fixed=self.held > 0)
+        acts = (acts,) if type(acts) is bytes else acts
+        kept = self._infos.of_step(infos, endings, envs)
+        log.take_step(acts, obs, rews, kept, (*restarts, *endings), envs, is_fixed=self.held > 0)
         self._acts = None if envs is None else ()
         if endings:
-            if any(ending.drops_last for ending in endings):
-                self._keeper.settle()  # so that `dropped` counts them at once
-            self._delivery.deliver()
+            self._deliver(endings)
 
     def check_reset(self, mask: Array | None = None) -> None:
         """Refuse a reset of these environments, or all, while transitions are held, unless their episodes are over."""
@@ -206,10 +198,11 @@ class RolloutBuffer:
             return
         # A reset of some does not mend a failure since all were reset last.
         goes_on = envs is None or self._ready or not self._log.chunks
-        self._ready = False
+        self._ready, self._room = False, 0
         if envs is None:
             # Also where the observations are refused: the environments were reset.
             self._acts = None
+            self._infos.forget_annotations()
             self._keeper.close_running("reset_early")
         notes = []
         for env in range(self.num_envs) if envs is None else envs.tolist():
@@ -217,21 +210,22 @@ class RolloutBuffer:
             seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
             notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
         self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
-        self._room = 0
         self._keeper.settle()
         self._delivery.deliver()
         self._ready = goes_on
 
-    def await_episodes(self) -> None:
-        """All environments are being reset: each begins an episode by a `Restart` in a step to come."""
-        self._close_running("reset_early")
+    def await_episodes(self, envs: Collection[int] | None = None) -> None:
+        """These environments (None: all) are being reset: each begins an episode by a `Restart` in a step to come."""
+        self._close_running("reset_early", envs)
         if self._log.chunks:
-            self._space.roll(waiting=frozenset(range(self.num_envs)))
-        self._ready, self._acts = True, ()
+            self._space.roll(waiting=self.waiting.union(range(self.num_envs) if envs is None else envs))
+        self._room = 0
+        if envs is None:
+            self._ready, self._acts = True, ()
 
     def close(self) -> None:
         """Close the running episodes (`"closed"`); they can then be popped as finished ones, or go to the sink."""
-        self._ready, self._acts = False, None
+        self._ready, self._acts, self._room = False, None, 0
         self._close_running("closed")
 
     # What is held
@@ -298,19 +292,19 @@ class RolloutBuffer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in place of everything held and counted."""
         snapshot = restore(state, self.num_envs, self.keeps_infos)
-        other = RolloutBuffer(self.num_envs, self.options, recording=snapshot.recording)
+        other = RolloutBuffer(self.num_envs, self.options, dtypes=self._dtypes, recording=snapshot.recording)
         fill(other._log, other._keeper, snapshot)
         other._ready = snapshot.is_ready
         vars(self).update(vars(other))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies are made of the state: a log shares memory with what was handed out."""
-        return _restored, (self.num_envs, self.options, self.state_dict())
+        return _restored, (self.num_envs, self.options, self._dtypes, self.state_dict())
 
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
-        trajectories = trajectories_of(runs, self._log.layout, self._infos.any) if runs else []
+        trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
         lengths = [run.episode.start_step + run.steps for run in finished if run.terminal]
         self._forget(fragments)
         return trajectories, lengths
@@ -318,8 +312,8 @@ class RolloutBuffer:
     def _columns(self, runs: Sequence[Run]) -> LogColumns:
         return LogColumns(runs, self._log.layout, self._infos.any)
 
-    def _close_running(self, ended_by: EndedBy | None) -> None:
-        self._keeper.close_running(ended_by)
+    def _close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
+        self._keeper.close_running(ended_by, envs)
         self._delivery.deliver()
 
     def _forget(self, fragments: Sequence[Run]) -> None:
@@ -327,7 +321,11 @@ class RolloutBuffer:
         self._room = 0
         self._keeper.pop(self._keeper.books.runs(), fragments)
 
-    # How a step gets in
+    def _deliver(self, endings: Sequence[Ending]) -> None:
+        """Hand over the episodes that a step ended."""
+        if any(ending.drops_last for ending in endings):
+            self._keeper.settle()  # so that `dropped` counts them at once
+        self._delivery.deliver()
 
     def _prepare(self, envs: Array | None) -> None:
         """Refuse what comes out of order, and see that the next step fits."""
@@ -342,7 +340,7 @@ class RolloutBuffer:
         return ProtocolError("expected reset() first: nothing was reset yet, the last step failed, or it was closed")
 
 
-def _restored(num_envs: int, options: RecordOptions, state: Mapping[str, Any]) -> RolloutBuffer:
-    buffer = RolloutBuffer(num_envs, options)
+def _restored(num_envs: int, options: RecordOptions, dtypes: Any, state: Mapping[str, Any]) -> RolloutBuffer:
+    buffer = RolloutBuffer(num_envs, options, dtypes=dtypes)
     buffer.load_state_dict(state)
     return buffer

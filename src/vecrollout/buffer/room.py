@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vecrollout.buffer.books import Bookkeeper
 from vecrollout.buffer.delivery import Delivery
+from vecrollout.buffer.episodes import Note
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.options import RecordOptions
@@ -11,7 +14,6 @@ from vecrollout.buffer.stored import stored_runs
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.errors import BufferFullError
 
-_MOST_STEPS = 1 << 30
 # Fragments are copied out of the log where it holds so many times the rows that are needed.
 _MOST_PINNED = 4
 _FEW_CHUNKS = 4
@@ -34,26 +36,30 @@ class Room:
         self._options = options
 
     def make(self) -> int:
-        """Make room for a step, and say how many surely fit."""
-        steps = _MOST_STEPS
-        if self._options.max_transitions is not None:
-            steps = self._below_limit(self._options.max_transitions)
-        if self._log.chunks:
-            chunk = self._log.chunks[-1]
-            # After everything was popped as copies, the lanes are written anew: their memory is warm.
-            is_reusable = chunk.lanes is not None and not chunk.lanes.is_shared and chunk.steps > 0
-            if chunk.free_steps() < 1 or (is_reusable and not self._held):
-                self.roll()
-            steps = min(steps, self._log.chunks[-1].free_steps())
-        return steps
+        """Make room for a step, and say how many surely fit; 0 before the first chunk, which the step begins."""
+        most = self._options.max_transitions
+        steps = None if most is None else self._below_limit(most)
+        if not self._log.chunks:
+            return 0
+        chunk = self._log.chunks[-1]
+        # After everything was popped as copies, the lanes are written anew: their memory is warm.
+        is_reusable = chunk.lanes is not None and not chunk.lanes.is_shared and chunk.steps > 0
+        if chunk.free_steps() < 1 or (is_reusable and not self._held):
+            self.roll()
+        free = self._log.chunks[-1].free_steps()
+        return free if steps is None else min(steps, free)
 
-    def roll(self, waiting: frozenset[int] | None = None) -> None:
+    def roll(self, waiting: frozenset[int] | None = None, notes: Sequence[Note] = ()) -> None:
         """Go on in another chunk, and let go of those that are not needed."""
         log = self._log
-        log.roll(waiting=waiting, reuses_lanes=not self._held)
+        log.roll(waiting=waiting, reuses_lanes=not self._held, notes=notes)
         books = self._keeper.settle()
         log.trim(min((span.chunk for span in books.running if span is not None), default=log.chunks[-1].number))
         pinned = sum(chunk.steps for chunk in log.chunks[:-1]) * log.num_envs
+        for chunk in reversed(log.chunks[:-1]):
+            if chunk.is_sealed:
+                break
+            chunk.seal()
         if len(log.chunks) > _FEW_CHUNKS and pinned > _MOST_PINNED * self._held:
             self._copy_out()
 

@@ -3,83 +3,142 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-# Fragments of so many steps in a chunk are put in their places one by one, shorter ones all at once.
-_SLICED_STEPS = 12
+# Pieces of so many rows on average are put in their places one by one, shorter ones all at once.
+_SLICED_ROWS = 6
 
-Part: TypeAlias = tuple[Chunk, Any, Array, tuple[int, int]]
-"""A chunk, places in the result, numbers of rows, and between which rows of the chunk they lie."""
+Part: TypeAlias = tuple[Table, Any, Any]
+"""A table, and where a fragment's observations and steps are in it."""
 
 
-class Rows:
-    """Which rows of which chunk some fragments consist of, and where each goes.
+class Source:
+    """The chunks that some fragments lie in, as tables.
 
     Args:
         runs: The fragments.
+        layout: What their columns are made of.
+    """
+
+    def __init__(self, runs: Sequence[Run], layout: Layout) -> None:
+        self._runs = runs
+        self._layout = layout
+        self._tables: dict[int, Table] = {}
+        self.is_narrow = False
+        """Whether some tables so far have narrower dtypes than the layout, which was widened since."""
+
+    def table(self, chunk: Chunk) -> Table:
+        """A chunk's columns, with all rows that the fragments need."""
+        table = self._tables.get(id(chunk))
+        if table is None:
+            span = (0, None) if chunk.is_sealed else self._spans[id(chunk)]
+            table = self._tables[id(chunk)] = chunk.table(*span)
+            if table.layout is not self._layout and table.layout.items != self._layout.items:
+                self.is_narrow = True
+        return table
+
+    def parts_of(self, run: Run) -> list[Part]:
+        """Where a fragment's rows are; its last observation is in the last part."""
+        parts = []
+        for chunk, env, row, steps, _ in run.pieces:
+            table = self._tables.get(id(chunk)) or self.table(chunk)
+            parts.append((table, table.rows(env, row, steps), table.steps(env, row, steps)))
+        parts[-1] = table, table.rows(env, row, steps + 1), parts[-1][2]
+        return parts
+
+    @cached_property
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        """Between which rows of a chunk the fragments lie."""
+        spans: dict[int, tuple[int, int]] = {}
+        for run in self._runs:
+            for chunk, _, row, steps, _ in run.pieces:
+                begin, end = spans.get(id(chunk), (row, 0))
+                spans[id(chunk)] = min(begin, row), max(end, row + steps + 1)
+        return spans
+
+
+class Rows:
+    """Where the rows of fragments go if they are put behind one another.
+
+    Args:
+        runs: The fragments.
+        source: Their chunks.
         extra: 1 to have the last observation of each, too.
     """
 
-    def __init__(self, runs: Sequence[Run], extra: int = 0) -> None:
+    def __init__(self, runs: Sequence[Run], source: Source, extra: int) -> None:
+        self._source = source
         self.extra = extra
-        lengths = np.array([run.steps + extra for run in runs], np.int64)
-        self.ends = np.cumsum(lengths)
+        self.ends = np.cumsum([run.steps + extra for run in runs], dtype=np.int64)
         self.total = int(self.ends[-1])
-        chunks: dict[int, tuple[Chunk, list[tuple[int, int, int, int]]]] = {}
-        at = 0
+        # By table: the environment of each piece, its first row, the number of its rows, and its place.
+        self._pieces: dict[int, list[tuple[int, int, int, int]]] = {}
+        self._tables: dict[int, Table] = {}
+        at = count = 0
         for run in runs:
-            last = len(run.pieces) - 1
-            for j, piece in enumerate(run.pieces):
-                steps = piece.steps + (extra if j == last else 0)
-                chunk = piece.chunk
-                found = chunks.get(id(chunk))
-                if found is None:
-                    found = chunks[id(chunk)] = chunk, []
-                found[1].append((piece.env, piece.row, steps, at))
+            last = run.pieces[-1]
+            for piece in run.pieces:
+                chunk, env, row, steps, _ = piece
+                if piece is last:
+                    steps += extra
+                pieces = self._pieces.get(id(chunk))
+                if pieces is None:
+                    self._tables[id(chunk)] = source.table(chunk)
+                    pieces = self._pieces[id(chunk)] = []
+                pieces.append((env, row, steps, at))
                 at += steps
-        self._chunks = [(chunk, np.array(pieces)) for chunk, pieces in chunks.values()]
-        self._known: dict[int, list[Part]] = {}
+            count += len(run.pieces)
+        self._is_sliced = self.total >= _SLICED_ROWS * count
+        self._indices: dict[tuple[int, bool, int], tuple[Array, Array]] = {}
 
-    def by_chunk(self, shift: int) -> list[Part]:
-        """What each chunk contributes; with `shift` 1, the rows that follow."""
-        if shift not in self._known:
-            self._known[shift] = [self._part(chunk, pieces, shift) for chunk, pieces in self._chunks]
-        return self._known[shift]
+    def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
+        """Put the rows of a column of observations in their places; with `shift` 1 those that follow.
 
-    def _part(self, chunk: Chunk, pieces: Array, shift: int) -> Part:
-        envs, rows, steps, at = pieces.T
-        ends = np.cumsum(steps)
-        before = ends - steps
-        count = np.arange(ends[-1])
-        numbers = chunk.numbers(np.repeat(envs, steps), count + np.repeat(rows + shift - before, steps))
-        if len(self._chunks) == 1:  # the fragments lie in the result as they come
-            places: Any = None
-        elif ends[-1] >= _SLICED_STEPS * len(steps):
-            places = list(zip(at.tolist(), before.tolist(), ends.tolist(), strict=True))
-        else:
-            places = count + np.repeat(at - before, steps)
-        return chunk, places, numbers, (int(rows.min()) + shift, int((rows + steps).max()) + shift)
+        Args:
+            out: Where to.
+            leaf: Entry of the records.
+            item: What rows of `out` are.
+            shift: 0 or 1.
+        """
+        self._put(out, leaf, item, False, shift)
 
-    def take_into(self, item: Item, leaf: int, out: Array, shift: int) -> None:
-        """A column of small items."""
-        closed = item.closed(out)
-        for chunk, places, numbers, span in self.by_chunk(shift):
-            put(closed, places, chunk.take(leaf, numbers, *span))
+    def put_steps(self, out: Array, leaf: int, item: Item | None = None) -> None:
+        """Put the rows of a column of actions, rewards or infos in their places."""
+        self._put(out, leaf, item, True, 0)
 
+    def _put(self, whole: Array, leaf: int, item: Item | None, are_steps: bool, shift: int) -> None:
+        closed = whole if item is None else item.closed(whole)
+        for key, table in self._tables.items():
+            column, out = table.column(leaf), closed
+            theirs = None if item is None else table.layout.item(leaf - LEAVES)
+            if item is not None and theirs is not None and theirs.dtype != item.dtype:
+                column, out = theirs.opened(column), whole  # recorded before the column was widened
+            if self._is_sliced:
+                where = table.steps if are_steps else table.rows
+                for env, row, rows, at in self._pieces[key]:
+                    out[at : at + rows] = column[where(env, row + shift, rows)]
+            else:
+                numbers, places = self._index(key, are_steps, shift)
+                out[places] = column.take(numbers, axis=0)
 
-def put(out: Array, places: Any, rows: Array) -> None:
-    """Put the rows of a chunk in their places: one behind another, in slices, or one by one."""
-    if places is None:
-        out[:] = rows
-    elif type(places) is list:
-        for at, begin, end in places:
-            out[at : at + end - begin] = rows[begin:end]
-    else:
-        out[places] = rows
+    def _index(self, key: int, are_steps: bool, shift: int) -> tuple[Array, Array]:
+        """Numbers of the rows of a table, and their places."""
+        if (key, are_steps, shift) not in self._indices:
+            envs, rows, counts, at = np.array(self._pieces[key]).T
+            ends = np.cumsum(counts)
+            count = np.arange(ends[-1])
+            row_of = count + np.repeat(rows + shift - ends + counts, counts)
+            table = self._tables[key]
+            numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(envs, counts), row_of)
+            self._indices[key, are_steps, shift] = numbers, count + np.repeat(at - ends + counts, counts)
+        return self._indices[key, are_steps, shift]

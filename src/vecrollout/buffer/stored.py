@@ -7,14 +7,15 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Piece, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.memory import INFOS, LEAVES, REWS, Chunk
+from vecrollout.buffer.memory import Chunk
+from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.batch import TrajectoryBatch
 
 
 def stored_runs(batch: TrajectoryBatch) -> list[Run]:
     """Trajectories as runs in a chunk of their own, so that a log can let go of theirs."""
     kind = batch.kind
-    layout = Layout(1, kind.obs, kind.acts, kind.rews)
+    layout = Layout(1, kind.obs, kind.acts, kind.rews, kind.rew_shape)
     count, lengths = len(batch), batch.lengths
     # Between two trajectories lies a row of an action that nobody took.
     steps = np.arange(batch.total_steps) + np.repeat(np.arange(count), lengths)

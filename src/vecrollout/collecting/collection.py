@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from vecrollout.collecting.extras import Extras
 from vecrollout.collecting.policy import PolicyCallable
 from vecrollout.collecting.stop import Collected, SampleUntil
 from vecrollout.data.structures import Structure
@@ -41,6 +42,7 @@ def collect(
     sample_until: SampleUntil,
     max_steps: int | None,
     show: Callable[[Collected], None],
+    extras: Extras,
 ) -> Collection:
     """Let a policy act until each environment has finished the episode in which there was enough."""
     observation_space, action_space = single_spaces
@@ -52,10 +54,13 @@ def collect(
     obs = recorder.restart()
     _check_fit("obs", obs, observation_space, num_envs)
     for step in itertools.count() if max_steps is None else range(max_steps):
-        acts, states = _decision(act(obs, states, starts))
+        acts, next_states = _decision(act(obs, states, starts))
         if step == 0:
             # The recorder checks that later actions are like the first.
             _check_fit("acts", acts, action_space, num_envs)
+        if extras:
+            recorder.annotate(**extras.of_step(states, next_states, starts))
+        states = next_states
         obs, ended, starts = recorder.advance(acts)
         if ended.any():
             finished.extend(_of(active, recorder.pop_finished_trajectories()[0]))

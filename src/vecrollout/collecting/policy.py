@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from vecrollout._typing import Array
+from vecrollout.collecting.masks import ActionMasks, takes_masks
 from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, SpaceMismatchError
 from vecrollout.recording.batching import Batching
 from vecrollout.recording.environments import AnyEnv, spaces_of
@@ -42,8 +44,9 @@ def policy_to_callable(
     """Make a function from observations to actions out of a policy of any kind.
 
     Args:
-        policy: An SB3 algorithm or policy, also a recurrent one of sb3-contrib; a function, which is returned as it is;
-            or None for actions sampled from the action space.
+        policy: An SB3 algorithm or policy, also a recurrent one of sb3-contrib, or one that acts under the masks of the
+            environments' method `action_masks()`; a function, which is returned as it is; or None for actions sampled
+            from the action space.
         venv: The environments to act in: an SB3 `VecEnv`, a Gymnasium `VectorEnv`, or a single environment, which
             counts as a vector of one.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action instead of sampling one.
@@ -56,7 +59,7 @@ def policy_to_callable(
         The function, `(observations, states, episode_starts) -> (actions, states)`.
 
     Raises:
-        PolicyError: If `policy` is of another kind.
+        PolicyError: If `policy` is of another kind, or a function that takes other arguments.
         OptionError: If `deterministic_policy` is True and `policy` is a function.
         ArgumentTypeError: If `rng` cannot spawn generators.
         SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
@@ -65,6 +68,13 @@ def policy_to_callable(
         `imitation.data.rollout.policy_to_callable` (imitation 1.0.1), which samples random actions from
         `venv.action_space`, and for Dict observations takes the number of keys for the number of environments.
     """
+    return callable_of(policy, venv, deterministic_policy, rng, ActionMasks(venv))
+
+
+def callable_of(
+    policy: AnyPolicy, venv: AnyEnv, deterministic_policy: bool, rng: np.random.Generator | None, masks: ActionMasks
+) -> PolicyCallable:
+    """`policy_to_callable`, with the masks that a policy fetches before it acts."""
     observations, actions = spaces_of(venv)
     if policy is None:
         return _random_policy(observations, actions if rng is None else _own_space(actions, rng))
@@ -72,18 +82,34 @@ def policy_to_callable(
         _check_spaces(policy, observations, actions)
     # Before `callable`: SB3's policies are torch modules, and calling one does not give an action.
     if isinstance(policy, BaseAlgorithm | BasePolicy):
-        return _predicting_policy(policy, deterministic_policy)
+        return _predicting_policy(policy, deterministic_policy, masks if takes_masks(policy) else None)
     if not callable(policy):
         raise PolicyError(
             "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
             f"(observations, states, episode_starts) -> (actions, states), got {type(policy)} instead"
         )
+    _check_signature(policy)
     if deterministic_policy:
         raise OptionError(
             "Cannot set deterministic_policy=True when policy is a callable: it decides by itself, and the argument "
             "is ignored."
         )
     return policy
+
+
+def _check_signature(policy: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be called with observations, states and episode starts."""
+    try:
+        signature = inspect.signature(policy)
+    except (TypeError, ValueError):  # a function in C may not have one
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise PolicyError(
+            "policy: expected a function (observations, states, episode_starts) -> (actions, states), got one that "
+            f"takes {signature}; wrap it: lambda observations, states, episode_starts: (actions, None)"
+        ) from error
 
 
 def _random_policy(observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> PolicyCallable:
@@ -108,11 +134,16 @@ def _own_space(space: gym.Space[Any], rng: np.random.Generator) -> gym.Space[Any
     return space
 
 
-def _predicting_policy(policy: BaseAlgorithm | BasePolicy, deterministic: bool) -> PolicyCallable:
+def _predicting_policy(
+    policy: BaseAlgorithm | BasePolicy, deterministic: bool, masks: ActionMasks | None
+) -> PolicyCallable:
     def act(
         observations: Any, states: tuple[Array, ...] | None, episode_starts: npt.NDArray[np.bool_] | None
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        return policy.predict(observations, state=states, episode_start=episode_starts, deterministic=deterministic)
+        masking: dict[str, Any] = {} if masks is None else {"action_masks": masks.fetch()}
+        return policy.predict(
+            observations, state=states, episode_start=episode_starts, deterministic=deterministic, **masking
+        )
 
     return act
 

@@ -12,17 +12,20 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer.unknown import check_options
 from vecrollout.collecting.collection import Collection, collect
-from vecrollout.collecting.policy import AnyPolicy, policy_to_callable
-from vecrollout.collecting.progress import Progress, progress_bar
+from vecrollout.collecting.extras import Extras
+from vecrollout.collecting.masks import ActionMasks
+from vecrollout.collecting.policy import AnyPolicy, callable_of
 from vecrollout.collecting.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.data.flattening import flatten_trajectories_with_rew
 from vecrollout.data.stats import rollout_stats
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.progress import Progress, progress_bar
 from vecrollout.recording.around import recorder_around
-from vecrollout.recording.environments import SINGLE, AnyEnv, is_vector_env, kind_of, spaces_of
+from vecrollout.recording.environments import AnyEnv, is_vector_env, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.inner import unwrap_traj
 
@@ -40,6 +43,8 @@ def generate_trajectories(
     max_steps: int | None = None,
     unfinished: Literal["keep", "drop"] = "keep",
     record_infos: RecordInfos = "all",
+    record_masks: bool = False,
+    record_states: bool = False,
     progress: Progress = False,
     autoreset_mode: str | Any | None = None,
     missing_final_obs: MissingFinalObs | None = None,
@@ -70,18 +75,24 @@ def generate_trajectories(
         unfinished: What to do with episodes that still run after `max_steps`: `"keep"` returns them as fragments (not
             `terminal`) behind the finished trajectories, by environment index; `"drop"` drops them.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
+        record_masks: Whether to record the action mask before each action, which the environments' method
+            `action_masks()` returns: `infos[t]["action_masks"]`, shape `(n,)`, bool. The policy itself may ignore it.
+        record_states: Whether to record the state of a recurrent policy before each action. `infos[t]` has an entry
+            `policy_state_i` for the i-th array of the states. An SB3 policy's arrays have shape `(n_layers, size)`. A
+            function's states are arrays of shape `(E, ...)`. At an episode's first step the entries are zeros.
         progress: Whether to show a progress bar, and which one: `"tqdm"` (as True) or `"rich"`. It counts the unit of
             `sample_until` in finished episodes. It is silent if standard error is not a terminal.
         autoreset_mode: For a `VectorEnv` that does not state its autoreset rule. `VectorBufferingWrapper` describes
             this and the following two options; None stands for its default.
-        missing_final_obs: What to do if a `VectorEnv` does not give an episode's last observation.
+        missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
 
     Returns:
         The trajectories, shuffled, because the episodes that end first are short. Their arrays are read-only.
 
     Raises:
-        PolicyError: If `policy` is not a policy, or does not return actions and states.
+        PolicyError: If `policy` is not a policy, or does not return actions and states; or if it needs action masks and
+            the environments have no method `action_masks()`, such as that of sb3-contrib's `ActionMasker`.
         SpaceMismatchError: If an algorithm was made for other spaces than those of `venv`.
         ArgumentTypeError: If `venv` is not an environment, `sample_until` not a function, or `rng` not a generator.
         OptionError: If another argument is not as described, or the autoreset rule of a `VectorEnv` is not known.
@@ -101,11 +112,14 @@ def generate_trajectories(
         "missing_final_obs": missing_final_obs,
         "final_obs_fn": final_obs_fn,
     }
-    recorder = recorder_around(venv, {"record_infos": record_infos}, vector_options)
-    num_envs = 1 if kind_of(venv) == SINGLE else venv.num_envs  # type: ignore[union-attr]
-    act = policy_to_callable(policy, venv, deterministic_policy, rng)
+    masks = ActionMasks(venv)
+    extras = Extras(policy, masks, record_masks, record_states)
+    kept: RecordInfos = [] if record_infos == "none" and extras else record_infos
+    recorder = recorder_around(venv, {"record_infos": kept}, vector_options)
+    num_envs = num_envs_of(venv)
+    act = callable_of(policy, venv, deterministic_policy, rng, masks)
     with _bar(progress, sample_until) as show:
-        collection = collect(recorder, num_envs, spaces_of(venv), act, sample_until, max_steps, show)
+        collection = collect(recorder, num_envs, spaces_of(venv), act, sample_until, max_steps, show, extras)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:
@@ -139,10 +153,12 @@ def generate_transitions(
 
     Raises:
         ShapeError: If `max_steps` ended the collection before there was a transition to return.
+        ArgumentTypeError: If an option does not exist.
 
     Source:
         `imitation.data.rollout.generate_transitions` (imitation 1.0.1). The errors of `generate_trajectories` apply.
     """
+    check_options(kwargs, generate_transitions, generate_trajectories)
     enough = make_min_timesteps(n_timesteps)
     return flatten_trajectories_with_rew(generate_trajectories(policy, venv, enough, rng, exact=truncate, **kwargs))
 
@@ -181,11 +197,13 @@ def rollout(
     Raises:
         OptionError: If an argument is not as described, `unwrap` is combined with `unfinished="keep"`, or `venv` is a
             Gymnasium `VectorEnv` and `unwrap` is True.
+        ArgumentTypeError: If an option does not exist.
         ShapeError: If `unwrap` finds no record of `RolloutInfoWrapper`.
 
     Source:
         `imitation.data.rollout.rollout` (imitation 1.0.1). The errors of `generate_trajectories` apply.
     """
+    check_options(kwargs, rollout, generate_trajectories)
     if unwrap and is_vector_env(venv):
         raise OptionError(
             "unwrap: expected False with a Gymnasium VectorEnv, which cannot batch the records of RolloutInfoWrapper. "
@@ -193,6 +211,9 @@ def rollout(
         )
     if unwrap and kwargs.setdefault("unfinished", "drop") == "keep":
         raise OptionError('unfinished: expected "drop", for unwrap=True can only unwrap whole episodes, got "keep"')
+    extras = [name for name in ("record_masks", "record_states") if kwargs.get(name)]
+    if exclude_infos and extras:
+        raise OptionError(f"{extras[0]}: expected exclude_infos=False beside it, as the infos hold what it records")
     if exclude_infos and isinstance(sample_until, AtLeast):
         # Any other condition may look at the infos.
         kwargs.setdefault("record_infos", ["rollout"] if unwrap else "none")

@@ -83,14 +83,19 @@ class ArrayTree:
             f"{type(self).__name__} has no length: expected one first dimension in all entries, got {lengths}"
         )
 
-    def __getitem__(self: ArrayTreeT, key: Any) -> ArrayTreeT:
+    def __getitem__(self, key: Any) -> Any:
         """Index or slice the first dimensions of every leaf. Leaves stay arrays, even those indexed to a scalar.
 
+        A string is the key of an entry, as for `get`.
+
         Raises:
-            IndexError: If a leaf cannot be indexed like this, or the index is a string; `get` returns an entry.
+            IndexError: If a leaf cannot be indexed like this.
+            KeyError: If there is no entry of that name.
         """
         if isinstance(key, str):
-            raise IndexError(f"expected an index of steps, got {key!r}; one entry is obs.get({key!r})")
+            if key not in self.keys():
+                raise KeyError(f"expected one of {[*self.keys()]}, or an index of steps, got {key!r}")
+            return self.get(key)
         # With an ellipsis NumPy returns an array, of the same dtype, also for a single element.
         keys = key if isinstance(key, tuple) else (key,)
         full = keys if any(each is Ellipsis for each in keys) else (*keys, Ellipsis)
@@ -183,7 +188,8 @@ def combine(trees: Sequence[Any], combine_arrays: Callable[[Sequence[Any]], Arra
                 raise
             raise ShapeError(f"{where}: expected one shape in all {len(trees)} items, got {shapes[:4]}") from error
     for i, tree in enumerate(trees):
-        if not isinstance(tree, type(first)):
+        # Either may be of a subclass.
+        if not (isinstance(tree, type(first)) or isinstance(first, type(tree))):
             raise StructureError(
                 f"{where}: expected a {type(first).__name__} in item {i} as in item 0, got a {type(tree).__name__}"
             )

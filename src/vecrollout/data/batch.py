@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.data.columns import Columns, checked_columns, joined_columns
+from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
 from vecrollout.data.fields import (
     infos_or_empty,
 )
 from vecrollout.data.kinds import Kind
+from vecrollout.data.sampling import methods
+from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import Observation, equal
@@ -168,6 +170,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return self._columns.has_infos
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether a recorder gave the episodes their identities."""
+        return self._columns.is_recorded
+
+    @property
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
         return self._columns.kind
@@ -176,6 +183,16 @@ class TrajectoryBatch(Sequence[Trajectory]):
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
         return int(self.lengths.sum())
+
+    def part(self, begin: int, end: int) -> TrajectoryBatch:
+        """Some of the trajectories as a batch of their own, without a copy where that can be.
+
+        Args:
+            begin: Index of the first one, 0 or more.
+            end: Index behind the last one, larger than `begin` and at most N.
+        """
+        columns = self._columns.part(begin, end)
+        return TrajectoryBatch(joined_columns(self[begin:end]) if columns is None else columns)
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, one after another, as copies; `TransitionsWithRew` where there are rewards.
@@ -186,6 +203,19 @@ class TrajectoryBatch(Sequence[Trajectory]):
         if not len(self):
             raise ShapeError("trajectories: expected at least one, got none")
         return self._columns.transitions()
+
+    @cached_property
+    def step_index(self) -> StepIndex:
+        """Where each step lies, for the methods that draw steps and windows."""
+        return StepIndex.of_columns(self._columns, self.obs, self.acts, self.rews)
+
+    sample_transitions = methods.sample_transitions
+    sample_windows = methods.sample_windows
+    steps = methods.steps
+    windows = methods.windows
+    n_step = methods.n_step
+    returns_to_go = methods.returns_to_go
+    normalization = methods.normalization
 
     def __len__(self) -> int:
         """Number of trajectories, N."""
@@ -223,6 +253,20 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return all(equal(getattr(self, name), getattr(other, name)) for name in names) and equal(*infos)
 
     __hash__ = None  # type: ignore[assignment]  # holds arrays, which are not hashable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The columns in memory: those of recorders and files refer to much more than the batch.
+        columns = ArrayColumns(
+            self.obs,
+            self.acts,
+            self.rews,
+            self.infos,
+            self.lengths,
+            self.terminated,
+            self.truncated,
+            list(self.episodes),
+        )
+        return TrajectoryBatch, (columns,)
 
     def __repr__(self) -> str:
         ended = int((self.terminated | self.truncated).sum())

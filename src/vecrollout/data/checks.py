@@ -1,9 +1,11 @@
-"""Checks of arguments: integers, functions, directories."""
+"""Checks of arguments: numbers, functions, directories."""
 
 from __future__ import annotations
 
+import math
 import operator
 import os
+from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import ArgumentTypeError, OptionError
@@ -20,10 +22,26 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
     return number
 
 
+def positive_number(name: str, value: Any) -> float:
+    """A finite number above 0, of any type."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ArgumentTypeError(f"{name}: expected a number, got {value!r}") from error
+    if not 0 < number < math.inf:
+        raise OptionError(f"{name}: expected a finite number above 0, got {number}")
+    return number
+
+
 def check_function(name: str, value: object, takes: str) -> None:
     """Refuse an argument that is no function."""
     if not callable(value):
         raise ArgumentTypeError(f"{name}: expected a function of {takes}, got {type(value).__name__}")
+
+
+def local_path(text: str) -> Path:
+    """The absolute path that a text names now; `~` is the home directory."""
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 def directory_text(path: object) -> str:

@@ -55,6 +55,10 @@ class Columns(Protocol):
         """Whether infos were kept; told without gathering them."""
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether a recorder gave the episodes their identities."""
+
+    @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory, N in all."""
 
@@ -69,6 +73,9 @@ class Columns(Protocol):
 
     def joined(self, others: Sequence[Any]) -> Columns | None:
         """These and others of the same class as one; None where that gains nothing."""
+
+    def part(self, begin: int, end: int) -> Columns | None:
+        """Some of the trajectories; None where that gains nothing."""
 
 
 class ArrayColumns:
@@ -151,6 +158,24 @@ class ArrayColumns:
         obs, acts, rews, infos = self._columns.values()
         return transitions_of(
             obs[at], copied(acts), infos_or_empty(infos, steps).copy(), obs[at + 1], copied(rews), self
+        )
+
+    is_recorded = False
+    """Anybody may have given the episodes their identities."""
+
+    def part(self, begin: int, end: int) -> Columns | None:
+        """Some of the trajectories, as views."""
+        first, last = self._plain[0][begin], self._plain[0][end]
+        obs, acts, rews, infos = self._columns.values()
+        return ArrayColumns(
+            obs[first + begin : last + end],
+            acts[first:last],
+            None if rews is None else rews[first:last],
+            None if infos is None else infos[first:last],
+            self.lengths[begin:end],
+            self.terminated[begin:end],
+            self.truncated[begin:end],
+            self.episodes[begin:end],
         )
 
     def joined(self, others: Sequence[Any]) -> Columns | None:

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def trusted(cls: type[T], fields: dict[str, Any]) -> T:
-    """An instance of a dataclass from fields in final form, without checks, which would cost more than the views."""
+    """An instance of a dataclass that takes over fields in final form; checks would cost more than the views."""
     instance = object.__new__(cls)
-    vars(instance).update(fields)
+    object.__setattr__(instance, "__dict__", fields)
     return instance
 
 
@@ -62,13 +62,23 @@ def as_rewards(rews: Any) -> npt.NDArray[np.floating[Any]]:
 
 
 def checked_rewards(rews: Any, steps: int) -> npt.NDArray[np.floating[Any]]:
-    """Rewards as an array, one float a step."""
+    """Rewards as an array, one float a step, or a vector of floats."""
     array = np.asarray(rews)
-    if array.shape != (steps,):
+    if array.shape[:1] != (steps,) or array.ndim > 2 or array.shape[1:] == (1,):
         raise ShapeError(f"rews: rewards must be 1D array, one a step: expected shape ({steps},), got {array.shape}")
     if array.dtype.kind != "f":
         raise DtypeError(f"rews: rewards dtype {array.dtype} not a float; convert with rews.astype(np.float64)")
     return array
+
+
+def scalar_rewards(rews: Any, needs: str) -> Any:
+    """The rewards, if they are one number a step; `needs` names what needs that."""
+    if np.ndim(rews) > 1:
+        raise ShapeError(
+            f"rews: expected one reward a step for {needs}, got shape {np.shape(rews)}; choose or weigh the entries "
+            "first: dataclasses.replace(trajectory, rews=trajectory.rews @ weights)"
+        )
+    return rews
 
 
 def checked_flags(name: str, flags: Any, steps: int) -> npt.NDArray[np.bool_]:

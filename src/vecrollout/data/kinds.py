@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.foreign import as_array
 from vecrollout.data.structures import Structure
 from vecrollout.data.trees import Tree
 
@@ -25,31 +26,36 @@ class Item:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
     @cached_property
+    def is_bytes(self) -> bool:
+        """Whether a log keeps rows as bytes; rows of objects and of nothing are kept as arrays."""
+        return not self.dtype.hasobject and self.nbytes > 0
+
+    @cached_property
     def void(self) -> np.dtype[Any]:
-        """A row as one opaque value, which NumPy moves in one piece; the dtype itself where it holds objects."""
-        return self.dtype if self.dtype.hasobject or not self.nbytes else np.dtype((np.void, self.nbytes))
+        """A row as one opaque value, which NumPy moves in one piece; the dtype itself where that gains nothing."""
+        return np.dtype((np.void, self.nbytes)) if self.is_bytes and self.shape else self.dtype
+
+    @cached_property
+    def _row(self) -> np.dtype[Any]:
+        return np.dtype((self.dtype, self.shape))
 
     def opened(self, rows: Any) -> Any:
-        """Opaque rows, shape `(n,)`, as rows of this dtype and shape; others as they are."""
-        if rows.dtype != self.void or self.void is self.dtype:
-            return rows
-        return rows.view(self.dtype).reshape(len(rows), *self.shape)
+        """Opaque rows, shape `(n,)`, as rows of this dtype and shape."""
+        return rows if self.void is self.dtype else rows.view(self._row)
 
     def closed(self, rows: Any) -> Any:
         """Rows in one piece of memory as opaque elements: the inverse of `opened`."""
-        if self.void is self.dtype:
-            return rows
-        return rows.reshape(len(rows), -1).view(self.void)[:, 0]
+        return rows if self.void is self.dtype else rows.reshape(len(rows), -1).view(self.void)[:, 0]
 
     def filler(self, rows: int) -> Any:
         """Rows that mean nothing, as a log keeps them: bytes, or an array of objects."""
-        if self.void is self.dtype:
+        if not self.is_bytes:
             return np.empty((rows, *self.shape), self.dtype)
         return bytes(rows * self.nbytes)
 
     def kept(self, rows: Any) -> Any:
         """A copy of rows, as a log keeps them."""
-        return rows.copy() if self.void is self.dtype else rows.tobytes()
+        return rows.tobytes() if self.is_bytes else rows.copy()
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Part:
     def of(cls, tree: Tree) -> Part:
         """The part that a column of rows is."""
         structure = Structure.of(tree)
-        leaves = map(np.asarray, structure.flatten(tree))
+        leaves = map(as_array, structure.flatten(tree))
         return cls(structure, tuple(Item(leaf.dtype, leaf.shape[1:]) for leaf in leaves))
 
 
@@ -75,12 +81,18 @@ class Kind:
     acts: Part
     rews: np.dtype[Any] | None
     """None where there are no rewards."""
+    rew_shape: tuple[int, ...] = ()
+    """Shape of each reward; `()` unless rewards are vectors."""
 
     def __eq__(self, other: object) -> bool:
         """Whether all parts are equal; NumPy alone takes None for float64."""
         if not isinstance(other, Kind) or (self.rews is None) != (other.rews is None):
             return False
-        return self.obs == other.obs and self.acts == other.acts and self.rews == other.rews
+        mine, theirs = (
+            (self.obs, self.acts, self.rews, self.rew_shape),
+            (other.obs, other.acts, other.rews, other.rew_shape),
+        )
+        return mine == theirs
 
     def __hash__(self) -> int:
         return hash((self.obs, self.acts))
@@ -88,4 +100,4 @@ class Kind:
     @classmethod
     def of(cls, obs: Tree, acts: Tree, rews: Any) -> Kind:
         """The kind of some columns."""
-        return cls(Part.of(obs), Part.of(acts), None if rews is None else rews.dtype)
+        return cls(Part.of(obs), Part.of(acts), *(None, ()) if rews is None else (rews.dtype, rews.shape[1:]))

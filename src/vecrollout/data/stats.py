@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.data.trajectory import TrajectoryWithRew
-from vecrollout.errors import ShapeError
+from vecrollout.data.fields import scalar_rewards
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.errors import OptionError, ShapeError
 
 _STATISTICS: dict[str, Callable[..., Any]] = {"min": np.min, "mean": np.mean, "std": np.std, "max": np.max}
 
 
-def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, float]:
+class _Traces(Protocol):
+    """A data set whose trajectories may be fragments."""
+
+    def whole_episodes(self) -> Iterator[Any]:
+        """The episodes of which all steps are there."""
+
+
+def rollout_stats(
+    trajectories: Sequence[Trajectory] | _Traces, *, fragments: bool | None = None
+) -> Mapping[str, float]:
     """Summary of the trajectories' returns and lengths.
 
     Args:
-        trajectories: At least one. A fragment counts like an episode.
+        trajectories: At least one, with rewards.
+        fragments: Whether a fragment counts like an episode. None: yes, but not in a `TraceDataset`, of which whole
+            episodes count, with their fragments joined.
 
     Returns:
         `n_traj`, the number of trajectories; `return_{min,mean,std,max}` of the undiscounted sums of rewards;
@@ -27,28 +39,52 @@ def rollout_stats(trajectories: Sequence[TrajectoryWithRew]) -> Mapping[str, flo
         number of such trajectories. Standard deviations are of the population. Rewards are added in the order of steps.
 
     Raises:
-        ShapeError: If there is no trajectory.
+        ShapeError: If there is no trajectory, or no whole episode, or the rewards are vectors.
+        OptionError: If `fragments` is False, and the trajectories are no `TraceDataset`.
 
     Source:
         `imitation.data.rollout.rollout_stats` (imitation 1.0.1): same names, same order, same values.
     """
-    if not trajectories:
-        raise ShapeError("trajectories: expected at least one, got none")
-    summary: dict[str, float] = {"n_traj": len(trajectories)}
+    counted = _counted(trajectories, fragments)
+    summary: dict[str, float] = {"n_traj": len(counted)}
     samples: dict[str, list[Any]] = {
         # np.sum adds in another order, which changes the last bits. np.cumsum stays in float32 under NumPy 1, where
         # Python's sum becomes float64.
-        "return": [sum(each.rews) for each in trajectories],
-        "len": [len(each) for each in trajectories],
+        "return": [sum(scalar_rewards(each.rews, "rollout_stats")) for each in counted],
+        "len": [len(each) for each in counted],
     }
-    monitored = [seen for each in trajectories if (seen := _monitored_return(each)) is not None]
+    monitored = [seen for each in counted if (seen := _monitored_return(each)) is not None]
     if monitored:
         samples["monitor_return"] = monitored
         summary["monitor_return_len"] = len(monitored)
-    for name, values in samples.items():
-        for statistic, compute in _STATISTICS.items():
-            summary[f"{name}_{statistic}"] = compute(np.asarray(values)).item()
-    return summary
+    return {**summary, **statistics(samples)}
+
+
+def statistics(samples: Mapping[str, Any]) -> dict[str, float]:
+    """Least, mean, standard deviation and largest of samples by name."""
+    return {
+        f"{name}_{statistic}": compute(np.asarray(values)).item()
+        for name, values in samples.items()
+        for statistic, compute in _STATISTICS.items()
+    }
+
+
+def _counted(trajectories: Any, fragments: bool | None) -> Sequence[Any]:
+    """The trajectories, or the whole episodes of a data set."""
+    if not trajectories:
+        raise ShapeError("trajectories: expected at least one, got none")
+    is_dataset = hasattr(trajectories, "whole_episodes")
+    if fragments is False and not is_dataset:
+        raise OptionError(f"fragments: expected True or None for a {type(trajectories).__name__}, got False")
+    if fragments or not is_dataset:
+        return list(trajectories)
+    episodes = list(trajectories.whole_episodes())
+    if not episodes:
+        raise ShapeError(
+            f"trajectories: expected at least one whole episode, got {len(trajectories)} fragments; "
+            "pass fragments=True to count them"
+        )
+    return episodes
 
 
 def _monitored_return(trajectory: TrajectoryWithRew) -> Any:

@@ -208,7 +208,8 @@ class TransitionsWithRew(Transitions):
     """
 
     rews: npt.NDArray[np.floating[Any]]
-    """Rewards, shape `(B,)`, any float dtype; `rews[i]` came from the step that took `acts[i]`."""
+    """Rewards, shape `(B,)`, any float dtype; `rews[i]` came from the step that took `acts[i]`. Vectors have shape
+    `(B, K)`."""
 
     def __post_init__(self) -> None:
         """Check the rewards too."""

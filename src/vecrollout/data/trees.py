@@ -30,8 +30,8 @@ class DictObs(ArrayTree):
     """Observations of a Dict space: arrays by key. Index, slice and iterate over them like over one array.
 
     The first dimension of every leaf counts steps (or environments). `obs[3]` and `obs[2:5]` index that dimension of
-    all leaves; `obs.get("key")` returns one entry. Entries may be dicts and tuples of arrays too. Arrays are neither
-    copied nor altered.
+    all leaves; `obs["key"]` and `obs.get("key")` return one entry. Entries may be dicts and tuples of arrays too.
+    Arrays are neither copied nor altered.
 
     Examples:
         >>> obs = DictObs({"position": np.zeros((5, 2)), "time": np.arange(5)})

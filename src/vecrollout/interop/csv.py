@@ -193,8 +193,7 @@ def _flat(name: str, tree: Any, dtypes: OneDtype, changes: dict[str, str]) -> di
         if wide.ndim == 1:
             columns[leaf_name] = wide
         for index in np.ndindex(wide.shape[1:]) if wide.ndim > 1 else ():
-            at: Any = (..., *index)
-            columns[f"{leaf_name}[{','.join(map(str, index))}]"] = wide[at]
+            columns[f"{leaf_name}[{','.join(map(str, index))}]"] = wide[..., *index]
     return columns
 
 

@@ -1,6 +1,7 @@
 """Convert trajectories, transitions and observations to imitation's classes and back.
 
-imitation's algorithms accept instances of imitation's own classes only.
+imitation's algorithms accept instances of imitation's own classes only. The objects that
+`vecrollout.compat.imitation` returns are such instances already.
 
     trajectories, _ = venv.pop_trajectories()
     BC(demonstrations=to_imitation(trajectories), ...)
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.data.fields import read_only
+from vecrollout.data.fields import read_only, scalar_rewards
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
 from vecrollout.data.trees import DictObs, TupleObs
@@ -41,6 +42,7 @@ def to_imitation(x: Any) -> Any:
     Raises:
         MissingDependencyError: If imitation is not installed.
         StructureError: If observations are tuples or nested, which imitation does not support.
+        ShapeError: If rewards are vectors, which imitation does not support.
         OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
@@ -49,6 +51,7 @@ def to_imitation(x: Any) -> Any:
     for ours in _CLASSES:
         if isinstance(x, ours):
             cls = getattr(theirs, ours.__name__)
+            scalar_rewards(getattr(x, "rews", None), "imitation")
             return cls(**{each.name: _value_to_imitation(getattr(x, each.name)) for each in dataclasses.fields(cls)})
     if isinstance(x, Sequence) and not isinstance(x, str | bytes):
         return [to_imitation(each) for each in x]
@@ -65,13 +68,16 @@ def from_imitation(x: Any) -> Any:
     Returns:
         Our object of the same name, or a list of them. Its arrays are read-only views of the arrays of `x`. An
         episode's end counts as truncated if the step's info says so (`"TimeLimit.truncated"`, which Stable-Baselines3
-        writes), else as terminated.
+        writes), else as terminated. An object that is of our class too, as those of `vecrollout.compat.imitation` are,
+        is returned unchanged.
 
     Raises:
         MissingDependencyError: If imitation is not installed.
         OptionError: If `x` has another type.
     """
     theirs = _imitation_types()
+    if isinstance(x, (*_CLASSES, DictObs)):
+        return x
     if isinstance(x, theirs.DictObs):
         return _value_from_imitation(x)
     for ours in _CLASSES:

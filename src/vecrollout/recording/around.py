@@ -18,4 +18,4 @@ def recorder_around(env: Any, options: Mapping[str, Any], vector_options: Mappin
     kind = checked_kind("venv", env, given)
     if kind == SINGLE:
         return BufferingEnvWrapper(env, **options)
-    return BufferingWrapper(env, **options) if kind == VEC_ENV else VectorBufferingWrapper(env, **options, **given)
+    return (BufferingWrapper if kind == VEC_ENV else VectorBufferingWrapper)(env, **options, **given)

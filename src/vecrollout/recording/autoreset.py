@@ -27,7 +27,8 @@ class Autoreset(enum.Enum):
 
 def autoreset_of(env: Any, named: Any = None) -> Autoreset:
     """The rule that the caller named, else the rule that the environment states, else that of Gymnasium's own class."""
-    said = _stated_by(env) if named is None else named
+    stated = _stated_by(env)
+    said = stated if named is None else named
     if said is None:
         base = getattr(env, "unwrapped", env)
         if isinstance(base, gym.vector.SyncVectorEnv | gym.vector.AsyncVectorEnv):
@@ -38,11 +39,21 @@ def autoreset_of(env: Any, named: Any = None) -> Autoreset:
             'expected env.metadata["autoreset_mode"]. Pass autoreset_mode="next_step", "same_step" or "disabled", as '
             "the environment's documentation says"
         )
+    mode = _mode_of(said)
+    if mode is None:
+        raise OptionError(f'autoreset_mode: expected "next_step", "same_step" or "disabled", got {said!r}')
+    if _mode_of(stated) not in (None, mode):
+        raise OptionError(
+            f"autoreset_mode: expected {stated!r}, the rule that the environment states, got {named!r}; leave the "
+            'option out, or correct env.metadata["autoreset_mode"] if the environment states a wrong rule'
+        )
+    return mode
+
+
+def _mode_of(said: Any) -> Autoreset | None:
+    """The rule by a name or a mode of Gymnasium's; None if it is neither."""
     name = str(getattr(said, "value", said)).replace("_", "").replace("-", "").lower()
-    for mode in Autoreset:
-        if mode.value.replace("_", "") == name:
-            return mode
-    raise OptionError(f'autoreset_mode: expected "next_step", "same_step" or "disabled", got {said!r}')
+    return next((mode for mode in Autoreset if mode.value.replace("_", "") == name), None)
 
 
 def _stated_by(env: Any) -> Any:

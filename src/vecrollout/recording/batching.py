@@ -11,7 +11,9 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecrollout.buffer import deep_copied
+from vecrollout.data.foreign import as_array, as_arrays
 from vecrollout.data.trees import stack, unwrap
+from vecrollout.errors import ShapeError
 
 _ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -37,6 +39,8 @@ class Batching:
 
     def leaves(self, batch: Any) -> Any:
         """The batch with arrays at all leaves; the same object where there are arrays already."""
+        if type(batch) in (list, tuple) and isinstance(self._space, _ARRAYS):
+            return as_array(batch)  # a value an environment
         return batch if self.is_plain else _converted(self._space, batch, _object_rows)
 
     def item(self, value: Any) -> Any:
@@ -51,7 +55,7 @@ class Batching:
                 return value[np.newaxis]
             if type(value) in (int, np.int64):
                 return np.array(value, ndmin=1)  # a list would take twice as long
-        return map_plain(lambda leaf: np.asarray(leaf)[np.newaxis], self.item(value))
+        return _row_of_one(self._space, self.item(value))
 
     def only(self, batch: Any) -> Any:
         """The value in a batch of one."""
@@ -60,7 +64,7 @@ class Batching:
     def of(self, values: Sequence[Any]) -> Any:
         """Values of the space, one an environment, as a batch such as vector environments take."""
         if self.is_plain:
-            return unwrap(stack(values))
+            return unwrap(stack(as_arrays(value, "value") for value in values))
         # Gymnasium's own annotations leave out None, which it makes for spaces without arrays.
         empty: Any = create_empty_array(self._space, len(values), fn=np.empty)
         return concatenate(self._space, values, empty)
@@ -71,6 +75,17 @@ class Batching:
         while isinstance(batch, Mapping | tuple):
             batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
         return len(batch)
+
+    def rows(self, batch: Any, count: int, where: str) -> Any:
+        """Values, one an environment, as a list of them or as trees of NumPy arrays with a row each."""
+        is_listed = isinstance(batch, list) or (isinstance(batch, tuple) and not isinstance(self._space, spaces.Tuple))
+        batch = list(batch) if is_listed else as_arrays(batch, where)
+        first = batch
+        while isinstance(first, Mapping | tuple) and first:
+            first = next(iter(first.values() if isinstance(first, Mapping) else first))
+        if len(first) < count:
+            raise ShapeError(f"{where}: expected {count} rows, one an environment, got {len(first)}")
+        return batch
 
     def merged(self, mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
         """One batch's values where the mask, shape `(E,)`, is True, and the other's elsewhere."""
@@ -88,6 +103,15 @@ def map_plain(function: Callable[[Any], Any], tree: Any) -> Any:
 def row_of(batch: Any, env: int) -> Any:
     """One environment's row of a batch."""
     return batch[env] if isinstance(batch, np.ndarray) else map_plain(lambda leaf: leaf[env], batch)
+
+
+def dtypes_of(space: spaces.Space[Any]) -> Any:
+    """The dtypes of a space's values, in the same structure; None where values are no arrays."""
+    if isinstance(space, spaces.Dict):
+        return {key: dtypes_of(each) for key, each in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map(dtypes_of, space.spaces))
+    return space.dtype if isinstance(space, _ARRAYS) else None
 
 
 def _is_plain(space: spaces.Space[Any]) -> bool:
@@ -118,6 +142,20 @@ def _object_item(value: Any) -> Any:
     return array
 
 
+def _row_of_one(space: spaces.Space[Any] | None, value: Any) -> Any:
+    """One environment's value with a further dimension; a tuple is an array unless its space is a Tuple space."""
+    value = unwrap(value)
+    if isinstance(value, Mapping):
+        children = space.spaces if isinstance(space, spaces.Dict) else {}
+        return {key: _row_of_one(children.get(key), each) for key, each in value.items()}
+    if isinstance(value, tuple) and not isinstance(space, _ARRAYS):
+        parts = (
+            space.spaces if isinstance(space, spaces.Tuple) and len(space.spaces) == len(value) else [None] * len(value)
+        )
+        return tuple(_row_of_one(each, part) for each, part in zip(parts, value, strict=True))
+    return as_array(value)[np.newaxis]
+
+
 def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _merged(each, mask, batch[key], other[key]) for key, each in space.spaces.items()}
@@ -125,5 +163,9 @@ def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, o
         parts = zip(space.spaces, batch, other, strict=True)
         return tuple(_merged(each, mask, part, other_part) for each, part, other_part in parts)
     if isinstance(space, _ARRAYS):
+        if hasattr(batch, "new_tensor"):  # torch's stay where they are
+            is_first = batch.new_tensor(mask.tolist()).reshape(-1, *[1] * (batch.ndim - 1)) != 0
+            return batch.where(is_first, other)
+        batch, other = as_array(batch), as_array(other)
         return np.where(mask.reshape(-1, *[1] * (np.ndim(batch) - 1)), batch, other)
     return tuple(one if chosen else another for chosen, one, another in zip(mask, batch, other, strict=True))

@@ -12,12 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import RecordInfos
 from vecrollout.buffer.options import RecordOptions
-from vecrollout.data.checks import directory_text
+from vecrollout.buffer.unknown import check_options
 from vecrollout.errors import ProtocolError
-from vecrollout.recording.sb3_algorithm import POLICY_KEYS, below_normalization, current_obs_of, said_by_policy
+from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
-from vecrollout.recording.writing import check_options, most_transitions, trace_writer
-from vecrollout.storage.writing.writer import checked_metadata
+from vecrollout.recording.writing import most_transitions, trace_writer
+from vecrollout.storage.files.folder import place_of
+from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # The recorder of each environment that is being recorded.
 _taps: WeakKeyDictionary[VecEnv, Tap] = WeakKeyDictionary()
@@ -31,11 +32,15 @@ class TraceCallback(BaseCallback):
 
     Training goes on as without it, to the same weights. The callback records observations, rewards and infos as the
     environments give them to the algorithm, but from below `VecNormalize`, and before images are transposed. It records
-    the actions that the environments executed. The infos also hold what the policy said, which becomes columns:
+    the actions that the environments executed. Annotations (see `BufferingWrapper.annotate`) hold what the policy said:
 
     - `policy_action`: The policy's action, before it was clipped or rescaled to the action space.
     - `policy_value`: The policy's estimate of the value, a float32, if the algorithm has one at each step (PPO, A2C).
     - `policy_log_prob`: The action's log-probability, a float32, for the same algorithms.
+    - `action_masks`: The action mask, with `record_masks=True`, if the algorithm uses masks (MaskablePPO).
+    - `policy_state_0`, `policy_state_1`: The actor's hidden and cell state before the action, float32, shape
+      `(n_layers, size)`, with `record_states=True`, if the algorithm is RecurrentPPO. At an episode's first step they
+      are zeros.
 
     At the end of `learn`, running episodes are written as they are (`episode.ended_by` is `"closed"`) and the trace is
     complete. Each `learn` writes a trace of its own into the directory. If `learn` goes on in the middle of episodes
@@ -47,11 +52,14 @@ class TraceCallback(BaseCallback):
         directory: Where to write: a directory, which is made if it does not exist and may hold traces already, or the
             URL of an object store.
         record_infos: The environments' infos to keep: `"all"`, `"none"`, or a list of keys.
+        record_masks: Whether to record the action masks of MaskablePPO.
+        record_states: Whether to record the recurrent state of RecurrentPPO.
         max_transitions: Number of transitions of running episodes after which these are written in fragments; None: as
             many as take a gigabyte.
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environments'.
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.
@@ -78,16 +86,19 @@ class TraceCallback(BaseCallback):
         directory: str | os.PathLike[str],
         *,
         record_infos: RecordInfos = "all",
+        record_masks: bool = False,
+        record_states: bool = False,
         max_transitions: int | None = None,
         verbose: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(verbose)
-        directory_text(directory)  # before there is something to lose
-        check_options(options)
+        self.directory = place_of(directory)
+        """Where it writes: the absolute path, or the URL of an object store."""
+        check_options(options, TraceCallback, TraceWriter)
         self._metadata = checked_metadata(options.pop("metadata", None) or {})
-        self.directory = directory
         self._record_infos = record_infos
+        self._says_too = record_masks, record_states
         self._max_transitions = max_transitions
         self._options = options
         self._tap: Tap | None = None
@@ -104,6 +115,17 @@ class TraceCallback(BaseCallback):
             _taps.pop(tap.venv, None)
             tap.close()
 
+    def flush(self) -> None:
+        """Make every finished episode durable. Blocks until it is written.
+
+        Raises:
+            ProtocolError: If nothing is recorded now: before `learn` and after its end.
+            TraceWriteError: If writing failed.
+        """
+        if self._tap is None:
+            raise ProtocolError("flush: expected a call during `learn`; its end has completed the trace")
+        self._tap.flush()
+
     def _on_training_start(self) -> None:
         last_obs = current_obs_of(self.model)
         venv, obs = below_normalization(self.training_env, last_obs)
@@ -119,14 +141,11 @@ class TraceCallback(BaseCallback):
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
         metadata = {**about, **self._metadata}
         writer = trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata})
-        infos, most = self._record_infos, most_transitions(spaces, venv.num_envs)
-        if infos == "none":
-            infos = POLICY_KEYS
-        elif not isinstance(infos, str):
-            infos = [*infos, *POLICY_KEYS]
+        self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
+        most = most_transitions(spaces, venv.num_envs)
         try:
             options = RecordOptions(
-                record_infos=infos,
+                record_infos=[] if self._record_infos == "none" else self._record_infos,
                 sink=writer,
                 max_transitions=most if self._max_transitions is None else self._max_transitions,
                 on_full="flush",
@@ -148,7 +167,7 @@ class TraceCallback(BaseCallback):
     def _on_step(self) -> bool:
         if self._tap is None or self._tap.is_closed:
             raise ProtocolError("TraceCallback: expected to be the only one of its environments; another one records")
-        self._tap.hear(said_by_policy(self.locals, self.training_env.num_envs))
+        self._tap.hear(said_by_policy(self.locals, self.training_env.num_envs, *self._says_too))
         return True
 
     def _on_training_end(self) -> None:

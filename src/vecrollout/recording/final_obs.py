@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from vecrollout._typing import Info
-from vecrollout.buffer import deep_copied, info_of
-from vecrollout.errors import MissingTerminalObservationError
-from vecrollout.recording.batching import row_of
+from vecrollout.errors import MissingTerminalObservationError, OptionError
 
 MissingFinalObs: TypeAlias = Literal["raise", "drop", "mark"]
 
@@ -17,8 +14,9 @@ FINAL_OBS = "final_observation"
 FINAL_INFO = "final_info"
 """Key of the last step's info."""
 
-_OBS_KEYS = ("final_obs", FINAL_OBS)  # Gymnasium 1.1 and later; 0.29
-_ALL_KEYS = frozenset(prefix + key for key in (*_OBS_KEYS, FINAL_INFO) for prefix in ("", "_"))
+OBS_KEYS = ("final_obs", FINAL_OBS)
+"""Keys of the last observation: in Gymnasium 1.1 and later, and in 0.29."""
+_ALL_KEYS = frozenset(prefix + key for key in (*OBS_KEYS, FINAL_INFO) for prefix in ("", "_"))
 # `RecordEpisodeStatistics` puts this about the episode that ended among the infos of the reset that followed.
 _EPISODE_KEY = "episode"
 
@@ -26,35 +24,6 @@ _EPISODE_KEY = "episode"
 def without_finals(infos: Info) -> Info:
     """The infos without what they say about the last steps of episodes."""
     return {key: value for key, value in infos.items() if key not in _ALL_KEYS}
-
-
-def final_obs_of(infos: Info, env: int, final_obs_fn: Callable[[Info], Any] | None) -> Any | None:
-    """The last observation of an environment's episode; None if it is not there."""
-    if final_obs_fn is not None:
-        return row_of(final_obs_fn(infos), env)
-    for key in _OBS_KEYS:
-        mask = infos.get(f"_{key}")
-        if key in infos and (mask is None or mask[env]):
-            return row_of(infos[key], env)
-    return None
-
-
-def final_info_of(infos: Info, others: Info, env: int, num_envs: int) -> Info:
-    """The info of an environment's last step, whatever the reset that followed put in its place."""
-    finals = infos.get(FINAL_INFO)
-    own = info_of(others, env, num_envs)
-    if isinstance(finals, dict):
-        info = info_of(finals, env, num_envs)
-    elif finals is not None and finals[env] is not None:
-        info = deep_copied(finals[env])
-    else:
-        return own
-    return with_statistics(info, own)
-
-
-def reset_info_of(others: Info, env: int, num_envs: int) -> Info:
-    """The info of the reset that followed an environment's last step, without statistics of that step."""
-    return without_statistics(info_of(others, env, num_envs))
 
 
 def with_statistics(info: Info, own: Info) -> Info:
@@ -71,6 +40,13 @@ def _has_statistics(info: Info) -> bool:
     # A reset's own info may have such a key, too.
     value = info.get(_EPISODE_KEY)
     return isinstance(value, dict) and {"r", "l"} <= value.keys()
+
+
+def checked_missing(option: Any) -> MissingFinalObs:
+    """The option `missing_final_obs`, checked."""
+    if option not in ("raise", "drop", "mark"):
+        raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {option!r}')
+    return option  # type: ignore[no-any-return]
 
 
 def missing_final_obs(env: int, step: int) -> MissingTerminalObservationError:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast, overload
+from typing import Any, Literal, overload
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Info, RecordInfos
+from vecrollout.buffer.unknown import check_options
 from vecrollout.recording.around import recorder_around
-from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, spaces_of
+from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.traces import TraceRecordingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
+from vecrollout.storage.writing.writer import TraceWriter
 
 
 @overload
@@ -47,6 +49,7 @@ def record_traces(
     seed: int | np.random.Generator | None = None,
     record_infos: RecordInfos = "all",
     max_transitions: int | None = None,
+    cast: Literal["space"] | None = None,
     autoreset_mode: str | Any | None = None,
     missing_final_obs: MissingFinalObs | None = None,
     final_obs_fn: Callable[[Info], Any] | None = None,
@@ -71,12 +74,15 @@ def record_traces(
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         max_transitions: Number of transitions of running episodes, of all environments together, after which these are
             written in fragments; None: as many as take a gigabyte.
+        cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
+            are widened without loss where they vary.
         autoreset_mode: For a `VectorEnv` that does not state its autoreset rule. `VectorBufferingWrapper` describes
             this and the following two options; None stands for its default.
-        missing_final_obs: What to do if a `VectorEnv` does not give an episode's last observation.
+        missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environments'.
 
     Returns:
         A wrapper around the environments: a `BufferingWrapper`, a `VectorBufferingWrapper` or a
@@ -105,14 +111,15 @@ def record_traces(
     """
     named = {"autoreset_mode": autoreset_mode, "missing_final_obs": missing_final_obs, "final_obs_fn": final_obs_fn}
     kind = checked_kind("env", env, {name: option for name, option in named.items() if option is not None})
+    check_options(options, record_traces, TraceWriter)
     filters = episode_filter, frame_filter, reward_classes
     if kind == SINGLE:
-        options |= {"seed": seed, "record_infos": record_infos, "max_transitions": max_transitions}
-        return TraceRecordingWrapper(cast("gym.Env[Any, Any]", env), directory, *filters, **options)
+        options |= {"seed": seed, "record_infos": record_infos, "max_transitions": max_transitions, "cast": cast}
+        return TraceRecordingWrapper(env, directory, *filters, **options)  # type: ignore[arg-type]
     selection = Selection(*filters, seed)
     if selection.cuts_episodes:
         options = filtered(options)
-    spaces, num_envs = spaces_of(env), env.num_envs  # type: ignore[union-attr]  # single ones went another way
+    spaces, num_envs = spaces_of(env), num_envs_of(env)
     writer = trace_writer(directory, env, spaces, **options)
     try:
         recording: dict[str, Any] = {
@@ -121,10 +128,11 @@ def record_traces(
             "sink": selection.before(writer),
             "max_transitions": most_transitions(spaces, num_envs) if max_transitions is None else max_transitions,
             "on_full": "flush",
+            "cast": cast,
         }
-        recorder = cast("BufferingWrapper | VectorBufferingWrapper", recorder_around(env, recording, named))
+        recorder: Any = recorder_around(env, recording, named)
     except BaseException:
         writer.close()
         raise
     recorder.own(writer, writer.directory)
-    return recorder
+    return recorder  # type: ignore[no-any-return]

@@ -14,9 +14,14 @@ from vecrollout import exits
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.buffer.unknown import check_options
+from vecrollout.data.checks import whole_number
+from vecrollout.data.foreign import as_array
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
-from vecrollout.errors import ProtocolError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.recording.batching import dtypes_of
+from vecrollout.recording.copies import check_copied, deep_copy
 
 
 class Writer(Protocol):
@@ -53,10 +58,12 @@ class Recorder(ABC):
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
 
-    def _record(self, num_envs: int, options: Mapping[str, Any]) -> None:
+    def _record(self, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
-        checked = RecordOptions.of(options)
-        self._buffer = RolloutBuffer(num_envs, checked)
+        check_options(options, type(self), RecordOptions)
+        checked = RecordOptions(**options)
+        dtypes = (dtypes_of(spaces[0]), dtypes_of(spaces[1])) if checked.cast == "space" else None
+        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes)
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 
@@ -93,6 +100,41 @@ class Recorder(ABC):
             The observations to act on, and the environments whose episodes ended and began.
         """
 
+    def annotate(self, env_id: Any = None, /, **arrays: Any) -> None:
+        """Record arrays with the next step, such as what the policy computed beside its actions.
+
+        Call it before the step (or between `step_async` and `step_wait`). Row i belongs to environment i and to the
+        action that it takes in that step. `infos[t][name]` of a trajectory is the row of the t-th action, and a trace
+        has a typed column `info.<name>`. Annotations are recorded whatever `record_infos` selects. They take the place
+        of an info of the same name, with a warning. Rows of environments whose step is no transition are dropped. A
+        second call before the step adds arrays, or replaces those of the same name. If the step fails, its annotations
+        are dropped too.
+
+        Args:
+            env_id: For an asynchronous EnvPool: the environments of the rows, shape `(n,)`, int, as for `send`. Their
+                rows wait until `recv` brings these environments. None: all environments.
+            **arrays: Arrays of shape `(E, ...)`, any dtype, by name. The recorder copies them. Give each array of a
+                tuple a name of its own. E is 1 for a single environment.
+
+        Raises:
+            ProtocolError: If there was no `reset`, or a step failed since.
+            OptionError: If the recorder has `record_infos="none"`, or a name begins with an underscore.
+            ShapeError: If an array does not have a row for each environment.
+            ArgumentTypeError: If a value is a tuple or a dict of arrays.
+
+        Examples:
+            >>> import numpy as np
+            >>> from stable_baselines3.common.env_util import make_vec_env
+            >>> from vecrollout import BufferingWrapper
+            >>> venv = BufferingWrapper(make_vec_env("CartPole-v1", n_envs=2))
+            >>> obs = venv.reset()
+            >>> venv.annotate(values=np.array([0.5, 0.25]), log_probs=np.array([-0.7, -0.6]))
+            >>> returned = venv.step(np.array([0, 1]))
+            >>> [float(each.infos[0]["values"]) for each in venv.pop_trajectories()[0]]
+            [0.5, 0.25]
+        """
+        self._buffer.annotate(arrays, None if env_id is None else as_array(env_id, "env_id"))
+
     def pop_transitions(self) -> TransitionsWithRew:
         """Pop all transitions: those of finished trajectories, then those of running fragments.
 
@@ -122,6 +164,56 @@ class Recorder(ABC):
             As `pop_trajectories`, without the running fragments.
         """
         return self._buffer.pop_finished_trajectories()
+
+    def discard_episode(self, env: int | None = None) -> int:
+        """Drop the running episode of an environment, such as a failed demonstration.
+
+        Its steps so far are dropped, those that were popped or delivered before excepted. The steps until its end are
+        not recorded. If no episode runs or the running one has no steps yet, the environment's last finished episode is
+        dropped. The environment itself goes on.
+
+        Args:
+            env: Index of the environment. None: the only one.
+
+        Returns:
+            The number of transitions that were dropped; `dropped` counts them. 0 if the running episode is dropped
+            already.
+
+        Raises:
+            EmptyBufferError: If the recorder holds no steps of such an episode. A sink receives an episode when it
+                ends, and keeps it.
+            OptionError: If there is no such environment.
+            ArgumentTypeError: If `env` is not an integer, or None and there are several.
+
+        Examples:
+            >>>             >>> from vecrollout import BufferingEnvWrapper
+            >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
+            >>> obs, info = env.reset(seed=0)
+            >>> returned = [env.step(0) for _ in range(5)]
+            >>> env.discard_episode()
+            5
+            >>> env.held, env.dropped
+            (0, 5)
+        """
+        envs = self._buffer.num_envs
+        if env is None and envs > 1:
+            raise ArgumentTypeError(f"env: expected the index of one of {envs} environments, got None")
+        index = 0 if env is None else whole_number("env", env, 0)
+        if index >= envs:
+            raise OptionError(f"env: expected an index below {envs}, the number of environments, got {index}")
+        return self._buffer.discards.episode(index)
+
+    def discard_last(self) -> int:
+        """Drop the episode that finished last, of any environment; of one step, that of the last environment.
+
+        Returns:
+            The number of transitions that were dropped; `dropped` counts them.
+
+        Raises:
+            EmptyBufferError: If the recorder holds no finished episode. A sink receives an episode when it ends, and
+                keeps it.
+        """
+        return self._buffer.discards.last()
 
     def state_dict(self) -> dict[str, Array]:
         """The held transitions, the running fragments and the counters as a flat dict of arrays without pickle.
@@ -183,6 +275,20 @@ class Recorder(ABC):
         if failure is not None:
             raise failure
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles are made of."""
+        check_copied(self)
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A recorder around copies of the environments, with what this one holds. A copy writes nothing to disk."""
+        copied = deep_copy(self, memo, (self._owned, self._buffer.options.sink))
+        vars(copied).pop("directory", None)
+        return copied
+
     @property
     def n_transitions(self) -> int:
         """Transitions that can be popped: `held`, under imitation's name."""
@@ -215,7 +321,7 @@ class Recorder(ABC):
 
     @property
     def dropped(self) -> int:
-        """Transitions dropped so far, by `on_full="drop_oldest"` or `early_reset="drop"`."""
+        """Transitions dropped so far: by `discard_episode`, `discard_last`, or options such as `on_full`."""
         return self._buffer.dropped
 
     def __repr__(self) -> str:

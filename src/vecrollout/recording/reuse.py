@@ -10,6 +10,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from vecrollout.buffer import Ending
+from vecrollout.data.foreign import as_array
 from vecrollout.data.structures import Structure
 
 # The number of episodes that are looked at, for each environment.
@@ -36,9 +37,14 @@ class OverwrittenObs:
             kept = self._infos[env].get("terminal_observation") if self._infos else None
             is_same = kept is not None and kept is self._kept.get(env)
             self._kept[env] = kept
-            structure = Structure.of(ending.final_obs)
-            firsts, lasts = structure.flatten(obs), structure.flatten(ending.final_obs)
-            pairs = [(rows, np.asarray(last)) for rows, last in zip(firsts, lasts, strict=True)]
+            final = ending.final_obs
+            if final is None:
+                continue
+            if isinstance(obs, np.ndarray) and type(final) in (list, tuple):
+                final = as_array(final)
+            structure = Structure.of(final)
+            firsts, lasts = structure.flatten(obs), structure.flatten(final)
+            pairs = [(as_array(rows), as_array(last)) for rows, last in zip(firsts, lasts, strict=True)]
             is_shared = any(np.may_share_memory(*pair) and np.shares_memory(*pair) for pair in pairs)
             if (is_same or is_shared) and all(np.array_equal(rows[env], last) for rows, last in pairs):
                 self._looks_left = 0

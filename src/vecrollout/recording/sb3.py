@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
-from vecrollout.buffer import Ending, deep_copied
+from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
+from vecrollout.recording.flags import as_flags
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
-from vecrollout.recording.reuse import OverwrittenObs
-from vecrollout.recording.sb3_endings import endings_of, flags_of, next_seeds_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
+from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
-
-_BOOL = np.dtype(bool)
 
 
 class BufferingWrapper(Recorder, VecEnvWrapper):
@@ -37,8 +36,12 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: Whether the recorder refuses a `reset` while it holds transitions.
         copy_infos: Whether to copy the info dicts of each step. None: unless `venv` is a `DummyVecEnv` or a
             `SubprocVecEnv`, which return new dicts. Pass False for a `VecEnv` of your own that does so too.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+        missing_final_obs: What to do if `venv` does not give an episode's last observation, as procgen's does not:
+            `"raise"`; `"drop"` the last transition, and count it as dropped; or `"mark"` it by
+            `info["final_obs_missing"]` and repeat the observation before it.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `venv` is not a `VecEnv`, an option does not exist, or it has another type.
@@ -63,18 +66,22 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         error_on_premature_reset: bool = True,
         *,
         copy_infos: bool | None = None,
+        missing_final_obs: MissingFinalObs = "raise",
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
-        self._record(venv.num_envs, options)
+        warn_of_inner_recorders(venv)
+        self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
         self._base = venv.unwrapped
-        has_new_infos = returns_new_infos(self._base) if copy_infos is None else not copy_infos
-        self._copied_info = dict if has_new_infos else deep_copied
-        self._copies_infos = self._buffer.keeps_infos and not has_new_infos
-        # None: no reset has overwritten a last observation so far, and none will.
-        self._overwritten: OverwrittenObs | None = OverwrittenObs(self._base)
+        copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
+        self._reset_infos = ResetInfos(venv)
+        endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
+        self._steps = VecEnvSteps(self._buffer, self._base, endings, copies_infos)
+        # A subclass may change how a step begins or ends.
+        halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
+        self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
 
     def reset(self, **kwargs: Any) -> Any:
         """Reset all environments.
@@ -95,13 +102,13 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if self.error_on_premature_reset:
             self._buffer.check_reset()
         seeds = next_seeds_of(self._base)
-        before = list(reset_infos_of(self._base))
+        before = list(self._reset_infos.current())
         try:
             obs = self.venv.reset(**kwargs)
-            self._buffer.reset(obs, seeds, reset_infos_of(self._base))
+            self._buffer.reset(obs, seeds, self._reset_infos.of_reset())
         except BaseException:
             # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
-            after = reset_infos_of(self._base)
+            after = self._reset_infos.current()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
             raise
@@ -118,7 +125,35 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
+
+    def step(self, actions: Any) -> Any:
+        """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
+
+        Args:
+            actions: Actions, shape `(E, *act_shape)`.
+
+        Returns:
+            The wrapped environment's observations, rewards, dones and infos.
+        """
+        if self._has_other_halves:
+            return super().step(actions)
+        buffer, venv = self._buffer, self.venv
+        buffer.act(actions)
+        try:
+            venv.step_async(actions)
+        except BaseException:
+            buffer.withdraw()
+            raise
+        try:
+            returned = venv.step_wait()
+            endings = self._steps.record(returned)
+        except BaseException:
+            buffer.abort()
+            raise
+        if endings:
+            self._steps.look(returned[0], endings)
+        return returned
 
     def step_async(self, actions: Any) -> None:
         """Copy the actions and pass them on to the wrapped environment.
@@ -150,28 +185,30 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
 
         Raises:
             ProtocolError: If no actions wait for a step.
-            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`.
+            MissingTerminalObservationError: If an episode ended without `infos[i]["terminal_observation"]`, and
+                `missing_final_obs` is `"raise"`.
             ShapeError, DtypeError, StructureError: If an observation or reward is not like the recorded ones.
         """
         buffer = self._buffer
-        if not buffer.is_pending:
-            buffer.check_step()
-        endings: Sequence[Ending] = ()
+        buffer.check_step()
         try:
-            returned = obs, rews, dones, infos = self.venv.step_wait()
-            # A search in bytes costs a fraction of `dones.any()`.
-            flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else flags_of(dones)
-            if 1 in flags:
-                endings = endings_of(flags, infos, self._base, buffer, self._copied_info)
-            if self._copies_infos:
-                infos = list(map(deep_copied, infos))
-            buffer.step(obs, rews, infos, endings)
+            returned = self.venv.step_wait()
+            endings = self._steps.record(returned)
         except BaseException:
             buffer.abort()
             raise
-        if endings and self._overwritten is not None and not self._overwritten.look(obs, endings):
-            self._overwritten = None
+        if endings:
+            self._steps.look(returned[0], endings)
         return returned
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        del state["class_attributes"]  # of SB3's base class; it cannot be copied
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.class_attributes = dict(inspect.getmembers(type(self)))
 
     def restart(self) -> Any:
         """Reset all environments.
@@ -191,7 +228,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             The observations to act on, and the environments whose episodes ended and began.
         """
         obs, _, dones, _ = self.step(acts)
-        ended = np.asarray(dones, dtype=bool)
+        ended = as_flags(dones, self._buffer.num_envs, "dones")
         return Advanced(obs, ended, ended)
 
     def close(self) -> None:
@@ -201,3 +238,26 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         recorder's own is closed too.
         """
         self._close(self.venv.close)
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Call a method of the environments, other than `reset` and `step`.
+
+        Args:
+            method_name: Name of the method.
+            *method_args: Passed on to the method.
+            indices: Which environments; None: all.
+            **method_kwargs: Passed on to the method.
+
+        Returns:
+            What the method returned, one value an environment.
+
+        Raises:
+            ProtocolError: If the method is `reset` or `step`, which the recorder would not see.
+        """
+        if method_name in ("reset", "step"):
+            raise ProtocolError(
+                f'env_method: expected a method that begins no episode, got "{method_name}", which the recorder would '
+                "not see; call reset() or step() of the recorder. To pass options or seeds to the environments, call "
+                "set_options() or seed() before reset()"
+            )
+        return self.venv.env_method(method_name, *method_args, indices=indices, **method_kwargs)

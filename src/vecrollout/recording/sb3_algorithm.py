@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
 from vecrollout._typing import Array
+from vecrollout.data.foreign import as_array
 from vecrollout.recording.environments import layers_of
-
-POLICY_KEYS = ("policy_action", "policy_value", "policy_log_prob")
-"""Keys of the infos with what the policy said."""
 
 
 def current_obs_of(model: BaseAlgorithm) -> Any:
@@ -32,17 +30,40 @@ def below_normalization(env: VecEnv, obs: Any) -> tuple[VecEnv, Any]:
     return env, obs
 
 
-def said_by_policy(variables: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """What the policy said at a step, a dict an environment, from the local variables of `collect_rollouts`."""
+def said_by_policy(
+    variables: Mapping[str, Any], num_envs: int, with_masks: bool, with_states: bool
+) -> dict[str, Array]:
+    """What the policy said at a step, by name, from the local variables of `collect_rollouts`."""
     # Off-policy algorithms rescale their actions to the action space; on-policy ones clip them.
-    names = "buffer_actions" if "buffer_actions" in variables else "actions", "values", "log_probs"
+    actions = variables.get("buffer_actions", variables.get("actions"))
+    said = {"policy_action": actions, "policy_log_prob": variables.get("log_probs")}
+    columns = {name: as_array(value) for name, value in said.items()}
+    # Values come as a column of numbers.
+    values = as_array(variables.get("values"))
+    columns["policy_value"] = values.reshape(num_envs) if values.size == num_envs else values
+    if with_masks:
+        columns["action_masks"] = as_array(variables.get("action_masks"))
+    if with_states:
+        columns.update(_states_before(variables, num_envs))
+    return {name: column for name, column in columns.items() if column.ndim and len(column) == num_envs}
+
+
+def _states_before(variables: Mapping[str, Any], num_envs: int) -> dict[str, Array]:
+    """The actor's recurrent state that an action was computed from, the environments in the first dimension."""
+    states = getattr(variables.get("self"), "_last_lstm_states", None)  # as `_last_obs`, of sb3-contrib's RecurrentPPO
+    if states is None:
+        return {}
+    starts = as_array(variables["episode_starts"]).astype(bool)
+    return state_columns([np.moveaxis(as_array(each), 1, 0) for each in states.pi], starts)
+
+
+def state_columns(states: Sequence[Array], starts: Array) -> dict[str, Array]:
+    """Annotations of recurrent state, shape `(E, ...)` each, with zeros where an episode starts."""
     columns = {}
-    for key, name in zip(POLICY_KEYS, names, strict=True):
-        column = _as_array(variables.get(name))
-        if column.ndim and len(column) == num_envs:
-            # Values come as a column of numbers.
-            columns[key] = column if key == "policy_action" or column.size > num_envs else column.reshape(num_envs)
-    return [{key: column[env].copy() for key, column in columns.items()} for env in range(num_envs)]
+    for i, each in enumerate(states):
+        columns[f"policy_state_{i}"] = column = np.array(each)
+        column[starts] = 0
+    return columns
 
 
 def _channels_last(transposing: VecTransposeImage, obs: Any) -> Any:
@@ -52,7 +73,3 @@ def _channels_last(transposing: VecTransposeImage, obs: Any) -> Any:
         images = transposing.image_space_keys
         return {key: each.transpose(0, 2, 3, 1) if key in images else each for key, each in obs.items()}
     return obs.transpose(0, 2, 3, 1)
-
-
-def _as_array(values: Any) -> Array:
-    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)

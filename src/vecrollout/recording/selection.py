@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.checks import check_function
+from vecrollout.data.fields import scalar_rewards
 from vecrollout.data.trajectory import Episode, Sink, TrajectoryWithRew, cut
 from vecrollout.errors import OptionError
 
@@ -36,7 +37,7 @@ class BalancedRewards:
 
     def keeps(self, rews: Array) -> npt.NDArray[np.bool_]:
         """Which of some steps are selected, by their rewards; each counts as seen."""
-        nearest = np.abs(rews[:, np.newaxis] - self._classes).argmin(axis=1)
+        nearest = np.abs(scalar_rewards(rews, "reward_classes")[:, np.newaxis] - self._classes).argmin(axis=1)
         draws = self._generator.random(len(rews))
         kept = np.zeros(len(rews), dtype=bool)
         seen = self._seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat, Unpack
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +10,8 @@ from stable_baselines3.common.monitor import Monitor
 
 from vecrollout._typing import Info
 from vecrollout.buffer import Ending, Restart, deep_copied
+from vecrollout.data.foreign import as_array
+from vecrollout.errors import ShapeError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching
 from vecrollout.recording.environments import SINGLE, check_kind, layers_of
@@ -17,8 +19,6 @@ from vecrollout.recording.final_obs import FINAL_INFO, FINAL_OBS, with_statistic
 from vecrollout.recording.recorder import Advanced, Recorder
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 _INTEGERS = frozenset({int, np.int64})
@@ -37,8 +37,9 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         env: The environment to wrap.
         error_on_premature_reset: Whether the recorder refuses a `reset` in the middle of an episode while it holds
             transitions.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `env` is not a single environment, an option does not exist, or it has another type.
@@ -64,7 +65,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         # Most actions and rewards go in by these, which the buffer copies.
         self._act = np.zeros(1, np.int64)
         self._rew = np.zeros(1)
-        self._record(1, options)
+        self._record(1, (env.observation_space, env.action_space), options)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Reset the environment.
@@ -123,14 +124,19 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
             returned = obs, rew, terminated, truncated, info = self.env.step(action)
             infos = [deep_copied(info) if info else {}] if buffer.keeps_infos else _NO_INFOS
             endings, restarts = (), ()
-            if terminated or truncated or buffer.waiting:
+            try:
+                has_changes = terminated or truncated or buffer.waiting
+            except (ValueError, RuntimeError) as error:  # a truth value of an array
+                raise _several_flags(terminated) from error
+            if has_changes:
                 endings, restarts = self._changes(bool(terminated), bool(truncated), info)
             if type(rew) is float:
                 rews = self._rew
                 rews[0] = rew
             else:
-                # A reward may be an array of shape (1,). The buffer refuses any other size.
-                rews = np.asarray(rew).reshape(-1)
+                # A reward may be an array of shape (1,), or a vector.
+                rews = as_array(rew, "rew")
+                rews = rews.reshape(-1) if rews.size == 1 else rews[np.newaxis]
             is_plain = type(obs) is np.ndarray and self._observations.is_plain
             batch = obs[np.newaxis] if is_plain else self._observations.of_one(obs)
             buffer.step(batch, rews, infos, endings, restarts)
@@ -158,7 +164,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         """
         obs, _, terminated, truncated, _ = self.step(self._actions.only(acts))
         ended = np.array([bool(terminated or truncated)])
-        first_or_next = self.restart() if self._buffer.waiting else self._observations.of_one(obs)
+        first_or_next = self.restart() if self._buffer.discards.over else self._observations.of_one(obs)
         return Advanced(first_or_next, ended, ended)
 
     def close(self) -> None:
@@ -172,15 +178,25 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
     def _changes(self, terminated: bool, truncated: bool, info: Info) -> tuple[Any, Any]:
         """The episodes that a step ended and began."""
         own = deep_copied(info)
-        if self._buffer.waiting:
+        if self._buffer.discards.over:
             # The environment's flags mean nothing between an episode's end and the reset.
             return (), [Restart(0, own)] if self._autoreset is Autoreset.NEXT_STEP else ()
+        if not (terminated or truncated):
+            return (), ()  # of a discarded episode
         # A time limit around the wrapper that resets may end episodes that this wrapper does not end.
         if self._autoreset is not Autoreset.SAME_STEP or FINAL_OBS not in own:
             return [Ending(0, terminated, truncated, None, own)], ()
         final_obs, others = self._observations.item(own[FINAL_OBS]), without_finals(own)
         last_info, reset_info = with_statistics(own[FINAL_INFO], others), without_statistics(others)
         return [Ending(0, terminated, truncated, final_obs, last_info, reset_info)], ()
+
+
+def _several_flags(terminated: Any) -> ShapeError:
+    shape = tuple(getattr(terminated, "shape", ()))
+    return ShapeError(
+        f"terminated: expected one flag of a single environment, got shape {shape}; a batched environment needs an "
+        "attribute num_envs, and VectorBufferingWrapper"
+    )
 
 
 def _refuses_reset(env: gym.Env[Any, Any]) -> bool:

@@ -11,16 +11,19 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Info
-from vecrollout.buffer import RolloutBuffer, deep_copied
+from vecrollout.buffer import Restart, RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
-from vecrollout.recording.recorder import Writer
-from vecrollout.recording.sb3_endings import endings_of, flags_of, reset_infos_of, returns_new_infos
+from vecrollout.recording.copies import check_copied, deep_copy
+from vecrollout.recording.nested import warn_of_inner_recorders
+from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
+from vecrollout.storage.writing.writer import TraceWriter
 
-_TAPPED = ("reset", "step_async", "step_wait")
+_TAPPED = ("reset", "step_async", "step_wait", "env_method")
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Tap:
-    """Records a `VecEnv` by functions in the places of three of its methods.
+    """Records a `VecEnv` by functions in the places of four of its methods.
 
     SB3 compares the wrappers of training and evaluation environments, so a further wrapper would show. A step is
     recorded when the policy's part of it is known too, or when the next one begins.
@@ -31,51 +34,59 @@ class Tap:
         options: Options of the buffer.
     """
 
-    def __init__(self, venv: VecEnv, writer: Writer, options: RecordOptions) -> None:
+    def __init__(self, venv: VecEnv, writer: TraceWriter, options: RecordOptions) -> None:
         self.venv = venv
         self.is_closed = False
         self.obs: Any = None
         """The environments' current observations."""
         self._writer = writer
-        self._base = venv.unwrapped
         self._buffer = RolloutBuffer(venv.num_envs, options)
-        self._copied = dict if returns_new_infos(self._base) else deep_copied
+        warn_of_inner_recorders(venv)
+        self._reset_infos = ResetInfos(venv)
+        self._endings = Endings(self._reset_infos, self._buffer)
+        self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
+        self._reset_behind: set[int] = set()  # environments that were reset one by one since the last step
         # Whether somebody else has stepped the environments since the policy was heard of last.
         self._others_step = False
 
     def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
         """Record from here on."""
         self.obs = obs
-        self._buffer.reset(obs, (), reset_infos_of(self._base), start_steps=start_steps)
-        for name, method in zip(_TAPPED, (self._reset, self._step_async, self._step_wait), strict=True):
+        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
+        for name, method in zip(_TAPPED, self._replacements, strict=True):
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
 
-    def record(self, said: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Record the last step, if it is not recorded yet, with what the policy said of it, a dict an environment."""
+    def record(self, said: Mapping[str, Any] = _NOTHING) -> None:
+        """Record the last step, if it is not recorded yet, with what the policy said of it as annotations."""
         if self._returned is None:
             return
         (obs, rews, dones, infos), self._returned = self._returned, None
-        for info, each in zip(infos, said, strict=False):
-            info.update(each)
         try:
-            flags = flags_of(dones)
-            endings = endings_of(flags, infos, self._base, self._buffer, dict) if 1 in flags else ()
-            self._buffer.step(obs, rews, infos, endings)
+            self._buffer.annotate(said)
+            flags = flags_of(dones, self._buffer.num_envs)
+            endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
+            restarts = [Restart(env, None, start_step=1) for env in sorted(self._reset_behind)]
+            self._buffer.step(obs, rews, infos, endings, restarts)
+            self._reset_behind = set()
         except BaseException:
             self._buffer.abort()
             raise
 
-    def hear(self, said: Sequence[Mapping[str, Any]]) -> None:
+    def hear(self, said: Mapping[str, Any]) -> None:
         """Record the last step, with what the policy said of the step before the callback was called.
 
         If others, an evaluation for example, have stepped the environments too, it is unknown which step that was.
         """
         others_step, self._others_step = self._others_step, False
-        self.record(() if others_step else said)
+        self.record(_NOTHING if others_step else said)
+
+    def flush(self) -> None:
+        """Make every finished episode durable."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Record the last step, restore the environment's methods, and close the writer. A second call does nothing."""
@@ -92,9 +103,23 @@ class Tap:
         if failure is not None:
             raise failure
 
+    def __getstate__(self) -> dict[str, Any]:
+        check_copied(self.venv)
+        return dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return deep_copy(self, memo, [self._writer])
+
+    @property
+    def _replacements(self) -> tuple[Any, ...]:
+        return self._reset, self._step_async, self._step_wait, self._env_method
+
     def _restore(self) -> None:
         for name in _TAPPED:
-            if getattr(self.venv, name, None) in (self._reset, self._step_async, self._step_wait):
+            if getattr(self.venv, name, None) in self._replacements:
                 delattr(self.venv, name)
 
     # In the places of the environment's own methods
@@ -104,7 +129,8 @@ class Tap:
         try:
             obs = self._replaced["reset"](**kwargs)
             self.obs = copy.deepcopy(obs)
-            self._buffer.reset(obs, (), reset_infos_of(self._base))
+            self._buffer.reset(obs, (), self._reset_infos.of_reset())
+            self._reset_behind = set()
         except BaseException:
             self._buffer.abort()
             raise
@@ -128,6 +154,15 @@ class Tap:
             self._buffer.abort()
             raise
         return returned
+
+    def _env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
+        """A reset of single environments ends their episodes; the first observation of the next ones is not seen."""
+        if method_name == "reset":
+            self._record_unheard()
+            chosen = range(self.venv.num_envs) if indices is None else np.atleast_1d(indices).tolist()
+            self._buffer.await_episodes(set(chosen))
+            self._reset_behind.update(chosen)
+        return self._replaced["env_method"](method_name, *args, indices=indices, **kwargs)
 
     def _record_unheard(self) -> None:
         self._others_step = self._others_step or self._returned is not None

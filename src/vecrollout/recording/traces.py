@@ -6,18 +6,20 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
-from vecrollout.data.checks import directory_text
+from vecrollout.buffer.unknown import check_options
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.recorder import Writer
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
+from vecrollout.storage.files.folder import place_of
+from vecrollout.storage.writing.writer import TraceWriter
 
 
 class TraceRecordingWrapper(BufferingEnvWrapper):
@@ -46,8 +48,11 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         max_transitions: Number of steps after which an episode is written in fragments; None: as many as take a
             gigabyte.
+        cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
+            are widened without loss where they vary.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`; `spaces` and `env_spec` replace the environment's.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environment's.
 
     Raises:
         OptionError: If an option has another value than described.
@@ -81,6 +86,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         seed: int | np.random.Generator | None = None,
         record_infos: RecordInfos = "all",
         max_transitions: int | None = None,
+        cast: Literal["space"] | None = None,
         **options: Any,
     ) -> None:
         check_kind(env, SINGLE)
@@ -88,8 +94,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         selection = Selection(episode_filter, frame_filter, reward_classes, seed)
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
-        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory_text(directory)
-        location = where if "://" in where else Path(where)
+        location = place_of(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
         writer = self._make_writer(location)
         try:
             super().__init__(
@@ -99,6 +104,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
                 sink=selection.before(writer),
                 max_transitions=most_transitions(spaces, 1) if max_transitions is None else max_transitions,
                 on_full="flush",
+                cast=cast,
             )
         except BaseException:
             writer.close()
@@ -107,6 +113,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
 
     def _make_writer(self, directory: Path | str) -> Writer:
         """The writer of the trajectories, after the filters."""
+        check_options(self._writer_options, type(self), TraceWriter)
         spaces = self.env.observation_space, self.env.action_space
         writer: Writer = trace_writer(directory, self.env, spaces, **self._writer_options)
         return writer

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Array, Info
-from vecrollout.errors import OptionError
+from vecrollout.data.foreign import as_array
 from vecrollout.recording.autoreset import Autoreset, autoreset_of
-from vecrollout.recording.environments import VECTOR, VectorWrapper, check_kind, layers_of
-from vecrollout.recording.final_obs import MissingFinalObs
+from vecrollout.recording.batched_env import BatchedEnv
+from vecrollout.recording.environments import (
+    VECTOR,
+    VectorWrapper,
+    as_vector_env,
+    check_kind,
+    layers_of,
+    num_envs_of,
+    spaces_of,
+)
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
+from vecrollout.recording.flags import as_flags, reset_mask_of
+from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from vecrollout.buffer.options import RecordOptionsDict
 
 
 class VectorBufferingWrapper(Recorder, VectorWrapper):
-    """Records every step of a Gymnasium `VectorEnv` until you pop it.
+    """Records every step of a Gymnasium `VectorEnv`, or of a batched `gymnasium.Env`, until you pop it.
 
     `reset` and `step` return the wrapped environment's own values, unchanged. The recorder copies them. It follows each
     autoreset rule. With next-step autoreset, the step that resets an environment is not a transition. With same-step
     autoreset, the recorder takes the true last observation from the infos. Without autoreset, an episode is over until
     you call `reset`, with `options={"reset_mask": mask}` for some of the environments. An asynchronous EnvPool, which
     steps some of its environments at a time, is recorded through `async_reset`, `send` and `recv`.
+
+    Arrays of other libraries (torch, JAX, CuPy), on any device, are recorded as NumPy arrays. A batched `gymnasium.Env`
+    has an attribute `num_envs`, and returns arrays or tensors with a row an environment, as Isaac Lab's and ManiSkill's
+    do.
 
     Args:
         env: The environment to wrap, E environments in all.
@@ -43,8 +56,9 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             `info["final_obs_missing"]` and repeat the observation before it.
         final_obs_fn: For a same-step environment that keeps last observations elsewhere. It takes the infos of a step
             and returns the last observations of all environments; the recorder ignores those of running episodes.
-        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`.
-            `vecrollout.buffer.options.RecordOptions` describes them.
+        **options: The options of all recorders: `record_infos`, `sink`, `max_transitions`, `on_full`, `early_reset`,
+            `cast`.
+            `RecordOptions` describes them.
 
     Raises:
         ArgumentTypeError: If `env` is not a vector environment, an option does not exist, or it has another type.
@@ -73,18 +87,19 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(env, VECTOR)
+        env = as_vector_env(env)
         super().__init__(env)
         self.env: Any
         _forward_attributes(self, env)
         self.error_on_premature_reset = error_on_premature_reset
-        if missing_final_obs not in ("raise", "drop", "mark"):
-            raise OptionError(f'missing_final_obs: expected "raise", "drop" or "mark", got {missing_final_obs!r}')
+        missing_final_obs = checked_missing(missing_final_obs)
         if autoreset_mode is None:
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
-        self._record(env.num_envs, options)
-        spaces = env.single_observation_space, env.single_action_space
+        warn_of_inner_recorders(env)
+        spaces = spaces_of(env)
+        self._record(num_envs_of(env), spaces, options)
         self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
 
     def reset(
@@ -108,12 +123,14 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
                 pop these.
         """
         self._check_open()
-        # The environment takes the mask out of the caller's dict.
-        mask = None if options is None or "reset_mask" not in options else np.array(options["reset_mask"], dtype=bool)
+        # Before the environment takes it out of the caller's dict.
+        mask = reset_mask_of(options, self._buffer.num_envs)
         if self.error_on_premature_reset:
             self._buffer.check_reset(mask)
         try:
             obs, infos = self.env.reset(seed=seed, options=options)
+            if isinstance(self.env, BatchedEnv) and isinstance(seed, int):
+                seed = [seed] * self._buffer.num_envs  # of its one generator
             self._steps.reset(obs, infos, seed, mask)
         except BaseException:
             # It is unknown which environments were reset before the failure.
@@ -210,7 +227,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             BufferFullError: If the recorder would hold more than `max_transitions`. The environments were not stepped.
             ShapeError, DtypeError, StructureError: If the actions are not like the recorded ones.
         """
-        self._steps.act(actions, np.asarray(env_id))
+        self._steps.act(actions, as_array(env_id, "env_id"))
         self.env.send(actions, env_id)
 
     def recv(self) -> tuple[Any, Any, Any, Any, Info]:
@@ -243,14 +260,18 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Returns:
             The observations to act on, and the environments whose episodes ended and began.
         """
-        over = self._mask(self._buffer.waiting)
+        over = self._mask(self._buffer.discards.over)
         obs, _, terminated, truncated, _ = self.step(acts)
-        ended = np.logical_or(terminated, truncated) & ~over
+        count = self._buffer.num_envs
+        ended = (as_flags(terminated, count, "terminated") | as_flags(truncated, count, "truncated")) & ~over
         if self.autoreset is Autoreset.NEXT_STEP:
             return Advanced(obs, ended, over)
         if self.autoreset is Autoreset.DISABLED and ended.any():
             # A copy, as the environment may keep the mask.
-            first_obs, _ = self.reset(options={"reset_mask": ended.copy()})
+            options = {"reset_mask": ended.copy()}
+            if isinstance(self.env, BatchedEnv):
+                options["env_idx"] = np.flatnonzero(ended)
+            first_obs, _ = self.reset(options=options)
             # The rows of environments that were not reset need not be their current observations.
             obs = self._steps.observations.merged(ended, first_obs, obs)
         return Advanced(obs, ended, ended)
@@ -277,7 +298,7 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         self._buffer.check_step()
         try:
             returned = step()
-            self._steps.record(returned, np.asarray(returned[-1]["env_id"]) if are_some else None)
+            self._steps.record(returned, as_array(returned[-1]["env_id"], "env_id") if are_some else None)
         except BaseException:
             self._buffer.abort()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,17 +10,13 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Array, Info
-from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer, info_of
+from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
+from vecrollout.errors import StructureError
 from vecrollout.recording.autoreset import Autoreset
-from vecrollout.recording.batching import Batching
-from vecrollout.recording.final_obs import (
-    MissingFinalObs,
-    final_info_of,
-    final_obs_of,
-    missing_final_obs,
-    reset_info_of,
-    without_finals,
-)
+from vecrollout.recording.batching import Batching, row_of
+from vecrollout.recording.final_obs import MissingFinalObs, missing_final_obs, without_finals
+from vecrollout.recording.flags import as_flags, as_reward_rows
+from vecrollout.recording.step_infos import StepInfos, step_infos
 
 _BOOL = np.dtype(bool)
 
@@ -47,60 +44,97 @@ class VectorSteps:
         self._autoreset = autoreset
         self._missing = missing
         self._final_obs_fn = final_obs_fn
+        self._may_warn = True
         self.observations, self._actions = map(Batching, spaces)
 
     def reset(self, obs: Any, infos: Info, seed: Any, mask: Array | None) -> None:
         """Record a reset of all environments, or of those of a mask."""
         num_envs = self._buffer.num_envs
         seeds = _seeds_of(seed, num_envs, mask)
-        self._buffer.reset(self.observations.leaves(obs), seeds, BatchedInfos(infos, num_envs), mask)
+        self._buffer.reset(self.observations.leaves(obs), seeds, _reset_infos(infos, num_envs), mask)
 
     def act(self, actions: Any, envs: Array | None = None) -> None:
         """Take the actions of the next step."""
-        self._buffer.act(actions if self._actions.is_plain else self._actions.leaves(actions), envs)
+        is_plain = self._actions.is_plain and type(actions) is not tuple
+        self._buffer.act(actions if is_plain else self._actions.leaves(actions), envs)
 
     def record(self, returned: Any, envs: Array | None = None) -> None:
         """Record what a step returned, of all environments or of some."""
-        obs, rews, terminated, truncated, infos = returned
+        try:
+            obs, rews, terminated, truncated, infos = returned
+        except (TypeError, ValueError) as error:
+            raise StructureError(
+                "step: expected five values, obs, rewards, terminated, truncated and infos, got "
+                f"{len(returned) if isinstance(returned, tuple | list) else type(returned).__name__}; wrap an "
+                "environment with the interface of old versions of Gym so that it returns five"
+            ) from error
         buffer = self._buffer
-        if (type(rews) is not np.ndarray or rews.ndim != 1) and np.ndim(rews) == 2 and len(rews[0]) == 1:
-            # AsyncVectorEnv makes a column of rewards that are arrays of shape (1,).
-            rews = np.reshape(rews, -1)
-        own = without_finals(infos) if self._autoreset is Autoreset.SAME_STEP and infos else infos
-        kept = BatchedInfos(own if buffer.keeps_infos else {}, len(rews), buffer.info_keys)
-        restarts: Sequence[Restart] = ()
-        if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
-            restarts = [Restart(at, info_of(own, at, len(rews))) for at in self._waiting_at(envs)]
-        endings: Sequence[Ending] = ()
+        if type(rews) is not np.ndarray or rews.ndim != 1:
+            rews = as_reward_rows(rews)
+        count = len(rews) if rews.ndim else 0
+        if not (type(terminated) is type(truncated) is np.ndarray and terminated.dtype is truncated.dtype is _BOOL):
+            terminated, truncated = as_flags(terminated, count, "terminated"), as_flags(truncated, count, "truncated")
         # A search in bytes costs a fraction of `terminated.any()`.
-        if 1 in (
-            terminated.tobytes() + truncated.tobytes()
-            if type(terminated) is type(truncated) is np.ndarray and terminated.dtype is truncated.dtype is _BOOL
-            else np.logical_or(terminated, truncated).tobytes()
-        ):
-            skipped = set(self._waiting_at(envs))
-            dones = np.logical_or(terminated, truncated)
-            ended = [at for at in dones.nonzero()[0].tolist() if at not in skipped]
-            endings = [self._ending(at, bool(terminated[at]), bool(truncated[at]), infos, own, envs) for at in ended]
+        has_ends = 1 in terminated.tobytes() + truncated.tobytes()
+        has_finals = self._autoreset is Autoreset.SAME_STEP
+        restarts: Sequence[Restart] = ()
+        endings: Sequence[Ending] = ()
+        kept: Any
+        if has_ends or buffer.waiting or type(infos) is not dict:
+            each = step_infos(infos, count, has_finals)
+            kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
+            if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
+                restarts = [Restart(at, each.own(at)) for at in self._waiting_at(envs)]
+            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
+                self._look_for_resets(terminated | truncated, envs)
+            if has_ends:
+                skipped = set(self._waiting_at(envs))
+                ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in skipped]
+                finals = self._finals_of(infos, count) if ended and has_finals else None
+                endings = [
+                    self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended
+                ]
+        else:
+            own = without_finals(infos) if has_finals and infos else infos
+            kept = BatchedInfos(own if buffer.keeps_infos else {}, count, buffer.info_keys)
         buffer.step(
             obs if self.observations.is_plain else self.observations.leaves(obs), rews, kept, endings, restarts, envs
         )
 
+    def _look_for_resets(self, dones: Array, envs: Array | None) -> None:
+        """Warn once if an environment goes on after its episode's end. Its steps are not recorded until a reset."""
+        going_on = [at for at in self._waiting_at(envs) if not dones[at]]
+        if going_on:
+            self._may_warn = False
+            env = going_on[0] if envs is None else int(envs[going_on[0]])
+            warnings.warn(
+                f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. It records "
+                "the environment again after a reset. If a wrapper below the recorder resets it, put the recorder "
+                "below that wrapper; if the environment resets itself, pass autoreset_mode=",
+                stacklevel=4,
+            )
+
     def _waiting_at(self, envs: Array | None) -> list[int]:
         """Positions in the step's arrays of environments whose episode is over."""
-        waiting = self._buffer.waiting
+        waiting = self._buffer.discards.over
         if envs is None or not waiting:
             return sorted(waiting)
         return [at for at, env in enumerate(envs.tolist()) if env in waiting]
 
-    def _ending(self, at: int, terminated: bool, truncated: bool, infos: Info, own: Info, envs: Array | None) -> Ending:
+    def _finals_of(self, infos: Any, count: int) -> Any:
+        """Last observations that the environment keeps elsewhere; None without a function that brings them."""
+        if self._final_obs_fn is None:
+            return None
+        return self.observations.rows(self._final_obs_fn(infos), count, "final_obs_fn")
+
+    def _ending(
+        self, at: int, terminated: bool, truncated: bool, infos: StepInfos, finals: Any, envs: Array | None
+    ) -> Ending:
         if self._autoreset is not Autoreset.SAME_STEP:
             return Ending(at, terminated, truncated, None)
-        count = self._buffer.num_envs if envs is None else len(envs)
         env = at if envs is None else int(envs[at])
-        info = final_info_of(infos, own, at, count)
-        reset_info = reset_info_of(own, at, count)
-        final_obs = final_obs_of(infos, at, self._final_obs_fn)
+        info, reset_info = infos.final_info(at), infos.reset_info(at)
+        final_obs = infos.final_obs(at, self.observations) if finals is None else row_of(finals, at)
         if final_obs is not None:
             final_obs = self.observations.item(final_obs)
         elif self._missing == "raise":
@@ -109,6 +143,12 @@ class VectorSteps:
             final_obs = self._buffer.current_obs(env)
             info["final_obs_missing"] = True
         return Ending(at, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+
+
+def _reset_infos(infos: Any, num_envs: int) -> BatchedInfos | Sequence[Info]:
+    """Infos of a reset, in whatever layout they come."""
+    each = step_infos(infos, num_envs, has_finals=False)
+    return each.kept(None)
 
 
 def _seeds_of(seed: int | Sequence[int | None] | Array | None, num_envs: int, mask: Array | None) -> list[int | None]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 
-from vecrollout.errors import ArgumentTypeError, ProtocolError
+from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
+from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # Memory of running episodes after which they are written in fragments.
@@ -25,9 +25,9 @@ def trace_writer(
     directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], **options: Any
 ) -> TraceWriter:
     """A writer that knows the environment; options of `TraceWriter` go before what the environment says."""
-    check_options(options)
+    place = place_of(directory)
     writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
-    if any(isinstance(each, TraceWriter) and str(each.directory) == str(directory) for each in writers):
+    if any(isinstance(each, TraceWriter) and each.directory == place for each in writers):
         raise ProtocolError(
             f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
             "environment inside it"
@@ -35,15 +35,7 @@ def trace_writer(
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
-    return TraceWriter(directory, **given)
-
-
-def check_options(options: Mapping[str, Any], writer: Callable[..., object] = TraceWriter) -> None:
-    """Refuse options that a writer does not have."""
-    known = [name for name, each in inspect.signature(writer).parameters.items() if each.kind is each.KEYWORD_ONLY]
-    unknown = sorted(options.keys() - set(known))
-    if unknown:
-        raise ArgumentTypeError(f"expected options among {', '.join(known)}, got {', '.join(unknown)}")
+    return TraceWriter(place, **given)
 
 
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:

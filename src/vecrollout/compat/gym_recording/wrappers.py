@@ -8,11 +8,11 @@ from typing import Any
 
 import gymnasium as gym
 
+from vecrollout.buffer.unknown import check_options
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
 from vecrollout.recording.recorder import Writer
-from vecrollout.recording.writing import check_options
 
 __all__ = ["TraceRecordingWrapper"]
 
@@ -60,5 +60,5 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
         if self._file_format == "vecrollout":
             return super()._make_writer(directory)
         options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
-        check_options(options, GymRecordingWriter)
+        check_options(options, type(self), GymRecordingWriter)
         return GymRecordingWriter(directory, **options)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
@@ -12,14 +13,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from vecrollout.collecting import rollout as collection
 from vecrollout.collecting.policy import AnyPolicy, PolicyCallable, policy_to_callable
 from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
+from vecrollout.compat.imitation._classes import TrajectoryWithRew, TransitionsWithRew
+from vecrollout.compat.imitation._joined import adopt
 from vecrollout.compat.imitation.types import stack_maybe_dictobs
-from vecrollout.data.flattening import flatten_trajectories, flatten_trajectories_with_rew
-from vecrollout.data.stats import discounted_sum, rollout_stats
-from vecrollout.data.trajectory import TrajectoryWithRew
-from vecrollout.data.transitions import TransitionsWithRew
-from vecrollout.data.trees import DictObs, TupleObs, wrap
+from vecrollout.data import flattening, stats
+from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.stats import discounted_sum
+from vecrollout.data.trees import wrap
 from vecrollout.errors import MissingTerminalObservationError, ProtocolError
-from vecrollout.recording.inner import unwrap_traj
+from vecrollout.recording import inner
 
 __all__ = [
     "AnyPolicy",
@@ -42,6 +44,28 @@ __all__ = [
 
 GenTrajTerminationFn: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
 """A condition that takes the trajectories collected so far, and returns whether they are enough."""
+
+R = TypeVar("R")
+
+
+def _of_trajectories(function: Callable[..., R]) -> Callable[..., R]:
+    """The function with trajectories of imitation as arguments too, and with the classes of `types` as results."""
+
+    @functools.wraps(function)
+    def wrapped(trajectories: Iterable[Any], *args: Any, **kwargs: Any) -> R:
+        return adopt(function([adopt(each) for each in trajectories], *args, **kwargs))
+
+    return wrapped
+
+
+flatten_trajectories = _of_trajectories(flattening.flatten_trajectories)
+flatten_trajectories_with_rew = _of_trajectories(flattening.flatten_trajectories_with_rew)
+rollout_stats = _of_trajectories(stats.rollout_stats)
+
+
+@functools.wraps(inner.unwrap_traj)
+def unwrap_traj(traj: TrajectoryWithRew) -> TrajectoryWithRew:  # noqa: D103  # documented where it is wrapped
+    return adopt(inner.unwrap_traj(adopt(traj)))
 
 
 class TrajectoryAccumulator:
@@ -110,7 +134,7 @@ class TrajectoryAccumulator:
             ProtocolError: If an environment's trajectory was not begun with `add_step({"obs": obs}, key=index)`.
             MissingTerminalObservationError: If an episode ended and its info has no `"terminal_observation"`.
         """
-        observations = wrap(obs)
+        observations = wrap(adopt(obs))
         for env in range(len(observations)):
             steps = self.partial_trajectories.get(env)
             if not steps or set(steps[0]) != {"obs"}:
@@ -122,7 +146,7 @@ class TrajectoryAccumulator:
                 )
         finished = []
         for env, (act, ob, rew, done, info) in enumerate(zip(acts, observations, rews, dones, infos, strict=True)):
-            last = wrap(info["terminal_observation"]) if done else ob
+            last = wrap(adopt(info["terminal_observation"])) if done else ob
             self.add_step({"acts": act, "rews": rew, "obs": last, "infos": info}, env)
             if done:
                 finished.append(self.finish_trajectory(env, terminal=True))
@@ -153,7 +177,7 @@ def generate_trajectories(
         The trajectories, in random order.
     """
     kwargs["deterministic_policy"] = deterministic_policy
-    return collection.generate_trajectories(_acting(policy, venv, kwargs), venv, sample_until, rng, **kwargs)
+    return adopt(collection.generate_trajectories(_acting(policy, venv, kwargs), venv, sample_until, rng, **kwargs))
 
 
 def generate_transitions(
@@ -180,7 +204,7 @@ def generate_transitions(
         The transitions, trajectory after trajectory.
     """
     acting = _acting(policy, venv, kwargs)
-    return collection.generate_transitions(acting, venv, n_timesteps, rng, truncate=truncate, **kwargs)
+    return adopt(collection.generate_transitions(acting, venv, n_timesteps, rng, truncate=truncate, **kwargs))
 
 
 def rollout(
@@ -210,8 +234,10 @@ def rollout(
         The trajectories, in random order.
     """
     acting = _acting(policy, venv, kwargs)
-    return collection.rollout(
-        acting, venv, sample_until, rng, unwrap=unwrap, exclude_infos=exclude_infos, verbose=verbose, **kwargs
+    return adopt(
+        collection.rollout(
+            acting, venv, sample_until, rng, unwrap=unwrap, exclude_infos=exclude_infos, verbose=verbose, **kwargs
+        )
     )
 
 
@@ -225,6 +251,7 @@ def _acting(policy: AnyPolicy, venv: VecEnv, options: dict[str, Any]) -> AnyPoli
 
 
 def _copied(value: Any) -> Any:
-    if isinstance(value, DictObs | TupleObs):
+    value = adopt(value)
+    if isinstance(value, ArrayTree):
         return value.map_arrays(np.array)
     return value.copy() if isinstance(value, np.ndarray | dict) else value

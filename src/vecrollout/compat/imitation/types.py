@@ -13,9 +13,18 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import default_collate
 
-from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.data.transitions import Transitions, TransitionsMinimal, TransitionsWithRew
-from vecrollout.data.trees import DictObs, TupleObs, stack
+from vecrollout.compat.imitation._classes import (
+    DictObs,
+    Trajectory,
+    TrajectoryWithRew,
+    Transitions,
+    TransitionsMinimal,
+    TransitionsWithRew,
+)
+from vecrollout.compat.imitation._joined import adopt
+from vecrollout.data import trajectory
+from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.trees import TupleObs, stack
 from vecrollout.errors import ShapeError, StructureError
 
 __all__ = [
@@ -122,7 +131,8 @@ def assert_not_dictobs(x: Observation) -> npt.NDArray[Any]:
     Raises:
         DictObsError: If they are a dict or tuple of arrays.
     """
-    if isinstance(x, DictObs | TupleObs):
+    x = adopt(x)
+    if isinstance(x, ArrayTree):
         raise DictObsError(f"x: expected an array, got a {type(x).__name__}")
     return x
 
@@ -163,8 +173,9 @@ def stack_maybe_dictobs(arrs: list[ObsVar]) -> ObsVar:
 def _combine(arrs: Sequence[Any], combine: Callable[[Sequence[Any]], Any], method: str) -> Any:
     if not len(arrs):
         raise ShapeError("arrs: expected at least one, got none")
+    arrs = [adopt(each) for each in arrs]
     kind = type(arrs[0])
-    return getattr(kind, method)(arrs) if issubclass(kind, DictObs | TupleObs) else combine(arrs)
+    return getattr(kind, method)(arrs) if issubclass(kind, ArrayTree) else combine(arrs)
 
 
 @overload
@@ -184,7 +195,8 @@ def maybe_unwrap_dictobs(maybe_dictobs: Any) -> Any:
     Returns:
         The observations without the wrapper. Arrays are not copied.
     """
-    if isinstance(maybe_dictobs, DictObs | TupleObs):
+    maybe_dictobs = adopt(maybe_dictobs)
+    if isinstance(maybe_dictobs, ArrayTree):
         return maybe_dictobs.unwrap()
     if not isinstance(maybe_dictobs, np.ndarray | np.generic | torch.Tensor | int | float):
         warnings.warn(f"expected an observation to unwrap, got {type(maybe_dictobs).__name__}", stacklevel=2)
@@ -208,9 +220,8 @@ def maybe_wrap_in_dictobs(obs: Any) -> Any:
     Returns:
         The observations, wrapped if they are a dict. Arrays are not copied.
     """
-    if isinstance(obs, dict):
-        return DictObs(obs)
-    if not isinstance(obs, np.ndarray | np.generic | DictObs | TupleObs | int | float):
+    obs = DictObs(obs) if isinstance(obs, dict) else adopt(obs)
+    if not isinstance(obs, np.ndarray | np.generic | ArrayTree | int | float):
         warnings.warn(f"expected an observation to wrap, got {type(obs).__name__}", stacklevel=2)
     return obs
 
@@ -240,7 +251,7 @@ def dataclass_quick_asdict(obj: Any) -> dict[str, Any]:
         Value by field name. A trajectory's dict has only the fields that imitation's trajectories have. The dict of
         transitions has `terminated` and `truncated` too.
     """
-    left_out = _OWN_FIELDS if isinstance(obj, Trajectory) else frozenset()
+    left_out = _OWN_FIELDS if isinstance(obj, trajectory.Trajectory) else frozenset()
     return {each.name: getattr(obj, each.name) for each in dataclasses.fields(obj) if each.name not in left_out}
 
 

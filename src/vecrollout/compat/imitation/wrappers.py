@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from vecrollout.data.trajectory import TrajectoryWithRew
-from vecrollout.data.transitions import TransitionsWithRew
-from vecrollout.recording import sb3
-from vecrollout.recording.inner import RolloutInfoWrapper
+from vecrollout._typing import Info
+from vecrollout.compat.imitation._classes import TrajectoryWithRew, TransitionsWithRew
+from vecrollout.compat.imitation._joined import adopt
+from vecrollout.recording import inner, sb3
 
 __all__ = ["BufferingWrapper", "RolloutInfoWrapper"]
 
@@ -57,15 +57,15 @@ class BufferingWrapper(sb3.BufferingWrapper):
 
     def pop_finished_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
         """Finished trajectories in the order of their ends, and the full lengths of the completed episodes."""
-        popped = super().pop_finished_trajectories()
+        trajectories, lengths = super().pop_finished_trajectories()
         self._left_behind = self.held
-        return popped
+        return adopt(trajectories), lengths
 
     def pop_trajectories(self) -> tuple[list[TrajectoryWithRew], list[int]]:
         """Finished trajectories, then running fragments by environment; and the lengths of the completed episodes."""
-        popped = super().pop_trajectories()
+        trajectories, lengths = super().pop_trajectories()
         self._left_behind = 0
-        return popped
+        return adopt(trajectories), lengths
 
     def pop_transitions(self) -> TransitionsWithRew:
         """All recorded transitions, in the order of `pop_trajectories`.
@@ -75,7 +75,7 @@ class BufferingWrapper(sb3.BufferingWrapper):
         """
         popped = super().pop_transitions()
         self._left_behind = 0
-        return popped
+        return adopt(popped)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all recorded data and counters with a state from `state_dict`.
@@ -88,3 +88,25 @@ class BufferingWrapper(sb3.BufferingWrapper):
         """
         super().load_state_dict(state)
         self._left_behind = 0
+
+
+class RolloutInfoWrapper(inner.RolloutInfoWrapper):
+    """`vecrollout.RolloutInfoWrapper`, with dict observations as the `DictObs` of `types`.
+
+    Args:
+        env: The environment to record.
+    """
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, Info]:
+        """Step the environment.
+
+        Args:
+            action: Passed on to the environment.
+
+        Returns:
+            What the environment returned. At an episode's end, the info is a new dict that includes the record.
+        """
+        obs, rew, terminated, truncated, info = super().step(action)
+        if terminated or truncated:
+            info["rollout"]["obs"] = adopt(info["rollout"]["obs"])
+        return obs, rew, terminated, truncated, info

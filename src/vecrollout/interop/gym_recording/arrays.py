@@ -14,6 +14,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
 from vecrollout.interop.gym_recording.directory import open_regular
 from vecrollout.storage.files.names import is_file_name
@@ -23,12 +24,8 @@ KIND = "__type"
 
 _ALIGNMENT = 8
 
-# NumPy parses a dtype's name without care: some names end the interpreter, others run its tokenizer.
-_UNIT = r"(\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"
-_DTYPE_NAME = re.compile(
-    r"bool|u?int(8|16|32|64)|float(16|32|64|96|128)|complex(64|128|192|256)|void\d{1,10}"
-    rf"|[<>|=]?([biufcSUV]\d{{1,10}}|[mM]8{_UNIT}|[?])|(datetime|timedelta)64{_UNIT}"
-)
+_NAMES = {np.dtype(code).name: np.dtype(code) for code in "?bhilqBHILQefdgFDG"}
+_TIMES = {"datetime64": "M8", "timedelta64": "m8"}
 
 # The header that `numpy.save` writes; it is not given to Python's parser.
 _NPY_MAGIC = b"\x93NUMPY"
@@ -172,11 +169,20 @@ def _nbytes(shape: Any, dtype: np.dtype[Any]) -> int:
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
+    """The dtype of a name as `str(dtype)` writes it."""
     if type(name) is not str:
         raise TypeError("expected the name of a dtype")
-    if not _DTYPE_NAME.fullmatch(name):
+    known = _NAMES.get(name)
+    if known is not None:
+        return known
+    for long, short in _TIMES.items():
+        name = f"<{short}{name.removeprefix(long)}" if name.startswith(long) else name
+    try:
+        dtype = dtype_from_json(name)
+    except ValueError:
+        dtype = np.dtype(object)
+    if dtype.hasobject:
         raise ValueError("expected the dtype of numbers or text; Python objects are not read, as that could run code")
-    dtype: np.dtype[Any] = np.dtype(name)
     if not dtype.itemsize:
         raise ValueError("expected a dtype of 1 byte or more")
     return dtype

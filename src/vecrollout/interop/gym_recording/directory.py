@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from vecrollout.data.checks import directory_text
+from vecrollout.data.checks import directory_text, local_path
 from vecrollout.errors import OptionError
 
 
@@ -18,7 +18,7 @@ def local_directory(path: str | os.PathLike[str]) -> Path:
             f"directory: expected a local one for recordings in gym-recording's format, got {text!r}; "
             "vecrollout.compat.gym_recording.storage_s3 copies them to S3 and back"
         )
-    return Path(text)
+    return local_path(text)
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -49,8 +49,8 @@ def trajectory_of(episode: RecordedEpisode, number: int, where: str) -> Trajecto
     """An episode as a trajectory; None if the trajectory would have no step."""
     acts: Any = episode.actions
     rews = episode.rewards
-    if not isinstance(rews, np.ndarray):
-        raise DamagedTraceError(f"{where}: expected one reward a step, got dicts or tuples")
+    if not isinstance(rews, np.ndarray) or 0 in rews.shape[1:]:
+        raise DamagedTraceError(f"{where}: expected one reward a step, got dicts, tuples or nothing")
     try:
         # Without a reset, the first action's observation is unknown: begin with the second step. Leave out an action
         # whose step raised an error.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vecrollout import exits
 from vecrollout.data.checks import whole_number
+from vecrollout.data.fields import scalar_rewards
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, ProtocolError, TraceWriteError
 from vecrollout.interop.gym_recording.arrays import ArrayFile
@@ -94,7 +95,7 @@ class GymRecordingWriter:
             episode = {
                 "actions": self._arrays.encode(trajectory.acts, "acts"),
                 "observations": self._arrays.encode(trajectory.obs, "obs"),
-                "rewards": self._arrays.encode(trajectory.rews, "rews"),
+                "rewards": self._arrays.encode(scalar_rewards(trajectory.rews, "gym-recording"), "rews"),
             }
             text = json.dumps(episode)
         except BaseException:
@@ -126,6 +127,12 @@ class GymRecordingWriter:
         self._write_batch()
         self._is_closed = True
         exits.closed(self)
+
+    def __reduce__(self) -> Any:
+        raise ProtocolError(
+            f"{type(self).__name__}: expected one owner, as a writer cannot be copied or pickled; open another one for "
+            "the same directory, also in another process"
+        )
 
     def __enter__(self: _Self) -> _Self:
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,58 +21,62 @@ from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import bits, taken, validity, values
+from vecrollout.storage.codec.arrays import taken
 from vecrollout.storage.codec.columns import Column
+from vecrollout.storage.codec.entries import Entries
+from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.layout import MAX_TEXT_BYTES, Part
-from vecrollout.storage.codec.schema import TraceSchema
-from vecrollout.storage.codec.told import Told
+from vecrollout.storage.codec.schema import FIELDS, TraceSchema
+
+TextDtype: TypeAlias = Callable[[Column], "np.dtype[Any]"]
+"""The dtype that a column's text had in a trajectory."""
 
 
 class DecodedBatch:
     """A record batch whose columns are decoded when they are first asked for.
 
-    It is the `Columns` of a `TrajectoryBatch`: the trajectories that begin in it.
+    If the trajectories that begin in it are whole, it is the `Columns` of a `TrajectoryBatch`.
 
     Args:
         record_batch: All columns, or `schema.arrow_columns(...)` of some fields.
         schema: The shard's.
+        index: The trajectories that begin in it; none in a later piece of a large one.
         where: Shard and batch, for errors.
     """
 
-    def __init__(self, record_batch: Any, schema: TraceSchema, where: str) -> None:
+    def __init__(self, record_batch: Any, schema: TraceSchema, index: BatchIndex, where: str) -> None:
         self._batch = record_batch
         self._where = where
         self._decoded: dict[str, Any] = {}
-        self._decoded_bytes = 0
-        self._slicers: dict[str, Callable[[int, int, Told, int], Any]] = {}
         self.schema = schema
         """The shard's schema."""
         self.rows = int(record_batch.num_rows)
         """Number of rows."""
+        self.nbytes = int(record_batch.get_total_buffer_size())
+        """Memory of the batch and of what was decoded so far."""
         try:
-            # Offsets, lengths and bitmaps of all columns, and whether text is text.
-            record_batch.validate(full=True)
+            # Lengths of buffers; text and offsets are looked at when a column is decoded.
+            record_batch.validate()
+            entries = record_batch.column("trajectory")
         except ArrowErrors as error:
             raise DamagedTraceError(f"{where}: expected a record batch of trajectories: {error}") from error
-        self.told = Told(record_batch.column("trajectory"), where)
-        """Where trajectories begin, and which they are."""
-        self.lengths = self.told.lengths
-        """Steps of each trajectory, shape `(N,)`."""
-        last = np.minimum(np.array(self.told.starts, np.int64) + self.lengths, self.rows) - 1
-        self.terminated = self.flags("terminated")[last]
-        """Whether each trajectory's last step reached a terminal state, shape `(N,)`."""
-        self.truncated = self.flags("truncated")[last]
-        """Whether each trajectory was cut short at its last step, shape `(N,)`."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the batch and of what was decoded so far."""
-        return self._arrow_bytes + self._decoded_bytes
+        self.entries = Entries(entries, index, where)
+        """The trajectories that begin here."""
 
     @cached_property
-    def _arrow_bytes(self) -> int:
-        # pyarrow takes longer to count them than a trajectory takes to read.
-        return int(self._batch.nbytes)
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each trajectory, shape `(N,)`."""
+        return self.entries.index.rows - 1
+
+    @cached_property
+    def terminated(self) -> npt.NDArray[np.bool_]:
+        """Whether each trajectory's last step reached a terminal state, shape `(N,)`."""
+        return (self.entries.index.ended & 1).astype(bool)
+
+    @cached_property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """Whether each trajectory was cut short at its last step, shape `(N,)`."""
+        return self.entries.index.ended >= 2
 
     @property
     def kind(self) -> Kind:
@@ -82,54 +86,36 @@ class DecodedBatch:
     @property
     def has_infos(self) -> bool:
         """Whether infos of any trajectory were kept."""
-        return self.column("infos") is not None
-
-    @property
-    def recordings(self) -> list[str | None]:
-        """Recording of each trajectory."""
-        return self.told.recordings
+        return any(entry[4] for entry in self.entries.all())
 
     @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
-        return self.told.episodes
-
-    def metadata(self, i: int) -> dict[str, Any]:
-        """What the user said about a trajectory."""
-        return self.told.metadata(i)
-
-    def columns(self) -> Columns:
-        """All trajectories, each of which ends in this batch."""
-        if not self.told.starts or self.told.starts[-1] + self.told.steps[-1] >= self.rows:
-            raise DamagedTraceError(f"{self._where}: expected whole trajectories, got one that goes on")
-        return self
+        return [entry[5] for entry in self.entries.all()]
 
     def column(self, name: str) -> Any:
         """A column of a `TrajectoryBatch`: all rows of observations, those of steps of everything else."""
-        layout = self.schema.layout
-        if name == "obs":
-            return self._tree(layout.obs, 0, self.rows, self._widest)
-        if name == "acts":
-            return map_leaves(self._of_steps, self._tree(layout.acts, 0, self.rows, self._widest))
-        if name == "rews":
-            return None if layout.rews is None else self._of_steps(self.array(layout.rews))
-        if not any(map(self.told.has_infos, range(len(self.lengths)))):
+        if name == "infos" and not self.has_infos:
             return None
-        return self._infos(0, self.rows, self._widest)[self._step_rows]
+        rows = self.field(name, 0, self.rows, self._widest)
+        if name == "infos":
+            return rows[self._step_rows]
+        return rows if name == "obs" or rows is None else map_leaves(self._of_steps, rows)
 
     def trajectory(self, i: int) -> Trajectory:
         """A trajectory that ends in this batch."""
-        told = self.told
-        begin = told.starts[i]
-        end = begin + told.steps[i]
-        fields = {
-            "obs": self.field("obs", begin, end + 1, told, i),
-            "acts": self.field("acts", begin, end, told, i),
-            "infos": self.field("infos", begin, end, told, i),
-            "rews": self.field("rews", begin, end, told, i),
-        }
-        flags = self._decoded["terminated"], self._decoded["truncated"]
-        return trajectory_of(fields, flags[0].item(end - 1), flags[1].item(end - 1), told.episode(i))
+        begin, end, terminated, truncated, has_infos, episode = self.entries.entry(i)
+        columns = self._plain
+        if columns is not None and not has_infos:
+            obs, acts, rews = columns
+            obs, acts, infos = obs[begin : end + 1], acts[begin:end], None
+            rews = None if rews is None else rews[begin:end]
+        else:
+            obs, acts, rews, infos = (
+                self.field(name, begin, end + (name == "obs"), partial(self._text_dtype, i)) for name in FIELDS
+            )
+            infos = infos if has_infos else None
+        return trajectory_of(obs, acts, rews, infos, terminated, truncated, episode)
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, as copies."""
@@ -138,11 +124,18 @@ class DecodedBatch:
         now, then = (map_leaves(partial(taken, rows=rows), obs) for rows in (at, at + 1))
         return transitions_of(now, self.column("acts"), infos, then, self.column("rews"), self)
 
+    is_recorded = False
+    """A file may say anything."""
+
+    def part(self, begin: int, end: int) -> Columns | None:
+        """Nothing: single trajectories are views already."""
+        return None
+
     def joined(self, others: Sequence[Any]) -> Columns | None:
         """These and other batches of files as one, in memory."""
         first, *rest = [
             ArrayColumns(
-                **{name: each.column(name) for name in ("obs", "acts", "rews", "infos")},
+                **{name: each.column(name) for name in FIELDS},
                 lengths=each.lengths,
                 terminated=each.terminated,
                 truncated=each.truncated,
@@ -152,46 +145,31 @@ class DecodedBatch:
         ]
         return first.joined(rest)
 
-    def field(self, name: str, begin: int, end: int, told: Told, i: int) -> Any:
-        """Some rows of one of `FIELDS`, which are of trajectory i of `told`."""
-        slicer = self._slicers.get(name)
-        if slicer is None:
-            slicer = self._slicers[name] = self._slicer(name)
-        return slicer(begin, end, told, i)
-
-    def _slicer(self, name: str) -> Callable[[int, int, Told, int], Any]:
-        """A function with the arguments of `field`: most columns are arrays, which are cut and no more."""
+    def field(self, name: str, begin: int, end: int, text_dtype: TextDtype) -> Any:
+        """Some rows of one of `FIELDS`."""
         layout = self.schema.layout
         if name == "infos":
-            return lambda begin, end, told, i: (
-                self._infos(begin, end, partial(self._text_dtype, told, i)) if told.has_infos(i) else None
-            )
-        if name == "rews" and layout.rews is None:
-            return lambda begin, end, told, i: None
-        part = layout.obs if name == "obs" else layout.acts
-        columns = part.columns if layout.rews is None or name != "rews" else (layout.rews,)
-        if name == "rews" or (part.structure.is_leaf and columns[0].is_plain):
-            array = self.array(columns[0])
-            return lambda begin, end, told, i: array[begin:end]
-        return lambda begin, end, told, i: self._tree(part, begin, end, partial(self._text_dtype, told, i))
+            return self._infos(begin, end, text_dtype)
+        if name == "rews":
+            return None if layout.rews is None else self._array(layout.rews)[begin:end]
+        return self._tree(layout.obs if name == "obs" else layout.acts, begin, end, text_dtype)
 
-    def array(self, column: Column) -> Array:
-        """All rows of a column."""
-        array: Array = self._once(column.name, column.decode)
-        return array
+    def rewards(self, rows: int) -> Array:
+        """Rewards of the first rows."""
+        rewards: Array = self.field("rews", 0, rows, self._widest)
+        return rewards
 
-    def flags(self, name: str) -> npt.NDArray[np.bool_]:
-        """All rows of `terminated` or `truncated`; False behind each trajectory."""
-        flags: npt.NDArray[np.bool_] = self._once(name, lambda column: bits(column) & validity(column))
-        return flags
+    def text_dtype(self, i: int) -> TextDtype:
+        """The dtypes of a trajectory's text."""
+        return partial(self._text_dtype, i)
 
-    def numbers(self, name: str) -> npt.NDArray[np.int64]:
-        """All rows of `episode`, `step` or `env`; -1 where null."""
-        dtype = np.int32 if name == "env" else np.int64
-        numbers: npt.NDArray[np.int64] = self._once(
-            name, lambda column: np.where(validity(column), values(column, dtype).astype(np.int64), -1)
-        )
-        return numbers
+    @cached_property
+    def _plain(self) -> tuple[Any, Any, Any] | None:
+        """All rows of observations, actions and rewards; None where text or objects are made anew each time."""
+        if not self.schema.layout.is_plain:
+            return None
+        obs, acts, rews = (self.field(name, 0, self.rows, self._widest) for name in ("obs", "acts", "rews"))
+        return obs, acts, rews
 
     @cached_property
     def _step_rows(self) -> Array:
@@ -203,18 +181,22 @@ class DecodedBatch:
         steps.flags.writeable = False
         return steps
 
-    def _tree(self, part: Part, begin: int, end: int, text_dtype: Callable[[Column], np.dtype[Any]]) -> Any:
+    def _array(self, column: Column) -> Array:
+        array: Array = self._once(column.name, column.decode)
+        return array
+
+    def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
         if part.structure.is_leaf:
             return self._rows(part.columns[0], begin, end, text_dtype)
         return part.structure.unflatten([self._rows(column, begin, end, text_dtype) for column in part.columns])
 
-    def _rows(self, column: Column, begin: int, end: int, text_dtype: Callable[[Column], np.dtype[Any]]) -> Array:
+    def _rows(self, column: Column, begin: int, end: int, text_dtype: TextDtype) -> Array:
         if column.is_plain:
-            return self.array(column)[begin:end]
+            return self._array(column)[begin:end]
         if column.is_text:
             rows = self._text(column, begin, end, text_dtype(column))
         else:
-            rows = self.array(column)[begin:end]
+            rows = self._array(column)[begin:end]
             # The batch hands out its objects again.
             rows = np.fromiter(map(_own, rows.flat), object, rows.size).reshape(rows.shape)
         rows.flags.writeable = False
@@ -229,9 +211,9 @@ class DecodedBatch:
             raise DamagedTraceError(f"{self._where}: {column.name!r}: expected text of {MAX_TEXT_BYTES} bytes at most")
         return column.arrays.text_rows(found, end - begin, dtype)
 
-    def _text_dtype(self, told: Told, i: int, column: Column) -> np.dtype[Any]:
+    def _text_dtype(self, i: int, column: Column) -> np.dtype[Any]:
         try:
-            dtype = dtype_from_json(told.more(i)["dtypes"][column.name])
+            dtype = dtype_from_json(self.entries.more(i)["dtypes"][column.name])
         except (LookupError, TypeError, ValueError) as error:
             raise DamagedTraceError(f"{self._where}: expected the dtype of {column.name!r}, got none") from error
         if dtype.kind != column.dtype.kind:
@@ -240,10 +222,10 @@ class DecodedBatch:
 
     def _widest(self, column: Column) -> np.dtype[Any]:
         """The dtype that holds the text of all trajectories."""
-        dtypes = [self._text_dtype(self.told, i, column) for i in range(len(self.lengths))]
+        dtypes = [self._text_dtype(i, column) for i in range(len(self.entries))]
         return max(dtypes, key=lambda dtype: dtype.itemsize)
 
-    def _infos(self, begin: int, end: int, text_dtype: Callable[[Column], np.dtype[Any]]) -> npt.NDArray[np.object_]:
+    def _infos(self, begin: int, end: int, text_dtype: TextDtype) -> npt.NDArray[np.object_]:
         infos, obs = self.schema.infos, self.schema.layout.obs
         columns = [self._once(column.name, column.item.decode)[begin:end] for column in infos.columns]
         texts = self._once("info_json", lambda column: column.to_pylist())[begin:end]
@@ -259,27 +241,33 @@ class DecodedBatch:
         decoded = self._decoded.get(name)
         if decoded is None:
             try:
-                decoded = self._decoded[name] = decode(self._batch.column(name))
+                column = self._batch.column(name)
+                column.validate(full=True)
+                decoded = self._decoded[name] = decode(column)
             except ArrowErrors as error:
                 raise DamagedTraceError(f"{self._where}: column {name!r}: {error}") from error
             # Of lists, a guess at what their objects take.
-            self._decoded_bytes += decoded.nbytes if isinstance(decoded, np.ndarray) else 64 * len(decoded)
+            self.nbytes += decoded.nbytes if isinstance(decoded, np.ndarray) else 64 * len(decoded)
         return decoded
 
 
-def trajectory_of(fields: dict[str, Any], terminated: bool, truncated: bool, episode: Episode) -> Trajectory:
+def trajectory_of(
+    obs: Any, acts: Any, rews: Any, infos: Any, terminated: bool, truncated: bool, episode: Episode
+) -> Trajectory:
     """A trajectory of fields that fit together, in final form; rewards may be None."""
-    told = {
-        **fields,
+    fields = {
+        "obs": obs,
+        "acts": acts,
+        "infos": infos,
         "terminal": terminated or truncated,
         "terminated": terminated,
         "truncated": truncated,
         "episode": episode,
     }
-    if fields["rews"] is None:
-        del told["rews"]
-        return trusted(Trajectory, told)
-    return trusted(TrajectoryWithRew, told)
+    if rews is None:
+        return trusted(Trajectory, fields)
+    fields["rews"] = rews
+    return trusted(TrajectoryWithRew, fields)
 
 
 def _own(value: Any) -> Any:

@@ -19,7 +19,7 @@ from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
-from vecrollout.storage.codec.schema import TRAJECTORY_FIELDS, TraceSchema
+from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema
 
 _INT64 = 1 << 63
 
@@ -157,7 +157,3 @@ def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
             extra["seed"] = seed
         texts.append(dumps(extra) if extra else None)
     return texts
-
-
-NO_RESET_INFO = '{"reset_info":{}}'
-"""What `extra` says of most trajectories: the reset returned an empty info."""

@@ -40,3 +40,7 @@ class BatchIndex:
             raise DamagedTraceError(f"{where}: expected trajectories that fill {rows} rows, got others")
         if (self.start_step < 0).any() or (self.ended < 0).any() or (self.ended > 3).any():
             raise DamagedTraceError(f"{where}: expected steps and endings of trajectories, got others")
+
+
+NO_TRAJECTORIES = BatchIndex(*[np.empty(0, np.int64)] * len(fields(BatchIndex)))
+"""Of a record batch in which a large trajectory goes on."""

@@ -15,7 +15,7 @@ from vecrollout._typing import Array
 from vecrollout.data import kinds
 from vecrollout.data.plain import UnstorableError, is_writable, pack, unpack
 from vecrollout.data.structures import Spec, Structure
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError, StructureError
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, StructureError
 from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.codec.arrays import encodable
 from vecrollout.storage.codec.columns import OBJECT, Column
@@ -49,25 +49,23 @@ class Part:
             for each, leaf, leaf_space in zip(names, leaves, _leaf_spaces(structure.spec, space), strict=True)
         ]
         part = cls(name, structure, tuple(columns))
-        part._check_storable()
+        _check_storable(part)
         return part
 
     def leaves(self, tree: Any) -> list[Array]:
-        """The leaves of other observations or actions, one a column, checked."""
+        """The leaves of other observations or actions of the same structure, checked."""
         leaves = _leaves(tree, self.structure, self.name)
-        for i, (column, leaf) in enumerate(zip(self.columns, leaves, strict=True)):
-            same_dtype = column.dtype.kind == leaf.dtype.kind if column.is_text else column.dtype == leaf.dtype
-            if column.shape != leaf.shape[1:] or not same_dtype:
-                error = ShapeError if column.shape != leaf.shape[1:] else DtypeError
-                raise error(
-                    f"{self.structure.names(self.name)[i]}: expected items of dtype {column.dtype} and shape "
-                    f"{column.shape} as in the trace's first trajectory, got {leaf.dtype} and {leaf.shape[1:]}"
-                )
-            if column.is_text:
-                _check_text(leaf, self.structure.names(self.name)[i])
-            if column.has_objects:
-                _check_objects(leaf, self.structure.names(self.name)[i])
+        if not all(column.is_plain for column in self.columns):
+            _check_values(leaves, self.structure.names(self.name))
         return leaves
+
+    def has(self, leaves: Sequence[Array]) -> bool:
+        """Whether the columns have room for arrays of these dtypes and shapes."""
+        return all(
+            column.shape == leaf.shape[1:]
+            and (column.dtype.kind == leaf.dtype.kind if column.is_text else column.dtype == leaf.dtype)
+            for column, leaf in zip(self.columns, leaves, strict=True)
+        )
 
     def kind(self) -> kinds.Part:
         """Structure, dtypes and shapes."""
@@ -87,23 +85,6 @@ class Part:
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise DamagedTraceError(f"{name}: expected a tree of columns, got something else: {error!r}") from error
 
-    def _check_storable(self) -> None:
-        for column, where in zip(self.columns, self.structure.names(self.name), strict=True):
-            if not is_writable(column.name):
-                raise StructureError(f"{where}: expected keys that UTF-8 can write, got a lone surrogate")
-            try:
-                column.field()
-            except ArrowErrors as error:
-                raise DtypeError(
-                    f"{where}: expected a dtype that can be stored, got {column.dtype}: {error}"
-                ) from error
-        try:
-            self.to_json()
-        except UnstorableError as error:
-            raise StructureError(
-                f"{self.name}: expected keys of plain data, such as text, got others: {error}"
-            ) from error
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -119,7 +100,7 @@ class Layout:
         """The layout of all trajectories that are like these."""
         obs_space, act_space = spaces or (None, None)
         parts = Part.of("obs", "obs", obs, obs_space), Part.of("acts", "action", acts, act_space)
-        return cls(*parts, None if rews is None else Column("reward", rews.dtype, ()))
+        return cls(*parts, None if rews is None else Column("reward", rews.dtype, rews.shape[1:]))
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -158,14 +139,25 @@ class Layout:
         return [np.asarray(leaf) for leaf in leaves] if rews is None else [*map(np.asarray, leaves), rews]
 
     def leaves(self, obs: Any, acts: Any, rews: Array | None) -> list[Array]:
-        """The arrays of other trajectories, one a column, checked; rewards may have another precision."""
-        if self._arrays and self._arrays == [_of_array(obs), _of_array(acts)] and rews is not None:
-            return [obs, acts, rews]  # most come this way
+        """The arrays of other trajectories of the same structure, one a column, checked."""
         leaves = [*self.obs.leaves(obs), *self.acts.leaves(acts)]
         if (rews is None) != (self.rews is None):
             wanted, got = ("with", "without") if rews is None else ("without", "with")
             raise ArgumentTypeError(f"trajectory: expected one {wanted} rewards as the trace's first, got one {got}")
         return leaves if rews is None else [*leaves, rews]
+
+    def has_plain(self, obs: Any, acts: Any, rews: Array | None) -> bool:
+        """Whether these are three arrays that the columns have room for: quicker than `leaves` and `has`."""
+        if rews is None or self.rews is None or rews.shape[1:] != self.rews.shape:
+            return False
+        return [_of_array(obs), _of_array(acts)] == self._arrays
+
+    def has(self, leaves: Sequence[Array]) -> bool:
+        """Whether the columns have room for arrays of these dtypes and shapes; rewards may have another precision."""
+        count = len(self.obs.columns)
+        if self.rews is not None and leaves[-1].shape[1:] != self.rews.shape:
+            return False
+        return self.obs.has(leaves[:count]) and self.acts.has(leaves[count : count + len(self.acts.columns)])
 
     def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> Layout:
         """The layout that has these arrays, too: itself, or one with other objects or more precise rewards."""
@@ -184,7 +176,8 @@ class Layout:
 
     def kind(self) -> kinds.Kind:
         """Structures, dtypes and shapes."""
-        return kinds.Kind(self.obs.kind(), self.acts.kind(), None if self.rews is None else self.rews.dtype)
+        rews = (None, ()) if self.rews is None else (self.rews.dtype, self.rews.shape)
+        return kinds.Kind(self.obs.kind(), self.acts.kind(), *rews)
 
     def to_json(self) -> dict[str, Any]:
         """For the schema's metadata."""
@@ -199,9 +192,24 @@ class Layout:
             obs, acts = packed["obs"], packed["acts"]
         except (LookupError, TypeError) as error:
             raise DamagedTraceError(f"layout: expected obs, acts and rews, got {packed!r}") from error
-        if rews is not None and (rews.dtype.kind != "f" or rews.shape):
+        if rews is not None and (rews.dtype.kind != "f" or len(rews.shape) > 1):
             raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
         return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
+
+
+def _check_storable(part: Part) -> None:
+    """Refuse keys and dtypes that cannot be written."""
+    for column, where in zip(part.columns, part.structure.names(part.name), strict=True):
+        if not is_writable(column.name):
+            raise StructureError(f"{where}: expected keys that UTF-8 can write, got a lone surrogate")
+        try:
+            column.field()
+        except ArrowErrors as error:
+            raise DtypeError(f"{where}: expected a dtype that can be stored, got {column.dtype}: {error}") from error
+    try:
+        part.to_json()
+    except UnstorableError as error:
+        raise StructureError(f"{part.name}: expected keys of plain data, such as text, got others: {error}") from error
 
 
 def _leaves(tree: Any, structure: Structure, name: str) -> list[Array]:
@@ -224,6 +232,14 @@ def _item(leaf: Array, space: Space[Any] | None) -> Item:
     if leaf.dtype != OBJECT or leaf.ndim != 1:
         return JSON
     return (space and item_of_space(space)) or Nothing()
+
+
+def _check_values(leaves: Sequence[Array], names: Sequence[str]) -> None:
+    for leaf, where in zip(leaves, names, strict=True):
+        if leaf.dtype.kind in "US":
+            _check_text(leaf, where)
+        elif leaf.dtype == OBJECT:
+            _check_objects(leaf, where)
 
 
 def _check_text(leaf: Array, where: str) -> None:

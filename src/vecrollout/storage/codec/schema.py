@@ -33,6 +33,9 @@ TRAJECTORY_FIELDS = (
 )
 """What there is to say of a trajectory as a whole."""
 
+NO_RESET_INFO = '{"reset_info":{}}'
+"""What `extra` says of most trajectories: the reset returned an empty info."""
+
 FIXED_FIELDS = (
     pa.field("episode", pa.int64()),
     pa.field("step", pa.int64()),
@@ -43,8 +46,6 @@ FIXED_FIELDS = (
     pa.field("trajectory", pa.list_(pa.struct(TRAJECTORY_FIELDS))),
 )
 """Columns that every shard has, whatever the trajectories hold."""
-
-_BESIDES = ("terminated", "truncated", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class TraceSchema:
             names.append(self.layout.rews.name)
         if "infos" in fields:
             names += [*(column.name for column in self.infos.columns), "info_json"]
-        return [*names, *_BESIDES]
+        return [*names, "trajectory"]
 
     @cached_property
     def kind(self) -> Kind:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -12,38 +14,90 @@ from gymnasium import Space, spaces
 
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.plain import UnstorableError, pack, unpack
-from vecrollout.errors import DamagedTraceError
+from vecrollout.errors import DamagedTraceError, ProtocolError
 from vecrollout.storage.arrow import ArrowErrors
 
 # A few bytes of JSON could ask for any amount of memory.
 _MAX_BOUND_BYTES = 1 << 28
 
 
-def space_to_json(space: Space[Any]) -> dict[str, Any]:
-    """A space as JSON: its kind and what makes it.
+class UnknownSpace(Space[Any]):
+    """A part of a space that is none of Gymnasium's own: only its text is known.
 
-    Of a kind that is not Gymnasium's own only a description for people is kept.
+    Args:
+        text: The `repr` of the space.
     """
-    kind = type(space).__name__
-    try:
-        # Exactly Gymnasium's classes: a subclass may hold more than is known here.
-        if type(space) is getattr(spaces, kind, None) and kind in _TO_JSON:
-            packed = {"kind": kind, **_TO_JSON[kind](space)}
-            if _bound_bytes(packed) <= _MAX_BOUND_BYTES:
-                return packed
-    except UnstorableError:
-        pass
-    return {"kind": "unknown", "repr": str(space)}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Nothing is known of the elements."""
+        return False
+
+    def sample(self, *arguments: Any, **options: Any) -> Any:
+        """Nothing can be sampled."""
+        raise ProtocolError(f"space: expected one of Gymnasium's own, got {self.text}, of which only the text is known")
+
+    def contains(self, x: Any) -> bool:
+        """Nothing is known to be in it."""
+        return False
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UnknownSpace) and self.text == other.text
+
+    __hash__ = None  # type: ignore[assignment]  # as Gymnasium's own
+
+
+def space_to_json(space: Space[Any]) -> dict[str, Any]:
+    """A space as JSON: its kind and what makes it; with a warning the `repr` of a part that is not Gymnasium's."""
+    packed = _part(space)
+    if _bound_bytes(packed) > _MAX_BOUND_BYTES:
+        packed = _unknown(space)
+    unknown = list(_unknown_parts(packed))
+    if unknown:
+        warnings.warn(
+            f"spaces: {', '.join(unknown)}: not one of Gymnasium's own spaces, or too large, so only its text is kept "
+            "in the trace",
+            stacklevel=3,
+        )
+    return packed
 
 
 def space_from_json(packed: Any) -> Space[Any] | None:
-    """The space that `space_to_json` described; None where that was of an unknown kind."""
+    """The space that `space_to_json` described; None where that was of an unknown kind as a whole."""
     try:
         if _bound_bytes(packed) > _MAX_BOUND_BYTES:
             raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes in all")
-        return _space(packed)
+        return None if packed["kind"] == "unknown" else _space(packed)
     except (*ArrowErrors, AssertionError, AttributeError, MemoryError) as error:
         raise DamagedTraceError(f"space: expected the description of a space, got another: {error!r}") from error
+
+
+def _part(space: Any) -> dict[str, Any]:
+    kind = type(space).__name__
+    # Exactly Gymnasium's classes: a subclass may hold more than is known here.
+    if type(space) is getattr(spaces, kind, None) and kind in _TO_JSON:
+        with contextlib.suppress(UnstorableError):
+            return {"kind": kind, **_TO_JSON[kind](space)}
+    return _unknown(space)
+
+
+def _unknown(space: Any) -> dict[str, Any]:
+    return {"kind": "unknown", "repr": str(space)}
+
+
+def _unknown_parts(packed: Any) -> Iterator[str]:
+    if isinstance(packed, dict) and packed.get("kind") == "unknown":
+        yield packed["repr"]
+    elif isinstance(packed, dict | list):
+        for part in packed.values() if isinstance(packed, dict) else packed:
+            yield from _unknown_parts(part)
 
 
 def _bound_bytes(packed: Any) -> int:
@@ -61,25 +115,11 @@ def _bound_bytes(packed: Any) -> int:
     return own + sum(map(_bound_bytes, packed.values()))
 
 
-def _space(packed: Any) -> Space[Any] | None:
+def _space(packed: Any) -> Space[Any]:
     if packed["kind"] == "unknown":
-        return None
+        return UnknownSpace(str(packed["repr"]))
     space: Space[Any] = _FROM_JSON[packed["kind"]](packed)
     return space
-
-
-def _known(packed: Any) -> Any:
-    space = _space(packed)
-    if space is None:
-        raise ValueError("a part of the space is of an unknown kind")
-    return space
-
-
-def _part(space: Any) -> dict[str, Any]:
-    packed = space_to_json(space)
-    if packed["kind"] == "unknown":
-        raise UnstorableError("a part of the space is of an unknown kind")
-    return packed
 
 
 def _box_to_json(space: Any) -> dict[str, Any]:
@@ -102,6 +142,13 @@ def _box_from_json(packed: Any) -> Any:
     return spaces.Box(low, high, shape=shape, dtype=number)
 
 
+def _discrete_from_json(packed: Any) -> Any:
+    dtype = dtype_from_json(packed.get("dtype", "<i8"))
+    # Gymnasium before 1.1 has one dtype only, and no argument for it.
+    options: Any = {} if dtype == np.int64 else {"dtype": dtype.type}
+    return spaces.Discrete(packed["n"], start=packed["start"], **options)
+
+
 def _multi_discrete_to_json(space: Any) -> dict[str, Any]:
     start = getattr(space, "start", None)  # since Gymnasium 0.29.1
     return {
@@ -118,12 +165,12 @@ def _multi_discrete_from_json(packed: Any) -> Any:
 
 
 def _graph_from_json(packed: Any) -> Any:
-    return spaces.Graph(_known(packed["node_space"]), packed["edge_space"] and _known(packed["edge_space"]))
+    return spaces.Graph(_space(packed["node_space"]), packed["edge_space"] and _space(packed["edge_space"]))
 
 
 _TO_JSON: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Box": _box_to_json,
-    "Discrete": lambda space: {"n": int(space.n), "start": int(space.start)},
+    "Discrete": lambda space: {"n": int(space.n), "start": int(space.start), "dtype": dtype_to_json(space.dtype)},
     "MultiDiscrete": _multi_discrete_to_json,
     "MultiBinary": lambda space: {"n": int(space.n) if isinstance(space.n, Integral) else list(space.shape)},
     "Text": lambda space: {
@@ -143,15 +190,15 @@ _TO_JSON: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 _FROM_JSON: dict[str, Callable[[Any], Any]] = {
     "Box": _box_from_json,
-    "Discrete": lambda packed: spaces.Discrete(packed["n"], start=packed["start"]),
+    "Discrete": _discrete_from_json,
     "MultiDiscrete": _multi_discrete_from_json,
     "MultiBinary": lambda packed: spaces.MultiBinary(packed["n"]),
     "Text": lambda packed: spaces.Text(
         packed["max_length"], min_length=packed["min_length"], charset="".join(packed["characters"])
     ),
-    "Dict": lambda packed: spaces.Dict([(unpack(key), _known(child)) for key, child in packed["spaces"]]),
-    "Tuple": lambda packed: spaces.Tuple([_known(child) for child in packed["spaces"]]),
-    "Sequence": lambda packed: spaces.Sequence(_known(packed["feature"]), stack=packed["stack"]),
+    "Dict": lambda packed: spaces.Dict([(unpack(key), _space(child)) for key, child in packed["spaces"]]),
+    "Tuple": lambda packed: spaces.Tuple([_space(child) for child in packed["spaces"]]),
+    "Sequence": lambda packed: spaces.Sequence(_space(packed["feature"]), stack=packed["stack"]),
     "Graph": _graph_from_json,
-    "OneOf": lambda packed: spaces.OneOf([_known(child) for child in packed["spaces"]]),
+    "OneOf": lambda packed: spaces.OneOf([_space(child) for child in packed["spaces"]]),
 }

@@ -14,8 +14,8 @@ from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from vecrollout.data.checks import directory_text
-from vecrollout.errors import DamagedTraceError, OptionError
+from vecrollout.data.checks import directory_text, local_path
+from vecrollout.errors import DamagedTraceError, OptionError, TraceNotFoundError
 from vecrollout.storage.files.journal import merged
 from vecrollout.storage.files.locks import KNOWS_LOCKS, is_locked, lock
 from vecrollout.storage.files.names import journal_of, shard_of
@@ -37,19 +37,23 @@ _REQUESTS = 16
 _SPOOL = "vecrollout-spool-"
 
 
-def folder_of(path: str | os.PathLike[str]) -> Folder:
-    """The folder that a path or a URL names."""
+def place_of(path: str | os.PathLike[str]) -> Path | str:
+    """The absolute path that a path means now, with `~` expanded; the URL of an object store as it is."""
     text = directory_text(path)
     if _LOST_SLASH.match(text):
         raise OptionError(f"expected a directory, or a URL as text with two slashes, got {text!r}; Path takes one away")
-    if "://" not in text:
-        return Folder(Path(path))
     if text.startswith("file://"):
         url = urlsplit(text)
         if url.netloc not in ("", "localhost"):
             raise OptionError(f"expected the URL of a directory with three slashes, 'file:///path', got {text!r}")
-        return Folder(Path(url2pathname(url.path)))
-    return Folder(Objects(text))
+        return Path(url2pathname(url.path))
+    return text if "://" in text else local_path(text)
+
+
+def folder_of(path: str | os.PathLike[str]) -> Folder:
+    """The folder that a path or a URL names; a relative path means the one that it names now."""
+    place = place_of(path)
+    return Folder(Objects(place) if isinstance(place, str) else place)
 
 
 class Folder:
@@ -59,7 +63,7 @@ class Folder:
         self._local = place if isinstance(place, Path) else None
         self._objects = None if isinstance(place, Path) else place
         self.path: Path | str = place if isinstance(place, Path) else place.url
-        """As it was named: a directory or a URL."""
+        """The absolute path of a directory, or a URL."""
         # Of folders whose files are not in the store yet: locked until they are, or the process ends.
         self._locks: dict[Path, int] = {}
 
@@ -90,6 +94,8 @@ class Folder:
                         found[file.name] = file.stat().st_size
                     except FileNotFoundError:  # a temporary one, renamed by now, or a link to nothing
                         continue
+        except FileNotFoundError as error:
+            raise TraceNotFoundError(f"{self}: expected a directory of traces, got none: {error}") from error
         except OSError as error:
             raise DamagedTraceError(f"{self}: expected a directory of traces: {error}") from error
         return found

@@ -39,9 +39,15 @@ class Piece(NamedTuple):
         return self.offset + self.bytes
 
 
-def header_line(writer: str, about: Mapping[str, Any]) -> bytes:
+def header_line(about: Mapping[str, Any]) -> bytes:
     """The first line: which writer this is, and what is said about the trace as a whole."""
-    return _line({"format_version": FORMAT_VERSION, "writer": writer, **about})
+    return _line({"format_version": FORMAT_VERSION, **about})
+
+
+def header_of(line: bytes) -> dict[str, Any]:
+    """What the first line says about the trace as a whole; empty where it is damaged."""
+    text = _text(line)
+    return {} if text is None else parsed(text, "journal")
 
 
 def shard_line(number: int, head_bytes: int, head_sum: str) -> bytes:
@@ -253,9 +259,10 @@ def _numbers(values: Any, length: int | None = None) -> npt.NDArray[np.int64]:
     """Integers, or one that stands for all of them."""
     if type(values) is int and length is not None:
         return np.full(length, values, np.int64)
-    if type(values) is not list or set(map(type, values)) != {int} or length not in (None, len(values)):
+    found: npt.NDArray[Any] = np.array(values) if type(values) is list else np.empty(0)
+    if found.dtype != np.int64 or found.ndim != 1 or length not in (None, len(found)):
         raise ValueError(f"expected {length or 'some'} integers, got {type(values).__name__}")
-    return np.array(values, np.int64)
+    return found
 
 
 def _lines_of(content: bytes) -> list[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 _WRITER = r"\d{8}T\d{6}\.\d{9}Z-[0-9a-f]{16}"
 SHARD_NAME = re.compile(rf"(?P<writer>{_WRITER})-(?P<number>\d{{6,18}})\.arrow")
@@ -18,7 +18,7 @@ TEMPORARY_NAME = re.compile(rf"\.{_WRITER}(-\d{{6,}})?\.(journal|arrow)\.[0-9a-f
 def new_writer_name() -> str:
     """A name that no other writer has: UTC to the nanosecond, so that names sort by time, and 64 random bits."""
     seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y%m%dT%H%M%S}.{nanoseconds:09d}Z-{secrets.token_hex(8)}"
 
 

@@ -39,12 +39,14 @@ class BatchCache:
         self._batches.clear()
 
     def _shrink(self) -> None:
-        held = [(key, batch.nbytes) for key, batch in list(self._batches.items())]
-        total, entries = sum(nbytes for _, nbytes in held), len(held)
+        sizes = [batch.nbytes for batch in list(self._batches.values())]
+        total, entries = sum(sizes), len(sizes)
         # Room for one more like the largest.
-        room = self._limit - max((nbytes for _, nbytes in held), default=0)
-        for key, nbytes in held:
-            if total <= room and entries < _MAX_ENTRIES:
-                return
+        room = self._limit - max(sizes, default=0)
+        if total <= room and entries < _MAX_ENTRIES:
+            return
+        for key, nbytes in zip(list(self._batches), sizes, strict=False):
             self._batches.pop(key, None)
             total, entries = total - nbytes, entries - 1
+            if total <= room and entries < _MAX_ENTRIES:
+                return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,10 @@ class Located:
     row: npt.NDArray[np.int64]
     """First row, counted from the group's."""
     steps: npt.NDArray[np.int64]
+    start_step: npt.NDArray[np.int64]
+    """Index in the episode of the first step."""
+    ended: npt.NDArray[np.int64]
+    """How the last step ended the episode: 1 terminated, 2 truncated, 3 both, 0 neither."""
     begins: npt.NDArray[np.int64]
     """Which trajectories are the first of an episode, shape `(number of episodes,)`."""
 
@@ -36,6 +41,7 @@ class Located:
 class Place:
     """Trajectories that were written at once."""
 
+    folder: Folder
     shard: str
     """Name of the shard."""
     journal: Journal
@@ -44,6 +50,22 @@ class Place:
 
 
 class Catalog:
+    """What can be read in some folders."""
+
+    def __init__(self, folders: Sequence[Folder]) -> None:
+        self._journals = [_Journals(folder) for folder in folders]
+        self.groups: list[Place] = []
+        self.located = _located([], [])
+
+    def refresh(self) -> None:
+        """See what was written since the last time."""
+        writers = [places for each in self._journals for places in each.refresh()]
+        self.groups = [place for places in writers for place in places]
+        numbers = [number for number, places in enumerate(writers) for _ in places]
+        self.located = _located([each.group.trajectories for each in self.groups], numbers)
+
+
+class _Journals:
     """The journals of a folder, and what of the shards can be read."""
 
     def __init__(self, folder: Folder) -> None:
@@ -53,23 +75,21 @@ class Catalog:
         # Groups of shards that are not finished whose bytes are as written, and how many of each shard.
         self._verified: dict[str, int] = {}
         self._warned: set[str] = set()
-        self.groups: list[Place] = []
-        self.located = _located([], [])
 
-    def refresh(self) -> None:
-        """See what was written since the last time."""
+    def refresh(self) -> list[list[Place]]:
+        """What each writer wrote, as far as it can be read."""
         sizes = self._folder.sizes()
         self._read_journals(sorted(writer for name in sizes if (writer := journal_of(name))))
         self._warn_of_lost_journals(sizes)
-        groups, writers = [], []
-        for number, (writer, journal) in enumerate(sorted(self.journals.items())):
+        found = []
+        for writer, journal in sorted(self.journals.items()):
+            places = []
             for shard in journal.shards.values():
                 name = shard_name(writer, shard.number)
-                for group in shard.groups[: self._readable(name, shard, sizes.get(name))]:
-                    groups.append(Place(name, journal, shard, group))
-                    writers.append(number)
-        self.groups = groups
-        self.located = _located([each.group.trajectories for each in groups], writers)
+                readable = shard.groups[: self._readable(name, shard, sizes.get(name))]
+                places += [Place(self._folder, name, journal, shard, group) for group in readable]
+            found.append(places)
+        return found
 
     def _read_journals(self, writers: list[str]) -> None:
         contents = self._folder.each(lambda writer: self._folder.read(f"{writer}.journal"), writers)
@@ -97,7 +117,7 @@ class Catalog:
                 warnings.warn(
                     f"{name} is not read: the journal of its writer is missing; repair_traces writes it anew from what "
                     "is sound of the shard",
-                    stacklevel=4,
+                    stacklevel=6,
                 )
 
     def _has_journal(self, writer: str) -> bool:
@@ -169,4 +189,5 @@ def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
     writer, episode = writer[order], episode[order]
     changes = np.ones(len(order), bool)
     changes[1:] = (np.diff(writer) != 0) | (np.diff(episode) != 0)
-    return Located(group[order], place[order], joined("row")[order], joined("rows")[order] - 1, np.flatnonzero(changes))
+    row, rows, start_step, ended = (joined(name)[order] for name in ("row", "rows", "start_step", "ended"))
+    return Located(group[order], place[order], row, rows - 1, start_step, ended, np.flatnonzero(changes))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vecrollout.data.plain import dumps
-from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
+from vecrollout.errors import ProtocolError, StoreError, TraceNotFoundError, TraceWriteError
 from vecrollout.storage.arrow import checksum, ipc, pa
 from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
 from vecrollout.storage.files import journal as lines
@@ -51,7 +51,7 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
 
     Raises:
         ProtocolError: If a writer is at work in the directory, as far as the system tells; nothing is changed then.
-        DamagedTraceError: If there is no such directory.
+        TraceNotFoundError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
         OptionError: If the URL cannot be used.
         TraceWriteError: If files cannot be written; what was repaired before stays repaired.
@@ -60,7 +60,7 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
     folder = folder_of(path)
     try:
         return _repair(folder)
-    except StoreError:
+    except (StoreError, TraceNotFoundError):
         raise
     except OSError as error:
         raise TraceWriteError(f"{folder}: expected a directory that can be written to: {error}") from error
@@ -139,7 +139,9 @@ class _Writer:
         """Put the journal in place, and what it does not list aside."""
         name = journal_name(self._writer)
         journal = self._survey.journals.get(self._writer)
-        content = b"".join([lines.header_line(self._writer, self._about or {}), *self._lines, lines.closed_line()])
+        content = b"".join(
+            [lines.header_line({"writer": self._writer, **(self._about or {})}), *self._lines, lines.closed_line()]
+        )
         if self._about is None:
             # There is nothing that a journal could say.
             if name in self._survey.sizes:

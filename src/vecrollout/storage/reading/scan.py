@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vecrollout.data.trajectory import Episode
 from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.codec.decode import DecodedBatch
-from vecrollout.storage.codec.fragments import fragment, index_of
-from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.codec.fragments import fragment
+from vecrollout.storage.codec.index import NO_TRAJECTORIES, BatchIndex
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.source import MappedFile
 from vecrollout.storage.reading.shard import END_MAGIC, MAGIC, Shard, compare
@@ -112,25 +115,74 @@ def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, 
 def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex, seen: Seen) -> str | None:
     """What is wrong with the trajectories of a group; None: nothing is."""
     try:
-        decoded = [
-            DecodedBatch(shard.batch(first + i, piece), shard.schema, f"{shard.name}: batch {first + i}")
-            for i, piece in enumerate(pieces)
-        ]
-        found = index_of(decoded)
+        batches = [shard.batch(first + i, piece) for i, piece in enumerate(pieces)]
+        found = index_of(batches, f"batch {first}")
         if not all(np.array_equal(getattr(found, each.name), getattr(index, each.name)) for each in fields(index)):
             return "expected the trajectories that the journal lists, got others"
+        decoded = [
+            DecodedBatch(batch, shard.schema, NO_TRAJECTORIES if i else index, f"batch {first + i}")
+            for i, batch in enumerate(batches)
+        ]
         if len(pieces) == 1:
             trajectories = [decoded[0].trajectory(i) for i in range(len(index))]
         else:
             rows = [(batch, 0, piece.rows) for batch, piece in zip(decoded, pieces, strict=True)]
             trajectories = [fragment(decoded[0], 0, rows, 0, index.rows.item(0) - 1)]
         for i, trajectory in enumerate(trajectories):
-            decoded[0].metadata(i)
+            decoded[0].entries.metadata(i)
             if not seen.add(trajectory.episode, len(trajectory)):
                 return f"steps of episode {trajectory.episode.id} that are in the trace already"
     except DamagedTraceError as error:
         return told(error, shard.name)
     return None
+
+
+def rows_of(batch: Any) -> list[int]:
+    """Rows of each trajectory that begins in a record batch."""
+    try:
+        entries = batch.column("trajectory").values
+        entries.validate(full=True)
+        return [int(steps) + 1 for steps in entries.field("steps").to_pylist()]
+    except ArrowErrors as error:
+        raise DamagedTraceError(f"record batch: expected trajectories: {error}") from error
+
+
+def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
+    """Where trajectories begin in record batches: whole ones of one, or a single one in several; all rows are read."""
+    lengths = np.array(rows_of(batches[0]), np.int64)
+    total = sum(batch.num_rows for batch in batches)
+    try:
+        for batch in batches:
+            batch.validate(full=True)
+        begins = np.concatenate([np.diff(batch.column("trajectory").offsets.to_numpy()) for batch in batches])
+        told = batches[0].column("trajectory").values
+        start_step, env_index = (np.array(told.field(name).to_pylist()) for name in ("start_step", "env_index"))
+        episode, step, env = (_joined(batches, name, -1, np.int64) for name in ("episode", "step", "env"))
+        flags = [_joined(batches, name, False, np.bool_) for name in ("terminated", "truncated")]
+        starts = np.cumsum(lengths) - lengths
+        last = starts + lengths - 2
+        index = BatchIndex(
+            row=starts,
+            rows=lengths,
+            episode=episode[starts],
+            env=env[starts],
+            start_step=start_step.astype(np.int64),
+            ended=flags[0][last] + 2 * flags[1][last].astype(np.int64),
+        )
+        index.check(total, where)
+    except ArrowErrors as error:
+        raise DamagedTraceError(f"{where}: expected trajectories: {error}") from error
+    expected = {
+        "trajectory": (np.flatnonzero(begins), starts),
+        "episode": (episode, np.repeat(index.episode, lengths)),
+        "step": (step, np.arange(total) + np.repeat(index.start_step - starts, lengths)),
+        "env": (env, np.repeat(index.env, lengths)),
+        "env_index": (index.env, [-1 if each is None else max(-1, each) for each in env_index.tolist()]),
+    }
+    wrong = [name for name, (got, right) in expected.items() if not np.array_equal(got, right)]
+    if wrong or begins.max() > 1 or any(np.count_nonzero(each) != np.count_nonzero(each[last]) for each in flags):
+        raise DamagedTraceError(f"{where}: expected rows of one episode, step by step, in each trajectory; not {wrong}")
+    return index
 
 
 def told(error: Exception, name: str) -> str:
@@ -160,21 +212,23 @@ def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]
 def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
     """Groups behind those that the journal lists, as far as they are whole."""
     pieces: list[Piece] = []
-    group: list[DecodedBatch] = []
-    missing = 0
+    group: list[Any] = []
     for piece, batch in shard.walk(begin):
+        group.append(batch)
+        pieces.append(piece)
         try:
-            group.append(DecodedBatch(batch, shard.schema, f"{shard.name}: byte {piece.offset}"))
-            pieces.append(piece)
-            missing += sum(group[0].lengths.tolist()) + len(group[0].lengths) if len(group) == 1 else 0
-            missing -= piece.rows
-            if missing == 0:
-                yield pieces, index_of(group)
-                pieces, group = [], []
+            if sum(rows_of(group[0])) > sum(each.rows for each in pieces):
+                continue
+            yield pieces, index_of(group, f"{shard.name}: byte {piece.offset}")
         except DamagedTraceError:
             return
-        if missing < 0:
-            return
+        pieces, group = [], []
+
+
+def _joined(batches: Sequence[Any], name: str, missing: Any, dtype: Any) -> npt.NDArray[Any]:
+    """A column of all batches, with a value for nulls."""
+    columns = [batch.column(name).fill_null(missing).to_numpy(zero_copy_only=False) for batch in batches]
+    return np.concatenate(columns).astype(dtype)
 
 
 def _has_footer(shard: Shard) -> bool:

@@ -45,7 +45,7 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
         The damage, file by file.
 
     Raises:
-        DamagedTraceError: If there is no such directory.
+        TraceNotFoundError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
         OptionError: If the URL cannot be used.
         StoreError: If the object store fails.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +14,9 @@ from vecrollout.data.trajectory import Episode, Trajectory, cut
 from vecrollout.storage.codec.encode import Numbered, encode
 from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.infos import InfoColumns
-from vecrollout.storage.codec.layout import Layout, Spaces
+from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.schema import TraceSchema
-from vecrollout.storage.writing.numbering import Numbering, Steps
+from vecrollout.storage.writing.numbering import Numbering
 from vecrollout.storage.writing.shards import Shards
 
 BATCH_ROWS = 8192
@@ -35,20 +33,19 @@ _TOLD_INFOS = 512
 _TOLD_ENDS = 64
 
 
-@dataclass
-class Handed:
-    """Trajectories on their way to the disk."""
+class Handed(NamedTuple):
+    """Trajectories of one layout on their way to the disk."""
 
     trajectories: TrajectoryBatch | list[Trajectory]
-    steps: list[int]
-    """Of each trajectory."""
+    layout: Layout
+    rows: int
+    """Rows that all of them take."""
     nbytes: int
     """Memory of their arrays, and a guess at that of their infos."""
+    has_infos: list[bool] | bool
+    """Whether infos of each or of all were kept."""
     notes: list[dict[str, Any]] | None = None
     """What else is kept of each; None: nothing."""
-
-    def __len__(self) -> int:
-        return len(self.steps)
 
     @property
     def episodes(self) -> Sequence[Episode]:
@@ -58,26 +55,21 @@ class Handed:
         return [each.episode for each in self.trajectories]
 
     @property
-    def rows(self) -> int:
-        """Rows that all of them take."""
-        return sum(self.steps) + len(self.steps)
+    def steps(self) -> list[int]:
+        """Steps of each trajectory."""
+        if isinstance(self.trajectories, TrajectoryBatch):
+            return self.trajectories.lengths.tolist()  # type: ignore[no-any-return]
+        return list(map(len, self.trajectories))
 
-    def part(self, begin: int, end: int) -> Handed:
-        """Some of the trajectories."""
+    def part(self, begin: int, end: int, rows: int) -> Handed:
+        """Some of the trajectories, which take so many rows."""
+        if isinstance(self.trajectories, TrajectoryBatch):
+            some: TrajectoryBatch | list[Trajectory] = self.trajectories.part(begin, end)
+        else:
+            some = self.trajectories[begin:end]
+        has_infos = self.has_infos if isinstance(self.has_infos, bool) else self.has_infos[begin:end]
         notes = None if self.notes is None else self.notes[begin:end]
-        nbytes = self.nbytes * (end - begin) // len(self)
-        return Handed(self.trajectories[begin:end], self.steps[begin:end], nbytes, notes)
-
-
-@dataclass
-class _Placed:
-    """Trajectories with the numbers of their episodes."""
-
-    handed: list[Handed]
-    identities: Identities | None
-    """None: there are no trajectories."""
-    numbers: list[int]
-    steps: list[int]
+        return Handed(some, self.layout, rows, self.nbytes * rows // self.rows, has_infos, notes)
 
 
 class TraceEncoder:
@@ -86,22 +78,22 @@ class TraceEncoder:
     Args:
         shards: Where to.
         about: What the shards say about the trace.
-        spaces: Observation and action space; None: not known.
         dropped: Gains, by key, the number of values of infos that could not be kept.
     """
 
-    def __init__(self, shards: Shards, about: Mapping[str, Any], spaces: Spaces | None, dropped: Counter[str]) -> None:
+    def __init__(self, shards: Shards, about: Mapping[str, Any], dropped: Counter[str]) -> None:
         self._shards = shards
         self._about = about
-        self._spaces = spaces
         self._dropped = dropped
         self._numbering = Numbering()
+        # Of the last shard; its layout, and the one that it was made from when the shard was begun.
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
+        self._base: Layout | None = None
         self._taken: deque[Handed] = deque()
-        # The next batch; once its episodes have numbers, what of it did not come before.
+        # The next batch, of one layout; once its episodes have numbers, what of it did not come before.
         self._pending: list[Handed] = []
-        self._placed: _Placed | None = None
+        self._numbered: Numbered | None = None
         self._pending_rows = 0
         self._pending_bytes = 0
         self.info_bytes = 200
@@ -109,20 +101,25 @@ class TraceEncoder:
 
     def take(self, handed: Handed) -> None:
         """Take trajectories."""
-        self._taken.extend(_parts(handed))
+        if _is_full(handed.rows // 2, handed.nbytes // 2):
+            self._taken.extend(_parts(handed))
+        else:
+            self._taken.append(handed)
 
     def write_full(self) -> None:
         """Write what makes a batch."""
-        if self._placed is not None:
+        if self._numbered is not None:
             self._write_pending()  # it failed before
-        while self._taken:
-            following = self._taken[0]
-            if _is_full(self._pending_rows + following.rows, self._pending_bytes + following.nbytes):
+        taken, pending = self._taken, self._pending
+        while taken:
+            following = taken[0]
+            rows, nbytes = self._pending_rows + following.rows, self._pending_bytes + following.nbytes
+            if pending and (_is_full(rows, nbytes) or following.layout is not pending[0].layout):
                 self._write_pending()
-            self._pending.append(following)
-            self._pending_rows += following.rows
-            self._pending_bytes += following.nbytes
-            self._taken.popleft()
+                rows, nbytes = following.rows, following.nbytes
+            pending.append(following)
+            self._pending_rows, self._pending_bytes = rows, nbytes
+            taken.popleft()
         if _is_full(self._pending_rows, self._pending_bytes):
             self._write_pending()
 
@@ -133,14 +130,19 @@ class TraceEncoder:
 
     def lost(self) -> list[tuple[int, int]]:
         """Of each trajectory that is not written, the number of its episode and the steps."""
-        pending = self._placed or self._place(self._pending)
-        return [
-            pair for each in (pending, self._place(self._taken)) for pair in zip(each.numbers, each.steps, strict=True)
-        ]
+        lost: list[tuple[int, int]] = []
+        if self._numbered is not None:
+            lost += zip(self._numbered.numbers, self._numbered.batch.lengths.tolist(), strict=True)
+        for each in [*([] if self._numbered else self._pending), *self._taken]:
+            steps = each.steps
+            numbers, news = self._numbering.place(Identities.of(each.episodes), steps)
+            for number, new in zip(numbers, news or [[(0, length)] for length in steps], strict=True):
+                lost += [(number, end - begin) for begin, end in new]
+        return lost
 
     def forget(self) -> None:
         """Let go of what is not written."""
-        self._placed, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
+        self._clear()
         self._taken.clear()
 
     def write(self) -> None:
@@ -148,53 +150,68 @@ class TraceEncoder:
         self.write_full()
         self._write_pending()
 
+    def save(self) -> None:
+        """Write everything, and make it durable on this machine."""
+        self.write()
+        self._shards.save()
+
+    def sync(self) -> None:
+        """Write everything, and make it durable where it belongs."""
+        self.write()
+        self._shards.sync()
+
+    def finish(self) -> None:
+        """Write everything, and finish all files."""
+        self.write()
+        self._shards.close()
+
     def _write_pending(self) -> None:
         """Write what is pending; if that fails, it stays so."""
-        if self._placed is None:
-            self._placed = self._place(self._pending)
-        numbered = _joined(self._placed)
+        if self._numbered is None:
+            self._numbered = self._number(self._pending)
+        numbered = self._numbered
         if numbered is not None:
             batch = numbered.batch
-            schema = self._fitting_schema(batch)
+            schema = self._fitting_schema(batch, self._pending[0].layout)
             record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
             if not self._shards.is_open:
                 self._shards.begin(self._arrow_schema)
             self._shards.write(record_batch, index)
             if batch.infos is not None:
                 self.info_bytes = _info_bytes(batch.infos[0])
-        self._placed, self._pending, self._pending_rows, self._pending_bytes = None, [], 0, 0
+        self._clear()
         self._shards.finish_full()
 
-    def sync(self) -> None:
-        """Write what is pending, and make everything durable."""
-        self.write()
-        self._shards.sync()
+    def _clear(self) -> None:
+        self._pending.clear()
+        self._numbered, self._pending_rows, self._pending_bytes = None, 0, 0
 
-    def finish(self) -> None:
-        """Write what is pending, and finish all files."""
-        self.write()
-        self._shards.close()
-
-    def _place(self, pending: Collection[Handed]) -> _Placed:
-        """Trajectories with the numbers of their episodes, without steps that came before."""
+    def _number(self, pending: Collection[Handed]) -> Numbered | None:
+        """Trajectories as one batch, without steps that came before; None: there are none."""
         if not pending:
-            return _Placed([], None, [], [])
-        steps = [length for each in pending for length in each.steps]
-        identities = Identities.of(episode for each in pending for episode in each.episodes)
-        numbers, news = self._numbering.place(identities, steps)
+            return None
+        batch, has_infos, notes = _joined(pending)
+        identities = Identities.of(batch.episodes)
+        numbers, news = self._numbering.place(identities, batch.lengths.tolist())
         if news is None:
-            return _Placed(list(pending), identities, numbers, steps)
-        left, numbers = _without_known(pending, numbers, news)
-        if not left:
-            return _Placed([], None, [], [])
-        steps = [length for each in left for length in each.steps]
-        return _Placed(left, Identities.of(episode for each in left for episode in each.episodes), numbers, steps)
+            return Numbered(batch, identities, numbers, has_infos, notes)
+        pieces = [(i, begin, end) for i, new in enumerate(news) for begin, end in new]
+        if not pieces:
+            return None
+        left = _batch([cut(batch[i], begin, end) for i, begin, end in pieces])
+        return Numbered(
+            left,
+            Identities.of(left.episodes),
+            [numbers[i] for i, _, _ in pieces],
+            [has_infos[i] for i, _, _ in pieces],
+            None if notes is None else [notes[i] for i, _, _ in pieces],
+        )
 
-    def _fitting_schema(self, batch: TrajectoryBatch) -> TraceSchema:
+    def _fitting_schema(self, batch: TrajectoryBatch, base: Layout) -> TraceSchema:
         """The columns, planned when a shard is begun; where later data needs another type, that is a new shard's."""
         old = self._schema
-        first = old is None
-        layout = Layout.of(batch.obs, batch.acts, batch.rews, self._spaces) if old is None else old.layout
+        first = old is None or self._base is not base
+        layout = base if old is None or first else old.layout
         if first or layout.has_objects or (layout.rews and layout.rews.dtype != batch.rews.dtype):  # type: ignore[union-attr]
             layout = layout.fitting(layout.flattened(batch.obs, batch.acts, batch.rews), may_narrow=first)
         if old is not None and self._shards.is_open:
@@ -206,63 +223,55 @@ class TraceEncoder:
             columns = InfoColumns.plan(infos)
         else:
             columns = old.infos if len(infos) < _TELLING_INFOS else InfoColumns.plan(infos, old.infos.columns)
-        schema = self._schema = TraceSchema(layout, columns, self._about, self._shards.begun)
+        schema = TraceSchema(layout, columns, dict(self._about), self._shards.begun)
         self._arrow_schema = schema.to_arrow()
+        self._schema, self._base = schema, base
         return schema
 
 
 def _parts(handed: Handed) -> list[Handed]:
-    """The trajectories in runs that make little more than a batch each."""
-    rows = handed.rows
-    if len(handed) == 1 or not _is_full(rows // 2, handed.nbytes // 2):
-        return [handed]
-    row_bytes, parts, begin, rows = handed.nbytes / rows, [], 0, 0
-    for i, steps in enumerate(handed.steps):
-        if i > begin and _is_full(rows + steps + 1, int((rows + steps + 1) * row_bytes)):
-            parts.append(handed.part(begin, i))
-            begin, rows = i, 0
-        rows += steps + 1
-    return [*parts, handed.part(begin, len(handed))]
+    """The trajectories in runs that make a batch each, as far as single ones are not larger."""
+    ends = np.cumsum(np.array(handed.steps) + 1)
+    most = max(1, min(BATCH_ROWS, BATCH_BYTES * handed.rows // max(handed.nbytes, 1)))
+    parts, begin, before = [], 0, 0
+    while begin < len(ends):
+        end = max(int(np.searchsorted(ends, before + most)), begin + 1)
+        parts.append(handed.part(begin, end, int(ends[end - 1]) - before))
+        begin, before = end, int(ends[end - 1])
+    return parts
 
 
-def _without_known(
-    pending: Collection[Handed], numbers: Sequence[int], news: Sequence[list[Steps]]
-) -> tuple[list[Handed], list[int]]:
-    """The new steps of trajectories of which some or all came before, and the numbers of their episodes."""
-    left: list[Handed] = []
-    kept: list[int] = []
-    singles = (each.part(i, i + 1) for each in pending for i in range(len(each)))
-    for single, number, new in zip(singles, numbers, news, strict=True):
-        for begin, end in new:
-            trajectory = cut(single.trajectories[0], begin, end)
-            left.append(Handed([trajectory], [end - begin], single.nbytes, single.notes))
-            kept.append(number)
-    return left, kept
-
-
-def _joined(placed: _Placed) -> Numbered | None:
-    """Trajectories as one batch; None: there are none."""
-    if placed.identities is None:
-        return None
-    parts = [each.trajectories for each in placed.handed]
-    has_infos: list[bool] = []
-    for part in parts:
-        if isinstance(part, TrajectoryBatch):
-            has_infos += [part.has_infos] * len(part)
-        else:
-            has_infos += [each.infos is not None for each in part]
-    if any(isinstance(part, TrajectoryBatch) for part in parts):
-        batch = TrajectoryBatch.concatenate([_batch(part) for part in parts])
+def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool], list[dict[str, Any]] | None]:
+    """Trajectories as one batch, whether infos of each were kept, and what else is kept of each."""
+    parts: list[TrajectoryBatch] = []
+    singles: list[Trajectory] = []
+    for each in pending:
+        if not isinstance(each.trajectories, TrajectoryBatch):
+            singles += each.trajectories
+            continue
+        if singles:
+            parts.append(_batch(singles))
+            singles = []
+        parts.append(each.trajectories)
+    if singles:
+        parts.append(_batch(singles))
+    batch = TrajectoryBatch.concatenate(parts)
+    kept = [each.has_infos for each in pending]
+    if kept.count(True) == len(kept) or kept.count(False) == len(kept):
+        has_infos = [kept[0] is True] * len(batch)
     else:
-        batch = _batch(list(chain.from_iterable(parts)))
+        all_kept = (
+            [has] * len(each) if isinstance(has, bool) else has for (each, *_), has in zip(pending, kept, strict=True)
+        )
+        has_infos = [has for some in all_kept for has in some]
     notes = None
-    if any(each.notes is not None for each in placed.handed):
-        notes = [note for each in placed.handed for note in each.notes or [{}] * len(each)]
-    return Numbered(batch, placed.identities, placed.numbers, has_infos, notes)
+    if any(each.notes is not None for each in pending):
+        notes = [note for each in pending for note in each.notes or [{}] * len(each.trajectories)]
+    return batch, has_infos, notes
 
 
-def _batch(trajectories: TrajectoryBatch | list[Trajectory]) -> TrajectoryBatch:
-    if isinstance(trajectories, TrajectoryBatch) or len(trajectories) > 1:
+def _batch(trajectories: list[Trajectory]) -> TrajectoryBatch:
+    if len(trajectories) > 1:
         return TrajectoryBatch.from_trajectories(trajectories)
     # Without a copy: it may be as large as memory allows.
     (one,) = trajectories

@@ -36,11 +36,9 @@ _MAGIC_BYTES = 8
 class Shards:
     """Writes record batches into a writer's shards, and into its journal what became of them."""
 
-    def __init__(
-        self, folder: Folder, writer: str, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int
-    ) -> None:
+    def __init__(self, folder: Folder, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int) -> None:
         self._folder = folder
-        self._writer = writer
+        self._writer = str(about["writer"])
         self._about = about
         self._compression = compression
         self._max_shard_bytes = max_shard_bytes
@@ -83,16 +81,21 @@ class Shards:
         if self._shard is not None and self._shard.size >= self._max_shard_bytes:
             self.finish()
 
-    def sync(self) -> None:
-        """Make what was written durable; an object store gets a shard of its own."""
-        if self._shard is None:
+    def save(self) -> None:
+        """Make what was written durable on this machine."""
+        shard = self._shard
+        if shard is None or shard.is_synced:
             return
-        if not self._folder.appends:
-            self.finish()
-            return
-        self._shard.sync()
-        self._note(flushed_line(self._shard.number, self._shard.size))
+        shard.sync()
+        self._note(flushed_line(shard.number, shard.size))
         self._sync_journal()
+
+    def sync(self) -> None:
+        """Make what was written durable where it belongs; an object store gets a shard of its own."""
+        if self._folder.appends:
+            self.save()
+        else:
+            self.finish()
 
     def finish(self) -> None:
         """Finish the last shard."""
@@ -135,7 +138,7 @@ class Shards:
         path = spool / journal_name(self._writer)
         left = {named[1] for each in spool.iterdir() if (named := shard_of(each.name))}
         content = path.read_bytes() if path.exists() else b""
-        write_whole(path, with_shards(content, left) if content else header_line(self._writer, self._about))
+        write_whole(path, with_shards(content, left) if content else header_line(self._about))
         self._folder = folder_of(spool)
         self._open_journal(path, os.O_APPEND)
         return spool
@@ -155,7 +158,7 @@ class Shards:
         spool = self._spool = self._folder.spool()
         path = spool / journal_name(self._writer)
         self._open_journal(path, os.O_CREAT | os.O_EXCL)
-        self._note(header_line(self._writer, self._about))
+        self._note(header_line(self._about))
         # A store is known to take files before anything is lost, and whose the folder is if the process is killed.
         self._folder.put(path)
         return spool
@@ -195,6 +198,8 @@ class _Shard:
         # Kept for fsync; pyarrow opens the file a second time.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._is_named = False
+        self.is_synced = False
+        """Whether everything that was written is durable."""
         try:
             self._sink = pa.OSFile(str(path), "wb")
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
@@ -210,6 +215,7 @@ class _Shard:
     def write(self, record_batches: Sequence[Any]) -> list[Piece]:
         """Write record batches; if that fails the file ends with a part of one."""
         pieces = []
+        self.is_synced = False
         for record_batch in record_batches:
             # pyarrow writes the schema with the first batch.
             begin = self.size or self.head_bytes
@@ -227,6 +233,7 @@ class _Shard:
         if not self._is_named:
             sync_directory(self._path.parent)
             self._is_named = True
+        self.is_synced = True
 
     def close(self) -> None:
         """Write the footer, and make the file durable."""

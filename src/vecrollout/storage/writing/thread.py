@@ -11,15 +11,12 @@ from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
 from vecrollout.storage.writing.encoding import BATCH_BYTES, Handed, TraceEncoder
 from vecrollout.storage.writing.shards import Shards
 
-# How long a caller waits before it looks again whether what it waits for has come.
+# How long a caller waits before it looks again whether its call is done.
 _WAIT_S = 0.05
-
-# How long trajectories may lie in the queue before the thread takes them: to wake it for each would cost its caller.
-_NAP_S = 0.05
 
 
 class _Call:
-    """What a caller asks of the thread, behind everything that was handed over before."""
+    """A caller's request to the thread; it covers everything that was handed over before."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,24 +31,28 @@ class _Call:
 class WriterThread:
     """Hands trajectories over to an encoder in a thread of its own.
 
-    An exception that interrupts a caller, such as Ctrl-C, leaves everything in order: a put into a `SimpleQueue`
-    happens or does not, and nobody waits by a lock that an interrupt could leave taken.
+    The thread wakes when there is enough for several record batches, and every `flush_every_s`. In between it takes no
+    time from the thread that steps. An interrupt such as Ctrl-C leaves everything in order: a put into a `SimpleQueue`
+    happens or does not, and nobody waits for a lock that an interrupt could leave taken.
 
     Args:
         encoder: Used by the thread alone, as is `shards`.
         shards: The encoder's.
-        queue_bytes: What may be on its way to the disk, in bytes of memory; what is handed over at once may be larger.
+        queue_bytes: Most bytes of memory on their way to the disk; one `put` may bring more.
+        flush_every_s: Seconds after which trajectories are durable at the latest; None: not before `flush`.
     """
 
-    def __init__(self, encoder: TraceEncoder, shards: Shards, queue_bytes: int) -> None:
+    def __init__(
+        self, encoder: TraceEncoder, shards: Shards, queue_bytes: int, flush_every_s: float | None = None
+    ) -> None:
         self._encoder = encoder
         self._shards = shards
         self._limit = queue_bytes
+        self._flush_every_s = flush_every_s
         # Each with the sum of all bytes up to it.
         self._queue: SimpleQueue[tuple[Handed, int]] = SimpleQueue()
         # These wake the thread.
         self._calls: SimpleQueue[_Call] = SimpleQueue()
-        self._is_asleep = False
         # A put and the count of its bytes are one; the thread takes it only to stop puts when it fails.
         self._putting = threading.RLock()
         self._is_failing = False
@@ -74,13 +75,15 @@ class WriterThread:
 
     def put(self, handed: Handed) -> None:
         """Take trajectories; waits while too much is on its way."""
-        self._wait_for_room(handed.nbytes)
+        if self._handed_bytes - self._written_bytes + handed.nbytes > self._limit:
+            self._wait_for_room(handed.nbytes)
         with self._putting:
-            self.check_open()
+            if self._is_failing or self.is_closed:
+                self.check_open()
             total = self._handed_bytes + handed.nbytes
             self._queue.put((handed, total))
             self._handed_bytes = total
-        if (self._is_asleep or total - self._taken_bytes >= BATCH_BYTES) and self._calls.empty():
+        if total - self._taken_bytes >= BATCH_BYTES and self._calls.empty():
             self._calls.put(_Call("take"))
 
     def flush(self) -> None:
@@ -102,7 +105,7 @@ class WriterThread:
         self.check()
 
     def check(self) -> None:
-        """Raise what the thread failed of."""
+        """Raise the thread's error."""
         while self._is_failing and self._error is None:
             time.sleep(_WAIT_S)  # it still sees to what is not written
         if self._error is not None:
@@ -110,10 +113,10 @@ class WriterThread:
             raise TraceWriteError(str(self._error)) from self._error.__cause__
 
     def check_open(self) -> None:
-        """Raise what the thread failed of, or that it was closed."""
+        """Raise the thread's error, or that the writer is closed."""
         self.check()
         if self.is_closed:
-            raise ProtocolError("writer: expected one that is open, got one that is closed")
+            raise ProtocolError("writer: expected one that is open, got one that is closed; close recorders first")
 
     def _wait_for_room(self, nbytes: int) -> None:
         call = None
@@ -137,35 +140,36 @@ class WriterThread:
             call.answer.get(timeout=_WAIT_S)
 
     def _run(self) -> None:
-        """What the thread does."""
+        """The thread."""
+        flush_at = None if self._flush_every_s is None else time.monotonic() + self._flush_every_s
         while not self.has_ended:
-            call = self._next_call()
+            call = self._next_call(flush_at)
+            if flush_at is not None and call.name == "save":
+                flush_at = time.monotonic() + (self._flush_every_s or 0.0)
             try:
                 if self._error is None:
-                    self._work(call)
+                    self._work(call.name)
             except BaseException as error:  # none may end the thread, for which others wait
                 self._fail(error)
-            if call is not None:
-                self.has_ended = call.name == "finish"
-                call.finish()
+            self.has_ended = call.name == "finish"
+            call.finish()
 
-    def _next_call(self) -> _Call | None:
-        """What a caller asks for; None: nothing, for the time of a nap. Without anything to do, the thread sleeps."""
-        with suppress(Empty):
-            return self._calls.get(timeout=_NAP_S)
-        if not self._queue.empty():
-            return None
-        self._is_asleep = True
-        # A put looks whether the thread is asleep after this, or came before.
-        call = self._calls.get() if self._queue.empty() else None
-        self._is_asleep = False
-        return call
+    def _next_call(self, flush_at: float | None) -> _Call:
+        """A caller's, or at this time one of the thread's own."""
+        if flush_at is None:
+            return self._calls.get()
+        rest = flush_at - time.monotonic()
+        if rest > 0:
+            with suppress(Empty):
+                return self._calls.get(timeout=rest)
+        return _Call("save")
 
-    def _work(self, call: _Call | None) -> None:
+    def _work(self, name: str) -> None:
         self._take_all()
-        self._encoder.write_full()
-        if call is not None and call.name != "take":
-            {"write": self._encoder.write, "sync": self._encoder.sync, "finish": self._encoder.finish}[call.name]()
+        if name == "take":
+            self._encoder.write_full()
+        else:
+            getattr(self._encoder, name)()
         if self._encoder.is_clear:
             self._written_bytes = self._taken_bytes
 

@@ -15,17 +15,18 @@ import numpy as np
 from vecrollout import exits
 from vecrollout._version import __version__
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.checks import check_function, whole_number
+from vecrollout.data.checks import check_function, positive_number, whole_number
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
-from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.spaces import space_to_json
+from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
-from vecrollout.storage.writing.encoding import Handed, TraceEncoder
-from vecrollout.storage.writing.intake import TRAJECTORY_BYTES, Intake
+from vecrollout.storage.writing.encoding import TraceEncoder
+from vecrollout.storage.writing.intake import Intake
+from vecrollout.storage.writing.opening import check_spaces, remove_traces
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
@@ -68,7 +69,8 @@ class TraceWriter:
 
     Args:
         directory: Where to write: a directory, which is made where it does not exist, or the URL of an object store,
-            such as `s3://bucket/prefix`. May hold traces already.
+            such as `s3://bucket/prefix`. May hold traces already. A relative path means the directory of now, also
+            after `os.chdir`.
         compression: `"zstd"`, `"lz4"`, or None: larger files, which are read without a copy.
         max_shard_bytes: Size after which a file is finished and the next one begun, in bytes; a file may be larger by
             what is written at once.
@@ -77,9 +79,14 @@ class TraceWriter:
         episode_metadata: Says what is to be kept with a trajectory, where `append` is not told.
         env_spec: The environment's `EnvSpec` as its `to_json` gives it, or anything else that names it.
         queue_bytes: How much may wait to be written, in bytes of memory.
+        flush_every_s: Seconds after which a trajectory is durable at the latest, above 0; None: not before `flush`,
+            `close` or the end of its shard. Of a trace in an object store, the local folder is flushed.
+        mix_spaces: Whether the directory may hold traces of other spaces.
+        overwrite: Whether to remove the traces that the directory holds.
 
     Raises:
-        OptionError: If an argument is outside what it may be.
+        OptionError: If an argument is outside what it may be, or the directory holds traces of other spaces.
+        ProtocolError: If another writer is at work in a directory that is to be overwritten.
         ArgumentTypeError: If an argument is not of the kind that it should be.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
         StoreError: If the object store cannot be used.
@@ -97,11 +104,15 @@ class TraceWriter:
         episode_metadata: Callable[[Trajectory], Mapping[str, Any] | None] | None = None,
         env_spec: str | None = None,
         queue_bytes: int = 256 << 20,
+        flush_every_s: float | None = 1.0,
+        mix_spaces: bool = False,
+        overwrite: bool = False,
     ) -> None:
         if compression not in ("zstd", "lz4", None):
             raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
         max_shard_bytes = whole_number("max_shard_bytes", max_shard_bytes, _MIN_SHARD_BYTES)
         queue_bytes = whole_number("queue_bytes", queue_bytes, 1)
+        flush_every_s = None if flush_every_s is None else positive_number("flush_every_s", flush_every_s)
         if spaces is not None:
             _check_spaces(spaces)
         if episode_metadata is not None:
@@ -112,15 +123,22 @@ class TraceWriter:
         warm_up()
         folder = folder_of(directory)
         folder.make()
+        packed_spaces = None if spaces is None else [space_to_json(space) for space in spaces]
+        if overwrite:
+            remove_traces(folder)
+        elif packed_spaces is not None and not mix_spaces:
+            check_spaces(folder, packed_spaces)
         self.directory = folder.path
-        """Where it writes, as it was given: a `Path`, or the URL of an object store."""
+        """Where it writes: the absolute `Path`, or the URL of an object store."""
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
         self._process = os.getpid()
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
-        about = {
+        # Written before the first trajectory.
+        self._about = {
+            "writer": self.name,
             "compression": compression,
             "versions": {
                 "vecrollout": __version__,
@@ -129,13 +147,13 @@ class TraceWriter:
                 "pyarrow": pa.__version__,
             },
             "env_spec": env_spec,
-            "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
+            "spaces": packed_spaces,
             "metadata": packed_info(metadata, self._dropped),
         }
         self._intake = Intake(spaces)
-        shards = Shards(folder, self.name, about, compression, max_shard_bytes)
-        encoder = TraceEncoder(shards, {"writer": self.name, **about}, spaces, self._dropped)
-        self._thread = WriterThread(encoder, shards, queue_bytes)
+        shards = Shards(folder, self._about, compression, max_shard_bytes)
+        encoder = TraceEncoder(shards, self._about, self._dropped)
+        self._thread = WriterThread(encoder, shards, queue_bytes, flush_every_s)
         exits.close_at_exit(self)
 
     @property
@@ -164,7 +182,6 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        self._check_usable()
         self._hand_over([trajectory], metadata)
 
     def extend(self, trajectories: Iterable[Trajectory], /) -> None:
@@ -175,6 +192,8 @@ class TraceWriter:
 
         Args:
             trajectories: A `TrajectoryBatch`, or any iterable of trajectories, like the first one that was appended.
+                A `TraceDataset` also brings the metadata of its trajectories and, if nothing was appended before and
+                the writer has none, its spaces, spec and metadata.
 
         Raises:
             ShapeError: As `append`; so are the others.
@@ -185,28 +204,19 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        if not isinstance(trajectories, TrajectoryBatch):
-            self._check_usable()
-            listed = list(trajectories)
-            if listed:
-                self._hand_over(listed, None)
-            return
-        self._check_process()
-        steps: list[int] = trajectories.lengths.tolist()
-        if not steps:
-            return
-        for episode, length in zip(trajectories.episodes, steps, strict=True):
-            check_episode(episode, length)
-        row_bytes, dtypes = self._intake.check_batch(trajectories)
-        notes = None
-        if self._episode_metadata is not None:
-            notes = [{**dtypes, **self._described(each, None)} for each in trajectories]
-        elif dtypes:
-            notes = [dtypes] * len(steps)
-        rows = sum(steps) + len(steps)
-        nbytes = rows * (row_bytes + self._thread.info_bytes) + len(steps) * TRAJECTORY_BYTES
-        self._thread.put(Handed(trajectories, steps, nbytes, notes))
-        self._warn()
+        if isinstance(trajectories, TraceDataset):
+            self._extend_by(trajectories)
+        elif type(self).append is not TraceWriter.append:
+            for each in trajectories:  # a subclass may alter what it appends
+                self.append(each)
+        elif not isinstance(trajectories, TrajectoryBatch):
+            self._hand_over(list(trajectories), None)
+        elif len(trajectories):
+            self._check_process()
+            described = self._episode_metadata and [self._described(each, None) for each in trajectories]
+            self._thread.put(self._intake.of_batch(trajectories, described or None, self._thread.info_bytes))
+            if self._dropped:
+                self._warn()
 
     def flush(self) -> None:
         """Write everything that was appended, and make it durable. Blocks until that is done.
@@ -215,7 +225,7 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed.
         """
-        self._check_usable()
+        self._check_process()
         self._thread.flush()
         self._warn()
 
@@ -236,6 +246,12 @@ class TraceWriter:
                 exits.closed(self)
         self._warn()
 
+    def __reduce__(self) -> Any:
+        raise ProtocolError(
+            f"{type(self).__name__}: expected one owner, as a writer cannot be copied or pickled; open another one for "
+            "the same directory, also in another process"
+        )
+
     def __enter__(self: _Self) -> _Self:
         return self
 
@@ -248,23 +264,39 @@ class TraceWriter:
         state = "closed" if self._thread.is_closed else "open"
         return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
 
+    def _extend_by(self, traces: TraceDataset) -> None:
+        """Take the trajectories of other traces, with their metadata."""
+        if len(traces) and not self._intake.has_begun:
+            self._adopt(traces.about(0))
+        for i, each in enumerate(traces):
+            metadata = None if self._episode_metadata is not None else traces.metadata_of(i)
+            self.append(each, metadata=metadata or None)
+
+    def _adopt(self, about: Mapping[str, Any]) -> None:
+        """Say the same about this trace as another one does, unless the user said something else."""
+        spaces = about["spaces"]
+        if self._about["spaces"] is None and spaces is not None and None not in spaces:
+            self._about["spaces"] = [space_to_json(space) for space in spaces]
+            self._intake = Intake(spaces)
+        if self._about["env_spec"] is None:
+            self._about["env_spec"] = about.get("env_spec")
+        if not self._about["metadata"]:
+            self._about["metadata"] = packed_info(about["metadata"], self._dropped)
+
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ProtocolError("writer: expected a call from the process that made it; make one in each process")
 
-    def _check_usable(self) -> None:
-        self._check_process()
-        self._thread.check_open()
-
     def _hand_over(self, trajectories: list[Trajectory], metadata: Mapping[str, Any] | None) -> None:
         """Check trajectories, copy what can be written to, and put them into the queue."""
+        self._check_process()
+        self._thread.check_open()
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
-            check_episode(trajectory.episode, len(trajectory))
-        described = [self._described(trajectory, metadata) for trajectory in trajectories]
-        handed = self._intake.take(trajectories, described, self._thread.info_bytes)
-        self._thread.put(handed)
+        notes = [self._described(trajectory, metadata) for trajectory in trajectories]
+        for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
+            self._thread.put(handed)
         self._warn()
 
     def _described(self, trajectory: Trajectory, metadata: Mapping[str, Any] | None) -> dict[str, Any]:

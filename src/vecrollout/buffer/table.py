@@ -1,0 +1,146 @@
+"""Records of the log, joined to columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.buffer.layout import Layout
+
+Record: TypeAlias = tuple[Any, ...]
+"""What a step appended: the entries below, then the leaves of observations, then those of actions."""
+
+TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
+
+
+class Place(NamedTuple):
+    """Where the rows of a record are, if not all environments stepped or some columns lie in lanes."""
+
+    envs: npt.NDArray[np.int64] | None
+    """The environments that the record has rows of, in its order; None: all."""
+    clock: npt.NDArray[np.int64] | None
+    """Row of each environment after this record, shape `(E,)`; None: the record's own number."""
+    at: npt.NDArray[np.int64] | None
+    """Row in the lanes of each environment's current observation, shape `(E,)`; None: no lanes."""
+
+
+class Table:
+    """Records behind one another as columns of small items: opaque elements, or rows where they hold objects.
+
+    Columns of observations have the rows of all records. Those of actions, rewards and infos begin with the second
+    record, which answers to the observations of the first one.
+
+    Args:
+        layout: What the records are made of.
+        records: The records.
+        begin: Number of the first one in its chunk.
+        is_ragged: Whether a record may not have all environments; `begin` is 0 then.
+        has_gaps: Whether a record may have no actions or rewards.
+    """
+
+    def __init__(self, layout: Layout, records: Sequence[Record], begin: int, is_ragged: bool, has_gaps: bool) -> None:
+        self.layout = layout
+        """What the records are made of."""
+        self._num_envs = layout.num_envs
+        self._begin = begin
+        self._has_gaps = has_gaps
+        self._records = records
+        self._columns: dict[int, Array] = {}
+        # Of vector environments; they are split into dicts when these are asked for.
+        self._batched_infos: list[Any] | None = None
+        # In which order the rows of each environment come, and where each environment's begin in this order.
+        self._order = self._order_of(records) if is_ragged else None
+
+    @classmethod
+    def of_columns(cls, layout: Layout, columns: dict[int, Array]) -> Table:
+        """Columns of one environment, by entry of the records."""
+        table = cls(layout, (), 0, False, False)
+        table._columns = columns
+        return table
+
+    def column(self, leaf: int) -> Array:
+        """A column.
+
+        Args:
+            leaf: Entry of the records.
+        """
+        column = self._columns.get(leaf)
+        if column is None:
+            column = self._columns[leaf] = self._joined(leaf)
+        return column
+
+    def join(self) -> None:
+        """Join all columns, and let go of the records, which are many small objects."""
+        layout, last = self.layout, self._records[-1]
+        for i in range(len(layout.items) - 1):
+            if i not in layout.large:
+                self.column(LEAVES + i)
+        self.column(REWS)
+        if type(last[INFOS]) is not tuple:  # of vector environments, or annotated: split when they are asked for
+            self._batched_infos = [record[INFOS] for record in self._records[1:]]
+        else:
+            self.column(INFOS)
+        self._records = ()
+
+    def rows(self, env: int, row: int, count: int) -> Any:
+        """Where the observations of an environment are, from a row of the chunk on."""
+        if self._order is not None:
+            order, firsts = self._order
+            first = firsts[env] + row
+            return order[first : first + count]
+        first = (row - self._begin) * self._num_envs
+        return slice(first + env, first + count * self._num_envs, self._num_envs)
+
+    def steps(self, env: int, row: int, count: int) -> Any:
+        """Where its steps are, from the one on that follows the observation in this row."""
+        if self._order is not None:
+            return self.rows(env, row + 1, count) - self._num_envs
+        return self.rows(env, row, count)
+
+    def row_numbers(self, envs: Array, rows: Array) -> Array:
+        """Where the observations of environments in these rows of the chunk are."""
+        if self._order is not None:
+            order, firsts = self._order
+            numbers: Array = order.take(firsts.take(envs) + rows)
+            return numbers
+        return (rows - self._begin) * self._num_envs + envs
+
+    def step_numbers(self, envs: Array, rows: Array) -> Array:
+        """Where the steps that follow them are."""
+        if self._order is not None:
+            return self.row_numbers(envs, rows + 1) - self._num_envs
+        return self.row_numbers(envs, rows)
+
+    def _joined(self, leaf: int) -> Array:
+        is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
+        records = self._records if is_obs else self._records[1:]
+        if leaf == INFOS:
+            infos = self._batched_infos or (record[INFOS] for record in records)
+            return np.fromiter(chain.from_iterable(infos), object)
+        item = self.layout.item(leaf - LEAVES)
+        values: list[Any]
+        if self._has_gaps:
+            found = [record[leaf] if len(record) > leaf else None for record in records]
+            pairs = zip(found, records, strict=True)
+            values = [item.filler(self._width(record)) if value is None else value for value, record in pairs]
+        else:
+            values = [record[leaf] for record in records]
+        if item.is_bytes:
+            return np.frombuffer(b"".join(values), item.void)
+        return np.concatenate([item.filler(0), *values])
+
+    def _width(self, record: Record) -> int:
+        place = record[PLACE]
+        return self._num_envs if place is None or place.envs is None else len(place.envs)
+
+    def _order_of(self, records: Sequence[Record]) -> tuple[Array, Array]:
+        everybody = np.arange(self._num_envs)
+        places = [record[PLACE] for record in records]
+        envs = np.concatenate([everybody if place is None or place.envs is None else place.envs for place in places])
+        counts = np.bincount(envs, minlength=len(everybody))
+        return np.argsort(envs, kind="stable"), np.cumsum(counts) - counts

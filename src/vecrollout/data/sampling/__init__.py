@@ -1,0 +1,1 @@
+"""Random access to the steps of trajectories: transitions, windows, n-step returns, statistics."""

@@ -1,0 +1,94 @@
+"""Rows of columns by number: the protocol, and columns that lie in memory."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.data.columns import Columns
+from vecrollout.data.kinds import Kind
+from vecrollout.data.structures import Structure
+
+RowNumbers = npt.NDArray[np.int64]
+
+
+class Rows(Protocol):
+    """Where the rows of trajectories lie. Rows do not change."""
+
+    @property
+    def kind(self) -> Kind:
+        """Structures, dtypes and shapes."""
+
+    def take(self, name: str, rows: RowNumbers) -> Any:
+        """A copy of some rows, shape `(n, *shape)` each leaf, of `obs`, `acts` or `rews`."""
+
+    def infos(self, rows: RowNumbers) -> npt.NDArray[np.object_] | None:
+        """Info dicts of some steps, shape `(n,)`; None where they were not kept."""
+
+
+class Leaf:
+    """One array in memory, whose rows are moved in one piece."""
+
+    def __init__(self, array: Array) -> None:
+        self._dtype, self._shape = array.dtype, array.shape[1:]
+        self._opaque = _opaque(array)
+
+    def take(self, rows: RowNumbers) -> Array:
+        """A copy of some rows."""
+        found = self._opaque.take(rows, axis=0)
+        return found if found.dtype == self._dtype else found.view(self._dtype).reshape(-1, *self._shape)
+
+
+class ArrayRows:
+    """Columns that lie in memory.
+
+    Args:
+        columns: The columns, of which infos are read when they are first asked for.
+        obs: Observations of the columns.
+        acts: Actions.
+        rews: Rewards, or None.
+    """
+
+    def __init__(self, columns: Columns, obs: Any, acts: Any, rews: Any) -> None:
+        self.kind = columns.kind
+        self._columns, self._arrays = columns, (obs, acts, rews)
+        parts: dict[str, Any] = {"obs": (self.kind.obs.structure, obs), "acts": (self.kind.acts.structure, acts)}
+        if rews is not None:
+            parts["rews"] = Structure(None), rews
+        self._parts = {
+            name: (structure, [Leaf(np.asarray(leaf)) for leaf in structure.flatten(tree, name)])
+            for name, (structure, tree) in parts.items()
+        }
+
+    def take(self, name: str, rows: RowNumbers) -> Any:
+        """A copy of some rows."""
+        structure, leaves = self._parts[name]
+        if structure.is_leaf:
+            return leaves[0].take(rows)
+        return structure.unflatten([leaf.take(rows) for leaf in leaves])
+
+    def infos(self, rows: RowNumbers) -> npt.NDArray[np.object_] | None:
+        """Info dicts of some steps."""
+        infos = self._infos
+        return None if infos is None else infos[rows]
+
+    @cached_property
+    def _infos(self) -> npt.NDArray[np.object_] | None:
+        infos: npt.NDArray[np.object_] | None = self._columns.column("infos")
+        return infos
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the views, of which copies would be made.
+        return type(self), (self._columns, *self._arrays)
+
+
+def _opaque(array: Array) -> Array:
+    """An array whose rows are opaque values, where NumPy can move them so."""
+    if array.ndim < 2 or array.dtype.hasobject or not array.size or not array.flags.c_contiguous:
+        return array
+    flat = array.reshape(len(array), -1)
+    return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)

@@ -1,0 +1,149 @@
+"""The rows of a trace by number: small columns in memory, large ones where they lie in the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout._typing import Array
+from vecrollout.data.fields import info_array
+from vecrollout.data.kinds import Kind, Part
+from vecrollout.data.sampling.joined_rows import agreed_kind
+from vecrollout.data.sampling.rows import Leaf, RowNumbers
+from vecrollout.data.structures import Structure
+from vecrollout.storage.reading.arrays import BatchArrays
+from vecrollout.storage.reading.catalog import Located, Place
+from vecrollout.storage.reading.shard import Shard
+
+LARGE_BYTES = 1024
+"""Columns with rows of this size or more are not joined in memory."""
+
+ReadSteps = Callable[[int, Sequence[str], int, int], dict[str, Any]]
+"""Number of a trajectory, names of fields, and a range of its steps, to the fields; as `TraceReader.columns`."""
+
+
+class TraceRows:
+    """All rows of a trace, numbered in the order of the files; a trajectory's last observation is a row, too.
+
+    Args:
+        groups: What there is to read.
+        located: Where in the groups each trajectory is.
+        shard: Opens the shard of a group.
+        read_steps: Reads some steps of a trajectory: for text, objects and infos.
+        memory_bytes: Limit of the memory in use. Columns of small rows get it first. Decoded batches of the other
+            columns get the rest.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Place],
+        located: Located,
+        shard: Callable[[Place], Shard],
+        read_steps: ReadSteps,
+        memory_bytes: int,
+    ) -> None:
+        self._read_steps = read_steps
+        pieces = [(each, number) for each in groups for number in range(each.group.pieces)]
+        rows = [place.record.pieces[place.group.first + number].rows for place, number in pieces]
+        # Row with which each record batch begins, and behind them the number of all.
+        self._begins = np.cumsum([0, *rows], dtype=np.int64)
+        of_group = np.cumsum([0, *(each.group.pieces for each in groups)], dtype=np.int64)[:-1]
+        self.first_rows: RowNumbers = self._begins[of_group[located.group]] + located.row
+        """Row of each trajectory's first step, shape `(N,)`."""
+        self._lengths = located.steps
+        first_groups = {place.shard: place for place in groups}.values()
+        self.kind = agreed_kind({place.shard: shard(place).schema.kind for place in first_groups})
+        self._items = [*self.kind.obs.items, *self.kind.acts.items]
+        names = ["obs"] * len(self.kind.obs.items) + ["acts"] * len(self.kind.acts.items)
+        if self.kind.rews is not None:
+            self._items.append(_rewards(self.kind).items[0])
+            names.append("rews")
+        self._numbers = {name: [i for i, each in enumerate(names) if each == name] for name in ("obs", "acts", "rews")}
+        self._joinable: list[int] = []
+        for size, i in sorted((item.nbytes, i) for i, item in enumerate(self._items) if _is_plain(item.dtype)):
+            if size < LARGE_BYTES and size * int(self._begins[-1]) <= memory_bytes:
+                self._joinable.append(i)
+                memory_bytes -= size * int(self._begins[-1])
+        self._arrays = BatchArrays(pieces, shard, memory_bytes)
+
+    def take(self, name: str, rows: RowNumbers) -> Any:
+        """A copy of some rows."""
+        part: Part = _rewards(self.kind) if name == "rews" else getattr(self.kind, name)
+        numbers, joined = self._numbers[name], self._joined
+        if not all(_is_plain(item.dtype) for item in part.items):
+            return self._one_by_one(name, rows)
+        leaves = [joined[i].take(rows) if i in joined else self._picked(i, rows) for i in numbers]
+        return part.structure.unflatten(leaves)
+
+    def infos(self, rows: RowNumbers) -> npt.NDArray[np.object_]:
+        """Info dicts of some steps."""
+        found: list[Any] = [None] * len(rows)
+        for i, number, at in self._steps(rows):
+            infos = self._read_steps(number, ("infos",), at, at + 1)["infos"]
+            found[i] = {} if infos is None else infos[0]
+        return info_array(found)
+
+    @cached_property
+    def _joined(self) -> dict[int, Leaf]:
+        """Columns of small rows, in memory."""
+        begins = self._begins.tolist()
+        arrays = [np.empty((begins[-1], *self._items[i].shape), self._items[i].dtype) for i in self._joinable]
+        if arrays:
+            for batch, (begin, end) in enumerate(pairwise(begins)):
+                for array, part in zip(arrays, self._arrays.read(batch, self._joinable), strict=True):
+                    array[begin:end] = part
+        return dict(zip(self._joinable, map(Leaf, arrays), strict=True))
+
+    def _picked(self, number: int, rows: RowNumbers) -> Array:
+        """Some rows of a column, out of record batches, in the order of the files."""
+        item = self._items[number]
+        found = np.empty((len(rows), *item.shape), item.dtype)
+        if not len(rows):
+            return found
+        order = rows.argsort(kind="stable")
+        ordered = rows[order]
+        batches = self._begins.searchsorted(ordered, "right") - 1
+        # Rows behind one another that are asked for in this order are moved in one piece.
+        breaks = (np.diff(ordered) != 1) | (np.diff(order) != 1) | (np.diff(batches) != 0)
+        first = np.concatenate([[0], np.flatnonzero(breaks) + 1])
+        counts = np.diff(first, append=len(rows)).tolist()
+        local = (ordered - self._begins[batches])[first].tolist()
+        last, array = -1, found
+        for batch, to, begin, count in zip(batches[first].tolist(), order[first].tolist(), local, counts, strict=True):
+            if batch != last:
+                last, array = batch, self._arrays.get(batch, number)
+            found[to : to + count] = array[begin : begin + count]
+        return found
+
+    def _one_by_one(self, name: str, rows: RowNumbers) -> Any:
+        """Rows that have text or objects."""
+        structure: Structure = getattr(self.kind, name).structure
+        found: list[Any] = [None] * len(rows)
+        for i, number, at in self._steps(rows):
+            step = min(at, int(self._lengths[number]) - 1)
+            read = self._read_steps(number, (name,), step, step + 1)[name]
+            found[i] = structure.flatten(read[at - step : at - step + 1])
+        if not found:
+            empty = [np.empty((0, *item.shape), item.dtype) for item in getattr(self.kind, name).items]
+            return structure.unflatten(empty)
+        return structure.unflatten([np.concatenate(parts) for parts in zip(*found, strict=True)])
+
+    def _steps(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
+        """Place among the rows, trajectory, and step of each row, in the order of the files."""
+        by_row = self.first_rows.argsort(kind="stable")
+        order = rows.argsort(kind="stable")
+        numbers = by_row[self.first_rows[by_row].searchsorted(rows[order], "right") - 1]
+        return zip(order.tolist(), numbers.tolist(), (rows[order] - self.first_rows[numbers]).tolist(), strict=True)
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind not in "USO"
+
+
+def _rewards(kind: Kind) -> Part:
+    return Part.of(np.empty((0, *kind.rew_shape), kind.rews))
