@@ -123,9 +123,7 @@ class _Files:
         self._pa, self._parquet = pa, parquet
         paths = [path] if path.is_file() else sorted((path / "data").glob("*.parquet"))
         if not paths:
-            raise DamagedTraceError(
-                f"{path}: expected a Parquet file, or a directory of to_hf, there is none"
-            )
+            raise DamagedTraceError(f"{path}: expected a Parquet file, or a directory of to_hf, there is none")
         self._files = [parquet.ParquetFile(each) for each in paths]
         self.names = self._files[0].schema_arrow.names
         self._groups = [(file, group) for file in self._files for group in range(file.num_row_groups)]
