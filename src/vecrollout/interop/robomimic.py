@@ -67,6 +67,7 @@ def to_robomimic(
         StructureError: If observations are tuples or nested, actions are no array, or the structures differ.
         ShapeError: If the trajectories differ in shapes, or there is none.
         DtypeError: If HDF5 lacks a dtype.
+        SpaceMismatchError: If a data set has several environments, and `env_args` is None.
         TraceWriteError: If the file could not be written.
         MissingDependencyError: If h5py is not installed.
 

@@ -51,13 +51,23 @@ class Source:
             raise ArgumentTypeError(
                 f"trajectories: expected a data set, a batch or a list, got {type(trajectories).__name__}"
             )
-        about = _about(trajectories)
-        self.spaces = checked_spaces(spaces) if spaces is not None else about.get("spaces")
-        """Observation and action space, or None."""
-        self.env_spec = env_spec_json(env_spec if env_spec is not None else about.get("env_spec"))
-        """The environment's `EnvSpec` as JSON, or None."""
         self._trajectories = trajectories
         self._progress = progress
+        self._spaces = None if spaces is None else checked_spaces(spaces)
+        self._env_spec = env_spec_json(env_spec)
+
+    @property
+    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None:
+        """Observation and action space, or None; a `SpaceMismatchError` where a data set has several."""
+        if self._spaces is not None:
+            return self._spaces
+        own = tuple(getattr(self._trajectories, f"{name}_space", None) for name in ("observation", "action"))
+        return None if None in own else own  # type: ignore[return-value]  # a pair
+
+    @property
+    def env_spec(self) -> str | None:
+        """The environment's `EnvSpec` as JSON, or None; a `SpaceMismatchError` where a data set has several."""
+        return self._env_spec or env_spec_json(getattr(self._trajectories, "env_spec", None))
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories, in batches of the same structure and shapes, for formats that have one array for all."""
@@ -126,17 +136,6 @@ def env_spec_json(spec: Any) -> str | None:
     except ValueError:
         return None
     return text if isinstance(document, dict) and "id" in document else None
-
-
-def _about(trajectories: Any) -> dict[str, Any]:
-    """Spaces and environment of a data set; empty for anything else."""
-    spaces = tuple(getattr(trajectories, f"{name}_space", None) for name in ("observation", "action"))
-    if None not in spaces:
-        return {"spaces": spaces, "env_spec": getattr(trajectories, "env_spec", None)}
-    if not hasattr(trajectories, "about") or not len(trajectories):
-        return {}
-    about: dict[str, Any] = trajectories.about(0)
-    return {**about, "spaces": None if None in (about["spaces"] or [None]) else tuple(about["spaces"])}
 
 
 def _trajectories(trajectories: Any) -> Iterable[Any]:

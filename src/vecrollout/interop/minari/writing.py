@@ -69,6 +69,7 @@ def to_minari(
         DtypeError: If an array has a dtype that HDF5 lacks.
         StructureError: If the trajectories differ in structure, or a key cannot be a name in HDF5.
         ShapeError: If the trajectories differ in shapes.
+        SpaceMismatchError: If a data set has several spaces or environments, and none was passed.
         TraceWriteError: If the data set could not be written.
         MissingDependencyError: If h5py is not installed.
 
