@@ -40,6 +40,7 @@ pytest.importorskip("pyarrow")
 from vecrollout.interop.csv import from_csv, to_csv
 from vecrollout.interop.d3rlpy import from_d3rlpy, to_d3rlpy
 from vecrollout.interop.d4rl import from_d4rl, to_d4rl
+from vecrollout.interop.lerobot import from_lerobot, to_lerobot
 from vecrollout.interop.minari import from_minari, to_minari
 from vecrollout.interop.npz import from_npz, to_npz
 from vecrollout.interop.robomimic import from_robomimic, to_robomimic
@@ -51,10 +52,15 @@ def minari(trajectories: Any, path: Any, **options: Any) -> Any:
     return to_minari(trajectories, path, spaces=SPACES, **options)
 
 
+def lerobot(trajectories: Any, path: Any, **options: Any) -> Any:
+    return to_lerobot(trajectories, path, fps=32, **options)
+
+
 WRITERS: dict[str, Callable[..., Any]] = {
     "csv": to_csv,
     "d3rlpy": to_d3rlpy,
     "d4rl": to_d4rl,
+    "lerobot": lerobot,
     "minari": minari,
     "npz": to_npz,
     "robomimic": to_robomimic,
@@ -63,10 +69,12 @@ READERS: dict[str, Callable[..., Any]] = {
     "csv": from_csv,
     "d3rlpy": from_d3rlpy,
     "d4rl": from_d4rl,
+    "lerobot": from_lerobot,
     "minari": from_minari,
     "npz": from_npz,
     "robomimic": from_robomimic,
 }
+DIRECTORIES = {"lerobot", "minari"}
 every_format = pytest.mark.parametrize("name", WRITERS)
 every_other = pytest.mark.parametrize("name", sorted(set(WRITERS) - {"minari"}))
 
@@ -118,6 +126,7 @@ def test_reports_name_what_is_lost(tmp_path: Path) -> None:
         "d3rlpy": "<ConversionReport d3rlpy: 4 episodes, 14 steps; lost: 1 fragments, 1 second flags, "
         "2 last observations, rews (float64 -> float32)>",
         "d4rl": "<ConversionReport D4RL: 4 episodes, 14 steps; lost: 1 fragments>",
+        "lerobot": "<ConversionReport LeRobot: 4 episodes, 14 steps>",
         "minari": "<ConversionReport Minari: 4 episodes, 14 steps>",
         "npz": "<ConversionReport npz: 4 episodes, 14 steps>",
         "robomimic": "<ConversionReport robomimic: 4 episodes, 14 steps>",
@@ -319,7 +328,7 @@ def test_files_that_are_none(name: str, content: bytes, tmp_path: Path) -> None:
         READERS[name](tmp_path / "data")
 
 
-@every_other
+@pytest.mark.parametrize("name", sorted(set(WRITERS) - DIRECTORIES))
 @pytest.mark.parametrize("cut", [10, 1000])
 def test_cut_files(name: str, cut: int, tmp_path: Path) -> None:
     WRITERS[name]([episode(50)], tmp_path / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ def chosen(key: Any, count: int, *, of: str = "items", name: str = "key") -> Num
     if isinstance(key, tuple | bool | np.bool_):
         numbers = np.asarray(None)
     elif hasattr(key, "__index__") and not getattr(key, "ndim", 0):
-        numbers = np.asarray(operator.index(key))
+        number = operator.index(key)
+        if not -count <= number < count:
+            raise IndexError(f"expected the number of one of {count} {of}, got {number}")
+        return np.asarray(number % count)
     else:
         numbers = np.asarray(key)
         if numbers.ndim == 1 and numbers.dtype == bool and len(numbers) == count:
@@ -36,8 +40,7 @@ def chosen(key: Any, count: int, *, of: str = "items", name: str = "key") -> Num
             f"got {key!r}"
         )
     if numbers.size and not -count <= numbers.min() <= numbers.max() < count:
-        got = str(numbers) if not numbers.ndim else f"{numbers.min()} to {numbers.max()}"
-        raise IndexError(f"expected numbers of {count} {of}, got {got}")
+        raise IndexError(f"expected numbers of {count} {of}, got {numbers.min()} to {numbers.max()}")
     return np.where(numbers < 0, numbers + count, numbers).astype(np.int64)
 
 
@@ -76,6 +79,25 @@ def divided(keys: Sequence[Hashable], fractions: Mapping[str, float], rng: np.ra
 def episode_key(episode: Episode, number: int) -> Hashable:
     """What the fragments of an episode have in common; one without an id is an episode of its own."""
     return number if episode.id is None else (episode.recording, episode.id, episode.env_index)
+
+
+def episode_values(batch: Any, column: str) -> list[Any]:
+    """A property of each trajectory of a batch, under the names of the episode table of traces."""
+    if column == "return_":
+        rews, begins = batch.rews, np.cumsum(batch.lengths) - batch.lengths
+        if rews is None or rews.ndim > 1 or not len(batch):
+            return [None] * len(batch)
+        returns: list[Any] = np.add.reduceat(rews.astype(np.float64), begins).tolist()
+        return returns
+    if column in ("length", "terminated", "truncated"):
+        values: list[Any] = getattr(batch, "lengths" if column == "length" else column).tolist()
+        return values
+    name = "env_index" if column == "env" else column
+    names = [field.name for field in fields(Episode) if field.name != "reset_info"]
+    if name not in names:
+        known = ["return_", "length", "terminated", "truncated", "env", *names]
+        raise OptionError(f"column: expected one of {known}, got {column!r}")
+    return [getattr(episode, name) for episode in batch.episodes]
 
 
 def _checked_fractions(fractions: Any) -> list[float]:

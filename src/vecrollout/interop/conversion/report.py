@@ -22,8 +22,8 @@ class ConversionReport:
     format: str
     """Name of the format."""
 
-    path: Path
-    """The file or directory that was written."""
+    path: Path | None
+    """The file or directory that was written; None for an object in memory."""
 
     episodes: int
     """Trajectories written."""

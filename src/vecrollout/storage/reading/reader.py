@@ -165,7 +165,15 @@ class TraceReader:
         for number, place in enumerate(self._groups):
             if place.group.pieces > 1:
                 (at,) = (self._located.group == number).nonzero()[0].tolist()
-                yield TrajectoryBatch.from_trajectories([self.trajectory(at, 0, self.lengths.item(at))])
+                whole = self.trajectory(at, 0, self.lengths.item(at))
+                # Not `from_trajectories`, which would copy it.
+                yield TrajectoryBatch.from_arrays(
+                    *(whole.obs, whole.acts, getattr(whole, "rews", None), whole.infos),
+                    lengths=[len(whole)],
+                    terminated=[whole.terminated],
+                    truncated=[whole.truncated],
+                    episodes=[whole.episode],
+                )
             else:
                 yield TrajectoryBatch(self._files.read(place, 0, None))
 
