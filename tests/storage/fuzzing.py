@@ -145,7 +145,7 @@ def read(directory: Path) -> None:
             trajectory = traces[number]
             list(trajectory.infos if trajectory.infos is not None else [])
             traces.about(number)
-            traces.metadata(number)
+            traces.metadata_of(number)
         with contextlib.suppress(VecrolloutError):
             traces.columns(number, ["obs"])
     for batch in traces.batches():

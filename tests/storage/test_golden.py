@@ -25,7 +25,7 @@ def test_it_is_read(version: str, name: str) -> None:
     for number, (actual, expected) in enumerate(zip(traces, TRACES[name], strict=True)):
         assert_same_trajectory(actual, expected)
         if name != "killed":
-            assert_same(traces.metadata(number), {"number": expected.episode.id})
+            assert_same(traces.metadata_of(number), {"number": expected.episode.id})
     assert verify_traces(GOLDEN / version / name).ok
 
 

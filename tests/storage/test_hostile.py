@@ -120,7 +120,7 @@ def read_everything(directory: Path) -> None:
     traces = open_traces(directory)
     for number, each in enumerate(traces):
         traces.about(number)
-        traces.metadata(number)
+        traces.metadata_of(number)
         list(each.infos if each.infos is not None else [])
 
 

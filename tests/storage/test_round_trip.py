@@ -123,7 +123,7 @@ def test_identity_and_metadata(tmp_path: Path) -> None:
         writer.append(written, metadata={"task": "walk", "weights": np.arange(3)})
     traces = open_traces(tmp_path)
     assert traces[0].episode == episode
-    assert_same(traces.metadata(0), {"task": "walk", "weights": np.arange(3)})
+    assert_same(traces.metadata_of(0), {"task": "walk", "weights": np.arange(3)})
     assert traces.episode(0, 2, 4).episode == Episode(7, 2, 42, 3, {"a": (1,)}, None)
 
 
