@@ -110,7 +110,8 @@ def test_views_of_a_data_set(name: str, tmp_path: Path) -> None:
 @every_format
 def test_data_sets_with_several_spaces(name: str, tmp_path: Path) -> None:
     for actions in (2, 3):
-        with TraceWriter(tmp_path / "traces", spaces=(SPACES[0], kinds.Discrete(actions))) as writer:
+        spaces = SPACES[0], kinds.Discrete(actions)
+        with TraceWriter(tmp_path / "traces", spaces=spaces, mix_spaces=True) as writer:
             writer.append(episode(3))
     traces = open_traces(tmp_path / "traces")
     assert WRITERS[name](traces, tmp_path / "out-v0").episodes == 2
