@@ -23,6 +23,9 @@ FLOOR = "row writes"
 LIMIT = "row writes and infos"
 BARE = "bare"
 
+_LARGE_BYTES = 1024
+"""Trajectories of observations of this size are views."""
+
 
 class Bare:
     """No recorder: the environment and the loop, to be subtracted from the others."""
@@ -199,16 +202,17 @@ class RowWrites(Bare):
     def pop_transitions(self) -> Any:
         """Copy the observations twice, as `obs` and `next_obs`."""
         sources = [rows for column in self.obs.values() for rows in (column[:-1], column[1:])]
-        copies = [np.empty(rows.shape, rows.dtype) for rows in sources]
+        copies = [np.empty_like(rows) for rows in sources]
         for copy, rows in zip(copies, sources, strict=True):
             np.copyto(copy, rows)
         return copies
 
 
 class RowWritesAndInfos(RowWrites):
-    """Row writes that keep the info dicts too: the least that a recording of everything can cost.
+    """The least that a recording of everything can cost: row writes that keep the info dicts too.
 
-    A reference to a dict touches it, and most dicts are in no cache.
+    A reference to a dict touches it, and most dicts are in no cache. Large observations of an environment lie behind
+    one another, as they have to where trajectories are views.
     """
 
     name = LIMIT
@@ -216,6 +220,10 @@ class RowWritesAndInfos(RowWrites):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         self.infos: list[tuple[dict[str, Any], ...]] = []
+        for key, column in self.obs.items():
+            if column[0, 0].nbytes >= _LARGE_BYTES:
+                steps, num_envs, *item = column.shape
+                self.obs[key] = np.empty((num_envs, steps, *item), column.dtype).swapaxes(0, 1)
 
     def record(self) -> None:
         """Play and copy the whole script, and keep its infos."""

@@ -57,8 +57,9 @@ def _step_table(measured: Mapping[str, Figures]) -> Table:
     )
     note = (
         "What recording adds to a step: ratios with their aims, then nanoseconds a transition. The cost of the bare "
-        "environment is subtracted. The limit of the first two ratios is what row writes would reach that keep "
-        "references to the info dicts, as a recording has to; that touches each dict."
+        "environment is subtracted. The limit of the first two ratios is row writes that also keep references to the "
+        "info dicts, which touches each dict, and that put the large observations of each environment behind one "
+        "another, so that trajectories are views."
     )
     return Table("Step", columns, rows, note)
 
@@ -85,8 +86,8 @@ def _pop_table(measured: Mapping[str, Figures]) -> Table:
     )
     note = (
         "Everything that was recorded, taken out at once; nanoseconds a transition. The copies are `np.copyto` of "
-        "`obs` and `next_obs`. The limit of the first two ratios is what row writes, these copies and references to "
-        "the info dicts would reach."
+        "`obs` and `next_obs`. The limit of the first two ratios is the limit of a step, with these copies and an "
+        "array of the info dicts."
     )
     return Table("Getting the data out", columns, rows, note)
 

@@ -25,6 +25,7 @@ RANKS = {
     "_version": 0,
     "exits": 0,
     "data": 1,
+    "progress": 1,
     "buffer": 2,
     "storage": 3,
     "recording": 4,
@@ -41,7 +42,8 @@ RANKS = {
 # Who may import which heavy or optional package.
 IMPORTERS = {
     "stable_baselines3": {"recording", "collecting", "compat", "interop", "testing"},
-    "pyarrow": {"storage"},
+    "pyarrow": {"interop", "storage"},
+    "h5py": {"interop"},
 }
 
 

@@ -12,3 +12,23 @@ def test_star_import(prelude: str) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     has_traces = "False" if prelude else "True"
     assert result.stdout.split() == [has_traces, "True"]
+
+
+FIRST = """
+import importlib, sys
+import vecrollout
+
+for name in vecrollout.__all__:
+    for module in [each for each in sys.modules if each.partition(".")[0] == "vecrollout"]:
+        del sys.modules[module]
+    try:
+        getattr(importlib.import_module("vecrollout"), name)
+    except ImportError as error:
+        print(name, error)
+"""
+
+
+def test_each_name_can_be_the_first() -> None:
+    """Modules that import one another would fail for some names, and for others not."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST], capture_output=True, text=True, check=True)
+    assert done.stdout == ""

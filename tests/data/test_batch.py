@@ -261,7 +261,7 @@ class TestIndexing:
 
     @pytest.mark.parametrize("key", [COUNT, -COUNT - 1, 10**30])
     def test_out_of_range(self, key: int) -> None:
-        with pytest.raises(IndexError, match="expected the index of one of 3 trajectories, got"):
+        with pytest.raises(IndexError, match="expected the number of one of 3 trajectories, got"):
             batch()[key]
 
     @pytest.mark.parametrize("key", ["text", 1.0, None])

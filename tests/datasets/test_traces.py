@@ -264,7 +264,7 @@ def test_metadata_of_trajectories(tmp_path: Path) -> None:
         writer.append(PARTS[0])
         writer.append(PARTS[1], metadata={"own": True})
     traces = open_traces(tmp_path)
-    assert [traces.metadata(number) for number in range(2)] == [{"steps": 4}, {"own": True}]
+    assert [traces.metadata_of(number) for number in range(2)] == [{"steps": 4}, {"own": True}]
 
 
 def test_what_was_handed_out_can_be_altered(tmp_path: Path) -> None:

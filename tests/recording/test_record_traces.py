@@ -65,7 +65,7 @@ def test_a_vec_env(kind: Any, tmp_path: Path) -> None:
     assert [each.episode.ended_by for each in traces].count("closed") == 2
     assert traces.about(0)["spaces"] == (venv.observation_space, venv.action_space)
     assert traces.about(0)["metadata"] == {"of": "test"}
-    assert [traces.metadata(n) for n in range(len(traces))] == [{"steps": len(each)} for each in traces]
+    assert [traces.metadata_of(n) for n in range(len(traces))] == [{"steps": len(each)} for each in traces]
 
 
 def test_a_vector_env(tmp_path: Path) -> None:

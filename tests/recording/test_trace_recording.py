@@ -93,7 +93,7 @@ def test_the_trace_says_what_environment_it_is_of(tmp_path: Path) -> None:
     about = traces.about(0)
     assert about["spaces"] == (env.observation_space, env.action_space)
     assert about["metadata"] == {"run": 3}
-    assert traces.metadata(0) == {"steps": 7}
+    assert traces.metadata_of(0) == {"steps": 7}
     spec = gym.envs.registration.EnvSpec.from_json(about["env_spec"])
     assert (spec.id, spec.max_episode_steps) == ("CartPole-v1", 7)
 

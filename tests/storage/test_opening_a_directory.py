@@ -107,14 +107,14 @@ def test_trajectories_of_other_traces_bring_what_is_known_of_them(tmp_path: Path
     second = open_traces(tmp_path / "second")
     for number in range(3):
         assert_same_trajectory(second[number], first[number])
-        assert second.metadata(number) == {"steps": 3 + number}
+        assert second.metadata_of(number) == {"steps": 3 + number}
         for name in ("spaces", "env_spec", "metadata"):
             assert second.about(number)[name] == first.about(number)[name]
     assert second.about(0)["spaces"] == (BOX, ACTIONS)
     with TraceWriter(tmp_path / "third", metadata={"run": 8}, episode_metadata=lambda each: {"own": 1}) as writer:
         writer.extend(first)
     third = open_traces(tmp_path / "third")
-    assert (third.about(0)["metadata"], third.metadata(0)) == ({"run": 8}, {"own": 1})
+    assert (third.about(0)["metadata"], third.metadata_of(0)) == ({"run": 8}, {"own": 1})
     assert third.about(0)["env_spec"] == "Some-v0"
 
 
@@ -126,4 +126,4 @@ def test_a_subclass_that_alters_what_it_appends(tmp_path: Path) -> None:
     with Altering(tmp_path) as writer:
         writer.extend([of_space("box", 3, 0), of_space("box", 3, 1)])
     traces = open_traces(tmp_path)
-    assert [traces.metadata(i) for i in range(2)] == [{"altered": True}] * 2
+    assert [traces.metadata_of(i) for i in range(2)] == [{"altered": True}] * 2

@@ -187,7 +187,7 @@ def test_several_at_once(name: str, make: Any, tmp_path: Path) -> None:
         same_dtype = np.asarray(actual.acts).dtype == np.asarray(expected.acts).dtype
         if name != "text" or same_dtype:
             assert_same_trajectory(actual, expected)
-        assert traces.metadata(number) == {"steps": number + 1}
+        assert traces.metadata_of(number) == {"steps": number + 1}
 
 
 @pytest.mark.parametrize("make", BATCHES.values(), ids=BATCHES)
@@ -542,7 +542,7 @@ def test_metadata_is_kept_as_it_was_when_it_was_given(tmp_path: Path) -> None:
         with pytest.raises(ArgumentTypeError, match="metadata: expected a dict, got list"):
             writer.append(of_space("box", 3, 3), metadata=[1])  # type: ignore[arg-type]
     traces = open_traces(tmp_path)
-    assert [traces.metadata(number) for number in range(len(traces))] == [{"number": number} for number in range(3)]
+    assert [traces.metadata_of(number) for number in range(len(traces))] == [{"number": number} for number in range(3)]
 
 
 def test_infos_that_are_no_dicts_do_not_end_the_writer(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Delivery:
         if self._takes_batches:
             self._sink.extend(batch)
         elif type(self._sink) is list:
-            self._sink += batch[:]  # all of them or none
+            self._sink += list(batch)  # all of them or none
         else:
             for trajectory in batch:
                 self._sink.append(trajectory)

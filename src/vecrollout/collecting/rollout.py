@@ -17,13 +17,13 @@ from vecrollout.collecting.collection import Collection, collect
 from vecrollout.collecting.extras import Extras
 from vecrollout.collecting.masks import ActionMasks
 from vecrollout.collecting.policy import AnyPolicy, callable_of
-from vecrollout.collecting.progress import Progress, progress_bar
 from vecrollout.collecting.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.data.flattening import flatten_trajectories_with_rew
 from vecrollout.data.stats import rollout_stats
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.progress import Progress, progress_bar
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import AnyEnv, is_vector_env, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs

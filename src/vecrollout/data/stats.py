@@ -57,10 +57,16 @@ def rollout_stats(
     if monitored:
         samples["monitor_return"] = monitored
         summary["monitor_return_len"] = len(monitored)
-    for name, values in samples.items():
-        for statistic, compute in _STATISTICS.items():
-            summary[f"{name}_{statistic}"] = compute(np.asarray(values)).item()
-    return summary
+    return {**summary, **statistics(samples)}
+
+
+def statistics(samples: Mapping[str, Any]) -> dict[str, float]:
+    """Least, mean, standard deviation and largest of samples by name."""
+    return {
+        f"{name}_{statistic}": compute(np.asarray(values)).item()
+        for name, values in samples.items()
+        for statistic, compute in _STATISTICS.items()
+    }
 
 
 def _counted(trajectories: Any, fragments: bool | None) -> Sequence[Any]:

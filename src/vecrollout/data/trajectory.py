@@ -320,8 +320,16 @@ def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
     for name in ("acts", "infos", "rews"):
         if fields.get(name) is not None:
             fields[name] = fields[name][start:stop]
-    episode = replace(trajectory.episode, start_step=trajectory.episode.start_step + start)
-    if stop < len(trajectory):
+    reaches_end = stop == len(trajectory)
+    if not reaches_end:
         fields |= {"terminal": False, "terminated": False, "truncated": False}
-        episode = replace(episode, ended_by=None)
-    return trusted(type(trajectory), {**fields, "episode": episode})
+    fields["episode"] = part_of_episode(trajectory.episode, start, reaches_end)
+    return trusted(type(trajectory), fields)
+
+
+def part_of_episode(episode: Episode, start: int, reaches_end: bool) -> Episode:
+    """Identity of a trajectory's steps from `start` on."""
+    if start == 0 and reaches_end:
+        return episode
+    ended_by = episode.ended_by if reaches_end else None
+    return replace(episode, start_step=episode.start_step + start, ended_by=ended_by)

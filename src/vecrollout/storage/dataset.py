@@ -1,47 +1,28 @@
-"""A trace directory as a sequence of trajectories, which are read when they are asked for."""
+"""Trajectories on disk as a sequence, which are read when they are asked for, and views of it."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
+import gymnasium
 import numpy as np
+import numpy.typing as npt
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.data.stitching import stitch
-from vecrollout.data.trajectory import Episode, Trajectory, cut
-from vecrollout.errors import OptionError
-from vecrollout.storage.codec.decode import DecodedBatch
-from vecrollout.storage.codec.fragments import field, fragment
-from vecrollout.storage.codec.index import NO_TRAJECTORIES
-from vecrollout.storage.codec.schema import FIELDS, read_about
-from vecrollout.storage.files.folder import Folder, folder_of
-from vecrollout.storage.files.names import is_of_trace
-from vecrollout.storage.reading.cache import BatchCache
-from vecrollout.storage.reading.catalog import Catalog, Place
-from vecrollout.storage.reading.rows import TraceRows
-from vecrollout.storage.reading.shard import Shard
-
-_SHORT_RUN = 4
-
-_CACHED_BYTES = 64 << 20
-
-Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-"""A directory or URL, or several."""
-
-MEMORY_BYTES = 1 << 30
-"""Memory for random access to steps, unless another limit is given."""
-
-_MAPPED_SHARDS = 1024
-"""Systems limit how many files a process maps, to some ten thousands."""
+from vecrollout.data.trajectory import Trajectory
+from vecrollout.errors import OptionError, ProtocolError, StateError
+from vecrollout.storage import describing, rewriting, views
+from vecrollout.storage.codec.schema import FIELDS
+from vecrollout.storage.episode_table import selected_table, stats_of
+from vecrollout.storage.grouping import grouped
+from vecrollout.storage.order import Order
+from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
 
 
 def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
@@ -56,10 +37,11 @@ def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_B
             Several of them are read as one data set. A relative directory is the one at the time of opening. `~` is
             the home directory.
         check: Whether to compare each batch with its checksum when it is first read.
-        memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
+        memory_bytes: Limit of what `sample_transitions` and the like keep in memory. Columns of small rows are kept
+            whole where they fit, and batches of the others.
 
     Returns:
-        The data set.
+        The data set. Trajectories are ordered by directory, then by writer, and then by the start of their episode.
 
     Raises:
         TraceNotFoundError: If there is no such directory.
@@ -70,105 +52,98 @@ def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_B
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
-    traces = TraceDataset(path, check=check, memory_bytes=memory_bytes)
-    if not traces:
-        traces._warn_of_another_place()
-    return traces
+    reader = TraceReader.opened(path, check=check, memory_bytes=whole_number("memory_bytes", memory_bytes, 0))
+    if not len(reader):
+        reader.warn_of_another_place()
+    return TraceDataset(Order.of(reader))
 
 
 class TraceDataset(Sequence[Trajectory]):
-    """Trajectories in a directory of traces, ordered by writer and then by the start of their episode.
+    """Trajectories in one or more directories of traces, or some of them: a view.
 
-    Trajectories are read when they are asked for, and the batches that were used last are kept, up to 64 MiB. Arrays
-    are read-only. Arrays of a trace without compression are views of the file, which must not change while they are in
-    use.
+    `open_traces` makes a data set of everything in a directory. Slices, lists of numbers and masks of it are data sets
+    too, and so are the results of `filter`, `sort_by`, `select`, `split`, `concat`, `trim` and `relabel`. None of them
+    copies data.
+
+    Trajectories are read when they are asked for, and the batches that were used last are kept, up to 64 MiB of each
+    directory. Arrays are read-only. Arrays of a trace without compression are views of the file, which must not change
+    while they are in use.
 
     A data set can be pickled, for the workers of a `DataLoader` for example. It is opened anew where it is unpickled.
 
     Args:
-        path: The directory, the URL of an object store, or several of them; as for `open_traces`.
-        check: Whether to compare each batch with its checksum when it is first read.
-        memory_bytes: Limit of what `sample_transitions` and the like keep in memory.
-
-    Raises:
-        TraceNotFoundError: If there is no such directory.
-        DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
-        TraceVersionError: If a newer version of the package wrote one of the files.
-        ArgumentTypeError: If `path` is neither a path nor a URL.
-        OptionError: If the URL cannot be used.
-        StoreError: If the object store fails. All methods that read raise it, too.
+        order: Which trajectories, in which order.
     """
 
-    def __init__(self, path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._folders, is_one = _folders_of(path)
-        self._name = ", ".join(map(str, self._folders))
-        self.path: Any = self._folders[0].path if is_one else [folder.path for folder in self._folders]
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        """Which trajectories, in which order."""
+
+    @property
+    def path(self) -> Any:
         """The absolute `Path` of the directory, or the URL of the object store; a list where several were given."""
-        self._check = check
-        self._memory_bytes = whole_number("memory_bytes", memory_bytes, 0)
-        self._catalog = Catalog(self._folders)
-        self._cache = BatchCache(_CACHED_BYTES)
-        self._shards: OrderedDict[tuple[str, ...], Shard] = OrderedDict()
-        self.refresh()
+        is_one = len(self.order.paths) == 1
+        return self.order.paths[0] if is_one else list(self.order.paths)
 
     def refresh(self) -> None:
-        """See what was written since the data set was opened. Trajectories may move to other indices.
+        """See what was written since the data set was opened. Trajectories may move to other numbers.
+
+        Views that were made before stay as they are.
 
         Raises:
+            ProtocolError: If this is a view; refresh the data set that `open_traces` returned.
             DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
             TraceVersionError: If a newer version of the package wrote one of the files.
             StoreError: If the object store fails.
         """
-        self._catalog.refresh()
-        self._located, self._groups = self._catalog.located, self._catalog.groups
-        # The group that a trajectory was read of last: most readers go on with the next one in it.
-        self._last: tuple[int, DecodedBatch | None] = (-1, None)
-        self._step_index: StepIndex | None = None
+        readers = [source for source in self.order.sources if isinstance(source, TraceReader)]
+        if not self.order.is_all or len(readers) < len(self.order.sources):
+            raise ProtocolError("refresh: expected the data set that open_traces returned, got a view of it")
+        self.order = Order.of(*(reader.refreshed() for reader in readers))
+        vars(self).pop("table", None)
 
     def __len__(self) -> int:
         """Number of trajectories."""
-        return len(self._located.group)
+        return len(self.order)
 
     @overload
     def __getitem__(self, key: int) -> Trajectory: ...
 
     @overload
-    def __getitem__(self, key: slice) -> list[Trajectory]: ...
+    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> TraceDataset: ...
 
-    def __getitem__(self, key: int | slice) -> Trajectory | list[Trajectory]:
-        """One trajectory, or a list of several.
+    def __getitem__(self, key: Any) -> Any:
+        """One trajectory, or a view of several (slice, integers, mask).
 
         Raises:
             IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
+            ArgumentTypeError: If the key has another type.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
-        if isinstance(key, slice):
-            return [self.trajectory(number) for number in range(*key.indices(len(self)))]
-        return self.trajectory(key)
+        if isinstance(key, int):
+            return self.trajectory(key)
+        numbers = self.order.numbers(key)
+        return TraceDataset(self.order.select(numbers)) if numbers.ndim else self.trajectory(int(numbers))
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories, in order."""
-        located, groups = self._located, self._groups
-        # Runs of trajectories that were written at once.
-        changes = np.flatnonzero(np.diff(located.group)) + 1
-        for begin, end in pairwise([0, *changes.tolist(), len(self)]):
-            group = located.group.item(begin) if begin < end else 0
-            if end - begin < _SHORT_RUN or groups[group].group.pieces > 1:
-                yield from map(self.trajectory, range(begin, end))
-            else:
-                yield from map(self._batch(group, 0).trajectory, located.place[begin:end].tolist())
+        return self.order.trajectories()
 
     def batches(self) -> Iterator[TrajectoryBatch]:
-        """All trajectories as columns, in the order of the files. This is the quickest way to read everything.
+        """All trajectories as columns. This is the quickest way to read everything.
 
-        Returns:
-            Batches as they were written. Their columns are read-only.
+        Yields:
+            Batches of some thousand steps, or some megabytes. Everything in a directory comes as it was written, in the
+            order of the files; the trajectories of a view come in the view's order. Columns are read-only.
 
         Raises:
             DamagedTraceError: If one cannot be read, or is not what was written.
         """
-        return map(self._trajectory_batch, range(len(self._groups)))
+        if self.order.is_all:
+            for source in self.order.sources:
+                yield from source.batches()
+            return
+        yield from grouped(self)
 
     def trajectory(self, number: int, start: int = 0, stop: int | None = None) -> Trajectory:
         """A trajectory, or some of its steps.
@@ -188,20 +163,8 @@ class TraceDataset(Sequence[Trajectory]):
             OptionError: If the range has no steps.
             DamagedTraceError: If it cannot be read, or is not what was written.
         """
-        at = self._at(number)
-        located = self._located
-        group = located.group.item(at)
-        last, batch = self._last
-        if group != last or batch is None:
-            batch = self._batch(group, 0)
-            self._last = group, batch
-        if self._groups[group].group.pieces == 1:
-            whole = batch.trajectory(located.place.item(at))
-            if start == 0 and stop is None:
-                return whole
-            return cut(whole, *_range(len(whole), start, stop))
-        begin, end = _range(located.steps.item(at), start, stop)
-        return fragment(batch, 0, self._pieces(group, at, begin, end), begin, end)
+        at = self.order.at(number)
+        return self.order.trajectory(at, *_range(self.order.lengths.item(at), start, stop))
 
     episode = trajectory
     """Another name of `trajectory`."""
@@ -227,23 +190,13 @@ class TraceDataset(Sequence[Trajectory]):
         unknown = set(names) - set(FIELDS)
         if unknown:
             raise OptionError(f"names: expected some of {FIELDS}, got {sorted(unknown)}")
-        at = self._at(number)
-        group, wanted = self._located.group.item(at), tuple(sorted(set(names)))
-        begin, end = _range(self._located.steps.item(at), start, stop)
-        first = self._batch(group, 0, wanted)
-        pieces = self._pieces(group, at, begin, end, wanted)
-        return {name: field(first, self._located.place.item(at), pieces, name) for name in names}
+        at = self.order.at(number)
+        return self.order.columns(at, names, *_range(self.order.lengths.item(at), start, stop))
 
     @property
     def step_index(self) -> StepIndex:
         """Where each step lies, for the methods that draw steps and windows."""
-        if self._step_index is None:
-            located = self._located
-            rows = TraceRows(self._catalog, self._shard, self.columns, self._memory_bytes)
-            first, ended = rows.first_rows, located.ended
-            flags = ended & 1 > 0, ended & 2 > 0
-            self._step_index = StepIndex(rows, located.steps, *flags, first, first, located.start_step)
-        return self._step_index
+        return self.order.step_index
 
     sample_transitions = methods.sample_transitions
     sample_windows = methods.sample_windows
@@ -253,170 +206,100 @@ class TraceDataset(Sequence[Trajectory]):
     returns_to_go = methods.returns_to_go
     normalization = methods.normalization
 
+    select = views.select
+    filter = views.filter
+    sort_by = views.sort_by
+    split = views.split
+    concat = views.concat
+    trim = views.trim
+    relabel = views.relabel
+    stitched = views.stitched
+    whole_episodes = views.whole_episodes
+    write = rewriting.write
+
+    @cached_property
+    def table(self) -> Any:
+        """The episode table, as `to_arrow` returns it."""
+        return selected_table(self.order)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each trajectory, shape `(N,)`, as the journals tell."""
+        return self.order.lengths
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together, as the journals tell."""
+        return int(self.order.lengths.sum())
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any] | None:
+        """The observation space; None where no writer was told one. A `SpaceMismatchError` where they differ."""
+        return describing.agreed_space(self.order, 0, "observation_space")
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any] | None:
+        """The action space; None where no writer was told one. A `SpaceMismatchError` where they differ."""
+        return describing.agreed_space(self.order, 1, "action_space")
+
+    @property
+    def env_spec(self) -> str | None:
+        """The environment as the writers were told; None where none was. A `SpaceMismatchError` where they differ."""
+        spec: str | None = describing.agreed("env_spec", [each["env_spec"] for each in self.order.abouts.values()])
+        return spec
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata of the trace; of several traces, the entries that all have in common."""
+        return describing.common_metadata(self.order)
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """`n_traj`, `return_{min,mean,std,max}`, `len_{min,mean,std,max}` of whole episodes, as in `rollout_stats`."""
+        return stats_of(self.whole_episodes().table)
+
+    identity = describing.identity
+    metadata_of = describing.metadata_of
+    about = describing.about
+    summary = describing.summary
+    to_arrow = describing.to_arrow
+    to_pandas = describing.to_pandas
+
     def episodes(self) -> list[range]:
         """Which trajectories belong to which episode.
 
         Returns:
-            A range of numbers for each episode. Several numbers are the episode's fragments, in order.
+            A range of numbers for each episode. Several numbers are the episode's fragments, in order. A view can
+            separate the fragments of an episode, which then are in several ranges; `whole_episodes` finds them.
         """
-        begins = self._located.begins.tolist()
-        return [range(begin, end) for begin, end in pairwise([*begins, len(self)])]
+        changes = np.flatnonzero(np.diff(self.order.episode_numbers)) + 1
+        return [range(begin, end) for begin, end in pairwise([0, *changes.tolist(), len(self)] if len(self) else [])]
 
-    def whole_episodes(self) -> Iterator[Trajectory]:
-        """Episodes of which all steps are there, from the reset to the end that the environment gave them.
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the table, which is made anew; a view tells how many trajectories there were."""
+        order = self.order
+        if order.is_all:
+            return {"sources": order.sources}
+        return {"order": order, "counts": [len(source.lengths) for source in order.sources]}
 
-        Yields:
-            A trajectory for each episode. Fragments of an episode are joined.
-
-        Raises:
-            DamagedTraceError: If one cannot be read, or is not what was written.
-        """
-        located = self._located
-        for numbers in self.episodes():
-            begins = located.start_step[numbers.start : numbers.stop]
-            ends = begins + located.steps[numbers.start : numbers.stop]
-            if begins[0] == 0 and located.ended[numbers.stop - 1] and (begins[1:] == ends[:-1]).all():
-                yield stitch([self.trajectory(number) for number in numbers])
-
-    def identity(self, number: int) -> Episode:
-        """Which episode a trajectory is of, and which part of it, without reading its arrays.
-
-        Args:
-            number: Which trajectory; negative ones count from the end.
-
-        Returns:
-            What `traces[number].episode` is.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            DamagedTraceError: If it cannot be read.
-        """
-        at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).entries.entry(self._located.place.item(at))[5]
-
-    def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory when it was appended.
-
-        Args:
-            number: Which trajectory; negative ones count from the end.
-
-        Returns:
-            The metadata, by name.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            DamagedTraceError: If it cannot be read.
-        """
-        at = self._at(number)
-        return self._batch(self._located.group.item(at), 0, ()).entries.metadata(self._located.place.item(at))
-
-    def about(self, number: int) -> dict[str, Any]:
-        """What is known of the trace that a trajectory is in.
-
-        Args:
-            number: Which trajectory; negative ones count from the end.
-
-        Returns:
-            `spaces`: observation and action space; None where they were not given. A space of a class that is not
-            Gymnasium's own is None; as a part of another space it has only a `repr`.
-            `env_spec`: the environment as the writer was told, or None. `metadata`: the user's metadata.
-            `versions`: of the packages that wrote it. `writer` and `compression`.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the number is no integer.
-            DamagedTraceError: If it cannot be read.
-        """
-        journal = self._groups[self._located.group.item(self._at(number))].journal
-        return read_about({"writer": journal.writer, **(journal.about or {})}, journal.name)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Open files cannot be pickled, and batches need not.
-        return partial(type(self), check=self._check, memory_bytes=self._memory_bytes), (self.path,)
-
-    def __repr__(self) -> str:
-        return f"<TraceDataset of {len(self)} trajectories in {self._name!r}>"
-
-    def _at(self, number: int) -> int:
-        number = whole_number("number", number)
-        count = len(self._located.group)
-        if not -count <= number < count:
-            raise IndexError(f"{self._name}: expected the number of one of {count} trajectories, got {number}")
-        return number % count
-
-    def _trajectory_batch(self, group: int) -> TrajectoryBatch:
-        place = self._groups[group]
-        if place.group.pieces > 1:
-            (at,) = (self._located.group == group).nonzero()[0].tolist()
-            return TrajectoryBatch.from_trajectories([self.trajectory(at)])
-        return TrajectoryBatch(self._read(place, 0, None))
-
-    def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
-        """A record batch of a group, with all columns or with those of some fields."""
-        place = self._groups[group]
-        # A checksum names a batch, also after a repair has moved it.
-        key = place.shard, place.record.pieces[place.group.first + piece]
-        whole = self._cache.known((key, None)) if fields is not None else None
-        return whole or self._cache.get((key, fields), lambda: self._read(place, piece, fields))
-
-    def _pieces(
-        self, group: int, at: int, start: int, stop: int, fields: tuple[str, ...] | None = None
-    ) -> list[tuple[DecodedBatch, int, int]]:
-        """Batches, and the rows of each, that have a trajectory's rows from `start` up to and including `stop`."""
-        place = self._groups[group]
-        row = self._located.row.item(at)
-        begin, end = row + start, row + stop + 1
-        pieces = []
-        for number in range(place.group.pieces):
-            rows = place.record.pieces[place.group.first + number].rows
-            if begin < rows and end > 0:
-                pieces.append((self._batch(group, number, fields), max(0, begin), min(end, rows)))
-            begin, end = begin - rows, end - rows
-        return pieces
-
-    def _read(self, place: Place, piece: int, fields: tuple[str, ...] | None) -> DecodedBatch:
-        shard = self._shard(place)
-        number = place.group.first + piece
-        columns = None if fields is None else shard.schema.arrow_columns(fields)
-        batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
-        index = NO_TRAJECTORIES if piece else place.group.trajectories
-        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}")
-
-    def _shard(self, place: Place) -> Shard:
-        key = str(place.folder), place.shard, place.record.head_sum
-        shard = self._shards.get(key)
-        if shard is None or shard.file.size < place.record.end:
-            while len(self._shards) >= _MAPPED_SHARDS:
-                self._shards.popitem(last=False)
-            shard = self._shards[key] = Shard(place.folder.open(place.shard), place.record, check=self._check)
-        return shard
-
-    def _warn_of_another_place(self) -> None:
-        # Names that begin with a dot are temporary: the first file of a trace that just begins, for example.
-        found = [name for folder in self._folders for name in folder.sizes()]
-        names = sorted(name for name in found if not name.startswith("."))
-        if names and not any(map(is_of_trace, names)):
-            warnings.warn(
-                f"{self._name}: expected the files of traces, got {len(names)} others, such as {names[0]!r}; it is "
-                "opened as a directory without traces",
-                stacklevel=3,
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.order = order = state["order"] if "order" in state else Order.of(*state["sources"])
+        now = [len(source.lengths) for source in order.sources]
+        if state.get("counts", now) != now:
+            raise StateError(
+                f"expected {state['counts']} trajectories, as when the view was pickled, got {now}: the trace has "
+                "grown since; load it after its writer was closed"
             )
 
-
-def _folders_of(path: Paths) -> tuple[list[Folder], bool]:
-    """The folders that are named, and whether they were named as one."""
-    if isinstance(path, str | bytes | os.PathLike) or not isinstance(path, Sequence):
-        return [folder_of(path)], True
-    folders = [folder_of(each) for each in path]
-    if not folders or len(set(map(str, folders))) < len(folders):
-        raise OptionError(f"path: expected one or more directories, each once, got {list(path)}")
-    return folders, False
+    def __repr__(self) -> str:
+        where = ", ".join(map(str, self.order.paths))
+        return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
 
 
 def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:
     """Which of a trajectory's steps are asked for."""
+    if start == 0 and stop is None:
+        return 0, steps
     start = whole_number("start", start)
     stop = None if stop is None else whole_number("stop", stop)
     begin, end, _ = slice(start, stop).indices(steps)

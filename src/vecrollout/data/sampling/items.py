@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout.data.checks import whole_number
+from vecrollout.data.choosing import chosen
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.errors import ArgumentTypeError, ShapeError, StateError
 
@@ -79,9 +79,7 @@ class Items(Generic[BatchT]):
             IndexError: If there is no such item.
             ArgumentTypeError: If the key has another type.
         """
-        if isinstance(key, slice):
-            return self.batch(np.arange(*key.indices(len(self))))
-        numbers = self._numbers(key)
+        numbers = chosen(key, len(self))
         if numbers.ndim:
             return self.batch(numbers)
         fields = vars(self.batch(numbers[None]))
@@ -90,28 +88,6 @@ class Items(Generic[BatchT]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One dict an item."""
         return (self[i] for i in range(len(self)))
-
-    def _numbers(self, key: Any) -> npt.NDArray[np.int64]:
-        if isinstance(key, tuple | bool | np.bool_):
-            numbers = np.asarray(None)
-        elif hasattr(key, "__index__") and not getattr(key, "ndim", 0):
-            numbers = np.asarray(operator.index(key))
-        else:
-            numbers = np.asarray(key)
-            if numbers.ndim == 1 and numbers.dtype == bool and len(numbers) == len(self):
-                numbers = numbers.nonzero()[0]
-            elif numbers.shape == (0,):
-                numbers = numbers.astype(np.int64)
-        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
-            raise ArgumentTypeError(
-                f"expected an integer, a slice, a mask of all {len(self)} items, or integers in one dimension, "
-                f"got {key!r}"
-            )
-        count = len(self)
-        if numbers.size and not -count <= numbers.min() <= numbers.max() < count:
-            raise IndexError(f"expected numbers of {count} items, got {numbers.min()} to {numbers.max()}")
-        found: npt.NDArray[np.int64] = np.where(numbers < 0, numbers + count, numbers).astype(np.int64)
-        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the index, which is made anew; its size tells whether it is of the same data."""

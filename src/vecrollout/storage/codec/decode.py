@@ -154,6 +154,11 @@ class DecodedBatch:
             return None if layout.rews is None else self._array(layout.rews)[begin:end]
         return self._tree(layout.obs if name == "obs" else layout.acts, begin, end, text_dtype)
 
+    def rewards(self, rows: int) -> Array:
+        """Rewards of the first rows."""
+        rewards: Array = self.field("rews", 0, rows, self._widest)
+        return rewards
+
     def text_dtype(self, i: int) -> TextDtype:
         """The dtypes of a trajectory's text."""
         return partial(self._text_dtype, i)

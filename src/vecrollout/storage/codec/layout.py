@@ -148,7 +148,9 @@ class Layout:
 
     def has_plain(self, obs: Any, acts: Any, rews: Array | None) -> bool:
         """Whether these are three arrays that the columns have room for: quicker than `leaves` and `has`."""
-        return rews is not None and [_of_array(obs), _of_array(acts)] == self._arrays
+        if rews is None or self.rews is None or rews.shape[1:] != self.rews.shape:
+            return False
+        return [_of_array(obs), _of_array(acts)] == self._arrays
 
     def has(self, leaves: Sequence[Array]) -> bool:
         """Whether the columns have room for arrays of these dtypes and shapes; rewards may have another precision."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -14,25 +13,26 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.fields import info_array
 from vecrollout.data.kinds import Kind, Part
+from vecrollout.data.sampling.joined_rows import agreed_kind
 from vecrollout.data.sampling.rows import Leaf, RowNumbers
 from vecrollout.data.structures import Structure
-from vecrollout.errors import ArgumentTypeError, ShapeError, StructureError
 from vecrollout.storage.reading.arrays import BatchArrays
-from vecrollout.storage.reading.catalog import Catalog, Place
+from vecrollout.storage.reading.catalog import Located, Place
 from vecrollout.storage.reading.shard import Shard
 
 LARGE_BYTES = 1024
 """Columns with rows of this size or more are not joined in memory."""
 
 ReadSteps = Callable[[int, Sequence[str], int, int], dict[str, Any]]
-"""Number of a trajectory, names of fields, and a range of its steps, to the fields; as `TraceDataset.columns`."""
+"""Number of a trajectory, names of fields, and a range of its steps, to the fields; as `TraceReader.columns`."""
 
 
 class TraceRows:
     """All rows of a trace, numbered in the order of the files; a trajectory's last observation is a row, too.
 
     Args:
-        catalog: What there is to read.
+        groups: What there is to read.
+        located: Where in the groups each trajectory is.
         shard: Opens the shard of a group.
         read_steps: Reads some steps of a trajectory: for text, objects and infos.
         memory_bytes: Limit of the memory in use. Columns of small rows get it first. Decoded batches of the other
@@ -40,9 +40,13 @@ class TraceRows:
     """
 
     def __init__(
-        self, catalog: Catalog, shard: Callable[[Place], Shard], read_steps: ReadSteps, memory_bytes: int
+        self,
+        groups: Sequence[Place],
+        located: Located,
+        shard: Callable[[Place], Shard],
+        read_steps: ReadSteps,
+        memory_bytes: int,
     ) -> None:
-        groups, located = catalog.groups, catalog.located
         self._read_steps = read_steps
         pieces = [(each, number) for each in groups for number in range(each.group.pieces)]
         rows = [place.record.pieces[place.group.first + number].rows for place, number in pieces]
@@ -52,11 +56,12 @@ class TraceRows:
         self.first_rows: RowNumbers = self._begins[of_group[located.group]] + located.row
         """Row of each trajectory's first step, shape `(N,)`."""
         self._lengths = located.steps
-        self.kind = _agreed(groups, shard)
+        first_groups = {place.shard: place for place in groups}.values()
+        self.kind = agreed_kind({place.shard: shard(place).schema.kind for place in first_groups})
         self._items = [*self.kind.obs.items, *self.kind.acts.items]
         names = ["obs"] * len(self.kind.obs.items) + ["acts"] * len(self.kind.acts.items)
         if self.kind.rews is not None:
-            self._items.append(_rewards(self.kind.rews).items[0])
+            self._items.append(_rewards(self.kind).items[0])
             names.append("rews")
         self._numbers = {name: [i for i, each in enumerate(names) if each == name] for name in ("obs", "acts", "rews")}
         self._joinable: list[int] = []
@@ -68,7 +73,7 @@ class TraceRows:
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
-        part: Part = _rewards(self.kind.rews) if name == "rews" else getattr(self.kind, name)
+        part: Part = _rewards(self.kind) if name == "rews" else getattr(self.kind, name)
         numbers, joined = self._numbers[name], self._joined
         if not all(_is_plain(item.dtype) for item in part.items):
             return self._one_by_one(name, rows)
@@ -136,38 +141,9 @@ class TraceRows:
         return zip(order.tolist(), numbers.tolist(), (rows[order] - self.first_rows[numbers]).tolist(), strict=True)
 
 
-def _agreed(groups: Sequence[Place], shard: Callable[[Place], Shard]) -> Kind:
-    """The kind of all shards; rewards may differ in precision."""
-    kinds = {place.shard: shard(place).schema.kind for place in {each.shard: each for each in groups}.values()}
-    if not kinds:
-        raise ShapeError("steps: expected at least one trajectory, got a trace without any")
-    name, first = next(iter(kinds.items()))
-    for other, kind in kinds.items():
-        if (kind.rews is None) != (first.rews is None):
-            raise ArgumentTypeError(f"{other}: expected rewards in all shards or in none; {name} differs")
-        if _plain(kind.obs) != _plain(first.obs) or _plain(kind.acts) != _plain(first.acts):
-            raise StructureError(
-                f"{other}: expected observations and actions of one structure, dtypes and shapes in all shards; "
-                f"{name} differs"
-            )
-    rews = None if first.rews is None else np.result_type(*(kind.rews for kind in kinds.values()))
-    return replace(first, rews=rews)
-
-
-def _plain(part: Part) -> Part:
-    """A part without the length of its texts, which differs between shards."""
-    return replace(
-        part,
-        items=tuple(
-            replace(each, dtype=np.dtype(each.dtype.kind if each.dtype.kind in "US" else each.dtype))
-            for each in part.items
-        ),
-    )
-
-
 def _is_plain(dtype: np.dtype[Any]) -> bool:
     return dtype.kind not in "USO"
 
 
-def _rewards(dtype: Any) -> Part:
-    return Part.of(np.empty(0, dtype))
+def _rewards(kind: Kind) -> Part:
+    return Part.of(np.empty((0, *kind.rew_shape), kind.rews))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -21,7 +21,6 @@ from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.spaces import space_to_json
-from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
 from vecrollout.storage.writing.encoding import TraceEncoder
@@ -33,6 +32,21 @@ from vecrollout.storage.writing.thread import WriterThread
 _Self = TypeVar("_Self", bound="TraceWriter")
 
 _MIN_SHARD_BYTES = 1 << 12
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """Trajectories of which more is known, as a `TraceDataset` has them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Trajectory]: ...
+
+    def about(self, number: int, /) -> Mapping[str, Any]:
+        """What is known of the trace that a trajectory is in."""
+
+    def metadata_of(self, number: int, /) -> Mapping[str, Any]:
+        """What is known of a trajectory."""
 
 
 class TraceWriter:
@@ -204,7 +218,7 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        if isinstance(trajectories, TraceDataset):
+        if not isinstance(trajectories, TrajectoryBatch) and isinstance(trajectories, Traces):
             self._extend_by(trajectories)
         elif type(self).append is not TraceWriter.append:
             for each in trajectories:  # a subclass may alter what it appends
@@ -264,12 +278,12 @@ class TraceWriter:
         state = "closed" if self._thread.is_closed else "open"
         return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
 
-    def _extend_by(self, traces: TraceDataset) -> None:
+    def _extend_by(self, traces: Traces) -> None:
         """Take the trajectories of other traces, with their metadata."""
         if len(traces) and not self._intake.has_begun:
             self._adopt(traces.about(0))
         for i, each in enumerate(traces):
-            metadata = None if self._episode_metadata is not None else traces.metadata(i)
+            metadata = None if self._episode_metadata is not None else traces.metadata_of(i)
             self.append(each, metadata=metadata or None)
 
     def _adopt(self, about: Mapping[str, Any]) -> None:

@@ -1,0 +1,242 @@
+"""Trajectories that are made of others when they are read: with other rewards, or joined from fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.choosing import Numbers
+from vecrollout.data.fields import checked_rewards, trusted
+from vecrollout.data.sampling.joined_rows import SequencedRows
+from vecrollout.data.sampling.step_index import StepIndex
+from vecrollout.data.stitching import stitch
+from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, cut
+from vecrollout.storage.arrow import pa
+from vecrollout.storage.episode_table import with_columns
+from vecrollout.storage.grouping import grouped
+from vecrollout.storage.order import Order
+
+Rewards = Callable[[Trajectory], Any]
+"""Rewards of a trajectory, shape `(T,)`."""
+
+
+class Base(Protocol):
+    """A data set."""
+
+    order: Order
+
+    @property
+    def table(self) -> Any:
+        """The episode table."""
+
+
+class Relabeled:
+    """The trajectories of a data set with other rewards.
+
+    Args:
+        base: The data set.
+        rewards: Makes the rewards of a trajectory.
+    """
+
+    def __init__(self, base: Base, rewards: Rewards) -> None:
+        self._base, self._rewards = base, rewards
+        self.paths: tuple[Path | str, ...] = base.order.paths
+        """Directories and URLs of the files."""
+
+    @property
+    def lengths(self) -> Numbers:
+        """Steps of each trajectory."""
+        return self._base.order.lengths
+
+    @property
+    def episode_numbers(self) -> Numbers:
+        """Number of each trajectory's episode."""
+        return self._base.order.episode_numbers
+
+    @property
+    def writers(self) -> Numbers:
+        """Number of each trajectory's writer."""
+        return self._base.order.writers
+
+    @property
+    def nbytes(self) -> npt.NDArray[np.float64]:
+        """Bytes on disk of each trajectory."""
+        return self._base.order.sizes
+
+    def trajectory(self, number: int, start: int, stop: int) -> Trajectory:
+        """Some steps of a trajectory."""
+        whole = self._base.order.trajectory(number, 0, self.lengths.item(number))
+        return cut(self._relabeled(whole), start, stop)
+
+    def trajectories(self, numbers: Numbers) -> Iterator[Trajectory]:
+        """Whole trajectories."""
+        return map(self._relabeled, self._base.order.select(numbers).trajectories())
+
+    def batches(self) -> Iterator[TrajectoryBatch]:
+        """All trajectories as columns."""
+        return grouped(self.trajectories(np.arange(len(self.lengths))))
+
+    def columns(self, number: int, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Some fields."""
+        if "rews" in names:
+            part = self.trajectory(number, start, stop)
+            return {name: getattr(part, name) for name in names}
+        return self._base.order.columns(number, names, start, stop)
+
+    @cached_property
+    def step_index(self) -> StepIndex:
+        """Where each step lies."""
+        index = self._base.order.step_index
+        found = [np.empty(0, np.float64)] if not len(self.lengths) else []
+        found += [each.rews for each in self.trajectories(np.arange(len(self.lengths)))]  # type: ignore[attr-defined]
+        rows = SequencedRows(index, np.ones(len(self.lengths), bool), np.concatenate(found))
+        return replace(index, rows=rows, obs_rows=rows.obs_rows, step_rows=rows.step_rows)
+
+    @cached_property
+    def table(self) -> Any:
+        """The episode table."""
+        rewards = (each.rews for each in self.trajectories(np.arange(len(self.lengths))))  # type: ignore[attr-defined]
+        returns = [float(rews.sum(dtype=np.float64)) if rews.ndim == 1 else None for rews in rewards]
+        return with_columns(self._base.table, {"return_": pa.array(returns, pa.float64())})
+
+    def identity(self, number: int) -> Episode:
+        """Identity of a trajectory."""
+        return self._base.order.identity(number)
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """What was said about a trajectory."""
+        return self._base.order.metadata(number)
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of the trace that a trajectory is in."""
+        return self._base.order.about(number)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Relabeled, (self._base, self._rewards)
+
+    def _relabeled(self, trajectory: Trajectory) -> Trajectory:
+        rews = np.array(checked_rewards(self._rewards(trajectory), len(trajectory)))
+        rews.flags.writeable = False
+        return trusted(TrajectoryWithRew, {**vars(trajectory), "rews": rews})
+
+
+class Joined:
+    """Trajectories of a data set joined where they follow one another in an episode.
+
+    Args:
+        base: The data set.
+        runs: Numbers of the fragments of each trajectory, in the episode's order.
+    """
+
+    def __init__(self, base: Base, runs: Sequence[Sequence[int]]) -> None:
+        self._base, self._runs = base, runs
+        self.paths: tuple[Path | str, ...] = base.order.paths
+        """Directories and URLs of the files."""
+        self._fragments = np.array([number for run in runs for number in run], np.int64)
+        self._counts = np.array(list(map(len, runs)), np.int64)
+        # Where in the fragments each trajectory's begin.
+        self._begins = np.cumsum(self._counts) - self._counts
+
+    @cached_property
+    def lengths(self) -> Numbers:
+        """Steps of each trajectory."""
+        lengths: Numbers = self._summed(self._base.order.lengths)
+        return lengths
+
+    @property
+    def episode_numbers(self) -> Numbers:
+        """Number of each trajectory's episode."""
+        numbers: Numbers = self._base.order.episode_numbers[self._fragments[self._begins]]
+        return numbers
+
+    @property
+    def writers(self) -> Numbers:
+        """Number of the writer of each trajectory's first fragment."""
+        numbers: Numbers = self._base.order.writers[self._fragments[self._begins]]
+        return numbers
+
+    @cached_property
+    def nbytes(self) -> npt.NDArray[np.float64]:
+        """Bytes on disk of each trajectory."""
+        nbytes: npt.NDArray[np.float64] = self._summed(self._base.order.sizes)
+        return nbytes
+
+    def trajectory(self, number: int, start: int, stop: int) -> Trajectory:
+        """Some steps of a trajectory."""
+        order = self._base.order
+        whole = stitch([order.trajectory(each, 0, order.lengths.item(each)) for each in self._runs[number]])
+        return cut(whole, start, stop)
+
+    def trajectories(self, numbers: Numbers) -> Iterator[Trajectory]:
+        """Whole trajectories."""
+        return (self.trajectory(each, 0, self.lengths.item(each)) for each in numbers.tolist())
+
+    def batches(self) -> Iterator[TrajectoryBatch]:
+        """All trajectories as columns."""
+        return grouped(self.trajectories(np.arange(len(self._runs))))
+
+    def columns(self, number: int, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Some fields."""
+        if len(self._runs[number]) == 1:
+            return self._base.order.columns(self._runs[number][0], names, start, stop)
+        part = self.trajectory(number, start, stop)
+        return {name: getattr(part, name, None) for name in names}
+
+    @cached_property
+    def step_index(self) -> StepIndex:
+        """Where each step lies."""
+        index = self._base.order.step_index.select(self._fragments)
+        last = self._begins + self._counts - 1
+        is_last = np.zeros(len(self._fragments), bool)
+        is_last[last] = True
+        rows = SequencedRows(index, is_last, None)
+        first = self._begins
+        flags = index.terminated[last], index.truncated[last]
+        return StepIndex(
+            rows, self.lengths, *flags, rows.obs_rows[first], rows.step_rows[first], index.start_steps[first]
+        )
+
+    @cached_property
+    def table(self) -> Any:
+        """The episode table."""
+        table = self._base.table.take(pa.array(self._fragments))
+        returns = self._summed_here(table.column("return_").to_numpy())
+        has_none = self._summed_here(table.column("return_").is_null().to_numpy().astype(int)) > 0
+        last = table.take(pa.array(self._begins + self._counts - 1))
+        changed = {name: last.column(name).combine_chunks() for name in ("terminated", "truncated", "ended_by")}
+        changed |= {"length": self.lengths, "return_": pa.array(returns, mask=has_none)}
+        return with_columns(table.take(pa.array(self._begins)), changed)
+
+    def identity(self, number: int) -> Episode:
+        """Identity of a trajectory."""
+        run = self._runs[number]
+        first, last = self._base.order.identity(run[0]), self._base.order.identity(run[-1])
+        return first if len(run) == 1 else replace(first, ended_by=last.ended_by)
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """What was said about the fragments of a trajectory; the first one's word counts."""
+        found: dict[str, Any] = {}
+        for each in self._runs[number]:
+            found = {**self._base.order.metadata(each), **found}
+        return found
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of the trace that a trajectory begins in."""
+        return self._base.order.about(self._runs[number][0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Joined, (self._base, self._runs)
+
+    def _summed(self, values: Any) -> Any:
+        """Sums over the fragments of each trajectory, of values of all of the data set's."""
+        return self._summed_here(values[self._fragments])
+
+    def _summed_here(self, values: Any) -> Any:
+        return np.add.reduceat(values, self._begins) if len(values) else values

@@ -1,0 +1,98 @@
+"""The episode table of a data set, and what is worked out from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from vecrollout.data.stats import statistics
+from vecrollout.storage.arrow import pa
+from vecrollout.storage.order import Order
+from vecrollout.storage.reading.table import joined_tables
+
+
+def selected_table(order: Order) -> Any:
+    """The table of the chosen parts of trajectories."""
+    table = joined_tables([source.table for source in order.sources]).take(pa.array(order.positions()))
+    (cut,) = np.nonzero(~order.is_whole)
+    if not len(cut):
+        return table
+    reaches_end = order.stop == order.source_lengths
+    returns = table.column("return_").to_pylist()
+    for at in cut.tolist():
+        if returns[at] is not None:
+            rews = order.columns(at, ("rews",), 0, order.lengths.item(at))["rews"]
+            returns[at] = float(rews.sum(dtype=np.float64))
+    endings = zip(table.column("ended_by").to_pylist(), reaches_end.tolist(), strict=True)
+    changed = {
+        "return_": pa.array(returns, pa.float64()),
+        "length": order.lengths,
+        "start_step": table.column("start_step").to_numpy() + order.start,
+        "terminated": table.column("terminated").to_numpy() & reaches_end,
+        "truncated": table.column("truncated").to_numpy() & reaches_end,
+        "ended_by": pa.array([ended_by if reaches else None for ended_by, reaches in endings], pa.string()),
+    }
+    return with_columns(table, changed)
+
+
+def with_columns(table: Any, columns: dict[str, Any]) -> Any:
+    """A table in which some columns are others."""
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.chunked_array([pa.array(values)]))
+    return table
+
+
+def episode_keys(order: Order, table: Any) -> list[Hashable]:
+    """What the fragments of an episode have in common, whichever writers wrote them."""
+    identities = [table.column(name).to_pylist() for name in ("recording", "id", "env")]
+    return [
+        number if recording is None or id_ is None else (recording, id_, env)
+        for number, recording, id_, env in zip(order.episode_numbers.tolist(), *identities, strict=True)
+    ]
+
+
+def stats_of(table: Any) -> dict[str, float]:
+    """Number of trajectories, and statistics of returns and lengths, as in `rollout_stats`."""
+    samples = {"return": table.column("return_").drop_null().to_numpy(), "len": table.column("length").to_numpy()}
+    return {"n_traj": len(table), **statistics({name: values for name, values in samples.items() if len(values)})}
+
+
+def summary_text(order: Order, table: Any) -> str:
+    """A few lines about the trajectories."""
+    lengths = table.column("length").to_numpy()
+    returns = table.column("return_").drop_null().to_numpy()
+    endings = Counter(each or "not ended" for each in table.column("ended_by").to_pylist())
+    environments = table.column("env").drop_null().unique()
+    size, steps = round(float(order.sizes.sum())), int(lengths.sum())
+    lines = {
+        "episodes": f"{len(set(episode_keys(order, table))):,}",
+        "trajectories": f"{len(table):,}",
+        "steps": f"{steps:,}",
+        "ended by": ", ".join(f"{name} {count:,}" for name, count in endings.most_common()) or "-",
+        "environments": f"{len(environments):,}",
+        "return": _spread(returns),
+        "length": _spread(lengths),
+        "size on disk": f"{_size(size)}, {size / max(steps, 1):,.1f} bytes a step",
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _spread(values: Any) -> str:
+    if not len(values):
+        return "-"
+    found = {"min": values.min(), "mean": values.mean(), "median": np.median(values), "max": values.max()}
+    return f"{', '.join(f'{name} {value:,.6g}' for name, value in found.items())}, std {values.std():,.6g}"
+
+
+def _size(size: float) -> str:
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:,.1f} GB"

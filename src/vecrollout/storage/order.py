@@ -1,0 +1,261 @@
+"""Which trajectories of which sources a data set consists of, in which order, and which steps of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.checks import whole_number
+from vecrollout.data.choosing import Numbers, chosen
+from vecrollout.data.sampling.joined_rows import joined_index
+from vecrollout.data.sampling.step_index import StepIndex
+from vecrollout.data.trajectory import Episode, Trajectory, part_of_episode
+
+
+class Source(Protocol):
+    """N trajectories by number, in `[0, N)`: those of a directory, or made of others."""
+
+    @property
+    def lengths(self) -> Numbers:
+        """Steps of each trajectory, shape `(N,)`."""
+
+    @property
+    def episode_numbers(self) -> Numbers:
+        """Number of each trajectory's episode, shape `(N,)`."""
+
+    @property
+    def writers(self) -> Numbers:
+        """Number of each trajectory's writer, shape `(N,)`."""
+
+    @property
+    def nbytes(self) -> npt.NDArray[np.float64]:
+        """Bytes on disk of each trajectory, shape `(N,)`."""
+
+    @property
+    def step_index(self) -> StepIndex:
+        """Where each step lies."""
+
+    @property
+    def table(self) -> Any:
+        """The episode table, a `pyarrow.Table` with a row a trajectory."""
+
+    def trajectory(self, number: int, start: int, stop: int) -> Trajectory:
+        """The steps `[start, stop)` of a trajectory."""
+
+    def trajectories(self, numbers: Numbers) -> Iterator[Trajectory]:
+        """Whole trajectories, one after another."""
+
+    def batches(self) -> Iterator[TrajectoryBatch]:
+        """All trajectories as columns, in any order."""
+
+    def columns(self, number: int, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Some fields of the steps `[start, stop)` of a trajectory."""
+
+    def identity(self, number: int) -> Episode:
+        """Identity of a trajectory."""
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """What was said about a trajectory."""
+
+    def about(self, number: int) -> dict[str, Any]:
+        """What is known of the trace that a trajectory is in."""
+
+    @property
+    def paths(self) -> tuple[Path | str, ...]:
+        """Directories and URLs of the files."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Parts of trajectories of sources; all arrays have shape `(N,)`."""
+
+    sources: tuple[Source, ...]
+    source: Numbers
+    """Number of each trajectory's source."""
+    number: Numbers
+    """Number of each trajectory in its source."""
+    start: Numbers
+    """First step."""
+    stop: Numbers
+    """The step behind the last."""
+
+    @classmethod
+    def of(cls, *sources: Source) -> Order:
+        """All of some sources."""
+        lengths = [np.empty(0, np.int64), *(source.lengths for source in sources)]
+        counts = [len(each) for each in lengths[1:]]
+        numbers = [np.empty(0, np.int64), *map(np.arange, counts)]
+        stop = np.concatenate(lengths)
+        return cls(
+            sources,
+            np.repeat(np.arange(len(sources)), counts),
+            np.concatenate(numbers).astype(np.int64),
+            np.zeros_like(stop),
+            stop,
+        )
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def paths(self) -> tuple[Path | str, ...]:
+        """Directories and URLs of the files, each once."""
+        return tuple(dict.fromkeys(path for source in self.sources for path in source.paths))
+
+    @property
+    def lengths(self) -> Numbers:
+        """Steps of each trajectory."""
+        return self.stop - self.start
+
+    @cached_property
+    def source_lengths(self) -> Numbers:
+        """Steps that each trajectory has in its source."""
+        lengths: Numbers = self._of_sources([source.lengths for source in self.sources])
+        return lengths
+
+    @cached_property
+    def is_whole(self) -> npt.NDArray[np.bool_]:
+        """Whether no steps of each trajectory are left out."""
+        is_whole: npt.NDArray[np.bool_] = self.lengths == self.source_lengths
+        return is_whole
+
+    @cached_property
+    def is_all(self) -> bool:
+        """Whether these are all trajectories of all sources, in their order."""
+        everything = Order.of(*self.sources)
+        return all(np.array_equal(getattr(self, name), getattr(everything, name)) for name in _ARRAYS)
+
+    def numbers(self, key: Any) -> Numbers:
+        """Numbers that a key chooses, shape `()` for a single one."""
+        try:
+            return chosen(key, len(self), of="trajectories", name="number")
+        except IndexError as error:
+            raise IndexError(f"{', '.join(map(str, self.paths))}: {error}") from None
+
+    def at(self, number: int) -> int:
+        """A number of a trajectory, counted from the first one."""
+        if type(number) is int and 0 <= number < len(self):
+            return number
+        return int(self.numbers(whole_number("number", number)))
+
+    def select(self, numbers: Any) -> Order:
+        """Some of the trajectories."""
+        return Order(self.sources, *(getattr(self, name)[numbers] for name in _ARRAYS))
+
+    def trimmed(self, start: int, stop: int | None) -> Order:
+        """The steps `[start, stop)` of each trajectory, as in a slice; without those that have none."""
+        lengths = self.lengths
+        begin = np.clip(start + (lengths if start < 0 else 0), 0, lengths)
+        end = lengths if stop is None else np.clip(stop + (lengths if stop < 0 else 0), 0, lengths)
+        trimmed = Order(self.sources, self.source, self.number, self.start + begin, self.start + end)
+        return trimmed.select(begin < end)
+
+    def followed_by(self, others: Sequence[Order]) -> Order:
+        """These trajectories, and then those of others."""
+        orders = [self, *others]
+        places: dict[int, int] = {}
+        sources: list[Source] = []
+        for source in (each for order in orders for each in order.sources):
+            if id(source) not in places:
+                places[id(source)] = len(sources)
+                sources.append(source)
+        renumbered = [
+            np.array([places[id(each)] for each in order.sources], np.int64)[order.source] for order in orders
+        ]
+        arrays = [np.concatenate([getattr(order, name) for order in orders]) for name in _ARRAYS[1:]]
+        return Order(tuple(sources), np.concatenate(renumbered), *arrays)
+
+    def trajectory(self, at: int, start: int, stop: int) -> Trajectory:
+        """Some steps of a trajectory, counted from its first one."""
+        first = self.start.item(at)
+        return self.sources[self.source.item(at)].trajectory(self.number.item(at), first + start, first + stop)
+
+    def columns(self, at: int, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
+        """Some fields of such steps."""
+        source, first = self.sources[self.source.item(at)], self.start.item(at)
+        return source.columns(self.number.item(at), names, first + start, first + stop)
+
+    def metadata(self, at: int) -> dict[str, Any]:
+        """What was said about a trajectory."""
+        return self.sources[self.source.item(at)].metadata(self.number.item(at))
+
+    def about(self, at: int) -> dict[str, Any]:
+        """What is known of the trace that a trajectory is in."""
+        return self.sources[self.source.item(at)].about(self.number.item(at))
+
+    def identity(self, at: int) -> Episode:
+        """Identity of a trajectory's part."""
+        episode = self.sources[self.source.item(at)].identity(self.number.item(at))
+        return part_of_episode(episode, self.start.item(at), self.stop.item(at) == self.source_lengths.item(at))
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        """All trajectories, in order."""
+        changes = np.flatnonzero((np.diff(self.source) != 0) | (np.diff(self.is_whole) != 0)) + 1
+        for begin, end in pairwise([0, *changes.tolist(), len(self)] if len(self) else []):
+            if self.is_whole[begin]:
+                yield from self.sources[self.source.item(begin)].trajectories(self.number[begin:end])
+            else:
+                yield from (self.trajectory(at, 0, self.lengths.item(at)) for at in range(begin, end))
+
+    @cached_property
+    def step_index(self) -> StepIndex:
+        """Where each step lies."""
+        # Other sources may have trajectories of another kind.
+        used = np.unique(self.source).tolist() or list(range(len(self.sources)))
+        index = joined_index([self.sources[each].step_index for each in used])
+        counts = np.zeros(len(self.sources) + 1, np.int64)
+        counts[1:][used] = [len(self.sources[each].lengths) for each in used]
+        return index.select(np.cumsum(counts)[self.source] + self.number, self.start, self.stop)
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.float64]:
+        """Bytes on disk of each trajectory."""
+        sizes: npt.NDArray[np.float64] = self._of_sources([source.nbytes for source in self.sources])
+        return sizes * self.lengths / self.source_lengths
+
+    @cached_property
+    def episode_numbers(self) -> Numbers:
+        """A number for each trajectory that the fragments of one episode of a writer have in common."""
+        return self._distinct([source.episode_numbers for source in self.sources])
+
+    @cached_property
+    def abouts(self) -> dict[int, dict[str, Any]]:
+        """What is known of the traces that the trajectories are in, by number of the writer."""
+        writers, firsts = np.unique(self.writers, return_index=True)
+        return {writer: self.about(at) for writer, at in zip(writers.tolist(), firsts.tolist(), strict=True)}
+
+    @cached_property
+    def writers(self) -> Numbers:
+        """A number for each trajectory that those of one writer have in common."""
+        return self._distinct([source.writers for source in self.sources])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without what is worked out anew.
+        return Order, (self.sources, *(getattr(self, name) for name in _ARRAYS))
+
+    def positions(self) -> Numbers:
+        """Number of each trajectory among those of all sources, one source behind another."""
+        counts = np.cumsum([0, *(len(source.lengths) for source in self.sources)])
+        positions: Numbers = counts[self.source] + self.number
+        return positions
+
+    def _distinct(self, numbers: Sequence[Numbers]) -> Numbers:
+        """Numbers of the trajectories, out of those of all trajectories of each source, which become distinct."""
+        sizes = [0, *(int(each.max(initial=-1)) + 1 for each in numbers)]
+        found: Numbers = self._of_sources(numbers) + np.cumsum(sizes)[self.source]
+        return found
+
+    def _of_sources(self, arrays: Sequence[Any]) -> Any:
+        """The values of the trajectories, out of arrays with those of all trajectories of each source."""
+        return np.concatenate([np.empty(0, np.int64), *arrays])[self.positions()]
+
+
+_ARRAYS = [each.name for each in fields(Order)][1:]
