@@ -16,6 +16,7 @@ from benchmarks.baseline import Baseline
 from benchmarks.endings import ending_table
 from benchmarks.growth import growth_table
 from benchmarks.imports import import_table
+from benchmarks.interop import interop_tables
 from benchmarks.memory import memory_table
 from benchmarks.opening import opening_table
 from benchmarks.options import Options
@@ -45,6 +46,7 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
     "writing": writing_tables,
     "reading": reading_tables,
     "opening": lambda options: [opening_table(options)],
+    "interop": interop_tables,
     "sampling": sampling_tables,
     "single": single_tables,
     "structures": lambda options: [structure_table(options)],

@@ -7,6 +7,7 @@ class so that no contender pays for a call that the others do without.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,11 @@ IMITATION = "imitation"
 SB3 = "SB3"
 CPPRB = "cpprb"
 FLOOR = "row writes"
+LIMIT = "row writes and infos"
 BARE = "bare"
+
+_LARGE_BYTES = 1024
+"""Trajectories of observations of this size are views."""
 
 
 class Bare:
@@ -197,10 +202,49 @@ class RowWrites(Bare):
     def pop_transitions(self) -> Any:
         """Copy the observations twice, as `obs` and `next_obs`."""
         sources = [rows for column in self.obs.values() for rows in (column[:-1], column[1:])]
-        copies = [np.empty(rows.shape, rows.dtype) for rows in sources]
+        copies = [np.empty_like(rows) for rows in sources]
         for copy, rows in zip(copies, sources, strict=True):
             np.copyto(copy, rows)
         return copies
+
+
+class RowWritesAndInfos(RowWrites):
+    """The least that a recording of everything can cost: row writes that keep the info dicts too.
+
+    A reference to a dict touches it, and most dicts are in no cache. Large observations of an environment lie behind
+    one another, as they have to where trajectories are views.
+    """
+
+    name = LIMIT
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script)
+        self.infos: list[tuple[dict[str, Any], ...]] = []
+        for key, column in self.obs.items():
+            if column[0, 0].nbytes >= _LARGE_BYTES:
+                steps, num_envs, *item = column.shape
+                self.obs[key] = np.empty((num_envs, steps, *item), column.dtype).swapaxes(0, 1)
+
+    def record(self) -> None:
+        """Play and copy the whole script, and keep its infos."""
+        step, acts, rews, dones, keep = self.venv.step, self.acts, self.rews, self.dones, self.infos.append
+        if isinstance(self.script.first_obs, dict):
+            for t, actions in enumerate(self.script.actions):
+                step_obs, rews[t], dones[t], infos = step(actions)
+                acts[t] = actions
+                keep(tuple(infos))
+                for key, column in self.obs.items():
+                    column[t + 1] = step_obs[key]
+            return
+        (obs,) = self.obs.values()
+        for t, actions in enumerate(self.script.actions):
+            obs[t + 1], rews[t], dones[t], infos = step(actions)
+            acts[t] = actions
+            keep(tuple(infos))
+
+    def pop_transitions(self) -> Any:
+        """Copy the observations twice, and gather the infos."""
+        return super().pop_transitions(), np.fromiter(chain.from_iterable(self.infos), object)
 
 
 def _parts(space: spaces.Space[Any]) -> dict[str, Any]:
@@ -211,7 +255,7 @@ def _column(space: spaces.Space[Any]) -> dict[str, Any]:
     return {"shape": item_shape(space) or 1, "dtype": space.dtype}
 
 
-_ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites)
+_ALL: tuple[type[Bare], ...] = (Bare, Ours, Imitation, Sb3, Cpprb, RowWrites, RowWritesAndInfos)
 _WRAPPERS: tuple[type[Bare], ...] = (Bare, Ours, Imitation)
 
 

@@ -42,7 +42,8 @@ RANKS = {
 # Who may import which heavy or optional package.
 IMPORTERS = {
     "stable_baselines3": {"recording", "collecting", "compat", "interop", "testing"},
-    "pyarrow": {"storage"},
+    "pyarrow": {"interop", "storage"},
+    "h5py": {"interop"},
 }
 
 

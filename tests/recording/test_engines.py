@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from vector_envs import HAS_MODES, IS_VERSION_0
 
 from vecrollout import VectorBufferingWrapper
-from vecrollout.errors import PrematureResetError, ProtocolError
+from vecrollout.errors import EmptyBufferError, PrematureResetError, ProtocolError
 from vecrollout.testing import assert_same
 
 NUM_ENVS = 5
@@ -140,6 +142,33 @@ def test_envpool_some_environments_at_a_time(batch_size):
     assert recorder.stepped == recorder.popped + recorder.held
     running = recorder.pop_trajectories()[0]
     assert [len(each) for each in running] == [len(run[1]) for run in log.running if run and run[1]]
+
+
+@envpool_test
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_envpool_annotations_and_discards_of_some_environments(batch_size):
+    recorder = VectorBufferingWrapper(pool(batch_size=batch_size, num_threads=2), autoreset_mode=POOL_RULE)
+    recorder.async_reset()
+    rng, discarded = np.random.default_rng(0), 0
+    for call in range(CALLS * NUM_ENVS // batch_size):
+        obs, *_, infos = recorder.recv()
+        env_id = infos["env_id"].copy()
+        recorder.annotate(env_id, seen=obs, env=env_id)
+        recorder.send(rng.integers(0, 2, batch_size), env_id)
+        if call % 50 == 49:
+            with contextlib.suppress(EmptyBufferError):
+                discarded += recorder.discard_episode(call // 50 % NUM_ENVS)
+    trajectories, lengths = recorder.pop_trajectories()
+    assert trajectories
+    assert discarded > 0
+    for trajectory in trajectories:
+        assert_follows_the_equations_of_motion(trajectory)
+        assert trajectory.episode.start_step == 0
+        np.testing.assert_array_equal(np.stack([info["seen"] for info in trajectory.infos]), trajectory.obs[:-1])
+        assert {info["env"] for info in trajectory.infos} == {trajectory.episode.env_index}
+    assert lengths == [len(each) for each in trajectories if each.terminal]
+    assert (recorder.dropped, recorder.held) == (discarded, 0)
+    assert recorder.stepped == recorder.popped + recorder.dropped
 
 
 @envpool_test

@@ -14,7 +14,15 @@ from foreign import Device, ForeignVecEnv, ForeignVectorEnv, Readable, converted
 from stable_baselines3.common.vec_env import DummyVecEnv
 from vector_envs import MODES, sync_env
 
-from vecrollout import BufferingEnvWrapper, BufferingWrapper, VectorBufferingWrapper, open_traces, record_traces
+from vecrollout import (
+    BufferingEnvWrapper,
+    BufferingWrapper,
+    VectorBufferingWrapper,
+    generate_trajectories,
+    make_min_episodes,
+    open_traces,
+    record_traces,
+)
 from vecrollout.errors import ArgumentTypeError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same
 
@@ -330,3 +338,27 @@ def test_a_value_an_environment(kind):
     assert_same(second.obs, np.array([[3.0, 4.0]] * 2))
     assert_same(second.acts, np.array([1]))
     assert_same(second.rews, np.array([2.0]))
+
+
+def test_annotations_and_a_policys_states():
+    """A policy of torch: its states, and what somebody adds to a step."""
+    device = LIBRARIES["a device's"]
+
+    def policy(obs, states, starts):
+        hidden = np.full((2, 3), states is not None, np.float32)
+        return np.zeros(2, int), (device(hidden),)
+
+    env = CountingVectorEnv()
+    recorder = VectorBufferingWrapper(env)
+    recorder.reset()
+    recorder.annotate(values=device(np.array([0.5, 0.25])))
+    recorder.step(np.zeros(2, int))
+    assert [each.infos[0]["values"] for each in recorder.pop_trajectories()[0]] == [0.5, 0.25]
+    rng = np.random.default_rng(0)
+    (trajectory, *_) = generate_trajectories(policy, env, make_min_episodes(1), rng, record_states=True)
+    assert any("policy_state" in key for key in trajectory.infos[0])
+
+
+class CountingVectorEnv(gym.vector.SyncVectorEnv):
+    def __init__(self):
+        super().__init__([lambda: CountingEnv(episodes=[EpisodeScript(2)])] * 2)

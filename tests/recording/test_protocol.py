@@ -57,6 +57,32 @@ def test_step_wait_without_actions_does_not_step_the_environments():
     assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, 9))
 
 
+@pytest.mark.parametrize("half", ["step_async", "step_wait"])
+def test_a_subclass_that_changes_half_a_step_changes_the_whole(half):
+    """Also where the other half stays as it is."""
+    calls = []
+
+    def changed(self, *args):
+        calls.append(half)
+        return getattr(BufferingWrapper, half)(self, *args)
+
+    venv = type("Changed", (BufferingWrapper,), {half: changed})(DummyVecEnv(SCENARIO.env_fns()))
+    venv.reset()
+    run(venv, SCENARIO, 0, 9)
+    assert calls == [half] * 9
+    assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, 9))
+
+
+def test_a_step_and_its_halves_record_the_same():
+    venv = recorder()
+    run(venv, SCENARIO, 0, 4)
+    for t in range(4, 9):
+        venv.step_async(SCENARIO.actions(t))
+        venv.step_wait()
+    run(venv, SCENARIO, 9, 14)
+    assert_recorded(venv.pop_trajectories()[0], SCENARIO.recorded(0, 14))
+
+
 def test_step_wait_before_reset():
     venv = BufferingWrapper(DummyVecEnv(SCENARIO.env_fns()))
     with pytest.raises(ProtocolError, match="reset"):

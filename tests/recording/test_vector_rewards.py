@@ -172,6 +172,8 @@ def test_balanced_rewards_need_numbers(tmp_path):
     with pytest.raises(ShapeError, match="reward_classes"):
         recorder.step(0)
     assert recorder.held == 2
+    with pytest.raises(ShapeError, match="reward_classes"):
+        recorder.close()
 
 
 def test_another_width_on_disk(tmp_path):

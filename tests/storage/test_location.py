@@ -22,6 +22,31 @@ def test_a_url_of_a_local_directory(tmp_path: Path) -> None:
         assert open_traces(where).path == directory
 
 
+def test_a_relative_directory_is_that_of_the_time_of_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for job in ("a", "b"):
+        (tmp_path / job / "traces").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    with TraceWriter("traces") as writer:
+        monkeypatch.chdir(tmp_path / "b")
+        assert writer.directory == tmp_path / "a" / "traces"
+        writer.append(of_space("box", 3))
+    monkeypatch.chdir(tmp_path / "a")
+    traces = open_traces("traces")
+    monkeypatch.chdir(tmp_path / "b")
+    assert_same_trajectory(traces[0], of_space("box", 3))
+    traces.refresh()
+    assert len(traces) == 1
+    assert list((tmp_path / "b" / "traces").iterdir()) == []
+
+
+def test_a_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write("~/traces", [of_space("box", 3)])  # type: ignore[arg-type]
+    assert len(list((tmp_path / "traces").glob("*.arrow"))) == 1
+    assert_same_trajectory(open_traces("~/traces")[0], of_space("box", 3))
+
+
 def test_a_url_that_path_took_a_slash_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for where in (Path("s3://bucket/prefix"), "s3:/bucket/prefix"):

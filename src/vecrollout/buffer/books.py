@@ -276,8 +276,13 @@ class Bookkeeper:
         ended_by: EndedBy | None = None,
     ) -> Run:
         """The steps of a span up to a row of a chunk."""
-        pieces = self._pieces(span, chunk, row)
-        steps = sum(piece.steps for piece in pieces)
+        if span.chunk == chunk.number and not span.before:
+            # As most are that end; the sum below costs more than all this.
+            steps = max(row - span.row, 0)
+            pieces: tuple[Piece, ...] = (Piece(chunk, span.env, span.row, steps, span.lane),)
+        else:
+            pieces = self._pieces(span, chunk, row)
+            steps = sum(piece.steps for piece in pieces)
         if ending is None:
             return Run(pieces, steps, self.episode(span, ended_by))
         episode = self.episode(span, "terminated" if ending.terminated else "truncated")
@@ -286,7 +291,7 @@ class Bookkeeper:
     def _pieces(self, span: Span, chunk: Chunk, row: int) -> tuple[Piece, ...]:
         """Where the steps of a span lie, up to a row of a chunk."""
         if span.chunk == chunk.number:
-            steps = row - span.row
+            steps = max(row - span.row, 0)
             return (*span.before, Piece(chunk, span.env, span.row, steps, span.lane)) if steps > 0 else span.before
         pieces = [*span.before]
         first = self._log.chunks[0].number

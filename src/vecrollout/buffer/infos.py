@@ -97,8 +97,11 @@ def _copied(batch: Info) -> Info:
     for key, value in batch.items():
         if isinstance(value, np.ndarray):
             dtype = value.dtype
-            # A search in bytes costs a fraction of `value.all()`.
-            if dtype is not _BOOL or not _names_mask(key, batch) or 0 in value.tobytes():
+            if dtype is _BOOL and key[:1] == "_" and key[1:] in batch:
+                # A search in bytes costs a fraction of `value.all()`.
+                if 0 in value.tobytes():
+                    copies[key] = value.copy()
+            else:
                 copies[key] = deep_copied(value) if dtype.hasobject else value.copy()
         elif isinstance(value, dict):
             copies[key] = _copied(value)

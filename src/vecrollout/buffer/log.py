@@ -276,20 +276,21 @@ class StepLog:
             return None
         last = chunk.records[-1][PLACE]
         clock = at = None
-        mine = slice(None) if envs is None else envs
         if envs is not None or chunk.is_ragged:
             known = last is not None and last.clock is not None
             clock = last.clock.copy() if known else np.full(self.num_envs, len(chunk.records) - 1)
-            clock[mine] += 1
+            clock[slice(None) if envs is None else envs] += 1
             chunk.is_ragged, chunk.obs_dtype = True, None
         if lanes is not None:
-            at = last.at.copy()
-            at[mine] += 1
+            at = last.at + 1
+            if envs is not None:
+                at = last.at.copy()
+                at[envs] += 1
             for note in notes:
                 if note.final is not None:
                     lanes.write(at[note.env : note.env + 1], [note.final[i][np.newaxis] for i in chunk.layout.large])
                     at[note.env] += 1
-            lanes.write(at[mine], [leaves[i] for i in chunk.layout.large])
+            lanes.write(at if envs is None else at[envs], [leaves[i] for i in chunk.layout.large])
         return Place(envs, clock, at)
 
 
@@ -312,15 +313,20 @@ def note_of(layout: Layout, change: Ending | Restart, env: int) -> Note:
     if change.final_obs is None:  # type: ignore[union-attr]
         return Note(env, change, None, change.drops_last)  # type: ignore[union-attr]
     final = change.final_obs  # type: ignore[union-attr]
-    (item, *others) = layout.obs.items
-    if not others and type(final) is np.ndarray and final.dtype is item.dtype and final.shape == item.shape:
+    items = layout.obs.items
+    if (
+        type(final) is np.ndarray
+        and len(items) == 1
+        and final.dtype is items[0].dtype
+        and final.shape == items[0].shape
+    ):
         return Note(env, change, (final.copy(),), True)
     where = f"last observation of environment {env}"
     if layout.obs.structure.is_leaf and type(final) in (list, tuple):
         final = as_array(final, where)
     finals = []
     found = layout.obs.structure.flatten(final, where)
-    for i, (leaf, item) in enumerate(zip(found, layout.obs.items, strict=True)):
+    for i, (leaf, item) in enumerate(zip(found, items, strict=True)):
         array = np.array(as_array(leaf, where), dtype=item.dtype)
         if array.shape != item.shape:
             check_shape(array, item.shape, f"{layout.obs.structure.names('obs')[i]} ({where})")

@@ -127,8 +127,7 @@ class RolloutBuffer:
 
         Infos are kept by reference, but for those of `endings`. `restarts` are of waiting environments.
         """
-        acts = self._acts
-        log = self._log
+        acts, log = self._acts, self._log
         if type(acts) is bytes and type(obs) is _ndarray and type(rews) is _ndarray and envs is None:
             # Plain arrays of the known kind, as most are.
             chunk = log.chunks[-1]
@@ -159,8 +158,7 @@ class RolloutBuffer:
                 if endings:
                     self._deliver(endings)
                 return
-        if acts is None:
-            self.check_step()
+        self.check_step()
         rows = self.num_envs if envs is None else len(envs)
         if len(infos) != rows:
             raise ShapeError(f"infos: expected {rows} dicts, one an environment, got {len(infos)}")
@@ -306,8 +304,7 @@ class RolloutBuffer:
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
-        columns = self._columns(runs) if runs else None
-        trajectories: list[Any] = [columns.trajectory(i) for i in range(len(runs))] if columns else []
+        trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
         lengths = [run.episode.start_step + run.steps for run in finished if run.terminal]
         self._forget(fragments)
         return trajectories, lengths

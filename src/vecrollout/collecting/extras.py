@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from vecrollout._typing import Array
 from vecrollout.collecting.masks import ActionMasks, takes_masks
+from vecrollout.data.foreign import as_array
 from vecrollout.errors import PolicyError
 from vecrollout.recording.sb3_algorithm import state_columns
 
@@ -50,4 +51,4 @@ class Extras:
 
 
 def _arrays(states: Any) -> list[Array]:
-    return [np.asarray(each) for each in (states if isinstance(states, tuple | list) else [states])]
+    return [as_array(each, "states") for each in (states if isinstance(states, tuple | list) else [states])]

@@ -13,11 +13,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from vecrollout._typing import RecordInfos
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.unknown import check_options
-from vecrollout.data.checks import directory_text
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
 from vecrollout.recording.writing import most_transitions, trace_writer
+from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # The recorder of each environment that is being recorded.
@@ -58,7 +58,8 @@ class TraceCallback(BaseCallback):
             many as take a gigabyte.
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environments'.
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.
@@ -92,10 +93,10 @@ class TraceCallback(BaseCallback):
         **options: Any,
     ) -> None:
         super().__init__(verbose)
-        directory_text(directory)  # before there is something to lose
+        self.directory = place_of(directory)
+        """Where it writes: the absolute path, or the URL of an object store."""
         check_options(options, TraceCallback, TraceWriter)
         self._metadata = checked_metadata(options.pop("metadata", None) or {})
-        self.directory = directory
         self._record_infos = record_infos
         self._says_too = record_masks, record_states
         self._max_transitions = max_transitions
@@ -140,6 +141,7 @@ class TraceCallback(BaseCallback):
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
         metadata = {**about, **self._metadata}
         writer = trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata})
+        self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
         most = most_transitions(spaces, venv.num_envs)
         try:
             options = RecordOptions(

@@ -81,7 +81,8 @@ def record_traces(
         missing_final_obs: What to do if a `VectorEnv` or `VecEnv` does not give an episode's last observation.
         final_obs_fn: For a `VectorEnv` that keeps last observations elsewhere.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environments'.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environments'.
 
     Returns:
         A wrapper around the environments: a `BufferingWrapper`, a `VectorBufferingWrapper` or a

@@ -16,6 +16,7 @@ from vecrollout.buffer import RolloutBuffer
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.unknown import check_options
 from vecrollout.data.checks import whole_number
+from vecrollout.data.foreign import as_array
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
@@ -132,7 +133,7 @@ class Recorder(ABC):
             >>> [float(each.infos[0]["values"]) for each in venv.pop_trajectories()[0]]
             [0.5, 0.25]
         """
-        self._buffer.annotate(arrays, None if env_id is None else np.asarray(env_id))
+        self._buffer.annotate(arrays, None if env_id is None else as_array(env_id, "env_id"))
 
     def pop_transitions(self) -> TransitionsWithRew:
         """Pop all transitions: those of finished trajectories, then those of running fragments.

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
+from vecrollout.recording.flags import as_flags
 from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
@@ -228,7 +228,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             The observations to act on, and the environments whose episodes ended and began.
         """
         obs, _, dones, _ = self.step(acts)
-        ended = np.asarray(dones, dtype=bool)
+        ended = as_flags(dones, self._buffer.num_envs, "dones")
         return Advanced(obs, ended, ended)
 
     def close(self) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 
 from vecrollout._typing import RecordInfos
 from vecrollout.buffer.unknown import check_options
-from vecrollout.data.checks import directory_text
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.recorder import Writer
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
+from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter
 
 
@@ -51,7 +51,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
             are widened without loss where they vary.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
-            `queue_bytes`, `flush_every_s`; `spaces` and `env_spec` replace the environment's.
+            `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
+            environment's.
 
     Raises:
         OptionError: If an option has another value than described.
@@ -93,8 +94,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         selection = Selection(episode_filter, frame_filter, reward_classes, seed)
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
-        where = tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory_text(directory)
-        location = where if "://" in where else Path(where)
+        location = place_of(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
         writer = self._make_writer(location)
         try:
             super().__init__(

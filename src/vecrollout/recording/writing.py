@@ -12,6 +12,7 @@ import gymnasium as gym
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
+from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # Memory of running episodes after which they are written in fragments.
@@ -24,8 +25,9 @@ def trace_writer(
     directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], **options: Any
 ) -> TraceWriter:
     """A writer that knows the environment; options of `TraceWriter` go before what the environment says."""
+    place = place_of(directory)
     writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
-    if any(isinstance(each, TraceWriter) and str(each.directory) == str(directory) for each in writers):
+    if any(isinstance(each, TraceWriter) and each.directory == place for each in writers):
         raise ProtocolError(
             f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
             "environment inside it"
@@ -33,7 +35,7 @@ def trace_writer(
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
-    return TraceWriter(directory, **given)
+    return TraceWriter(place, **given)
 
 
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:

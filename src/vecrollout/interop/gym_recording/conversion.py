@@ -6,7 +6,7 @@ import os
 
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import DtypeError, ShapeError, StitchError, StructureError
+from vecrollout.errors import StitchError, StructureError
 from vecrollout.interop.gym_recording.reader import GymRecordingReader
 from vecrollout.interop.gym_recording.writer import GymRecordingWriter
 
@@ -39,7 +39,7 @@ def from_gym_recording(recording: str | os.PathLike[str], directory: str | os.Pa
         for trajectory in trajectories:
             try:
                 writer.append(trajectory)
-            except (ShapeError, DtypeError, StructureError):
+            except StructureError:
                 writer.close()
                 writer = TraceWriter(directory)
                 writer.append(trajectory)

@@ -95,7 +95,8 @@ class Entries:
             raise DamagedTraceError(f"{self._where}: expected identities of episodes, got {endings} from {starts}")
         first, ended = self.index.row[begin:end], self.index.ended[begin:end]
         offsets = values(self._offsets, np.int32)
-        if not np.array_equal((offsets[first], offsets[first + 1]), (np.arange(begin, end), np.arange(begin, end) + 1)):
+        counts = [*range(begin, end + 1)]
+        if offsets[first].tolist() != counts[:-1] or offsets[first + 1].tolist() != counts[1:]:
             raise DamagedTraceError(f"{self._where}: expected an entry in the first row of each trajectory, got others")
         reset_infos: list[dict[str, Any] | None] = [None] * len(starts)
         if extras.count(None) < len(extras):

@@ -11,31 +11,33 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array, Info
 from vecrollout.data.plain import UnstorableError, dumps, is_writable, pack, unpack
-from vecrollout.data.structures import same_bits
-from vecrollout.data.trees import map_leaves, unwrap
+from vecrollout.data.trees import unwrap
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import pa
+from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import fits, item_of
+from vecrollout.storage.codec.last_obs import FINAL_OBS_KEYS, repeating_keys
 from vecrollout.storage.codec.metadata import parsed
 from vecrollout.storage.codec.objects import Item, Numbers, Plain, Rows
-
-FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
-"""Under these, the last step's info repeats the trajectory's last observation."""
-
-_FINAL_OBS_KEYS = frozenset(FINAL_OBS_KEYS)
-_EMPTY: Mapping[Any, Any] = {}
 
 # No user's key is packed under this name.
 _FINAL_OBS = "$final_obs"
 _MAX_COLUMNS = 1000
+
+# Plain values that NumPy makes arrays of.
+_NUMBERS = {"bool": np.dtype(bool), "int": np.dtype(np.int64), "float": np.dtype(np.float64)}
+
+Found: TypeAlias = list[list[tuple[Any, list[Any]]]]
+"""Of each column, rows and the values there."""
 
 # Of these a column costs little, however few rows have one.
 _SMALL = (bool, int, float, str)
@@ -87,36 +89,51 @@ class InfoColumns:
         self, infos: npt.NDArray[np.object_] | None, lengths: Array, obs: Any, dropped: Counter[str]
     ) -> tuple[list[Any], dict[int, str]]:
         """A `pyarrow.Array` a column, null behind each trajectory, and the JSON of what is left of a row, by row."""
-        ends = np.cumsum(lengths + 1)
-        rows = int(ends[-1])
+        rows = int(lengths.sum()) + len(lengths)
         if infos is None:
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
-        filled = np.full(rows, _EMPTY)
-        is_step = np.ones(rows, bool)
-        is_step[ends - 1] = False
-        filled[is_step] = infos
-        dicts: list[Any] = filled.tolist()
-        repeating: dict[int, tuple[str, ...]] = {}
-        for row in (ends - 2).tolist():
-            last = dicts[row]
-            if type(last) is dict and not _FINAL_OBS_KEYS.isdisjoint(last):
-                keys = tuple([key for key in FINAL_OBS_KEYS if key in last and _repeats(last[key], obs, row + 1)])
-                if keys:
-                    dicts[row] = {key: value for key, value in last.items() if key not in keys}
-                    repeating[row] = keys
-        if set(map(type, dicts)) != {dict}:
-            dicts = [_as_dict(info, dropped) for info in dicts]
-        texts = {row: _repeated(keys) for row, keys in repeating.items()}
-        found: list[list[Any]] = [[None] * rows for _ in self.columns]
-        if not _take(dicts, range(rows), self._root, found):
-            found = [[None] * rows for _ in self.columns]
-            for row, info in enumerate(dicts):
-                rest = _split(info, self._root, row, found)
-                if rest:
-                    repeated = {_FINAL_OBS: repeating[row]} if row in repeating else {}
+        if set(map(type, infos.tolist())) != {dict}:
+            infos = np.fromiter((_as_dict(info, dropped) for info in infos), object, len(infos))
+        at = np.arange(len(infos)) + np.repeat(np.arange(len(lengths)), lengths)
+        last = np.cumsum(lengths) - 1
+        is_last = np.zeros(len(infos), bool)
+        is_last[last] = True
+        found: Found = [[] for _ in self.columns]
+        texts: dict[int, str] = {}
+        # Last infos have other keys than the others, which are alike in most recordings.
+        if not is_last.all():
+            self._take(infos[~is_last].tolist(), at[~is_last], [()] * (len(infos) - len(last)), found, texts, dropped)
+        dicts = infos[last].tolist()
+        self._take(dicts, at[last], repeating_keys(dicts, obs, at[last] + 1), found, texts, dropped)
+        arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
+        return arrays, dict(sorted(texts.items()))
+
+    def _take(
+        self,
+        dicts: list[dict[Any, Any]],
+        rows: Array,
+        repeating: Sequence[tuple[str, ...]],
+        found: Found,
+        texts: dict[int, str],
+        dropped: Counter[str],
+    ) -> None:
+        """Put values of infos into columns, and the others into texts; `repeating` has keys of last observations."""
+        repeats = sum(map(len, repeating))
+        own: Found = [[] for _ in self.columns]
+        has_columns = any(key in self._root.children for key in FINAL_OBS_KEYS)
+        if not (repeats and has_columns) and _take_all(dicts, rows, self._root, own, repeats):
+            if repeats:
+                texts.update({row: _repeated(keys) for row, keys in zip(rows.tolist(), repeating, strict=True) if keys})
+        else:
+            own = [[] for _ in self.columns]
+            for row, info, keys in zip(rows.tolist(), dicts, repeating, strict=True):
+                kept = {key: value for key, value in info.items() if key not in keys} if keys else info
+                rest = _split(kept, self._root, row, own)
+                if rest or keys:
+                    repeated = {_FINAL_OBS: keys} if keys else {}
                     texts[row] = dumps({**packed_info(rest, dropped), **repeated})
-            texts = dict(sorted(texts.items()))
-        return [column.item.encode(values) for column, values in zip(self.columns, found, strict=True)], texts
+        for column, mine in zip(found, own, strict=True):
+            column += mine
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
@@ -202,29 +219,52 @@ def _is_nested(value: Any) -> bool:
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
-def _take(dicts: Sequence[Any], rows: Sequence[int], node: _Node, found: list[list[Any]]) -> bool:
-    """Put all values into the columns' lists, key by key; False, after some, where not all of them fit."""
-    taken = 0
-    for key, child in node.children.items():
-        values = [info.get(key) for info in dicts]
-        taken += len(values) - list(map(type, values)).count(type(None))
+def _take_all(dicts: Sequence[Any], rows: Array, node: _Node, found: Found, repeats: int = 0) -> bool:
+    """Put all values into columns, key by key, but for so many; False, after some, where not all of them fit."""
+    rest, first = sum(map(len, dicts)) - repeats, dicts[0]
+    for key in sorted(node.children, key=lambda each: each not in first):
+        if not rest:
+            break
+        child, where = node.children[key], rows
+        try:
+            values = list(map(itemgetter(key), dicts))
+        except KeyError:
+            having = [i for i, info in enumerate(dicts) if key in info]
+            where, values = rows[having], [dicts[i][key] for i in having]
+        rest -= len(values)
+        if not values:
+            continue
         if child.children:
-            nested = [(row, value) for row, value in zip(rows, values, strict=True) if value is not None]
-            inner = [value for _, value in nested]
-            if not all(map(_is_nested, inner)) or not _take(inner, [row for row, _ in nested], child, found):
+            if not all(map(_is_nested, values)) or not _take_all(values, where, child, found):
                 return False
-        elif child.item is None or not fits(child.item, values):
+        elif child.item is None or type(None) in set(map(type, values)) or not fits(child.item, values):
             return False
-        elif len(values) == len(found[child.column]):
-            found[child.column] = values
         else:
-            column = found[child.column]
-            for row, value in zip(rows, values, strict=True):
-                column[row] = value
-    return taken == sum(map(len, dicts))
+            found[child.column].append((where, values))
+    return not rest
 
 
-def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[list[Any]]) -> dict[Any, Any]:
+def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
+    """A `pyarrow.Array` of values at some rows, and of nulls at the others."""
+    dtype = _NUMBERS.get(item.name) if isinstance(item, Plain) else None
+    if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":
+        dtype = item.dtype
+    if not pieces:
+        return pa.nulls(rows, item.arrow_type)
+    if dtype is None:
+        objects: list[Any] = [None] * rows
+        for where, values in pieces:
+            for row, value in zip(where, values, strict=True):
+                objects[row] = value
+        return item.encode(objects)
+    numbers, missing = np.zeros(rows, dtype), np.ones(rows, bool)
+    for where, values in pieces:
+        numbers[where] = np.fromiter(values, dtype, len(values))
+        missing[where] = False
+    return ArrayType(dtype, ()).encode(numbers, missing)
+
+
+def _split(info: Mapping[Any, Any], node: _Node, row: int, found: Found) -> dict[Any, Any]:
     """Put what fits into the columns' lists; returns the rest."""
     rest = {}
     for key, value in info.items():
@@ -236,7 +276,7 @@ def _split(info: Mapping[Any, Any], node: _Node, row: int, found: list[list[Any]
             if remaining:
                 rest[key] = remaining
         elif child.item is not None and value is not None and fits(child.item, [value]):
-            found[child.column][row] = value
+            found[child.column].append(([row], [value]))
         else:
             rest[key] = value
     return rest
@@ -271,20 +311,3 @@ def _merge(info: Info, rest: Info) -> None:
             _merge(info[key], value)
         else:
             info[key] = value
-
-
-def _repeats(value: Any, obs: Any, row: int) -> bool:
-    """Whether a value is an observation of some to the bit, made of arrays as that one comes back."""
-    if type(value) is np.ndarray and type(obs) is np.ndarray:
-        last = obs[row, ...]
-        plain = value.dtype == last.dtype and not value.dtype.hasobject
-        return bool(value.shape == last.shape and plain and value.tobytes() == last.tobytes())
-    if type(value) not in (dict, tuple):
-        return False
-    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[row, ...], obs))
-
-
-def _all_arrays(value: Any) -> bool:
-    if type(value) is dict:
-        return all(map(_all_arrays, value.values()))
-    return all(map(_all_arrays, value)) if type(value) is tuple else type(value) is np.ndarray

@@ -37,19 +37,23 @@ _REQUESTS = 16
 _SPOOL = "vecrollout-spool-"
 
 
-def folder_of(path: str | os.PathLike[str]) -> Folder:
-    """The folder that a path or a URL names."""
+def place_of(path: str | os.PathLike[str]) -> Path | str:
+    """The absolute path that a path means now, with `~` expanded; the URL of an object store as it is."""
     text = directory_text(path)
     if _LOST_SLASH.match(text):
         raise OptionError(f"expected a directory, or a URL as text with two slashes, got {text!r}; Path takes one away")
-    if "://" not in text:
-        return Folder(local_path(text))
     if text.startswith("file://"):
         url = urlsplit(text)
         if url.netloc not in ("", "localhost"):
             raise OptionError(f"expected the URL of a directory with three slashes, 'file:///path', got {text!r}")
-        return Folder(Path(url2pathname(url.path)))
-    return Folder(Objects(text))
+        return Path(url2pathname(url.path))
+    return text if "://" in text else local_path(text)
+
+
+def folder_of(path: str | os.PathLike[str]) -> Folder:
+    """The folder that a path or a URL names; a relative path means the one that it names now."""
+    place = place_of(path)
+    return Folder(Objects(place) if isinstance(place, str) else place)
 
 
 class Folder:
@@ -59,7 +63,7 @@ class Folder:
         self._local = place if isinstance(place, Path) else None
         self._objects = None if isinstance(place, Path) else place
         self.path: Path | str = place if isinstance(place, Path) else place.url
-        """The absolute path of a directory, or the URL as it was given."""
+        """The absolute path of a directory, or a URL."""
         # Of folders whose files are not in the store yet: locked until they are, or the process ends.
         self._locks: dict[Path, int] = {}
 

@@ -39,9 +39,15 @@ class Piece(NamedTuple):
         return self.offset + self.bytes
 
 
-def header_line(writer: str, about: Mapping[str, Any]) -> bytes:
+def header_line(about: Mapping[str, Any]) -> bytes:
     """The first line: which writer this is, and what is said about the trace as a whole."""
-    return _line({"format_version": FORMAT_VERSION, "writer": writer, **about})
+    return _line({"format_version": FORMAT_VERSION, **about})
+
+
+def header_of(line: bytes) -> dict[str, Any]:
+    """What the first line says about the trace as a whole; empty where it is damaged."""
+    text = _text(line)
+    return {} if text is None else parsed(text, "journal")
 
 
 def shard_line(number: int, head_bytes: int, head_sum: str) -> bytes:

@@ -139,7 +139,9 @@ class _Writer:
         """Put the journal in place, and what it does not list aside."""
         name = journal_name(self._writer)
         journal = self._survey.journals.get(self._writer)
-        content = b"".join([lines.header_line(self._writer, self._about or {}), *self._lines, lines.closed_line()])
+        content = b"".join(
+            [lines.header_line({"writer": self._writer, **(self._about or {})}), *self._lines, lines.closed_line()]
+        )
         if self._about is None:
             # There is nothing that a journal could say.
             if name in self._survey.sizes:

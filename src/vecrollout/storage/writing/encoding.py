@@ -223,7 +223,7 @@ class TraceEncoder:
             columns = InfoColumns.plan(infos)
         else:
             columns = old.infos if len(infos) < _TELLING_INFOS else InfoColumns.plan(infos, old.infos.columns)
-        schema = TraceSchema(layout, columns, self._about, self._shards.begun)
+        schema = TraceSchema(layout, columns, dict(self._about), self._shards.begun)
         self._arrow_schema = schema.to_arrow()
         self._schema, self._base = schema, base
         return schema

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from vecrollout._typing import Array
@@ -34,6 +33,11 @@ class Intake:
         # Plain batches of a known kind need no look at their arrays.
         self._kinds: deque[tuple[Kind, Layout]] = deque(maxlen=8)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether any trajectory was checked."""
+        return bool(self._layouts)
+
     def of_batch(self, batch: TrajectoryBatch, notes: list[Notes] | None, info_bytes: int) -> Handed:
         """A batch whose data can be written; `notes` are those of each of its trajectories."""
         kind, layout = batch.kind, None
@@ -59,37 +63,46 @@ class Intake:
 
     def of_list(self, trajectories: list[Trajectory], notes: Sequence[Notes], info_bytes: int) -> list[Handed]:
         """Trajectories whose data can be written, with copies of writable arrays: those of one layout together."""
-        taken: list[tuple[Layout, Trajectory, int, Notes]] = []
+        found: list[Handed] = []
+        group: list[tuple[Trajectory, int, Notes]] = []
+        last: Layout | None = None
         with self._lock:
             for trajectory, note in zip(trajectories, notes, strict=True):
                 steps = len(trajectory)
                 check_episode(trajectory.episode, steps)
                 rews = getattr(trajectory, "rews", None)
                 layout, leaves = self._layout_of(trajectory.obs, trajectory.acts, rews)
-                nbytes = _TRAJECTORY_BYTES + (0 if trajectory.infos is None else steps * info_bytes)
-                for leaf in leaves:
-                    nbytes += leaf.nbytes
                 if layout.has_text:
                     note = {**_text_dtypes(leaves, layout), **note}
-                taken.append((layout, _owned(trajectory, leaves, layout), nbytes, note))
-        found = []
-        for _, group in groupby(taken, lambda each: id(each[0])):
-            layouts, own, sizes, noted = zip(*group, strict=True)
-            rows, has_infos = sum(map(len, own)) + len(own), [each.infos is not None for each in own]
-            kept = list(noted) if any(noted) else None
-            found.append(Handed(list(own), layouts[0], rows, sum(sizes), has_infos, kept))
-        return found
+                if layout is not last and last is not None:
+                    found.append(_handed(group, last, info_bytes))
+                    group = []
+                last = layout
+                group.append((_owned(trajectory, leaves, layout), steps, note))
+        return [*found, _handed(group, last, info_bytes)] if last is not None else []
 
     def _layout_of(self, obs: Any, acts: Any, rews: Array | None) -> tuple[Layout, list[Array]]:
         """The layout of some arrays, and the arrays as it has them. Another dtype or shape makes another layout."""
-        leaves = self._layouts[-1].leaves(obs, acts, rews) if self._layouts else []
-        for layout in reversed(self._layouts):
-            if layout.has(leaves):
-                return layout, leaves
+        if self._layouts:
+            layout = self._layouts[-1]
+            if layout.has_plain(obs, acts, rews):
+                return layout, [obs, acts, rews]
+            leaves = layout.leaves(obs, acts, rews)
+            for layout in reversed(self._layouts):
+                if layout.has(leaves):
+                    return layout, leaves
         layout = Layout.of(obs, acts, rews, self._spaces)
         leaves = layout.leaves(obs, acts, rews)
         self._layouts.append(layout)
         return layout, leaves
+
+
+def _handed(group: list[tuple[Trajectory, int, Notes]], layout: Layout, info_bytes: int) -> Handed:
+    trajectories, steps, notes = map(list, zip(*group, strict=True))
+    has_infos = [each.infos is not None for each in trajectories]
+    rows = sum(steps) + len(steps)
+    nbytes = rows * (layout.row_bytes + info_bytes * any(has_infos)) + len(steps) * _TRAJECTORY_BYTES
+    return Handed(trajectories, layout, rows, nbytes, has_infos, notes if any(notes) else None)
 
 
 def _owned(trajectory: Trajectory, leaves: list[Array], layout: Layout) -> Trajectory:

@@ -100,16 +100,19 @@ class Numbering:
         return [number for number, _ in placed], None if is_all else news
 
     def _place_whole(self, identities: Identities) -> list[int] | None:
-        """Numbers of what a recorder hands over, whole episodes of its own; None where they are others."""
+        """Numbers of whole episodes of one recording, all of them new; None where they are others."""
         names, ids = set(identities.recording), [number for number in identities.id if number is not None]
         name = names.pop()
         is_whole = not any(identities.start_step) and None not in identities.ended_by
-        if names or name is None or not is_whole or len(ids) < len(identities):
+        if names or not is_whole or len(ids) < len(identities):
             return None
         if min(ids) < 0 or max(ids) >= 1 << _ID_BITS:
             return None
-        recording, numbers = self._recording(name), np.array(ids, np.int64)
-        return (numbers + recording.first).tolist() if recording.are_new(numbers) else None
+        if name is None and self._unnamed is None:
+            self._unnamed = self._begun()
+        recording = self._unnamed if name is None else self._recording(name)
+        numbers = np.array(ids, np.int64)
+        return (numbers + recording.first).tolist() if recording and recording.are_new(numbers) else None
 
     def _place(
         self, name: str | None, number: int | None, start: int, ended_by: str | None, steps: int

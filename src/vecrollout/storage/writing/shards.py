@@ -36,11 +36,9 @@ _MAGIC_BYTES = 8
 class Shards:
     """Writes record batches into a writer's shards, and into its journal what became of them."""
 
-    def __init__(
-        self, folder: Folder, writer: str, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int
-    ) -> None:
+    def __init__(self, folder: Folder, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int) -> None:
         self._folder = folder
-        self._writer = writer
+        self._writer = str(about["writer"])
         self._about = about
         self._compression = compression
         self._max_shard_bytes = max_shard_bytes
@@ -140,7 +138,7 @@ class Shards:
         path = spool / journal_name(self._writer)
         left = {named[1] for each in spool.iterdir() if (named := shard_of(each.name))}
         content = path.read_bytes() if path.exists() else b""
-        write_whole(path, with_shards(content, left) if content else header_line(self._writer, self._about))
+        write_whole(path, with_shards(content, left) if content else header_line(self._about))
         self._folder = folder_of(spool)
         self._open_journal(path, os.O_APPEND)
         return spool
@@ -160,7 +158,7 @@ class Shards:
         spool = self._spool = self._folder.spool()
         path = spool / journal_name(self._writer)
         self._open_journal(path, os.O_CREAT | os.O_EXCL)
-        self._note(header_line(self._writer, self._about))
+        self._note(header_line(self._about))
         # A store is known to take files before anything is lost, and whose the folder is if the process is killed.
         self._folder.put(path)
         return spool

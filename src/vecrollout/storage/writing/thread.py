@@ -116,7 +116,7 @@ class WriterThread:
         """Raise the thread's error, or that the writer is closed."""
         self.check()
         if self.is_closed:
-            raise ProtocolError("writer: expected one that is open, got one that is closed")
+            raise ProtocolError("writer: expected one that is open, got one that is closed; close recorders first")
 
     def _wait_for_room(self, nbytes: int) -> None:
         call = None

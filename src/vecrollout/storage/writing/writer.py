@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -25,12 +25,28 @@ from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
 from vecrollout.storage.writing.encoding import TraceEncoder
 from vecrollout.storage.writing.intake import Intake
+from vecrollout.storage.writing.opening import check_spaces, remove_traces
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
 _Self = TypeVar("_Self", bound="TraceWriter")
 
 _MIN_SHARD_BYTES = 1 << 12
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """Trajectories of which more is known, as a `TraceDataset` has them."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Trajectory]: ...
+
+    def about(self, number: int, /) -> Mapping[str, Any]:
+        """What is known of the trace that a trajectory is in."""
+
+    def metadata_of(self, number: int, /) -> Mapping[str, Any]:
+        """What is known of a trajectory."""
 
 
 class TraceWriter:
@@ -67,7 +83,8 @@ class TraceWriter:
 
     Args:
         directory: Where to write: a directory, which is made where it does not exist, or the URL of an object store,
-            such as `s3://bucket/prefix`. May hold traces already.
+            such as `s3://bucket/prefix`. May hold traces already. A relative path means the directory of now, also
+            after `os.chdir`.
         compression: `"zstd"`, `"lz4"`, or None: larger files, which are read without a copy.
         max_shard_bytes: Size after which a file is finished and the next one begun, in bytes; a file may be larger by
             what is written at once.
@@ -78,9 +95,12 @@ class TraceWriter:
         queue_bytes: How much may wait to be written, in bytes of memory.
         flush_every_s: Seconds after which a trajectory is durable at the latest, above 0; None: not before `flush`,
             `close` or the end of its shard. Of a trace in an object store, the local folder is flushed.
+        mix_spaces: Whether the directory may hold traces of other spaces.
+        overwrite: Whether to remove the traces that the directory holds.
 
     Raises:
-        OptionError: If an argument is outside what it may be.
+        OptionError: If an argument is outside what it may be, or the directory holds traces of other spaces.
+        ProtocolError: If another writer is at work in a directory that is to be overwritten.
         ArgumentTypeError: If an argument is not of the kind that it should be.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
         StoreError: If the object store cannot be used.
@@ -99,6 +119,8 @@ class TraceWriter:
         env_spec: str | None = None,
         queue_bytes: int = 256 << 20,
         flush_every_s: float | None = 1.0,
+        mix_spaces: bool = False,
+        overwrite: bool = False,
     ) -> None:
         if compression not in ("zstd", "lz4", None):
             raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
@@ -115,15 +137,22 @@ class TraceWriter:
         warm_up()
         folder = folder_of(directory)
         folder.make()
+        packed_spaces = None if spaces is None else [space_to_json(space) for space in spaces]
+        if overwrite:
+            remove_traces(folder)
+        elif packed_spaces is not None and not mix_spaces:
+            check_spaces(folder, packed_spaces)
         self.directory = folder.path
-        """Where it writes, as it was given: a `Path`, or the URL of an object store."""
+        """Where it writes: the absolute `Path`, or the URL of an object store."""
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
         self._process = os.getpid()
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
-        about = {
+        # Written before the first trajectory.
+        self._about = {
+            "writer": self.name,
             "compression": compression,
             "versions": {
                 "vecrollout": __version__,
@@ -132,12 +161,12 @@ class TraceWriter:
                 "pyarrow": pa.__version__,
             },
             "env_spec": env_spec,
-            "spaces": None if spaces is None else [space_to_json(space) for space in spaces],
+            "spaces": packed_spaces,
             "metadata": packed_info(metadata, self._dropped),
         }
         self._intake = Intake(spaces)
-        shards = Shards(folder, self.name, about, compression, max_shard_bytes)
-        encoder = TraceEncoder(shards, {"writer": self.name, **about}, self._dropped)
+        shards = Shards(folder, self._about, compression, max_shard_bytes)
+        encoder = TraceEncoder(shards, self._about, self._dropped)
         self._thread = WriterThread(encoder, shards, queue_bytes, flush_every_s)
         exits.close_at_exit(self)
 
@@ -177,6 +206,8 @@ class TraceWriter:
 
         Args:
             trajectories: A `TrajectoryBatch`, or any iterable of trajectories, like the first one that was appended.
+                A `TraceDataset` also brings the metadata of its trajectories and, if nothing was appended before and
+                the writer has none, its spaces, spec and metadata.
 
         Raises:
             ShapeError: As `append`; so are the others.
@@ -187,7 +218,9 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        if type(self).append is not TraceWriter.append:
+        if not isinstance(trajectories, TrajectoryBatch) and isinstance(trajectories, Traces):
+            self._extend_by(trajectories)
+        elif type(self).append is not TraceWriter.append:
             for each in trajectories:  # a subclass may alter what it appends
                 self.append(each)
         elif not isinstance(trajectories, TrajectoryBatch):
@@ -244,6 +277,25 @@ class TraceWriter:
     def __repr__(self) -> str:
         state = "closed" if self._thread.is_closed else "open"
         return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
+
+    def _extend_by(self, traces: Traces) -> None:
+        """Take the trajectories of other traces, with their metadata."""
+        if len(traces) and not self._intake.has_begun:
+            self._adopt(traces.about(0))
+        for i, each in enumerate(traces):
+            metadata = None if self._episode_metadata is not None else traces.metadata_of(i)
+            self.append(each, metadata=metadata or None)
+
+    def _adopt(self, about: Mapping[str, Any]) -> None:
+        """Say the same about this trace as another one does, unless the user said something else."""
+        spaces = about["spaces"]
+        if self._about["spaces"] is None and spaces is not None and None not in spaces:
+            self._about["spaces"] = [space_to_json(space) for space in spaces]
+            self._intake = Intake(spaces)
+        if self._about["env_spec"] is None:
+            self._about["env_spec"] = about.get("env_spec")
+        if not self._about["metadata"]:
+            self._about["metadata"] = packed_info(about["metadata"], self._dropped)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

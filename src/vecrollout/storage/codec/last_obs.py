@@ -1,0 +1,57 @@
+"""Last infos that repeat the trajectory's last observation, of which only the key is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vecrollout._typing import Array
+from vecrollout.data.structures import same_bits
+from vecrollout.data.trees import map_leaves
+
+FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
+"""Under these, the last step's info repeats the trajectory's last observation."""
+
+
+def repeating_keys(dicts: Sequence[dict[Any, Any]], obs: Any, rows: Array) -> list[tuple[str, ...]]:
+    """The keys under which infos repeat their rows of the observations."""
+    repeating: list[tuple[str, ...]] = [()] * len(dicts)
+    for key in FINAL_OBS_KEYS:
+        values = [info.get(key) for info in dicts]
+        if set(map(type, values)) == {type(None)}:
+            continue
+        if _all_repeat(values, obs, rows):
+            repeating = [(*keys, key) for keys in repeating]
+            continue
+        for i, (value, row) in enumerate(zip(values, rows.tolist(), strict=True)):
+            if value is not None and _repeats(value, obs, row):
+                repeating[i] = (*repeating[i], key)
+    return repeating
+
+
+def _all_repeat(values: list[Any], obs: Any, rows: Array) -> bool:
+    """Whether plain arrays are the observations of some rows; False also where that is not told at once."""
+    if type(obs) is not np.ndarray or obs.dtype.hasobject or set(map(type, values)) != {np.ndarray}:
+        return False
+    if {(value.dtype, value.shape) for value in values} != {(obs.dtype, obs.shape[1:])}:
+        return False
+    return b"".join([value.tobytes() for value in values]) == obs[rows].tobytes()
+
+
+def _repeats(value: Any, obs: Any, row: int) -> bool:
+    """Whether a value is an observation of some to the bit, made of arrays as that one comes back."""
+    if type(value) is np.ndarray and type(obs) is np.ndarray:
+        last = obs[row, ...]
+        plain = value.dtype == last.dtype and not value.dtype.hasobject
+        return bool(value.shape == last.shape and plain and value.tobytes() == last.tobytes())
+    if type(value) not in (dict, tuple):
+        return False
+    return _all_arrays(value) and same_bits(value, map_leaves(lambda leaf: np.asarray(leaf)[row, ...], obs))
+
+
+def _all_arrays(value: Any) -> bool:
+    if type(value) is dict:
+        return all(map(_all_arrays, value.values()))
+    return all(map(_all_arrays, value)) if type(value) is tuple else type(value) is np.ndarray
