@@ -40,6 +40,7 @@ pytest.importorskip("pyarrow")
 from vecrollout.interop.csv import from_csv, to_csv
 from vecrollout.interop.d3rlpy import from_d3rlpy, to_d3rlpy
 from vecrollout.interop.d4rl import from_d4rl, to_d4rl
+from vecrollout.interop.huggingface import from_hf, to_hf, to_parquet
 from vecrollout.interop.lerobot import from_lerobot, to_lerobot
 from vecrollout.interop.minari import from_minari, to_minari
 from vecrollout.interop.npz import from_npz, to_npz
@@ -60,21 +61,25 @@ WRITERS: dict[str, Callable[..., Any]] = {
     "csv": to_csv,
     "d3rlpy": to_d3rlpy,
     "d4rl": to_d4rl,
+    "hf": to_hf,
     "lerobot": lerobot,
     "minari": minari,
     "npz": to_npz,
+    "parquet": to_parquet,
     "robomimic": to_robomimic,
 }
 READERS: dict[str, Callable[..., Any]] = {
     "csv": from_csv,
     "d3rlpy": from_d3rlpy,
     "d4rl": from_d4rl,
+    "hf": from_hf,
     "lerobot": from_lerobot,
     "minari": from_minari,
     "npz": from_npz,
+    "parquet": from_hf,
     "robomimic": from_robomimic,
 }
-DIRECTORIES = {"lerobot", "minari"}
+DIRECTORIES = {"hf", "lerobot", "minari"}
 every_format = pytest.mark.parametrize("name", WRITERS)
 every_other = pytest.mark.parametrize("name", sorted(set(WRITERS) - {"minari"}))
 
@@ -127,9 +132,11 @@ def test_reports_name_what_is_lost(tmp_path: Path) -> None:
         "d3rlpy": "<ConversionReport d3rlpy: 4 episodes, 14 steps; lost: 1 fragments, 1 second flags, "
         "2 last observations, rews (float64 -> float32)>",
         "d4rl": "<ConversionReport D4RL: 4 episodes, 14 steps; lost: 1 fragments>",
+        "hf": "<ConversionReport Hugging Face: 4 episodes, 14 steps>",
         "lerobot": "<ConversionReport LeRobot: 4 episodes, 14 steps>",
         "minari": "<ConversionReport Minari: 4 episodes, 14 steps>",
         "npz": "<ConversionReport npz: 4 episodes, 14 steps>",
+        "parquet": "<ConversionReport Parquet: 4 episodes, 14 steps>",
         "robomimic": "<ConversionReport robomimic: 4 episodes, 14 steps>",
     }
 

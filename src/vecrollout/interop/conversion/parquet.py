@@ -34,28 +34,32 @@ def check_column(name: str, array: Array) -> None:
         )
 
 
-def arrow_column(array: Array) -> Any:
-    """An array with a row an element: numbers, lists of a fixed size, or nested lists."""
+def arrow_column(array: Array, missing: Array | None = None) -> Any:
+    """An array with a row an element: numbers, lists of a fixed size, or nested lists; null where one is missing."""
     pa, _ = pyarrow_modules()
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if array.ndim == 1:
+        return pa.array(native, mask=missing)
     column = pa.array(native.reshape(-1))
+    nulls = None if missing is None else pa.array(missing)
     if array.ndim == 2:
-        return pa.FixedSizeListArray.from_arrays(column, array.shape[1])
+        return pa.FixedSizeListArray.from_arrays(column, array.shape[1], mask=nulls)
     for axis in range(array.ndim - 1, 0, -1):
         rows = int(np.prod(array.shape[:axis], dtype=np.int64))
         offsets = np.arange(rows + 1, dtype=np.int64) * array.shape[axis]
         if offsets[-1] > np.iinfo(np.int32).max:
             raise ShapeError(f"expected fewer than 2**31 numbers in one trajectory's array, got {offsets[-1]}")
-        column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), column)
+        mask = nulls if axis == 1 else None
+        column = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), column, mask=mask)
     return column
 
 
-def numpy_column(name: str, column: Any, shape: tuple[int, ...]) -> Array:
-    """The array that a column of a table holds: the inverse of `arrow_column`."""
+def numpy_column(name: str, column: Any, shape: tuple[int, ...] | None = None) -> Array:
+    """The array that a column of a table holds: the inverse of `arrow_column`; all rows have the first one's shape."""
     pa, _ = pyarrow_modules()
     try:
         found = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        rows = len(found)
+        sizes = [len(found)]
         while True:
             # An extension type of `datasets`, where that package is loaded.
             found = getattr(found, "storage", found)
@@ -63,11 +67,13 @@ def numpy_column(name: str, column: Any, shape: tuple[int, ...]) -> Array:
                 raise DamagedTraceError(f"{name}: expected a value in each row, got {found.null_count} nulls")
             if not hasattr(found, "flatten") or not hasattr(found.type, "value_type"):
                 break
+            fixed = getattr(found.type, "list_size", None)
+            sizes.append(fixed if fixed is not None else len(found[0]) if len(found) else 0)
             found = found.flatten()
         values: Array = found.to_numpy(zero_copy_only=False)
         if values.dtype.kind not in _KINDS:
             raise DamagedTraceError(f"{name}: expected numbers, got {found.type}")
-        return values.reshape(rows, *shape)
+        return values.reshape(sizes if shape is None else (sizes[0], *shape))
     except (pa.ArrowException, ValueError, TypeError, NotImplementedError, AttributeError) as error:
         if isinstance(error, DamagedTraceError):
             raise
