@@ -433,3 +433,16 @@ def test_the_table_of_a_damaged_trace_of_images(compression: Any, tmp_path: Path
     shard.write_bytes(damaged)
     with pytest.raises(DamagedTraceError):
         list(open_traces(tmp_path))
+
+
+def test_rewards_that_are_vectors(tmp_path: Path) -> None:
+    rews = np.arange(6.0).reshape(3, 2)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(TrajectoryWithRew(np.arange(4.0), np.zeros(3), None, True, rews=rews))
+    traces = open_traces(tmp_path)
+    assert traces.to_arrow().column("return_").to_pylist() == [None]
+    assert traces.trim(1).to_arrow().column("return_").to_pylist() == [None]
+    assert traces[::-1].steps()[[2, 0]].rews.tolist() == [[4.0, 5.0], [0.0, 1.0]]  # type: ignore[attr-defined]
+    weighed = traces.relabel(rews=lambda each: each.rews @ np.array([1.0, 10.0]))
+    assert weighed.to_arrow().column("return_").to_pylist() == [96.0]
+    assert weighed.steps()[[1]].rews.tolist() == [32.0]  # type: ignore[attr-defined]
