@@ -57,3 +57,11 @@ def test_own_env_prints_the_same_every_time(tmp_path: Path) -> None:
 def test_the_swap_is_as_short_as_the_documentation_says() -> None:
     _, swap = (EXAMPLES / "own_env.py").read_text(encoding="utf-8").split("# The swap:")
     assert len([line for line in swap.splitlines()[1:] if line]) <= 10
+
+
+def test_curate_learns_from_the_better_episodes(tmp_path: Path) -> None:
+    printed = run("curate.py", tmp_path)
+    assert re.search(r"^episodes +\d+$", printed, re.MULTILINE)
+    kept, of = map(int, re.search(r"kept (\d+) of (\d+) episodes", printed).groups())  # type: ignore[union-attr]
+    assert 0.7 * of < kept < of
+    assert float(printed.rsplit(" ", 1)[1]) > 150

@@ -25,7 +25,7 @@ _SHORT_S = 1.0
 
 
 def with_progress(
-    items: Iterable[T], size: Callable[[T], int], progress: Progress | None, unit: str, total: int
+    items: Iterable[T], size: Callable[[T], int], progress: Progress | None, unit: str, total: int | None
 ) -> Iterator[T]:
     """The items, with a bar that shows how much of the total is done; None: the bar of a package that is installed."""
     if progress is None:

@@ -22,7 +22,14 @@ from vecrollout import (
     rollout_stats,
     stitch,
 )
-from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, SpaceMismatchError, StateError
+from vecrollout.errors import (
+    ArgumentTypeError,
+    DamagedTraceError,
+    OptionError,
+    ProtocolError,
+    SpaceMismatchError,
+    StateError,
+)
 
 SETTINGS = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 ENDINGS = ("terminated", "truncated", "closed", None)
@@ -393,3 +400,49 @@ def test_spaces_and_metadata_of_several_writers(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     empty = open_traces(tmp_path / "empty")
     assert (empty.observation_space, empty.env_spec, empty.metadata, len(empty[:])) == (None, None, {}, 0)
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+def test_the_table_of_a_damaged_trace_of_images(compression: Any, tmp_path: Path) -> None:
+    """It reads no images, so it finds damage only where it looks; a damaged journal or footer is an error."""
+    with TraceWriter(tmp_path, compression=compression) as writer:
+        for number in range(3):
+            frames = np.random.default_rng(number).integers(255, size=(5, 64, 64), dtype=np.uint8)
+            writer.append(
+                TrajectoryWithRew(frames, np.zeros(4), None, True, rews=np.ones(4), episode=Episode(id=number))
+            )
+            writer.flush()
+    (shard,) = tmp_path.glob("*.arrow")
+    content = shard.read_bytes()
+    assert open_traces(tmp_path).to_arrow().column("return_").to_pylist() == [4.0] * 3
+    rng = np.random.default_rng(0)
+    (image,) = [content.find(frames[2, 1].tobytes())] if compression is None else [len(content) // 2]
+    places = [*rng.integers(len(content), size=200).tolist(), *range(len(content) - 200, len(content)), image]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(damaged)
+        try:
+            table = open_traces(tmp_path).to_arrow()
+        except DamagedTraceError:
+            continue
+        assert place < len(content) - 200
+        assert len(table) == 3
+    damaged = bytearray(content)
+    damaged[image] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(DamagedTraceError):
+        list(open_traces(tmp_path))
+
+
+def test_rewards_that_are_vectors(tmp_path: Path) -> None:
+    rews = np.arange(6.0).reshape(3, 2)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(TrajectoryWithRew(np.arange(4.0), np.zeros(3), None, True, rews=rews))
+    traces = open_traces(tmp_path)
+    assert traces.to_arrow().column("return_").to_pylist() == [None]
+    assert traces.trim(1).to_arrow().column("return_").to_pylist() == [None]
+    assert traces[::-1].steps()[[2, 0]].rews.tolist() == [[4.0, 5.0], [0.0, 1.0]]  # type: ignore[attr-defined]
+    weighed = traces.relabel(rews=lambda each: each.rews @ np.array([1.0, 10.0]))
+    assert weighed.to_arrow().column("return_").to_pylist() == [96.0]
+    assert weighed.steps()[[1]].rews.tolist() == [32.0]  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ from vecrollout.errors import (
     OptionError,
     ProtocolError,
     ShapeError,
+    SpaceMismatchError,
     StructureError,
     TraceWriteError,
 )
@@ -106,6 +107,27 @@ def test_takes_whatever_has_trajectories(name: str, form: str, tmp_path: Path) -
     assert (report.episodes, report.steps, report.path) == (4, sum(map(len, episodes)), tmp_path / "out-v0")
     found = READERS[name](tmp_path / "out-v0")
     assert [len(each) for each in found] == [len(each) for each in episodes]
+
+
+@every_format
+def test_views_of_a_data_set(name: str, tmp_path: Path) -> None:
+    with TraceWriter(tmp_path / "traces", spaces=SPACES) as writer:
+        writer.extend(endings())
+    view = open_traces(tmp_path / "traces")[1:3]
+    assert WRITERS[name](view, tmp_path / "out-v0").episodes == 2
+    assert [len(each) for each in READERS[name](tmp_path / "out-v0")] == [3, 4]
+
+
+@every_format
+def test_data_sets_with_several_spaces(name: str, tmp_path: Path) -> None:
+    for actions in (2, 3):
+        spaces = SPACES[0], kinds.Discrete(actions)
+        with TraceWriter(tmp_path / "traces", spaces=spaces, mix_spaces=True) as writer:
+            writer.append(episode(3))
+    traces = open_traces(tmp_path / "traces")
+    assert WRITERS[name](traces, tmp_path / "out-v0").episodes == 2
+    with pytest.raises(SpaceMismatchError):
+        to_minari(traces, tmp_path / "minari-v0")
 
 
 def test_reports_name_what_is_lost(tmp_path: Path) -> None:

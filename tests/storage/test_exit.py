@@ -57,8 +57,9 @@ def idle():
 @contextmanager
 def process(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     paths = os.pathsep.join(filter(None, sys.path))
+    # Python 3.12 warns where a process with a writer's thread forks.
     child = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code, str(directory)],
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PRELUDE + code, str(directory)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

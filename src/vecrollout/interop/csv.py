@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.fields import as_rewards
 from vecrollout.data.trajectory import Episode, Trajectory, ended_by
@@ -26,6 +25,7 @@ from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, checked_final
+from vecrollout.progress import Progress
 
 __all__ = ["from_csv", "to_csv"]
 
@@ -49,8 +49,8 @@ def to_csv(
         trajectories: A data set, a batch or an iterable of trajectories. An iterator is used up.
         path: The new file.
         final: Whether to write a row for each last observation (`"append"`), or not (`"drop"`).
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. CSV has three types of numbers: float64, int64 and bool. The file does not hold infos.

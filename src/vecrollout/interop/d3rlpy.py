@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.fields import as_rewards
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
@@ -26,6 +25,7 @@ from vecrollout.interop.conversion.hdf5 import EpisodeWriter, opened, reading
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, checked_final, rewards_of
+from vecrollout.progress import Progress
 
 __all__ = ["from_d3rlpy", "to_d3rlpy"]
 
@@ -51,8 +51,8 @@ def to_d3rlpy(
         final: What to do with the last observation of an episode that did not terminate. `"append"` adds a row with it,
             whose action and reward are 0 and no part of a transition. `"drop"` leaves it out; d3rlpy then does not use
             the last transition of the episode.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. Of the flags the file holds `terminated` only, so a trajectory that does not reach its

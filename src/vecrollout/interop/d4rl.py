@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError, DtypeError, ShapeError, StitchError
@@ -18,6 +17,7 @@ from vecrollout.interop.conversion.hdf5 import h5py_module, opened, reading
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, fragments, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
+from vecrollout.progress import Progress
 
 __all__ = ["from_d4rl", "to_d4rl"]
 
@@ -36,8 +36,8 @@ def to_d4rl(
         trajectories: A data set, a batch or an iterable of trajectories, with rewards and with arrays for observations
             and actions. An iterator is used up.
         path: The new file.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. The file does not hold infos. A trajectory that does not reach its episode's end counts as

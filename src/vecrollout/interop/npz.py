@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import DamagedTraceError, DtypeError, ShapeError, VecrolloutError
@@ -26,6 +25,7 @@ from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, cut_starts, steps_with_infos
 from vecrollout.interop.conversion.source import Source
+from vecrollout.progress import Progress
 
 __all__ = ["from_npz", "to_npz"]
 
@@ -48,8 +48,8 @@ def to_npz(
         trajectories: A data set, a batch or an iterable of trajectories. An iterator is used up.
         path: The new file.
         compressed: Whether to compress the arrays (zlib), as `numpy.savez_compressed` does.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. The file does not hold infos, nor where a fragment begins in its episode.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.fields import as_rewards
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
@@ -24,6 +23,7 @@ from vecrollout.interop.conversion.leaves import named_leaves
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
+from vecrollout.progress import Progress
 from vecrollout.storage.codec.metadata import parsed
 
 __all__ = ["from_robomimic", "to_robomimic"]
@@ -54,8 +54,8 @@ def to_robomimic(
         path: The new file.
         env_args: What robomimic makes the environment from: `env_name`, `type` and `env_kwargs`. None: those of the
             data set's `EnvSpec`, as an environment of Gym, or no name.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. robomimic does not tell `terminated` from `truncated`; the file has both as attributes, which
@@ -67,6 +67,7 @@ def to_robomimic(
         StructureError: If observations are tuples or nested, actions are no array, or the structures differ.
         ShapeError: If the trajectories differ in shapes, or there is none.
         DtypeError: If HDF5 lacks a dtype.
+        SpaceMismatchError: If a data set has several environments, and `env_args` is None.
         TraceWriteError: If the file could not be written.
         MissingDependencyError: If h5py is not installed.
 

@@ -17,7 +17,6 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory
@@ -25,6 +24,7 @@ from vecrollout.data.trees import DictObs
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
 from vecrollout.interop.conversion.report import ConversionReport, fragments
 from vecrollout.interop.conversion.source import Source, rewards_of
+from vecrollout.progress import Progress
 
 
 def to_replay_buffer(
@@ -45,8 +45,8 @@ def to_replay_buffer(
     Args:
         trajectories: A data set, a batch or an iterable of trajectories, with rewards. An iterator is used up.
         buffer: A `ReplayBuffer`, `DictReplayBuffer` or `HerReplayBuffer`, such as `model.replay_buffer`.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was added, and what the buffer does not hold: the second flag of an episode that terminated and was

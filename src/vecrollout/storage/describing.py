@@ -88,6 +88,8 @@ def summary(self: Viewed) -> str:
 def to_arrow(self: Viewed) -> Any:
     """The episode table: a row a trajectory, in order. It is made in one pass that reads no observations, and kept.
 
+    Where rows are large, images for example, checksums are not compared either; reading the trajectories does that.
+
     Returns:
         A `pyarrow.Table`. `return_` (sum of rewards, float64; null without rewards), `length` (steps), `terminated`,
         `truncated`, `ended_by`, `env` (index of the environment), `seed`, `recording`, `id` (number of the episode in

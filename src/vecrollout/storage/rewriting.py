@@ -21,6 +21,7 @@ from vecrollout.storage.reading.reader import TraceReader
 from vecrollout.storage.views import Viewed
 from vecrollout.storage.writing.writer import TraceWriter
 
+_QUEUE_BYTES = 64 << 20
 _KEPT = ("spaces", "env_spec", "metadata")
 
 WriteT = TypeVar("WriteT", bound=Viewed)
@@ -65,7 +66,7 @@ def write(
         MissingDependencyError: If the package of the progress bar is not installed.
     """
     _check_once(self)
-    options: dict[str, Any] = {"compression": compression, "max_shard_bytes": max_shard_bytes}
+    options = {"compression": compression, "max_shard_bytes": max_shard_bytes, "queue_bytes": _QUEUE_BYTES}
     steps = int(self.order.lengths.sum())
     with _appearing(path) as place:
         numbers = with_progress(

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from importlib.util import find_spec
 from itertools import chain
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import gymnasium
 
-from vecrollout.collecting.progress import Progress, Show, progress_bar
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.kinds import Kind, Part
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
+from vecrollout.progress import Progress, with_progress
 
 _Part = TypeVar("_Part")
 
 _BATCH_BYTES = 32 << 20
 _BATCH_TRAJECTORIES = 4096
-# A shorter conversion shows no bar.
-_SHORT_S = 1.0
 
 
 class Source:
@@ -36,7 +31,7 @@ class Source:
             gone through once.
         spaces: Observation and action space; None: those of the data set.
         env_spec: The environment's `EnvSpec`, or its JSON; None: that of the data set.
-        progress: Whether to show a bar on a terminal, and whose; None: that of rich, where it is installed.
+        progress: Whether to show a bar on a terminal, and whose; None: that of a package that is installed.
     """
 
     def __init__(
@@ -51,13 +46,23 @@ class Source:
             raise ArgumentTypeError(
                 f"trajectories: expected a data set, a batch or a list, got {type(trajectories).__name__}"
             )
-        about = _about(trajectories)
-        self.spaces = checked_spaces(spaces) if spaces is not None else about.get("spaces")
-        """Observation and action space, or None."""
-        self.env_spec = env_spec_json(env_spec if env_spec is not None else about.get("env_spec"))
-        """The environment's `EnvSpec` as JSON, or None."""
         self._trajectories = trajectories
         self._progress = progress
+        self._spaces = None if spaces is None else checked_spaces(spaces)
+        self._env_spec = env_spec_json(env_spec)
+
+    @property
+    def spaces(self) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]] | None:
+        """Observation and action space, or None; a `SpaceMismatchError` where a data set has several."""
+        if self._spaces is not None:
+            return self._spaces
+        own = tuple(getattr(self._trajectories, f"{name}_space", None) for name in ("observation", "action"))
+        return None if None in own else own  # type: ignore[return-value]  # a pair
+
+    @property
+    def env_spec(self) -> str | None:
+        """The environment's `EnvSpec` as JSON, or None; a `SpaceMismatchError` where a data set has several."""
+        return self._env_spec or env_spec_json(getattr(self._trajectories, "env_spec", None))
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories, in batches of the same structure and shapes, for formats that have one array for all."""
@@ -85,17 +90,8 @@ class Source:
             yield each
 
     def _with_progress(self, parts: Iterable[_Part], steps_of: Callable[[_Part], int]) -> Iterator[_Part]:
-        progress: Progress = self._progress if self._progress is not None else _rich_if_installed()
-        start, done = time.monotonic(), 0
-        with ExitStack() as stack:
-            show: Show | None = None
-            for part in parts:
-                yield part
-                done += steps_of(part)
-                if show is None and time.monotonic() - start > _SHORT_S:
-                    show = stack.enter_context(progress_bar(progress, "steps", None))
-                if show is not None:
-                    show(done, "")
+        total = getattr(self._trajectories, "total_steps", None)
+        return with_progress(parts, steps_of, self._progress, "steps", total)
 
 
 def rewards_of(given: Any, format_name: str) -> Any:
@@ -126,17 +122,6 @@ def env_spec_json(spec: Any) -> str | None:
     except ValueError:
         return None
     return text if isinstance(document, dict) and "id" in document else None
-
-
-def _about(trajectories: Any) -> dict[str, Any]:
-    """Spaces and environment of a data set; empty for anything else."""
-    spaces = tuple(getattr(trajectories, f"{name}_space", None) for name in ("observation", "action"))
-    if None not in spaces:
-        return {"spaces": spaces, "env_spec": getattr(trajectories, "env_spec", None)}
-    if not hasattr(trajectories, "about") or not len(trajectories):
-        return {}
-    about: dict[str, Any] = trajectories.about(0)
-    return {**about, "spaces": None if None in (about["spaces"] or [None]) else tuple(about["spaces"])}
 
 
 def _trajectories(trajectories: Any) -> Iterable[Any]:
@@ -210,10 +195,6 @@ def _check_alike(first: Kind, kind: Kind, number: int) -> None:
 
 def _shapes(name: str, part: Part) -> dict[str, tuple[int, ...]]:
     return {leaf: item.shape for leaf, item in zip(part.structure.names(name), part.items, strict=True)}
-
-
-def _rich_if_installed() -> Progress:
-    return "rich" if find_spec("rich") else False
 
 
 def checked_final(final: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.checks import whole_number
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError
@@ -23,6 +22,7 @@ from vecrollout.interop.conversion.report import ConversionReport, steps_with_in
 from vecrollout.interop.conversion.source import Source, checked_final
 from vecrollout.interop.lerobot.features import DATA_PATH, EPISODES_PATH, INDICES, VERSION, Feature, features_of
 from vecrollout.interop.lerobot.statistics import Statistics, merged, statistics_of, statistics_of_images
+from vecrollout.progress import Progress
 
 _FILE_BYTES = 100 << 20
 _CHUNK_FILES = 1000
@@ -58,8 +58,8 @@ def to_lerobot(
         robot_type: LeRobot's name of the robot.
         final: LeRobot has no frame for an episode's last observation. `"append"` keeps it in the metadata of the
             episode, where LeRobot ignores it and `from_lerobot` finds it; `"drop"` leaves it out.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. LeRobot does not hold infos, nor where a fragment begins in its episode.

@@ -13,7 +13,6 @@ import gymnasium
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.errors import OptionError
 from vecrollout.interop.conversion.hdf5 import EpisodeWriter
@@ -23,6 +22,7 @@ from vecrollout.interop.conversion.report import ConversionReport
 from vecrollout.interop.conversion.source import Source, rewards_of
 from vecrollout.interop.minari.infos import columns_of, has_all
 from vecrollout.interop.minari.spaces import space_to_json
+from vecrollout.progress import Progress
 
 # Of Minari's own source: an optional namespace, a name, and a version.
 _ID = re.compile(r"([-_\w][-_\w/]*[-_\w]+/)?[-_\w]+?-v\d+")
@@ -55,8 +55,8 @@ def to_minari(
         spaces: Observation and action space. None: those of the data set.
         env_spec: The environment's `EnvSpec`, or its JSON, for `recover_environment`. None: that of the data set.
         metadata: Further entries of Minari's metadata, such as `author`, `algorithm_name` or `description`.
-        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None: rich's
-            where it is installed.
+        progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
+            the bar of a package that is installed.
 
     Returns:
         What was written. Minari does not hold where a fragment begins in its episode, and of the infos only entries
@@ -69,6 +69,7 @@ def to_minari(
         DtypeError: If an array has a dtype that HDF5 lacks.
         StructureError: If the trajectories differ in structure, or a key cannot be a name in HDF5.
         ShapeError: If the trajectories differ in shapes.
+        SpaceMismatchError: If a data set has several spaces or environments, and none was passed.
         TraceWriteError: If the data set could not be written.
         MissingDependencyError: If h5py is not installed.
 

@@ -69,6 +69,18 @@ class ShardFiles:
         number = place.group.first + piece
         columns = None if fields is None else shard.schema.arrow_columns(fields)
         batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
+        return self._decoded(place, piece, batch, shard)
+
+    def read_rewards(self, place: Place, piece: int) -> DecodedBatch:
+        """Rewards and identities of a record batch of a group, without reading images."""
+        shard = self.shard(place)
+        number = place.group.first + piece
+        columns = shard.schema.arrow_columns(("rews",))
+        batch = shard.few_columns(number, place.record.pieces[number], columns, place.record.end)
+        return self._decoded(place, piece, batch, shard)
+
+    def _decoded(self, place: Place, piece: int, batch: Any, shard: Shard) -> DecodedBatch:
+        number = place.group.first + piece
         index = NO_TRAJECTORIES if piece else place.group.trajectories
         return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}")
 
@@ -195,7 +207,7 @@ class TraceReader:
     @cached_property
     def table(self) -> Any:
         """The episode table."""
-        return table_of(self._groups, self._located, lambda place, piece: self._files.read(place, piece, ("rews",)))
+        return table_of(self._groups, self._located, self._files.read_rewards)
 
     def identity(self, number: int) -> Episode:
         """Which episode a trajectory is of, and which part of it, without reading its arrays."""

@@ -12,12 +12,16 @@ from vecrollout.storage.codec.schema import TraceSchema
 from vecrollout.storage.files.folder import File
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.names import shard_of
+from vecrollout.storage.files.source import MappedFile
 
 MAGIC = b"ARROW1\0\0"
 """The first bytes of an Arrow IPC file; behind them it reads as an IPC stream."""
 
 END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
+
+_LARGE_BYTES = 1024
+"""Rows of this size on disk and more are images, for example."""
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 
@@ -29,7 +33,9 @@ class Shard:
         self.name = file.name
         self.file = file
         """The file."""
-        self._check = check
+        self._check, self._record = check, record
+        # Whether the footer was compared with its checksum.
+        self._has_footer = False
         self._checked: set[int] = set()
         if record is None:
             head = file.read(0, head_end(file))
@@ -52,6 +58,28 @@ class Shard:
             raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: {error}") from error
         self._check_name()
 
+    def few_columns(self, number: int, piece: Piece, columns: Sequence[str], reach: int = 0) -> Any:
+        """Some columns as from `batch`; of a finished local shard of large rows, nothing else is read or compared."""
+        record = self._record
+        is_whole = record is not None and record.size == self.file.size and isinstance(self.file, MappedFile)
+        if record is None or not is_whole or piece.bytes < _LARGE_BYTES * piece.rows:
+            return self.batch(number, piece, columns, reach)
+        where = f"batch {number}"
+        try:
+            if not self._has_footer:
+                tail = self.file.read(record.end, self.file.size)
+                compare(self.name, "footer", tail, self.file.size - record.end, record.tail_sum)
+                self._has_footer = True
+            fields = sorted(self.arrow_schema.get_field_index(name) for name in columns)
+            options = ipc.IpcReadOptions(included_fields=fields)
+            batch = ipc.open_file(self.file.read(0, self.file.size), options=options).get_batch(number)
+            batch = batch.select(list(columns))
+        except ArrowErrors as error:
+            if isinstance(error, DamagedTraceError):
+                raise
+            raise DamagedTraceError(f"{self.name}: {where}: {error}") from error
+        return self._with_rows(batch, piece, where)
+
     def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
         """A `pyarrow.RecordBatch` of all or some columns; up to `reach` bytes are likely to be asked for next."""
         content = self.file.read(piece.offset, piece.end, reach)
@@ -59,7 +87,9 @@ class Shard:
         if self._check and piece.offset not in self._checked:
             compare(self.name, where, content, piece.bytes, piece.sum)
             self._checked.add(piece.offset)
-        batch = self._decoded(content, where, columns)
+        return self._with_rows(self._decoded(content, where, columns), piece, where)
+
+    def _with_rows(self, batch: Any, piece: Piece, where: str) -> Any:
         if batch.num_rows != piece.rows:
             raise DamagedTraceError(f"{self.name}: {where}: expected {piece.rows} rows, got {batch.num_rows}")
         return batch
