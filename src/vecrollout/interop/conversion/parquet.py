@@ -35,15 +35,16 @@ def check_column(name: str, array: Array) -> None:
 
 
 def arrow_column(array: Array, missing: Array | None = None) -> Any:
-    """An array with a row an element: numbers, lists of a fixed size, or nested lists; null where one is missing."""
+    """An array with a row an element: numbers, lists (of a fixed size if none is missing), or nested lists."""
     pa, _ = pyarrow_modules()
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     if array.ndim == 1:
         return pa.array(native, mask=missing)
     column = pa.array(native.reshape(-1))
     nulls = None if missing is None else pa.array(missing)
-    if array.ndim == 2:
-        return pa.FixedSizeListArray.from_arrays(column, array.shape[1], mask=nulls)
+    # pyarrow before 26 writes missing lists of a fixed size, but cannot read them.
+    if array.ndim == 2 and nulls is None:
+        return pa.FixedSizeListArray.from_arrays(column, array.shape[1])
     for axis in range(array.ndim - 1, 0, -1):
         rows = int(np.prod(array.shape[:axis], dtype=np.int64))
         offsets = np.arange(rows + 1, dtype=np.int64) * array.shape[axis]
