@@ -44,7 +44,9 @@ from vecrollout.interop.huggingface import from_hf, to_hf, to_parquet
 from vecrollout.interop.lerobot import from_lerobot, to_lerobot
 from vecrollout.interop.minari import from_minari, to_minari
 from vecrollout.interop.npz import from_npz, to_npz
+from vecrollout.interop.rllib import from_rllib, to_rllib
 from vecrollout.interop.robomimic import from_robomimic, to_robomimic
+from vecrollout.interop.torchrl import from_torchrl, to_torchrl
 
 SPACES = kinds.Box(-np.inf, np.inf, (4,), np.float32), kinds.Discrete(2)
 
@@ -66,7 +68,9 @@ WRITERS: dict[str, Callable[..., Any]] = {
     "minari": minari,
     "npz": to_npz,
     "parquet": to_parquet,
+    "rllib": to_rllib,
     "robomimic": to_robomimic,
+    "torchrl": to_torchrl,
 }
 READERS: dict[str, Callable[..., Any]] = {
     "csv": from_csv,
@@ -77,9 +81,11 @@ READERS: dict[str, Callable[..., Any]] = {
     "minari": from_minari,
     "npz": from_npz,
     "parquet": from_hf,
+    "rllib": from_rllib,
     "robomimic": from_robomimic,
+    "torchrl": from_torchrl,
 }
-DIRECTORIES = {"hf", "lerobot", "minari"}
+DIRECTORIES = {"hf", "lerobot", "minari", "rllib", "torchrl"}
 every_format = pytest.mark.parametrize("name", WRITERS)
 every_other = pytest.mark.parametrize("name", sorted(set(WRITERS) - {"minari"}))
 
@@ -137,7 +143,9 @@ def test_reports_name_what_is_lost(tmp_path: Path) -> None:
         "minari": "<ConversionReport Minari: 4 episodes, 14 steps>",
         "npz": "<ConversionReport npz: 4 episodes, 14 steps>",
         "parquet": "<ConversionReport Parquet: 4 episodes, 14 steps>",
+        "rllib": "<ConversionReport RLlib: 4 episodes, 14 steps>",
         "robomimic": "<ConversionReport robomimic: 4 episodes, 14 steps>",
+        "torchrl": "<ConversionReport TorchRL: 4 episodes, 14 steps; lost: 1 fragments>",
     }
 
 
