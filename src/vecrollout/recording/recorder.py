@@ -186,7 +186,8 @@ class Recorder(ABC):
             ArgumentTypeError: If `env` is not an integer, or None and there are several.
 
         Examples:
-            >>>             >>> from vecrollout import BufferingEnvWrapper
+            >>> import gymnasium as gym
+            >>> from vecrollout import BufferingEnvWrapper
             >>> env = BufferingEnvWrapper(gym.make("CartPole-v1"))
             >>> obs, info = env.reset(seed=0)
             >>> returned = [env.step(0) for _ in range(5)]

@@ -48,6 +48,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         OptionError: If an option has another value than described.
 
     Examples:
+        >>> import numpy as np
         >>> from stable_baselines3.common.env_util import make_vec_env
         >>> venv = BufferingWrapper(make_vec_env("CartPole-v1", n_envs=2, seed=0))
         >>> obs = venv.reset()

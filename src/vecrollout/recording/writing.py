@@ -13,6 +13,7 @@ from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
 from vecrollout.storage.files.folder import place_of
+from vecrollout.storage.files.objects import shown
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
 # Memory of running episodes after which they are written in fragments.
@@ -29,8 +30,8 @@ def trace_writer(
     writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
     if any(isinstance(each, TraceWriter) and each.directory == place for each in writers):
         raise ProtocolError(
-            f"env: expected one that is not recorded to {directory} yet, got one that is; step that one, or record the "
-            "environment inside it"
+            f"env: expected one that is not recorded to {shown(place)} yet, got one that is; step that one, or record "
+            "the environment inside it"
         )
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:

@@ -20,6 +20,7 @@ from vecrollout.errors import OptionError, ProtocolError, StateError
 from vecrollout.storage import describing, rewriting, views
 from vecrollout.storage.codec.schema import FIELDS
 from vecrollout.storage.episode_table import selected_table, stats_of
+from vecrollout.storage.files.objects import shown
 from vecrollout.storage.grouping import grouped
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
@@ -292,7 +293,7 @@ class TraceDataset(Sequence[Trajectory]):
             )
 
     def __repr__(self) -> str:
-        where = ", ".join(map(str, self.order.paths))
+        where = ", ".join(map(shown, self.order.paths))
         return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
 
 

@@ -18,6 +18,7 @@ from vecrollout.data.choosing import Numbers, chosen
 from vecrollout.data.sampling.joined_rows import joined_index
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, part_of_episode
+from vecrollout.storage.files.objects import shown
 
 
 class Source(Protocol):
@@ -138,7 +139,7 @@ class Order:
         try:
             return chosen(key, len(self), of="trajectories", name="number")
         except IndexError as error:
-            raise IndexError(f"{', '.join(map(str, self.paths))}: {error}") from None
+            raise IndexError(f"{', '.join(map(shown, self.paths))}: {error}") from None
 
     def at(self, number: int) -> int:
         """A number of a trajectory, counted from the first one."""

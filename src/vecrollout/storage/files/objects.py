@@ -49,11 +49,7 @@ class Objects:
             raise OptionError(f"{self}: expected a URL that names a bucket or folder, got one that names none")
 
     def __str__(self) -> str:
-        """The URL without passwords and options."""
-        scheme, _, rest = self.url.partition("://")
-        host, slash, path = rest.partition("?")[0].partition("/")
-        user, _, server = host.rpartition("@")
-        return f"{scheme}://{server if ':' in user else host}{slash}{path}"
+        return shown(self.url)
 
     def make(self) -> None:
         """Make the directory in file systems that have such; object stores have none."""
@@ -186,3 +182,14 @@ def _fsspec_from(url: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingDependencyError(f"fsspec needs another package for this URL: {error}") from error
     return file_system, str(path)
+
+
+def shown(place: Path | str) -> str:
+    """The text of a path, or of a URL without passwords and options."""
+    text = str(place)
+    if isinstance(place, Path) or "://" not in text:
+        return text
+    scheme, _, rest = text.partition("://")
+    host, slash, path = rest.partition("?")[0].partition("/")
+    user, _, server = host.rpartition("@")
+    return f"{scheme}://{server if ':' in user else host}{slash}{path}"

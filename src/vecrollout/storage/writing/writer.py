@@ -23,6 +23,7 @@ from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.spaces import space_to_json
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.names import new_writer_name
+from vecrollout.storage.files.objects import shown
 from vecrollout.storage.writing.encoding import TraceEncoder
 from vecrollout.storage.writing.intake import Intake
 from vecrollout.storage.writing.opening import check_spaces, remove_traces
@@ -276,7 +277,7 @@ class TraceWriter:
 
     def __repr__(self) -> str:
         state = "closed" if self._thread.is_closed else "open"
-        return f"<TraceWriter {self.name} into {str(self.directory)!r}, {state}>"
+        return f"<TraceWriter {self.name} into {shown(self.directory)!r}, {state}>"
 
     def _extend_by(self, traces: Traces) -> None:
         """Take the trajectories of other traces, with their metadata."""
