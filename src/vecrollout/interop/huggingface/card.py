@@ -22,6 +22,8 @@ def card_text(facts: Mapping[str, Any], features: Mapping[str, Any], env_spec: s
         "size_categories": [next((name for limit, name in _SIZES.items() if facts["steps"] < limit), _LARGER)],
         **more,
         "tags": list(dict.fromkeys([*tags, *more.get("tags", [])])),
+        # Explicit, as lists of which some are missing have no fixed size in the file.
+        "dataset_info": {"features": [_entry(name, feature) for name, feature in features.items()]},
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }
     try:
@@ -67,3 +69,16 @@ def _described(feature: Mapping[str, Any]) -> str:
     if "feature" in feature:
         return f"{feature['feature']['dtype']}[{feature['length']}]"
     return f"{feature['dtype']}{feature['shape']}"
+
+
+def _entry(name: str, feature: Mapping[str, Any]) -> dict[str, Any]:
+    """A column in the form of `datasets.Features` in a card."""
+    kind = feature["_type"]
+    if kind == "Image":
+        return {"name": name, "dtype": "image"}
+    if kind == "Value":
+        return {"name": name, "dtype": feature["dtype"]}
+    if "feature" in feature:
+        return {"name": name, "list": feature["feature"]["dtype"], "length": feature["length"]}
+    size = {"shape": feature["shape"], "dtype": feature["dtype"]}
+    return {"name": name, "dtype": {f"array{len(feature['shape'])}_d": size}}
