@@ -84,7 +84,7 @@ def test_images_are_stored_channels_first() -> None:
     assert_same(stored(buffer), stored(model.replay_buffer))
     found = from_replay_buffer(buffer)
     assert_same(found[0].obs, np.moveaxis(trajectories[0].obs, 3, 1))
-    # Those that were recorded above the transposition fit as they are.
+    # Observations that were recorded above the transposition fit as they are.
     again = ReplayBuffer(20, model.observation_space, model.action_space, device="cpu")
     to_replay_buffer(found, again)
     assert_same(stored(again), stored(buffer))

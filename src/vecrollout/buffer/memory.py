@@ -156,7 +156,7 @@ class Chunk:
         return self._sealed is not None
 
     def table(self, begin: int = 0, end: int | None = None) -> Table:
-        """The records as columns, or those that have rows `[begin, end)` of all environments."""
+        """The records as columns, or the records with rows `[begin, end)` of all environments."""
         records, sealed = self.records, self._sealed  # in this order: `seal` sets them in the other one
         if sealed is not None:
             return sealed

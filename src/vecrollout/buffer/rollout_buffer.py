@@ -58,7 +58,7 @@ class RolloutBuffer:
         self.keeps_infos = self._infos.any
         self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
-        self._dtypes = dtypes  # trees of those that observations and actions are cast to
+        self._dtypes = dtypes  # dtypes that observations and actions are cast to, as trees
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)

@@ -102,7 +102,7 @@ class Rows:
         self._indices: dict[tuple[int, bool, int], tuple[Array, Array]] = {}
 
     def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
-        """Put the rows of a column of observations in their places; with `shift` 1 those that follow.
+        """Put the rows of a column of observations in their places; with `shift` 1 the rows that follow.
 
         Args:
             out: Where to.

@@ -14,7 +14,7 @@ from vecrollout.errors import ArgumentTypeError
 
 
 def check_options(given: Iterable[str], function: Callable[..., Any], *others: Callable[..., Any]) -> None:
-    """Refuse options that exist neither in a function nor in those that it passes options on to.
+    """Refuse options that neither a function nor the functions behind it have.
 
     The nearest existing option answers a misspelled one: one of this function, else one of another public function.
     """
@@ -42,7 +42,7 @@ def _options_of(function: Callable[..., Any]) -> list[str]:
 
 
 def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Public functions and classes that take options, whatever they import: something went wrong, so there is time."""
+    """Public functions and classes that take options. Their import takes time, which an error can afford."""
     yield "recorders such as BufferingWrapper", RecordOptions
     package = importlib.import_module("vecrollout")
     for name in package.__all__:

@@ -19,7 +19,7 @@ class _Traces(Protocol):
     """A data set whose trajectories may be fragments."""
 
     def whole_episodes(self) -> Iterator[Any]:
-        """The episodes of which all steps are there."""
+        """The episodes that have all their steps."""
 
 
 def rollout_stats(

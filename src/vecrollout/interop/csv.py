@@ -24,6 +24,7 @@ from vecrollout.interop.conversion.columns import OneDtype
 from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
+from vecrollout.interop.conversion.rows import row_columns
 from vecrollout.interop.conversion.source import Source, checked_final
 from vecrollout.progress import Progress
 
@@ -156,23 +157,10 @@ def _table(
     compute: Any,
 ) -> Any:
     """The rows of a batch whose first trajectory is of this number."""
-    counts = batch.lengths + 1
-    starts = np.array([episode.start_step for episode in batch.episodes], np.int64)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_last = within == np.repeat(batch.lengths, counts)
-    # Row t of the steps; a last observation shows none.
-    at = np.arange(len(is_last)) - np.repeat(np.arange(len(batch)), counts) - is_last
-    flags = np.zeros((2, batch.total_steps), bool)
-    flags[:, np.cumsum(batch.lengths) - 1] = batch.terminated, batch.truncated
-    columns: dict[str, tuple[Array, Any]] = {
-        "episode": (np.repeat(np.arange(len(batch)) + number, counts), None),
-        "step": (within + np.repeat(starts, counts), None),
-    }
-    columns |= {name: (leaf, None) for name, leaf in _flat("obs", batch.obs, dtypes, changes).items()}
+    obs = _flat("obs", batch.obs, dtypes, changes)
     steps = _flat("acts", batch.acts, dtypes, changes)
     steps |= {} if batch.rews is None else _flat("rews", batch.rews, dtypes, changes)
-    steps |= {"terminated": flags[0], "truncated": flags[1]}
-    columns |= {name: (leaf[at], is_last) for name, leaf in steps.items()}
+    columns, is_last = row_columns(batch, number, obs, steps)
     if len(columns) > _MOST_COLUMNS:
         raise ShapeError(
             f"trajectories: expected at most {_MOST_COLUMNS} numbers a step, as each gets a column, got {len(columns)}"

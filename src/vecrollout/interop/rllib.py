@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory
@@ -20,6 +19,7 @@ from vecrollout.interop.conversion.output import local_path, new_directory
 from vecrollout.interop.conversion.parquet import check_column, numpy_column, pyarrow_modules
 from vecrollout.interop.conversion.report import ConversionReport, fragments, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
+from vecrollout.progress import Progress
 
 __all__ = ["from_rllib", "to_rllib"]
 

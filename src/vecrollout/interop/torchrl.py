@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import (
@@ -34,6 +33,7 @@ from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.interop.conversion.output import local_path, new_directory
 from vecrollout.interop.conversion.report import ConversionReport, fragments, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
+from vecrollout.progress import Progress
 from vecrollout.storage.codec.metadata import parsed
 
 __all__ = ["from_torchrl", "load_torchrl", "register_torchrl", "to_tensordict", "to_torchrl"]

@@ -140,7 +140,7 @@ def _steps(number: int, trajectory: Any) -> dict[str, Any]:
 
 
 def agreed(name: str, values: Sequence[Any]) -> Any:
-    """What those that were told have in common; None where none was."""
+    """What the given values have in common; None if there are none."""
     told = [value for value in values if value is not None]
     for value in told[1:]:
         if not same(value, told[0]):

@@ -152,7 +152,7 @@ class Order:
         return Order(self.sources, *(getattr(self, name)[numbers] for name in _ARRAYS))
 
     def trimmed(self, start: int, stop: int | None) -> Order:
-        """The steps `[start, stop)` of each trajectory, as in a slice; without those that have none."""
+        """The steps `[start, stop)` of each trajectory, as in a slice. Trajectories without such steps are left out."""
         lengths = self.lengths
         begin = np.clip(start + (lengths if start < 0 else 0), 0, lengths)
         end = lengths if stop is None else np.clip(stop + (lengths if stop < 0 else 0), 0, lengths)

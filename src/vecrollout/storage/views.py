@@ -1,4 +1,4 @@
-"""The methods of a data set that give views of it: other data sets, of which nothing is copied."""
+"""The methods of a data set that give views of it. A view copies nothing."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def stitched(self: ViewT) -> ViewT:
 
 
 def whole_episodes(self: ViewT) -> ViewT:
-    """Episodes of which all steps are there, from the reset to the end that the environment gave them.
+    """Episodes with all their steps, from the reset to the end that the environment gave them.
 
     Fragments of an episode are joined. Incomplete episodes are left out; `stitched` keeps them.
 

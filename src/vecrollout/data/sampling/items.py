@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar, overload
 
@@ -24,7 +25,7 @@ class Indexed(Protocol):
         """Where each step lies."""
 
 
-class Items(Generic[BatchT]):
+class Items(ABC, Generic[BatchT]):
     """Items by number, read when they are asked for.
 
     `items[[3, 1, 2]]` and `items[3:9]` are batches, `items[3]` is a dict of one item's arrays.
@@ -37,13 +38,13 @@ class Items(Generic[BatchT]):
         self._trajectories = trajectories
         self._index = trajectories.step_index
 
+    @abstractmethod
     def __len__(self) -> int:
         """Number of items."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batch(self, numbers: npt.NDArray[np.int64]) -> BatchT:
         """The items of these numbers, which are in range, as arrays of their own."""
-        raise NotImplementedError
 
     def sample(self, n: int, rng: np.random.Generator) -> BatchT:
         """Draw items, each with equal probability, with replacement.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vecrollout.data.checks import directory_text
+from vecrollout.data import checks
 from vecrollout.errors import OptionError, TraceWriteError, VecrolloutError
 from vecrollout.storage.files.whole import sync_directory, temporary_path
 
@@ -59,11 +59,11 @@ def new_path(path: str | os.PathLike[str]) -> Path:
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """A local path; a URL is refused."""
-    text = directory_text(path)
+    """The absolute local path that a path means now; a URL is refused."""
+    text = checks.directory_text(path)
     if "://" in text:
         raise OptionError(f"path: expected a local one, got {text!r}; convert to a local path, and copy the result")
-    return Path(text).expanduser()
+    return checks.local_path(text)
 
 
 @contextmanager

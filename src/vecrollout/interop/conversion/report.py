@@ -35,7 +35,7 @@ class ConversionReport:
     """Trajectories that are no whole episodes, but look like whole episodes in the format."""
 
     both_flags: int = 0
-    """Episodes that terminated and were truncated in the same step, of which the format keeps one."""
+    """Episodes that terminated and were truncated in the same step; the format keeps one of the two."""
 
     last_observations: int = 0
     """Trajectories whose last observation was left out."""

@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.collecting.progress import Progress
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, ShapeError
@@ -30,8 +29,10 @@ from vecrollout.interop.conversion.parquet import (
 )
 from vecrollout.interop.conversion.png import encoded, is_image
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
+from vecrollout.interop.conversion.rows import row_columns
 from vecrollout.interop.conversion.source import Source, checked_final
 from vecrollout.interop.huggingface.card import card_text
+from vecrollout.progress import Progress
 
 _GROUP_ROWS = 16_384
 
@@ -187,22 +188,8 @@ def _written(source: Source, path: Path, has_last: bool, compression: str) -> _C
 def _table(batch: TrajectoryBatch, contents: _Contents, has_last: bool) -> Any:
     """The rows of a batch."""
     pa, _ = pyarrow_modules()
-    counts = batch.lengths + 1
-    starts = np.array([episode.start_step for episode in batch.episodes], np.int64)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    is_last = within == np.repeat(batch.lengths, counts)
-    # Row t of the steps; a last observation shows none.
-    at = np.arange(len(is_last)) - np.repeat(np.arange(len(batch)), counts) - is_last
-    flags = np.zeros((2, batch.total_steps), bool)
-    flags[:, np.cumsum(batch.lengths) - 1] = batch.terminated, batch.truncated
-    columns: dict[str, tuple[Array, Array | None]] = {
-        "episode": (np.repeat(np.arange(len(batch)) + contents.episodes, counts), None),
-        "step": (within + np.repeat(starts, counts), None),
-    }
-    columns |= {name: (leaf, None) for name, leaf in named_leaves(batch.obs, "obs").items()}
     steps = named_leaves(batch.acts, "acts") | ({} if batch.rews is None else {"rews": batch.rews})
-    steps |= {"terminated": flags[0], "truncated": flags[1]}
-    columns |= {name: (leaf[at], is_last) for name, leaf in steps.items()}
+    columns, is_last = row_columns(batch, contents.episodes, named_leaves(batch.obs, "obs"), steps)
     kept = None if has_last else ~is_last
     arrays = {}
     for name, (leaf, missing) in columns.items():

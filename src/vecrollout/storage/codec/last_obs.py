@@ -1,4 +1,4 @@
-"""Last infos that repeat the trajectory's last observation, of which only the key is kept."""
+"""Last infos that repeat the trajectory's last observation: only the key is kept."""
 
 from __future__ import annotations
 

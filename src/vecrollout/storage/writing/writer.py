@@ -37,7 +37,7 @@ _MIN_SHARD_BYTES = 1 << 12
 
 @runtime_checkable
 class Traces(Protocol):
-    """Trajectories of which more is known, as a `TraceDataset` has them."""
+    """Trajectories with spaces, spec and metadata, as in a `TraceDataset`."""
 
     def __len__(self) -> int: ...
 
