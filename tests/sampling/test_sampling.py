@@ -120,7 +120,7 @@ class TestDraws:
                 source.windows(2, returns_to_go=1.0)
 
     def test_what_a_recorder_popped(self) -> None:
-        venv = vr.VectorBufferingWrapper(gym.make_vec("CartPole-v1", 3))
+        venv = vr.VectorBufferingWrapper(gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 3))
         venv.reset(seed=0)
         for _ in range(60):
             venv.step(venv.action_space.sample())
@@ -136,7 +136,7 @@ class TestDraws:
                 super().append(delivered)
 
         sink = Sink()
-        venv = vr.VectorBufferingWrapper(gym.make_vec("CartPole-v1", 3), sink=sink)
+        venv = vr.VectorBufferingWrapper(gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * 3), sink=sink)
         venv.reset(seed=0)
         for _ in range(60):
             venv.step(venv.action_space.sample())

@@ -111,10 +111,8 @@ def spaces_of(env: AnyEnv) -> tuple[gym.Space[Any], gym.Space[Any]]:
 
 def num_envs_of(env: AnyEnv) -> int:
     """Number of environments; 1 for a single one."""
-    if not is_vector_env(env):
-        return env.num_envs if isinstance(env, VecEnv) else int(getattr(env, "num_envs", 1))
     base: Any = env.unwrapped if isinstance(env, gym.Env) else env
-    return int(base.num_envs)
+    return 1 if kind_of(env) == SINGLE else int(base.num_envs)
 
 
 def as_vector_env(env: Any) -> Any:
