@@ -259,10 +259,11 @@ def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
 
 def _small_rows(run: Run, number: int, leaf: int) -> Array:
     """The rows of a piece that was recorded before its column was widened, and became large."""
-    chunk, env, row, steps, _ = run.pieces[number]
-    table = chunk.table(row, row + steps + 1)
+    piece = run.pieces[number]
+    chunk, begin, count = piece.chunk, piece.row, piece.steps + 1
+    table = chunk.table(begin, begin + count)
     rows: Array = chunk.layout.obs.items[leaf].opened(
-        table.column(LEAVES + leaf)[table.rows(env, row, steps + 1)].copy()
+        table.column(LEAVES + leaf)[table.rows(piece.env, begin, count)].copy()
     )
     if run.final is not None and number == len(run.pieces) - 1:
         rows[-1] = run.final[leaf]

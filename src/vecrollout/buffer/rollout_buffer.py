@@ -17,7 +17,7 @@ from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.kept_infos import KeptInfos
-from vecrollout.buffer.log import StepLog, note_of, waiting_after
+from vecrollout.buffer.log import StepLog, copy_finals, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
 from vecrollout.buffer.table import TOTAL, WAITING
@@ -145,10 +145,11 @@ class RolloutBuffer:
                 if waiting:
                     total -= len(waiting)
                 self._room -= 1
-                notes = place = None
+                notes: Any = None
+                place = None
                 if endings or restarts:
-                    changes: list[Ending | Restart] = [*restarts, *endings]
-                    notes = [note_of(chunk.layout, each, each.at) for each in changes]
+                    notes = [*restarts, *endings]
+                    copy_finals(chunk.layout, notes)
                     waiting = waiting_after(waiting, notes)
                 row = None if chunk.lanes else obs.tobytes()
                 if row is None:
@@ -204,11 +205,11 @@ class RolloutBuffer:
             self._acts = None
             self._infos.forget_annotations()
             self._keeper.close_running("reset_early")
-        notes = []
+        notes: list[Note] = []
         for env in range(self.num_envs) if envs is None else envs.tolist():
             info = deep_copied(infos[env]) if len(infos) else None
             seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
-            notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
+            notes.append(Restart(env, info, seed, start_step))
         self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
         self._keeper.settle()
         self._delivery.deliver()
@@ -258,7 +259,7 @@ class RolloutBuffer:
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
         span = self._keeper.settle().running[env]
-        held = sum(run.steps for run in self._keeper.fragments() if run.episode.env_index == env)
+        held = sum(run.steps for run in self._keeper.fragments() if run.span.env == env)
         return held + (span.start_step if span else 0)
 
     def current_obs(self, env: int) -> Any:
@@ -305,7 +306,7 @@ class RolloutBuffer:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
         trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
-        lengths = [run.episode.start_step + run.steps for run in finished if run.terminal]
+        lengths = [run.span.start_step + run.steps for run in finished if run.ending]
         self._forget(fragments)
         return trajectories, lengths
 

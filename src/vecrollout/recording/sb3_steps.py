@@ -61,7 +61,7 @@ class VecEnvSteps:
             self._has_new_infos, self._copied_info = False, deep_copied
         return list(map(deep_copied, infos))
 
-    def look(self, obs: Any, endings: Sequence[Ending]) -> None:
+    def look(self, returned: Any, endings: Sequence[Ending]) -> None:
         """Warn if a reset overwrote an episode's last observation."""
-        if self._overwritten is not None and not self._overwritten.look(obs, endings):
+        if self._overwritten is not None and not self._overwritten.look(returned[0], returned[3], endings):
             self._overwritten = None
