@@ -102,10 +102,15 @@ class Bookkeeper:
         next_id, dropped, begin = books.next_id, books.dropped, books.read
         discarded = books.discarded
         for chunk in chunks[books.chunk - chunks[0].number :]:
-            end = len(chunk.records)
+            records = chunk.records
+            end = len(records)
             for number in range(begin, end):
-                for note in chunk.records[number][NOTES] or ():
-                    env, row = note.env, chunk.row(number, note.env)
+                notes = records[number][NOTES]
+                if not notes:
+                    continue
+                for note in notes:
+                    env = note.env
+                    row = chunk.row(number, env)
                     span, running[env] = running[env], None
                     if span is not None:
                         run, lost = self._ended(span, chunk, row, note)
