@@ -163,4 +163,5 @@ class Run:
     @property
     def episode(self) -> Episode:
         """The identity, which is made when it is asked for."""
-        return self.span.episode(ended_by(self.terminated, self.truncated) or self.closed_by)
+        ending = self.ending
+        return self.span.episode(self.closed_by if ending is None else ended_by(ending.terminated, ending.truncated))

@@ -89,25 +89,25 @@ class LogColumns:
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
         run, layout = self._runs[i], self._layout
-        parts = self._source.parts_of(run)
+        parts, ending = self._source.parts_of(run), run.ending
         obs_part, acts_part = layout.obs, layout.kind.acts
         obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         first = LEAVES + len(obs)
         acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
-        infos = None
-        if self._keeps_infos:
-            infos = _joined([table.column(INFOS)[at] for table, _, at in parts])
-            if run.info is not None:
-                infos[-1] = run.info
+        rews = self._taken(parts, _STEPS, REWS, layout.items[0])
+        for leaf in (*obs, *acts, rews):
+            leaf.setflags(write=False)
+        infos = self._infos_of(run, parts) if self._keeps_infos else None
+        terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
         fields = {
-            "obs": _frozen(obs_part.structure.unflatten(obs)),
-            "acts": _frozen(acts_part.structure.unflatten(acts)),
+            "obs": obs[0] if obs_part.structure.is_leaf else obs_part.structure.unflatten(obs),
+            "acts": acts[0] if acts_part.structure.is_leaf else acts_part.structure.unflatten(acts),
             "infos": infos,
-            "terminal": run.terminated or run.truncated,
-            "terminated": run.terminated,
-            "truncated": run.truncated,
+            "terminal": terminated or truncated,
+            "terminated": terminated,
+            "truncated": truncated,
             "episode": run.episode,
-            "rews": _frozen(self._taken(parts, _STEPS, REWS, layout.items[0])),
+            "rews": rews,
         }
         return trusted(TrajectoryWithRew, fields)
 
@@ -195,11 +195,17 @@ class LogColumns:
         """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
         rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
         if not self._source.is_narrow:
-            return item.opened(_joined(rows))
+            return item.opened(rows[0].copy() if len(rows) == 1 else np.concatenate(rows))
         pairs = zip(rows, parts, strict=True)
         return np.concatenate(
             [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
         )
+
+    def _infos_of(self, run: Run, parts: Sequence[Part]) -> npt.NDArray[np.object_]:
+        infos: npt.NDArray[np.object_] = _joined([table.column(INFOS)[at] for table, _, at in parts])
+        if run.info is not None:
+            infos[-1] = run.info
+        return infos
 
     def _acts(self, rows: Rows) -> Any:
         part = self._layout.kind.acts
