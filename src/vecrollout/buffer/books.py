@@ -209,7 +209,7 @@ class Bookkeeper:
             next_id=next_id, popped=popped, delivered=delivered, dropped=dropped, discarded=frozenset(discarded)
         )
         if self._log.chunks:
-            spans = [episode and Span.of_episode(episode) for episode in running]
+            spans = [None if episode is None else Span.of_episode(episode) for episode in running]
             books = books.with_finished(runs[:finished], read=1, running=self._here(spans, runs[finished:]))
         self.books = books
 

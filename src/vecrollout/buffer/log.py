@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Note
+from vecrollout.buffer.episodes import Ending, Note
 from vecrollout.buffer.layout import Layout, check_shape, fitted, part_of, widened
 from vecrollout.buffer.memory import Chunk, Lanes
 from vecrollout.buffer.table import LEAVES, PLACE, TOTAL, WAITING, Place
@@ -311,9 +311,9 @@ def copy_finals(layout: Layout, notes: Sequence[Note]) -> None:
     """
     items, structure = layout.obs.items, layout.obs.structure
     for note in notes:
-        final = note.final_obs
-        if final is None:
+        if type(note) is not Ending or note.final_obs is None:
             continue
+        final = note.final_obs
         if (
             type(final) is np.ndarray
             and structure.is_leaf

@@ -237,14 +237,14 @@ def checked_columns(
     return ArrayColumns(obs, acts, rews, infos, lengths, flags[0], flags[1], list(episodes))
 
 
-def joined_columns(trajectories: Sequence[Trajectory]) -> ArrayColumns:
-    """Copies of trajectories, one behind another."""
+def joined_columns(trajectories: Sequence[Trajectory], keeps_rews: bool = True) -> ArrayColumns:
+    """Copies of trajectories, one behind another; their rewards may be left out."""
     if not trajectories:
         raise ShapeError("trajectories: expected at least one, got none")
     for i, each in enumerate(trajectories):
         if not isinstance(each, Trajectory):
             raise ArgumentTypeError(f"trajectory {i}: expected a Trajectory, got a {type(each).__name__}")
-    with_rews = [isinstance(each, TrajectoryWithRew) for each in trajectories]
+    with_rews = [keeps_rews and isinstance(each, TrajectoryWithRew) for each in trajectories]
     if len(set(with_rews)) > 1:
         odd = with_rews.index(not with_rews[0])
         raise ArgumentTypeError(

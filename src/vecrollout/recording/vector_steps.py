@@ -80,12 +80,13 @@ class VectorSteps:
         restarts: Sequence[Restart] = ()
         endings: Sequence[Ending] = ()
         kept: Any
-        if has_ends or buffer.waiting or type(infos) is not dict:
+        waiting = buffer.waiting
+        if has_ends or waiting or type(infos) is not dict:
             each = step_infos(infos, count, has_finals)
             kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
-            if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
+            if waiting and self._autoreset is Autoreset.NEXT_STEP:
                 restarts = [Restart(_env(at, envs), each.own(at)) for at in self._waiting_at(envs)]
-            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
+            elif waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
                 self._look_for_resets(terminated | truncated, envs)
             if has_ends:
                 skipped = set(self._waiting_at(envs))
