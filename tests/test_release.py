@@ -14,11 +14,6 @@ import vecrollout
 ROOT = Path(__file__).parents[1]
 OWN_FILE = re.compile(r"https://github\.com/vecrollout/vecrollout/(?:blob|tree|raw)/main/([^)\s\"'#>]+)")
 PAGES = [*ROOT.glob("*.md"), ROOT / "pyproject.toml", *(ROOT / ".github").rglob("*.*")]
-    *ROOT.glob("*.md"),
-    *(ROOT / ".github").rglob("*.md"),
-    *(ROOT / ".github").rglob("*.yml"),
-    ROOT / "pyproject.toml",
-]
 
 
 def test_the_version_is_the_same_everywhere() -> None:
