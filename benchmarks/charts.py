@@ -78,14 +78,14 @@ CHARTS = {
         "Scanning traces",
         {"us an episode": "batches()", "trajectories, us an episode": "one trajectory at a time"},
         "Read a whole trace",
-        "µs an episode",
+        "us an episode",
         is_logarithmic=True,
     ),
     "single": Chart(
         "Single environments",
         {"vecrollout us": "vecrollout", "Minari us": "Minari", "rows and pyarrow us": "the limit"},
         "Record one environment to disk",
-        "µs a step",
+        "us a step",
     ),
 }
 
