@@ -119,8 +119,9 @@ def _tables(readme: str) -> dict[str, list[dict[str, str]]]:
 
 
 def _value(cell: str) -> float | None:
+    """The figure that a cell begins with; None where it is missing, or rounded to zero."""
     number = re.match(r"[\d.]+", cell)
-    return float(number[0]) if number else None
+    return float(number[0]) or None if number else None
 
 
 def _bars(chart: Chart, table: list[dict[str, str]]) -> Drawing:
