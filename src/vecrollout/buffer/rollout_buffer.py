@@ -321,7 +321,7 @@ class RolloutBuffer:
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
-        if any(ending.drops_last for ending in endings):
+        if [ending for ending in endings if ending.drops_last]:
             self._keeper.settle()  # so that `dropped` counts them at once
         self._delivery.deliver()
 
