@@ -17,7 +17,7 @@ from vecrollout.interop.conversion.files import About, FileTrajectories
 from vecrollout.interop.conversion.leaves import tree_of
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.conversion.parquet import numpy_column, pyarrow_modules
-from vecrollout.interop.conversion.png import decoded
+from vecrollout.data.png import decoded
 
 _NEEDED = ("episode", "step", "terminated", "truncated")
 

@@ -27,7 +27,7 @@ from vecrollout.interop.conversion.parquet import (
     pyarrow_modules,
     value_feature,
 )
-from vecrollout.interop.conversion.png import encoded, is_image
+from vecrollout.data.png import encoded, is_image
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.rows import row_columns
 from vecrollout.interop.conversion.source import Source, checked_final

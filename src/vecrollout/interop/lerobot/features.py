@@ -19,7 +19,7 @@ from vecrollout.interop.conversion.parquet import (
     pyarrow_modules,
     value_feature,
 )
-from vecrollout.interop.conversion.png import decoded, encoded, is_image
+from vecrollout.data.png import decoded, encoded, is_image
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
