@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -60,10 +61,19 @@ def facts(dataset: TraceDataset) -> dict[str, Any]:
         "steps": dataset.total_steps,
         "bytes": round(float(order.sizes.sum())),
         "writers": len(abouts),
-        "env_spec": _agreed([about["env_spec"] for about in abouts]),
+        "env_spec": environment_name(_agreed([about["env_spec"] for about in abouts])),
         "observation_space": _agreed([each[0] for each in spaces]),
         "action_space": _agreed([each[1] for each in spaces]),
     }
+
+
+def environment_name(spec: str | None) -> str | None:
+    """The id in the JSON of an environment's spec; any other text as it is."""
+    try:
+        found = json.loads(spec or "")
+    except ValueError:
+        return spec
+    return str(found["id"]) if isinstance(found, dict) and "id" in found else spec
 
 
 def endings(table: Any) -> list[dict[str, Any]]:

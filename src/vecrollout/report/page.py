@@ -32,16 +32,32 @@ def page(overview: dict[str, Any], columns: dict[str, Any]) -> str:
     """The HTML of a report of an `overview` and `columns_of`. All text of the trace is escaped."""
     title = overview["env_spec"] or "Trace"
     sections = [_facts(overview), *(_with_episodes(overview, columns) if overview["trajectories"] else [_nothing()])]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · vecrollout</title>\n<style>\n{THEME.read_text('utf-8')}{_STYLE}</style>\n</head>\n"
-        f'<body>\n<main class="page">\n<header><h1>{escape(title)}</h1>'
-        f'<p class="muted small">{escape(overview["name"])}</p><p class="muted small">{_spaces(overview)}</p></header>\n'
-        + "\n".join(sections)
-        + f'\n<footer class="muted small">Made by vecrollout {escape(__version__)}.</footer>\n</main>\n</body>\n</html>\n'
-    )
+    head = [
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)} · vecrollout</title>",
+        f"<style>{THEME.read_text('utf-8')}{_STYLE}</style>",
+    ]
+    body = [
+        f"<header><h1>{escape(title)}</h1>",
+        f'<p class="muted small">{escape(overview["name"])}</p>',
+        f'<p class="muted small">{_spaces(overview)}</p></header>',
+        *sections,
+        f'<footer class="muted small">Made by vecrollout {escape(__version__)}.</footer>',
+    ]
+    parts = [
+        '<html lang="en">',
+        "<head>",
+        *head,
+        "</head>",
+        "<body>",
+        '<main class="page">',
+        *body,
+        "</main>",
+        "</body>",
+    ]
+    return "\n".join(["<!doctype html>", *parts, "</html>", ""])
 
 
 def _with_episodes(overview: dict[str, Any], columns: dict[str, Any]) -> Iterable[str]:
@@ -51,7 +67,9 @@ def _with_episodes(overview: dict[str, Any], columns: dict[str, Any]) -> Iterabl
         if curve["number"]:
             trend = list(zip(curve["trend_number"], curve["trend"], strict=True))
             drawn = scatter(curve["number"], curve["value"], trend, label=f"{name} of each episode, and its trend")
-            plots.append(_card(f"{name.capitalize()} over the recording", drawn, "by number of the episode, with trend"))
+            plots.append(
+                _card(f"{name.capitalize()} over the recording", drawn, "by number of the episode, with trend")
+            )
     for name, bins in overview["distributions"].items():
         if bins["counts"]:
             drawn = histogram(bins["edges"], bins["counts"], label=f"Distribution of the {name}")
@@ -128,8 +146,12 @@ def _ending(name: str) -> str:
 
 def _outliers(overview: dict[str, Any]) -> str:
     rows = [
-        [str(each["number"]), each["quantity"], _number(each["value"]), _number(each["median"])]
-        + [f"{each['distance']:.1f} ×"]
+        [
+            f"{each['number']:,}",
+            each["quantity"],
+            *(_number(each[name]) for name in ("value", "median")),
+            f"{each['distance']:.1f}",
+        ]
         for each in overview["outliers"]
     ]
     if not rows:
@@ -139,8 +161,10 @@ def _outliers(overview: dict[str, Any]) -> str:
 
 def _environments(overview: dict[str, Any]) -> str:
     rows = [
-        [str(each["env"]), f"{each['trajectories']:,}", f"{each['steps']:,}", _number(each["length_mean"], 1)]
-        + [_number(each["return_mean"], 1)]
+        [
+            *(f"{each[name]:,}" for name in ("env", "trajectories", "steps")),
+            *(_number(each[name], 1) for name in ("length_mean", "return_mean")),
+        ]
         for each in overview["environments"]
     ]
     if not rows:
@@ -158,7 +182,7 @@ def _columns(overview: dict[str, Any], columns: dict[str, Any]) -> str:
 
 def _number(value: float | None, digits: int | None = None) -> str:
     if value is None:
-        return "–"
+        return "-"
     return f"{value:,.{digits}f}" if digits is not None else tick(value)
 
 
@@ -170,7 +194,4 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> st
         f"<tr>{''.join(f'<td{kind}>{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
         for row in rows
     )
-    return (
-        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

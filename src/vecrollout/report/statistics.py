@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,13 @@ def described(name: str, values: npt.NDArray[Any]) -> dict[str, Any]:
     return row
 
 
-_STATISTICS = {"min": np.min, "mean": np.mean, "median": np.median, "max": np.max, "std": np.std}
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "min": np.min,
+    "mean": np.mean,
+    "median": np.median,
+    "max": np.max,
+    "std": np.std,
+}
 
 
 def in_columns(dataset: TraceDataset) -> dict[str, Any]:
@@ -70,7 +76,7 @@ def numbers_in(tree: Any, name: str) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         if leaf.dtype.kind not in "biuf":
             continue
         if math.prod(leaf.shape[1:]) > _MOST_COLUMNS:
-            yield f"{leaf_name} (all {' × '.join(map(str, leaf.shape[1:]))})", leaf.ravel()
+            yield f"{leaf_name} (all of shape {leaf.shape[1:]})", leaf.ravel()
         else:
             for index in np.ndindex(leaf.shape[1:]):
                 yield entry_name(leaf_name, index), leaf[:, *index]

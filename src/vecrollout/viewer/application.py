@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vecrollout.errors import OptionError, VecrolloutError
 from vecrollout.report.theme import THEME
 from vecrollout.storage.dataset import TraceDataset
-from vecrollout.viewer.extra import plotly_script
+from vecrollout.viewer.extra import plotly_script, style_guards
 from vecrollout.viewer.session import Session
 
 _STATIC = Path(__file__).parent / "static"
@@ -43,11 +43,11 @@ def application(dataset: TraceDataset, token: str) -> Starlette:
 
     All answers about the data are made on the one thread of the event loop, which owns the data set.
     """
-    session = Session(dataset)
+    session, script = Session(dataset), plotly_script()
     routes = [
-        Route("/", _file(_STATIC / "index.html")),
+        Route("/", _index(script)),
         Route("/theme.css", _file(THEME)),
-        Route("/plotly.js", _file(plotly_script(), keep=True)),
+        Route("/plotly.js", _file(script, keep=True)),
         Mount("/static", StaticFiles(directory=_STATIC)),
         _route("/api/status", lambda request: session.status()),
         _route("/api/overview", lambda request: session.overview()),
@@ -105,6 +105,16 @@ class _Guarded:
 
 
 Answer = Callable[[Request], Awaitable[Response]]
+
+
+def _index(script: Path) -> Answer:
+    guards = "".join(f'<meta id="{guard}">' for guard in style_guards(script))
+    text = (_STATIC / "index.html").read_text("utf-8").replace("<!-- guards -->", guards)
+
+    async def answer(request: Request) -> Response:
+        return Response(text, media_type="text/html", headers={"cache-control": "no-cache"})
+
+    return answer
 
 
 def _file(path: Path, *, keep: bool = False) -> Answer:

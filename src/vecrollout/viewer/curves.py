@@ -37,9 +37,7 @@ def curves(dataset: TraceDataset, number: int, start: int, stop: int, most: int)
     Observations have one row more. Images, text and objects have no curves. Memory does not grow with the images.
     """
     steps = stop - start
-    found = {
-        title: Curves(title) for title in ("Rewards", "Actions", "Observations", "Policy", "Infos")
-    }
+    found = {title: Curves(title) for title in ("Rewards", "Actions", "Observations", "Policy", "Infos")}
     small = dataset.columns(number, ("acts", "rews"), start, stop)
     for name, title in (("rews", "Rewards"), ("acts", "Actions")):
         if small[name] is not None:

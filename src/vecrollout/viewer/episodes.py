@@ -109,4 +109,3 @@ def _bound(query: Mapping[str, str], name: str) -> float | None:
         return float(text) if text else None
     except ValueError as error:
         raise OptionError(f"{name}: expected a number, got {text!r}") from error
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,9 +18,11 @@ if _missing:
 
 
 def plotly_script() -> Path:
-    """The script that the installed plotly package brings along. The package itself is not imported, which takes long."""
+    """The script in the installed plotly package, which itself is not imported, as that takes long."""
     spec = find_spec("plotly")
-    places = [Path(each) / "package_data" / "plotly.min.js" for each in (spec and spec.submodule_search_locations) or ()]
+    places = [
+        Path(each) / "package_data" / "plotly.min.js" for each in (spec and spec.submodule_search_locations) or ()
+    ]
     found = [place for place in places if place.is_file()]
     if not found:
         raise MissingDependencyError(
@@ -27,3 +30,8 @@ def plotly_script() -> Path:
             "pip install --force-reinstall plotly"
         )
     return found[0]
+
+
+def style_guards(script: Path) -> list[str]:
+    """Ids of elements where plotly's script leaves out the style sheets of its maps, which a strict page refuses."""
+    return sorted(set(re.findall(r'getElementById\("([0-9a-f]{64})"\)', script.read_text("utf-8"))))

@@ -22,8 +22,11 @@ def is_image(row: Array) -> bool:
     if row.dtype != np.uint8 and row.dtype.kind != "f":
         return False
     if row.ndim == 2:
-        return min(row.shape) >= _SMALLEST
-    return row.ndim == 3 and min(_channels_last(row).shape[:2]) >= _SMALLEST and min(row.shape) <= _MOST_CHANNELS
+        return bool(min(row.shape) >= _SMALLEST)
+    if row.ndim != 3:
+        return False
+    height, width, channels = _channels_last(row).shape
+    return bool(min(height, width) >= _SMALLEST and channels <= _MOST_CHANNELS)
 
 
 def sources(dataset: TraceDataset, number: int) -> list[str]:
@@ -43,7 +46,7 @@ def image(dataset: TraceDataset, number: int, step: int, source: str) -> bytes:
 
 
 def pixels(row: Array) -> Array:
-    """An image as uint8 of shape `(height, width, 1 or 3)`. Stacked frames lie side by side, the newest on the right."""
+    """An image as uint8 of shape `(height, width, 1 or 3)`. Stacked frames lie side by side."""
     picture = row[:, :, None] if row.ndim == 2 else _channels_last(row)
     if picture.dtype.kind == "f":
         with np.errstate(invalid="ignore"):

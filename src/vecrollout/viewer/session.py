@@ -61,6 +61,7 @@ class Session:
             self._next_look = now + max(0.3, 5 * (time.monotonic() - now))
         return {
             "version": self._version,
+            "name": ", ".join(map(shown, self._dataset.order.paths)),
             "trajectories": len(self._dataset),
             "steps": self._dataset.total_steps,
             "is_live": now - self._grown_at < _LIVE_S,
@@ -84,6 +85,7 @@ class Session:
             "version": self._version,
             "trajectories": len(self._episodes),
             "matching": len(numbers),
+            "flagged": len(self._flagged),
             "offset": part.start,
             "rows": [{**row, "flagged": row["number"] in self._flagged} for row in rows],
             "metadata": self._episodes.metadata,

@@ -30,8 +30,9 @@ def showable(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return _cut(value)
     if isinstance(value, np.ndarray):
-        shape = " × ".join(map(str, value.shape)) or "scalar"
-        return _cut(f"{np.array2string(value, threshold=32, precision=5, separator=', ')}  ({value.dtype}, {shape})")
+        return _cut(
+            f"{np.array2string(value, threshold=32, precision=5, separator=', ')}  ({value.dtype}, shape {value.shape})"
+        )
     if isinstance(value, Mapping | ArrayTree) and depth < _DEEPEST:
         return _entries(value, depth)
     if isinstance(value, list | tuple) and depth < _DEEPEST:

@@ -98,7 +98,7 @@ export async function show(parameters, app) {
   const nextButton = h("button", { type: "button", class: "icon", "aria-label": "Next episode", title: "Next episode (])", onclick: () => neighbour(1) }, icon("next"));
   const position = h("p", { class: "muted small" });
   function showPosition() {
-    position.textContent = `${number(found[0].number)} of 0 – ${number(trajectories - 1)}${found[0].env_spec ? ` · ${found[0].env_spec}` : ""}`;
+    position.textContent = `${number(trajectories)} ${trajectories === 1 ? "episode" : "episodes"} in the trace${found[0].env_spec ? ` · ${found[0].env_spec}` : ""}`;
     previousButton.disabled = found[0].number === 0;
     nextButton.disabled = found[0].number >= trajectories - 1;
   }

@@ -18,7 +18,9 @@ export async function show(parameters, app) {
   const where = h("span");
   const previous = h("button", { type: "button", onclick: () => page(-1) }, "Previous");
   const next = h("button", { type: "button", onclick: () => page(1) }, "Next");
-  const exported = h("div");
+  const exported = h("div", { hidden: true });
+  const exportFlagged = h("button", { type: "button", class: "main", id: "export-flagged", onclick: () => exportCommand({ flagged: "1" }) });
+  const exportMatching = h("button", { type: "button", id: "export", onclick: () => exportCommand(query()) });
   const filters = filterBar(state, data, change);
 
   async function fetchPage() {
@@ -30,7 +32,7 @@ export async function show(parameters, app) {
   async function change(changes, { keepPage = false } = {}) {
     state = { ...state, ...(keepPage ? {} : { offset: "" }), ...changes };
     app.go({ ...state, view: "episodes" }, { replace: true, quiet: true });
-    exported.replaceChildren();
+    exported.hidden = true;
     await load();
   }
   async function load() {
@@ -53,13 +55,14 @@ export async function show(parameters, app) {
   }
   function fill() {
     const focused = [...body.children].indexOf(document.activeElement);
-    head.replaceChildren(h("th", {}, h("span", { class: "small", "aria-label": "Flagged" })), ...[...COLUMNS, ...data.metadata.map((name) => [name, name])].map(([column, title]) => {
+    head.replaceChildren(h("th", { class: "flags", "aria-label": "Flagged" }), ...[...COLUMNS, ...data.metadata.map((name) => [name, name])].map(([column, title]) => {
       const current = (state.sort || "number") === column;
       return h("th", { class: column === "ended_by" || !COLUMNS.some(([name]) => name === column) ? "text" : "", "aria-sort": current && (state.descending ? "descending" : "ascending") },
         h("button", { type: "button", "data-sort": column, onclick: () => sort(column) }, title));
     }));
     body.replaceChildren(...data.rows.map((row) => rowOf(row)));
     if (focused >= 0) body.children[Math.min(focused, body.children.length - 1)]?.focus({ preventScroll: true });
+    showExports(data.flagged);
     count.textContent = data.matching === data.trajectories ? `${number(data.trajectories)} episodes` : `${number(data.matching)} of ${number(data.trajectories)} episodes`;
     where.textContent = data.matching ? `${number(data.offset + 1)} – ${number(Math.min(data.offset + data.rows.length, data.matching))} of ${number(data.matching)}` : "No episode matches the filter.";
     previous.disabled = data.offset === 0;
@@ -69,6 +72,7 @@ export async function show(parameters, app) {
     const toggle = async (wanted) => {
       const answer = await flag(row.number, wanted);
       row.flagged = answer.flagged;
+      showExports(answer.count);
       return answer.flagged;
     };
     const button = flagButton(row.flagged, toggle);
@@ -82,13 +86,20 @@ export async function show(parameters, app) {
       h("td", {}, row.seed === null ? "–" : String(row.seed)),
       data.metadata.map((name) => h("td", { class: "text", title: String(row[name]) }, row[name] === null ? "–" : String(row[name]))));
   }
-  async function exportCommand() {
-    const found = await ask(`selection?${new URLSearchParams(query())}`);
+  function showExports(flagged) {
+    exportFlagged.textContent = `Export flagged (${number(flagged)})`;
+    exportFlagged.disabled = flagged === 0;
+    exportMatching.textContent = data.matching === data.trajectories ? "Export all" : `Export filtered (${number(data.matching)})`;
+    exportMatching.disabled = data.matching === 0;
+  }
+  async function exportCommand(selection) {
+    const found = await ask(`selection?${new URLSearchParams(selection)}`);
     const text = h("pre", { tabindex: "0" }, found.command ?? (found.count ? "These are too many for a command line. Narrow the filter, or use TraceDataset.select in Python." : "No episode is selected."));
     const copy = h("button", { type: "button", onclick: async () => {
       getSelection().selectAllChildren(text);
       await navigator.clipboard.writeText(found.command).then(() => { copy.textContent = "Copied"; }, () => null);
     } }, "Copy");
+    exported.hidden = false;
     exported.replaceChildren(h("section", { class: "card", "aria-label": "Command" },
       h("header", {}, h("h2", {}, `A new trace of ${number(found.count)} ${found.count === 1 ? "episode" : "episodes"}`), h("span", { class: "muted" }, "run this in a terminal")),
       h("div", { class: "command" }, text, found.command ? copy : null)));
@@ -107,7 +118,7 @@ export async function show(parameters, app) {
     title: "Episodes",
     elements: [
       h("div", { class: "head" }, h("div", {}, h("h1", {}, "Episodes"), count),
-        h("div", { class: "actions" }, h("button", { type: "button", class: "main", id: "export", onclick: exportCommand }, "Export selection"))),
+        h("div", { class: "actions" }, exportMatching, exportFlagged)),
       exported,
       h("section", { class: "card", "aria-label": "Filter" }, filters),
       h("section", { class: "card", "aria-label": "Episodes" },
@@ -124,7 +135,7 @@ export async function show(parameters, app) {
       "/": { text: "Filter", act: () => filters.querySelector("input").focus() },
       n: { text: "Next page", act: () => page(1) },
       p: { text: "Previous page", act: () => page(-1) },
-      x: { text: "Export the selection", act: exportCommand },
+      x: { text: "Export the flagged episodes", act: () => exportFlagged.click() },
     },
     grown: load,
   };

@@ -8,7 +8,6 @@ const SLOWEST_REFRESH_MS = 4000;
 
 export async function show(_, app) {
   let data = await ask("overview");
-  app.trace(data.name);
   if (!data.trajectories) return empty(app);
 
   const charts = {
@@ -131,7 +130,7 @@ function outliers(data) {
 
 function environments(data) {
   if (!data.environments.length) return h("p", { class: "muted small" }, "The trace does not say which environment an episode is of.");
-  return h("div", { class: "scroll tall" }, h("table", {},
+  return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", { class: "text" }, "Environment"), h("th", {}, "Episodes"), h("th", {}, "Steps"), h("th", {}, "Mean length"), h("th", {}, "Mean return"), h("th", {}, "Range"))),
     h("tbody", {}, data.environments.slice(0, 32).map((each) => h("tr", {}, h("td", { class: "text" }, link({ view: "episodes", env: each.env }, number(each.env))),
       h("td", {}, number(each.trajectories)), h("td", {}, number(each.steps)), h("td", {}, fixed(each.length_mean, 1)), h("td", {}, fixed(each.return_mean, 1)),

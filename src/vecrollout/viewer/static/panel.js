@@ -76,7 +76,7 @@ export function panel(data, { last, every, ranges, seek, hover, zoomed, closed, 
       from = null;
     });
     plot.addEventListener("dblclick", () => zoomed([0, last]));
-    plots.push({ chart, cursor, ghost, curves: curves.map((curve) => ({ ...curve, steps: title === "Actions" })) });
+    plots.push({ chart, cursor, ghost, curves: curves.map((curve) => ({ ...curve, steps: curve.y.every((value) => value === null || Number.isInteger(value)) })) });
     const names = h("ul", { class: "names" }, curves.map(({ name }) => {
       const output = h("output");
       outputs.set(name, output);

@@ -128,6 +128,7 @@ async function poll() {
   if (!document.hidden) {
     const status = await ask("status").catch(() => null);
     if (status) {
+      app.trace(status.name);
       document.getElementById("live").hidden = !status.is_live;
       if (version !== null && status.version !== version) await current?.grown?.(status).catch(() => null);
       version = status.version;
