@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,6 @@ def test_flags_and_the_command_for_them(client: TestClient, directory: Path) -> 
 def test_a_path_in_the_command_is_quoted(tmp_path: Path) -> None:
     with client_of(write(tmp_path / "it's $(here)", [episode(0, 3)])) as client:
         command = get(client, "api/selection")["command"]
-    import shlex
-
     assert shlex.split(command)[2] == str(tmp_path / "it's $(here)")
 
 
@@ -248,7 +247,7 @@ def test_values_that_json_has_no_form_for(tmp_path: Path) -> None:
         "nested": {"deep": [{"set": (1, 2)}]},
         "long": "x" * 100_000,
         "bytes": b"\x00",
-        **{f"key {i}": i for i in range(500)},
+        "many": {f"key {i}": i for i in range(500)},
     }
     with TraceWriter(tmp_path) as writer:
         writer.append(TrajectoryWithRew(np.full((2, 1), np.nan), np.zeros(1), [info], True, rews=np.array([np.inf])))
@@ -257,6 +256,7 @@ def test_values_that_json_has_no_form_for(tmp_path: Path) -> None:
         assert len(json.dumps(found)) < 60_000
         assert found["values"]["rews"] is None
         assert found["info"]["big"] == str(2**70)
+        assert len(found["info"]["many"]) == 101
         assert found["info"]["nested"] == {"deep": [{"set": [1, 2]}]}
         for path in ("api/episodes", "api/episodes/0", "api/overview", "api/columns"):
             get(client, path)

@@ -15,6 +15,7 @@ export async function show(parameters, app) {
   let step = Math.max(0, Math.min(last, Number(parameters.step) || 0));
   let speed = SPEEDS.includes(Number(parameters.speed)) ? Number(parameters.speed) : USUAL_SPEED;
   let trajectories = found[0].trajectories;
+  let target = found[0].number; // keys can be quicker than answers
 
   const panels = found.map((data) => panel(data, {
     last, every, ranges: ranges(found), seek: (to) => { pause(); seek(to); }, hover, zoomed,
@@ -80,8 +81,10 @@ export async function show(parameters, app) {
     for (const each of panels) each.zoom(range);
   }
   function neighbour(by) {
-    const to = found[0].number + by;
-    if (to >= 0 && to < trajectories) app.go({ ...parameters, episode: to, step: "" });
+    const to = Math.max(0, Math.min(trajectories - 1, target + by));
+    if (to === target) return;
+    target = to;
+    app.go({ ...parameters, episode: to, step: "" });
   }
   function compare() {
     if (found.length > 1) return app.go({ ...parameters, compare: "", step });

@@ -13,6 +13,7 @@ const POLL_MS = 1000;
 
 let current = null; // what the view returned: keys, grown, close
 let shown = 0; // counts navigations, so that a late answer of an earlier view is dropped
+let pending = false; // whether a view is on its way, so that the one before leaves the address alone
 let version = null;
 
 function query() {
@@ -23,22 +24,32 @@ function viewOf(parameters) {
   return "episode" in parameters ? "episode" : parameters.view === "episodes" ? "episodes" : "overview";
 }
 
+// The view before stays, with its keys, until the next one is there.
+function replace(view) {
+  current?.close?.();
+  current = view;
+  main.replaceChildren(...(view?.elements ?? []));
+}
+
 async function show() {
   const turn = ++shown;
   const name = viewOf(query());
-  current?.close?.();
-  current = null;
+  pending = true;
   for (const each of document.querySelectorAll("[data-view]"))
     each.dataset.view === name && each.closest("nav") ? each.setAttribute("aria-current", "page") : each.removeAttribute("aria-current");
   main.setAttribute("aria-busy", "true");
   const view = await VIEWS[name].show(query(), app).catch((error) => {
-    if (turn === shown) main.replaceChildren();
+    if (turn === shown) replace(null);
     throw error;
-  }).finally(() => turn === shown && main.removeAttribute("aria-busy"));
+  }).finally(() => {
+    if (turn === shown) {
+      main.removeAttribute("aria-busy");
+      pending = false;
+    }
+  });
   if (turn !== shown) return view.close?.();
-  current = view;
+  replace(view);
   document.title = `${view.title} · vecrollout`;
-  main.replaceChildren(...view.elements);
   await view.placed?.();
   main.dataset.shown = name;
 }
@@ -46,6 +57,7 @@ async function show() {
 const app = {
   // Another address. `replace` leaves no entry in the history, `quiet` shows nothing anew.
   go(parameters, { replace = false, quiet = false } = {}) {
+    if (quiet && pending) return;
     const kept = Object.entries(parameters).filter(([, value]) => value !== "" && value !== undefined && value !== null);
     const url = `?${new URLSearchParams(kept)}`;
     history[replace ? "replaceState" : "pushState"](null, "", url);
