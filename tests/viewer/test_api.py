@@ -138,6 +138,8 @@ def test_flags_and_the_command_for_them(client: TestClient, directory: Path) -> 
         "count": 2,
         "command": f"vecrollout filter {directory} --episodes 1,4 --out {directory}-selected",
     }
+    everything = get(client, "api/selection?return_min=4")["command"]
+    assert " --episodes 1-5 " in everything
     client.post("api/episodes/4/flag", content="false")
     assert numbers(client, "flagged=1") == [1]
     assert client.post("api/episodes/99/flag", content="true").status_code == 404

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 560, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 18, 10, 26
 _TICKS = 5
 
 Scale = Callable[[float], float]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.choosing import Numbers
 from vecrollout.report.overview import ENDINGS, columns_of, facts, overview
 from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.objects import shown
@@ -95,10 +96,10 @@ class Session:
 
     def selection(self, query: Mapping[str, str]) -> dict[str, Any]:
         """The command that makes a new trace of the episodes that a query asks for."""
-        numbers = np.sort(self._episodes.matching(query, self._flagged)).tolist()
-        text = ",".join(map(str, numbers))
+        numbers = np.sort(self._episodes.matching(query, self._flagged))
+        text = _ranges(numbers)
         paths = self._dataset.order.paths
-        if len(text) > _MOST_COMMAND_BYTES or len(paths) != 1 or not numbers:
+        if len(text) > _MOST_COMMAND_BYTES or len(paths) != 1 or not len(numbers):
             command = None
         else:
             path = shown(paths[0])
@@ -146,6 +147,12 @@ class Session:
                 if entry.name.endswith(".journal"):
                     sizes[entry.path] = entry.stat().st_size
         return sizes
+
+
+def _ranges(numbers: Numbers) -> str:
+    """Ascending numbers as text such as `1,5,9-12`, the end included."""
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run.tolist())) for run in runs)
 
 
 def _dims(query: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from vecrollout.data.array_tree import ArrayTree
 
 _MOST_TEXT = 2000
 _MOST_ENTRIES = 100
+_MOST_NUMBERS = 1000
 _DEEPEST = 6
 _EXACT = 2**53
 
@@ -29,6 +30,8 @@ def showable(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         return _cut(value)
+    if isinstance(value, np.ndarray) and value.size > _MOST_NUMBERS:
+        return f"{value.dtype}, shape {value.shape}"
     if isinstance(value, np.ndarray):
         return _cut(
             f"{np.array2string(value, threshold=32, precision=5, separator=', ')}  ({value.dtype}, shape {value.shape})"
