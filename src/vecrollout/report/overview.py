@@ -31,22 +31,25 @@ _MOST_ENVIRONMENTS = 256
 def overview(dataset: TraceDataset) -> dict[str, Any]:
     """Counts, curves over the recording, distributions, endings, environments and outliers, ready for JSON.
 
-    Distributions and statistics count whole episodes with their fragments joined, as `TraceDataset.stats` does. Without
-    a whole episode they count all trajectories. No observations are read.
+    Distributions and statistics count whole episodes with their fragments joined, as `TraceDataset.stats` does. Curves
+    and outliers are those of trajectories that are whole episodes. Without a whole episode all of these count all
+    trajectories. No observations are read.
     """
     table = dataset.table
     whole = dataset.whole_episodes().table
     counted = whole if len(whole) else table
     columns = {name: floats(table, name) for name in QUANTITIES}
+    is_whole = (floats(table, "start_step") == 0) & (floats(table, "terminated") + floats(table, "truncated") > 0)
+    of_whole = {name: np.where(is_whole | ~is_whole.any(), values, np.nan) for name, values in columns.items()}
     return {
         **facts(dataset),
         "whole_episodes": len(whole),
         "endings": endings(table),
-        "over_recording": {QUANTITIES[name]: _curve(values) for name, values in columns.items()},
+        "over_recording": {QUANTITIES[name]: _curve(values) for name, values in of_whole.items()},
         "distributions": {QUANTITIES[name]: _histogram(floats(counted, name)) for name in QUANTITIES},
         "statistics": [described(QUANTITIES[name], floats(counted, name)) for name in QUANTITIES],
         "environments": _environments(table, columns),
-        "outliers": _outliers(columns),
+        "outliers": _outliers(of_whole),
     }
 
 

@@ -68,7 +68,7 @@ def _with_episodes(overview: dict[str, Any], columns: dict[str, Any]) -> Iterabl
             trend = list(zip(curve["trend_number"], curve["trend"], strict=True))
             drawn = scatter(curve["number"], curve["value"], trend, label=f"{name} of each episode, and its trend")
             plots.append(
-                _card(f"{name.capitalize()} over the recording", drawn, "by number of the episode, with trend")
+                _card(f"{name.capitalize()} over the recording", drawn, "whole episodes by number, with trend")
             )
     for name, bins in overview["distributions"].items():
         if bins["counts"]:

@@ -76,13 +76,13 @@ export async function recording(element, curve, name, opened) {
       },
       { x: curve.trend_number, y: curve.trend, type: "scatter", mode: "lines", hoverinfo: "skip", line: { color: palette.accent, width: 2.25 } },
     ],
-    layout: layout(palette, { xaxis: axis(palette, { showgrid: false, tickformat: ",d", range: padded(curve.number) }), yaxis: axis(palette, {}) }),
+    layout: layout(palette, { xaxis: axis(palette, { showgrid: false, tickformat: ",d", range: padded([0, Math.max(curve.number.at(-1) ?? 1, curve.trend_number.at(-1) ?? 1)]) }), yaxis: axis(palette, {}) }),
   }));
   element.on("plotly_click", (event) => opened(event.points[0].x));
 }
 
 function padded(numbers) {
-  const [first, last] = [numbers[0] ?? 0, numbers.at(-1) ?? 1];
+  const [first, last] = numbers;
   const space = Math.max((last - first) * 0.015, 0.5);
   return [first - space, last + space];
 }

@@ -97,7 +97,7 @@ export function panel(data, { last, every, ranges, seek, hover, zoomed, closed, 
     ["Seed", data.seed === null ? "–" : String(data.seed)],
     ["Recording", data.recording === null ? "–" : `${data.recording} / ${data.id ?? "–"}`],
   ].filter(Boolean);
-  const extra = (title, value) => value && Object.keys(value).length ? h("section", { class: "card info" }, h("header", {}, h("h2", {}, title)), details(value)) : null;
+  const extra = (title, value) => value && Object.keys(value).length ? h("section", { class: "card info more" }, h("header", {}, h("h2", {}, title)), details(value)) : null;
 
   const element = h("article", { class: "episode", "aria-label": `Episode ${data.number}`, "data-episode": String(data.number) },
     h("div", { class: "side" },
@@ -106,7 +106,7 @@ export function panel(data, { last, every, ranges, seek, hover, zoomed, closed, 
         h("header", {}, h("h2", {}, `Episode ${number(data.number)}`), h("span", {}, flagButton(data.flagged, async (wanted_) => (await flag(data.number, wanted_)).flagged),
           closed ? h("button", { type: "button", onclick: closed, "aria-label": `Close episode ${data.number}` }, "Close") : null)),
         h("dl", { class: "identity" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))),
-      h("section", { class: "card" }, h("header", {}, h("h2", {}, "Infos of the step")), info),
+      h("section", { class: "card more" }, h("header", {}, h("h2", {}, "Infos of the step")), info),
       extra("Metadata", data.metadata),
       extra("Info of the reset", data.reset_info)),
     h("div", { class: "curves" }, groups));
