@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,13 @@ def numbers(client: TestClient, query: str) -> list[int]:
 )
 def test_episodes_are_filtered_sorted_and_paged(client: TestClient, query: str, expected: list[int]) -> None:
     assert numbers(client, query) == expected
+
+
+@pytest.mark.parametrize("query", ["return_min=x", "length_max=nan", "limit=nan", "sort=nothing", "offset=--1"])
+def test_queries_that_make_no_sense(client: TestClient, query: str) -> None:
+    answer = client.get(f"api/episodes?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(query.split("=")[0])
 
 
 def test_flags_and_the_command_for_them(client: TestClient, directory: Path) -> None:
@@ -271,6 +279,14 @@ def test_text_and_graphs_have_no_curves(tmp_path: Path) -> None:
     with client_of(tmp_path) as client:
         assert [group["title"] for group in get(client, "api/episodes/0")["groups"]] == ["Rewards", "Actions"]
         get(client, "api/columns")
+
+
+def test_a_trace_that_vanishes(tmp_path: Path) -> None:
+    directory = write(tmp_path / "trace", [episode(0, 3)])
+    with client_of(directory) as client:
+        shutil.rmtree(directory)
+        answer = client.get("api/status")
+        assert (answer.status_code, answer.json()["kind"]) == (400, "TraceNotFoundError")
 
 
 def test_an_empty_trace(tmp_path: Path) -> None:

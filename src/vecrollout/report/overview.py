@@ -44,6 +44,7 @@ def overview(dataset: TraceDataset) -> dict[str, Any]:
     return {
         **facts(dataset),
         "whole_episodes": len(whole),
+        "counted": "whole episodes" if len(whole) else "all trajectories: none is a whole episode",
         "endings": endings(table),
         "over_recording": {QUANTITIES[name]: _curve(values) for name, values in of_whole.items()},
         "distributions": {QUANTITIES[name]: _histogram(floats(counted, name)) for name in QUANTITIES},
@@ -119,6 +120,7 @@ def _curve(values: npt.NDArray[np.float64]) -> dict[str, Any]:
     return {
         "number": numbers.tolist(),
         "value": values[numbers].tolist(),
+        "is_thinned": len(values) > _POINTS,
         "trend_number": [number for number, _ in means],
         "trend": [mean for _, mean in means],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,6 +107,9 @@ def window(query: Mapping[str, str], count: int) -> slice:
 def _bound(query: Mapping[str, str], name: str) -> float | None:
     text = query.get(name, "").strip()
     try:
-        return float(text) if text else None
+        number = float(text) if text else None
     except ValueError as error:
         raise OptionError(f"{name}: expected a number, got {text!r}") from error
+    if number is not None and math.isnan(number):
+        raise OptionError(f"{name}: expected a number, got {text!r}")
+    return number

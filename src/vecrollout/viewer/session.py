@@ -139,14 +139,20 @@ class Session:
 
     def _files(self) -> dict[str, int] | None:
         """Sizes of the journals, which grow with the trace; None for an object store, where asking is not cheaper."""
-        sizes = {}
+        sizes: dict[str, int] = {}
         for path in self._dataset.order.paths:
             if not isinstance(path, os.PathLike):
                 return None
-            for entry in os.scandir(path):
-                if entry.name.endswith(".journal"):
-                    sizes[entry.path] = entry.stat().st_size
+            try:
+                sizes |= {entry.path: entry.stat().st_size for entry in os.scandir(path) if _is_journal(entry.name)}
+            except OSError:
+                # The directory is gone; `refresh` says so.
+                continue
         return sizes
+
+
+def _is_journal(name: str) -> bool:
+    return name.endswith(".journal")
 
 
 def _ranges(numbers: Numbers) -> str:
