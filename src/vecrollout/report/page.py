@@ -67,13 +67,13 @@ def _with_episodes(overview: dict[str, Any], columns: dict[str, Any]) -> Iterabl
         if curve["number"]:
             trend = list(zip(curve["trend_number"], curve["trend"], strict=True))
             drawn = scatter(curve["number"], curve["value"], trend, label=f"{name} of each episode, and its trend")
-            plots.append(
-                _card(f"{name.capitalize()} over the recording", drawn, "whole episodes by number, with trend")
-            )
+            shown = "extremes and trend" if curve["is_thinned"] else "each, and trend"
+            note = f"{overview['counted']}; {shown}"
+            plots.append(_card(f"{name.capitalize()} over the recording", drawn, note))
     for name, bins in overview["distributions"].items():
         if bins["counts"]:
             drawn = histogram(bins["edges"], bins["counts"], label=f"Distribution of the {name}")
-            plots.append(_card(f"Distribution of {name}s", drawn, "whole episodes"))
+            plots.append(_card(f"Distribution of {name}s", drawn, overview["counted"]))
     yield f'<div class="columns">{"".join(plots)}</div>'
     yield (
         f'<div class="columns">{_card("Outliers", _outliers(overview), "farthest from the middle half first")}'

@@ -51,10 +51,10 @@ export async function show(_, app) {
       h("section", { class: "card", "aria-label": "In numbers" }, parts.facts),
       card("How episodes ended", parts.endings),
       h("div", { class: "columns" },
-        hasReturns && card("Return over the recording", charts.return, note("whole episodes by number, with trend")),
-        card("Length over the recording", charts.length, note("whole episodes by number, with trend")),
-        hasReturns && card("Distribution of returns", charts.returns, note("whole episodes")),
-        card("Distribution of lengths", charts.lengths, note("whole episodes"))),
+        hasReturns && card("Return over the recording", charts.return, note(curveNote(data, "return"))),
+        card("Length over the recording", charts.length, note(curveNote(data, "length"))),
+        hasReturns && card("Distribution of returns", charts.returns, note(data.counted)),
+        card("Distribution of lengths", charts.lengths, note(data.counted))),
       h("div", { class: "columns" },
         card("Outliers", parts.outliers, note("farthest from the middle half first")),
         card("Environments", parts.environments, environmentsNote)),
@@ -89,6 +89,10 @@ function card(title, content, noted) {
 }
 
 const note = (text) => h("span", { class: "muted" }, text);
+
+function curveNote(data, name) {
+  return `${data.counted}; ${data.over_recording[name].is_thinned ? "extremes and trend" : "each, and trend"}`;
+}
 
 function spaces(data) {
   const parts = [["Observations", data.observation_space], ["actions", data.action_space]];
