@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
+from vecrollout.data.html import card
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import OptionError, ProtocolError, StateError
 from vecrollout.storage import describing, rewriting, views
 from vecrollout.storage.codec.schema import FIELDS
-from vecrollout.storage.episode_table import selected_table, stats_of
+from vecrollout.storage.episode_table import selected_table, stats_of, summary_lines
 from vecrollout.storage.files.objects import shown
 from vecrollout.storage.grouping import grouped
 from vecrollout.storage.order import Order
@@ -295,6 +296,13 @@ class TraceDataset(Sequence[Trajectory]):
     def __repr__(self) -> str:
         where = ", ".join(map(shown, self.order.paths))
         return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, with the returns (or lengths) as a curve, for notebooks."""
+        returns = self.table.column("return_").drop_null().to_numpy()
+        values, name = (returns, "returns") if len(returns) else (self.lengths, "lengths")
+        where = ", ".join(map(shown, self.order.paths))
+        return card(f"TraceDataset {where}", summary_lines(self.order, self.table), values, name)
 
 
 def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:

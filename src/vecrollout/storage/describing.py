@@ -12,7 +12,7 @@ from vecrollout.data.equality import same
 from vecrollout.data.structures import Structure
 from vecrollout.data.trajectory import Episode
 from vecrollout.errors import MissingDependencyError, SpaceMismatchError
-from vecrollout.storage.episode_table import summary_text
+from vecrollout.storage.episode_table import summary_lines
 from vecrollout.storage.order import Order
 from vecrollout.storage.views import Viewed
 
@@ -82,7 +82,9 @@ def summary(self: Viewed) -> str:
     Raises:
         DamagedTraceError: If the trace cannot be read, or is not what was written.
     """
-    return summary_text(self.order, self.table)
+    lines = summary_lines(self.order, self.table)
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
 def to_arrow(self: Viewed) -> Any:
