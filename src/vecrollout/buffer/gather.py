@@ -37,8 +37,19 @@ class LogColumns:
         self._layout = layout
         self._keeps_infos = keeps_infos
         self._gathered: dict[str, Any] = {}
-        self._source = Source(runs, layout)
         self._known_rows: dict[int, Rows] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @cached_property
+    def _source(self) -> Source:
+        return Source(self._runs, self._layout)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return sum([run.steps for run in self._runs])
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -75,7 +86,7 @@ class LogColumns:
 
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
-        for run in self._runs:
+        for run in self._runs if self._layout.large else ():
             for piece in run.pieces:
                 if piece.chunk.lanes is not None:
                     piece.chunk.lanes.is_shared = True

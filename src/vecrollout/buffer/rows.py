@@ -15,9 +15,6 @@ from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-# Pieces of so many rows on average are put in their places one by one, shorter ones all at once.
-_SLICED_ROWS = 6
-
 Part: TypeAlias = tuple[Table, Any, Any]
 """A table, and where a fragment's observations and steps are in it."""
 
@@ -68,7 +65,7 @@ class Source:
 
 
 class Rows:
-    """Where the rows of fragments go if they are put behind one another.
+    """The rows of fragments, put behind one another.
 
     Args:
         runs: The fragments.
@@ -77,39 +74,23 @@ class Rows:
     """
 
     def __init__(self, runs: Sequence[Run], source: Source, extra: int) -> None:
-        self._source = source
         self.extra = extra
-        self.ends = np.cumsum([run.steps + extra for run in runs], dtype=np.int64)
-        self.total = int(self.ends[-1])
-        # By table: the environment of each piece, its first row, the number of its rows, and its place.
-        self._pieces: dict[int, list[tuple[int, int, int, int]]] = {}
-        self._tables: dict[int, Table] = {}
-        at = count = 0
-        for run in runs:
-            last = run.pieces[-1]
-            for piece in run.pieces:
-                chunk, env, row, steps, _ = piece
-                if piece is last:
-                    steps += extra
-                pieces = self._pieces.get(id(chunk))
-                if pieces is None:
-                    self._tables[id(chunk)] = source.table(chunk)
-                    pieces = self._pieces[id(chunk)] = []
-                pieces.append((env, row, steps, at))
-                at += steps
-            count += len(run.pieces)
-        self._is_sliced = self.total >= _SLICED_ROWS * count
-        self._indices: dict[tuple[int, bool, int], tuple[Array, Array]] = {}
+        chunks, envs, rows, counts, _ = zip(*[piece for run in runs for piece in run.pieces], strict=True)
+        last = np.cumsum([len(run.pieces) for run in runs]) - 1
+        self._envs, self._rows, self._counts = np.array(envs), np.array(rows), np.array(counts)
+        self._counts[last] += extra
+        ends = np.cumsum(self._counts)
+        self.ends = ends[last]
+        """Behind the last row of each fragment."""
+        self.total = int(ends[-1])
+        self._begins = ends - self._counts
+        ids = np.array(list(map(id, chunks)))
+        # The pieces in each table.
+        self._tables = [(source.table(chunk), ids == key) for key, chunk in dict(zip(ids.tolist(), chunks)).items()]
+        self._indices: dict[tuple[bool, int], list[tuple[Table, Array, Any]]] = {}
 
     def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
-        """Put the rows of a column of observations in their places; with `shift` 1 the rows that follow.
-
-        Args:
-            out: Where to.
-            leaf: Entry of the records.
-            item: What rows of `out` are.
-            shift: 0 or 1.
-        """
+        """Put the rows of a column of observations in their places; with `shift` 1 the rows that follow."""
         self._put(out, leaf, item, False, shift)
 
     def put_steps(self, out: Array, leaf: int, item: Item | None = None) -> None:
@@ -118,27 +99,21 @@ class Rows:
 
     def _put(self, whole: Array, leaf: int, item: Item | None, are_steps: bool, shift: int) -> None:
         closed = whole if item is None else item.closed(whole)
-        for key, table in self._tables.items():
+        if (are_steps, shift) not in self._indices:
+            self._indices[are_steps, shift] = [self._index(*each, are_steps, shift) for each in self._tables]
+        for table, numbers, places in self._indices[are_steps, shift]:
             column, out = table.column(leaf), closed
             theirs = None if item is None else table.layout.item(leaf - LEAVES)
             if item is not None and theirs is not None and theirs.dtype != item.dtype:
                 column, out = theirs.opened(column), whole  # recorded before the column was widened
-            if self._is_sliced:
-                where = table.steps if are_steps else table.rows
-                for env, row, rows, at in self._pieces[key]:
-                    out[at : at + rows] = column[where(env, row + shift, rows)]
-            else:
-                numbers, places = self._index(key, are_steps, shift)
-                out[places] = column.take(numbers, axis=0)
+            out[places] = column.take(numbers, axis=0)
 
-    def _index(self, key: int, are_steps: bool, shift: int) -> tuple[Array, Array]:
+    def _index(self, table: Table, mine: Array, are_steps: bool, shift: int) -> tuple[Table, Array, Any]:
         """Numbers of the rows of a table, and their places."""
-        if (key, are_steps, shift) not in self._indices:
-            envs, rows, counts, at = np.array(self._pieces[key]).T
-            ends = np.cumsum(counts)
-            count = np.arange(ends[-1])
-            row_of = count + np.repeat(rows + shift - ends + counts, counts)
-            table = self._tables[key]
-            numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(envs, counts), row_of)
-            self._indices[key, are_steps, shift] = numbers, count + np.repeat(at - ends + counts, counts)
-        return self._indices[key, are_steps, shift]
+        envs, rows, counts, begins = self._envs[mine], self._rows[mine], self._counts[mine], self._begins[mine]
+        ends = np.cumsum(counts)
+        count = np.arange(ends[-1])
+        row_of = count + np.repeat(rows + shift - ends + counts, counts)
+        numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(envs, counts), row_of)
+        places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins - ends + counts, counts)
+        return table, numbers, places

@@ -184,7 +184,7 @@ class TrajectoryBatch(Sequence[Trajectory]):
     @property
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
-        return int(self.lengths.sum())
+        return self._columns.total_steps
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
@@ -223,7 +223,7 @@ class TrajectoryBatch(Sequence[Trajectory]):
 
     def __len__(self) -> int:
         """Number of trajectories, N."""
-        return len(self.lengths)
+        return len(self._columns)
 
     @overload
     def __getitem__(self, key: int) -> Trajectory: ...

@@ -34,6 +34,13 @@ COLUMNS = ("obs", "acts", "rews", "infos")
 class Columns(Protocol):
     """Where the data of a batch lies. Rows do not change; they may be gathered when they are first asked for."""
 
+    def __len__(self) -> int:
+        """Number of trajectories, N."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""
@@ -105,6 +112,14 @@ class ArrayColumns:
     ) -> None:
         self._columns = {"obs": obs, "acts": acts, "rews": rews, "infos": infos}
         self.lengths, self.terminated, self.truncated, self.episodes = lengths, terminated, truncated, episodes
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
 
     @cached_property
     def kind(self) -> Kind:

@@ -36,6 +36,14 @@ class SelectedColumns:
         self.is_recorded = columns.is_recorded
         """As that of the other columns."""
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
+
     @property
     def has_infos(self) -> bool:
         """Whether infos were kept."""

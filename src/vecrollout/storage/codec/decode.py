@@ -63,6 +63,14 @@ class DecodedBatch:
         self.entries = Entries(entries, index, where)
         """The trajectories that begin here."""
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
+
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""

@@ -8,7 +8,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
-from vecrollout.storage.writing.encoding import BATCH_BYTES, Handed, TraceEncoder
+from vecrollout.storage.writing.encoding import TraceEncoder
+from vecrollout.storage.writing.intake import BATCH_BYTES, Handed
 from vecrollout.storage.writing.shards import Shards
 
 # How long a caller waits before it looks again whether its call is done.
