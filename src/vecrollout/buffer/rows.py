@@ -65,55 +65,69 @@ class Source:
 
 
 class Rows:
-    """The rows of fragments, put behind one another.
+    """The rows of fragments, put behind one another: those of the steps, or with `extra` 1 the last observations too.
 
     Args:
         runs: The fragments.
         source: Their chunks.
-        extra: 1 to have the last observation of each, too.
     """
 
-    def __init__(self, runs: Sequence[Run], source: Source, extra: int) -> None:
-        self.extra = extra
-        chunks, envs, rows, counts, _ = zip(*[piece for run in runs for piece in run.pieces], strict=True)
-        last = np.cumsum([len(run.pieces) for run in runs]) - 1
-        self._envs, self._rows, self._counts = np.array(envs), np.array(rows), np.array(counts)
-        self._counts[last] += extra
-        ends = np.cumsum(self._counts)
-        self.ends = ends[last]
-        """Behind the last row of each fragment."""
-        self.total = int(ends[-1])
-        self._begins = ends - self._counts
-        ids = np.array(list(map(id, chunks)))
-        # The pieces in each table.
-        self._tables = [(source.table(chunk), ids == key) for key, chunk in dict(zip(ids.tolist(), chunks)).items()]
-        self._indices: dict[tuple[bool, int], list[tuple[Table, Array, Any]]] = {}
+    def __init__(self, runs: Sequence[Run], source: Source) -> None:
+        pieces = [piece for run in runs for piece in run.pieces]
+        chunks = [piece.chunk for piece in pieces]
+        self._envs = np.array([piece.env for piece in pieces])
+        self._firsts = np.array([piece.row for piece in pieces])
+        self._steps = np.array([piece.steps for piece in pieces])
+        self._last: Any = slice(None)  # pieces with which a fragment ends
+        if len(pieces) > len(runs):
+            self._last = np.cumsum([len(run.pieces) for run in runs]) - 1
+        by_id = dict(zip(map(id, chunks), chunks, strict=True))
+        self._tables: list[tuple[Table, Any]] = [(source.table(chunk), slice(None)) for chunk in by_id.values()]
+        if len(by_id) > 1:
+            ids = np.array(list(map(id, chunks)))
+            self._tables = [(source.table(chunk), ids == key) for key, chunk in by_id.items()]
+        self._indices: dict[tuple[bool, int, int], list[tuple[Table, Array, Any]]] = {}
 
-    def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
-        """Put the rows of a column of observations in their places; with `shift` 1 the rows that follow."""
-        self._put(out, leaf, item, False, shift)
+    def ends(self, extra: int) -> Array:
+        """The number of rows up to the end of each fragment."""
+        ends: Array = np.cumsum(self._counts(extra))[self._last]
+        return ends
 
-    def put_steps(self, out: Array, leaf: int, item: Item | None = None) -> None:
-        """Put the rows of a column of actions, rewards or infos in their places."""
-        self._put(out, leaf, item, True, 0)
+    def put(
+        self, whole: Array, leaf: int, item: Item | None, *, are_steps: bool = False, shift: int = 0, extra: int = 0
+    ) -> None:
+        """Put the rows of a column in their places.
 
-    def _put(self, whole: Array, leaf: int, item: Item | None, are_steps: bool, shift: int) -> None:
+        `are_steps`: the column has actions, rewards or infos, and otherwise observations. `shift` 1 takes the following
+        rows. An `item` of None means infos.
+        """
         closed = whole if item is None else item.closed(whole)
-        if (are_steps, shift) not in self._indices:
-            self._indices[are_steps, shift] = [self._index(*each, are_steps, shift) for each in self._tables]
-        for table, numbers, places in self._indices[are_steps, shift]:
+        if (are_steps, shift, extra) not in self._indices:
+            self._indices[are_steps, shift, extra] = self._index(are_steps, shift, extra)
+        for table, numbers, places in self._indices[are_steps, shift, extra]:
             column, out = table.column(leaf), closed
             theirs = None if item is None else table.layout.item(leaf - LEAVES)
             if item is not None and theirs is not None and theirs.dtype != item.dtype:
                 column, out = theirs.opened(column), whole  # recorded before the column was widened
             out[places] = column.take(numbers, axis=0)
 
-    def _index(self, table: Table, mine: Array, are_steps: bool, shift: int) -> tuple[Table, Array, Any]:
-        """Numbers of the rows of a table, and their places."""
-        envs, rows, counts, begins = self._envs[mine], self._rows[mine], self._counts[mine], self._begins[mine]
-        ends = np.cumsum(counts)
-        count = np.arange(ends[-1])
-        row_of = count + np.repeat(rows + shift - ends + counts, counts)
-        numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(envs, counts), row_of)
-        places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins - ends + counts, counts)
-        return table, numbers, places
+    def _counts(self, extra: int) -> Array:
+        """Rows of each piece."""
+        counts = self._steps.copy()
+        counts[self._last] += extra
+        return counts
+
+    def _index(self, are_steps: bool, shift: int, extra: int) -> list[tuple[Table, Array, Any]]:
+        """Each table, the numbers of its rows, and their places."""
+        counts = self._counts(extra)
+        begins = np.cumsum(counts) - counts
+        found = []
+        for table, mine in self._tables:
+            rows = counts[mine]
+            before = np.cumsum(rows) - rows
+            count = np.arange(int(rows.sum()))
+            row_of = count + np.repeat(self._firsts[mine] + shift - before, rows)
+            numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(self._envs[mine], rows), row_of)
+            places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins[mine] - before, rows)
+            found.append((table, numbers, places))
+        return found

@@ -32,6 +32,8 @@ SPLIT_BYTES = 64 << 20
 
 _MAGIC_BYTES = 8
 
+_BUFFER_BYTES = 1 << 20
+
 
 class Shards:
     """Writes record batches into a writer's shards, and into its journal what became of them."""
@@ -201,7 +203,8 @@ class _Shard:
         self.is_synced = False
         """Whether everything that was written is durable."""
         try:
-            self._sink = pa.OSFile(str(path), "wb")
+            # pyarrow writes each buffer of a record batch by itself.
+            self._sink = pa.BufferedOutputStream(pa.OSFile(str(path), "wb"), _BUFFER_BYTES)
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
         except BaseException:
             os.close(self._descriptor)
@@ -220,6 +223,7 @@ class _Shard:
             # pyarrow writes the schema with the first batch.
             begin = self.size or self.head_bytes
             self._writer.write_batch(record_batch)
+            self._sink.flush()
             pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self.sum(begin, self.size)))
         return pieces
 
