@@ -24,7 +24,7 @@ _ROWS, _STEPS = 1, 2  # of a `Part`
 
 
 class LogColumns:
-    """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is first asked for.
+    """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is asked for.
 
     Args:
         runs: The fragments.
@@ -35,7 +35,6 @@ class LogColumns:
     def __init__(self, runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> None:
         self._runs = runs
         self._layout = layout
-        self._gathered: dict[str, Any] = {}
         self.has_infos = keeps_infos
         """Whether infos were kept."""
         self.kind = layout.kind
@@ -77,10 +76,15 @@ class LogColumns:
                     piece.chunk.lanes.is_shared = True
 
     def column(self, name: str) -> Any:
-        """One of `COLUMNS`, read-only but for infos."""
-        if name not in self._gathered:
-            self._gathered[name] = self._column(name)
-        return self._gathered[name]
+        """One of `COLUMNS`, read-only but for infos. It is gathered at each call; a batch keeps it."""
+        if name == "infos":
+            return self._infos() if self.has_infos else None
+        if name == "acts":
+            return _frozen(self._acts())
+        if name == "rews":
+            return _frozen(self._rews())
+        leaves = [self._obs_rows(leaf, 0, 1) for leaf in range(len(self._layout.obs.items))]
+        return self._layout.obs.structure.unflatten(list(map(_frozen, leaves)))
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
@@ -145,16 +149,6 @@ class LogColumns:
     @cached_property
     def _rows(self) -> Rows:
         return Rows(self._runs, self._source)
-
-    def _column(self, name: str) -> Any:
-        if name == "infos":
-            return self._infos() if self.has_infos else None
-        if name == "acts":
-            return _frozen(self._acts())
-        if name == "rews":
-            return _frozen(self._rews())
-        leaves = [self._obs_rows(leaf, 0, 1) for leaf in range(len(self._layout.obs.items))]
-        return self._layout.obs.structure.unflatten(list(map(_frozen, leaves)))
 
     def _obs_rows(self, leaf: int, shift: int, extra: int) -> Array:
         """A leaf of observations before each step, or with `shift` behind it; with `extra` the last ones too."""

@@ -76,7 +76,7 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     typed, texts = schema.infos.encode(batch.infos, steps, batch.obs, dropped)
     arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
     arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values())) if texts else pa.nulls(rows, pa.string())
-    arrays["trajectory"] = _trajectories(numbered, starts, rows, dropped)
+    arrays["trajectory"] = _trajectories(numbered, index, rows, dropped)
     record_batch = pa.record_batch([arrays[name] for name in arrow_schema.names], schema=arrow_schema)
     return record_batch, index
 
@@ -106,24 +106,24 @@ def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bo
     return pa.Array.from_buffers(pa.bool_(), len(column), [validity, packed], nulls)
 
 
-def _trajectories(numbered: Numbered, starts: Array, rows: int, dropped: Counter[str]) -> Any:
-    """The column that says in a trajectory's first row what there is to say of it."""
+def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Counter[str]) -> Any:
+    """The column with the identity of each trajectory in its first row."""
     identities = numbered.identities
-    columns: dict[str, Any] = {
-        "recording": identities.recording,
-        "id": identities.id,
-        "env_index": identities.env_index,
-        "start_step": identities.start_step,
-        "seed": _small(identities.seed),
-        "ended_by": identities.ended_by,
-        "steps": numbered.batch.lengths,
-        "has_infos": numbered.has_infos,
-        "extra": _extras(numbered, dropped),
+    columns = {
+        "recording": _values(identities.recording, pa.string()),
+        "id": _values(identities.id, pa.int64()),
+        "env_index": numbers(index.env.astype(np.int32), index.env < 0),
+        "start_step": numbers(index.start_step),
+        "seed": _values(_small(identities.seed), pa.int64()),
+        "ended_by": _values(identities.ended_by, pa.string()),
+        "steps": numbers(index.rows - 1),
+        "has_infos": _values(numbered.has_infos, pa.bool_()),
+        "extra": _values(_extras(numbered, dropped), pa.string()),
     }
-    fields = [_array(columns[field.name], field.type) for field in TRAJECTORY_FIELDS]
+    fields = [columns[field.name] for field in TRAJECTORY_FIELDS]
     entries = pa.StructArray.from_arrays(fields, fields=list(TRAJECTORY_FIELDS))
     offsets = np.zeros(rows + 1, np.int32)
-    offsets[starts + 1] = 1
+    offsets[index.row + 1] = 1
     return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
 
 
@@ -134,9 +134,9 @@ def _small(seeds: list[int | None]) -> list[int | None]:
     return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
 
 
-def _array(values: Any, arrow_type: Any) -> Any:
-    """Values or Nones; the same for many trajectories, most of them."""
-    if isinstance(values, list) and values.count(values[0]) == len(values):
+def _values(values: list[Any], arrow_type: Any) -> Any:
+    """Values or Nones; often the same for all trajectories."""
+    if values[-1] == values[0] and values.count(values[0]) == len(values):
         return pa.repeat(pa.scalar(values[0], arrow_type), len(values))
     return pa.array(values, arrow_type)
 

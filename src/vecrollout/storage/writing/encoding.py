@@ -58,12 +58,13 @@ class TraceEncoder:
         """Whether everything that was taken is written."""
         return not self._taken
 
-    def take(self, handed: Handed) -> None:
+    def take(self, handed: Sequence[Handed]) -> None:
         """Take trajectories."""
-        if handed.rows > BATCH_ROWS or handed.nbytes > BATCH_BYTES:
-            self._taken.extend(handed.parts())
-        else:
-            self._taken.append(handed)
+        for each in handed:
+            if each.rows > BATCH_ROWS or each.nbytes > BATCH_BYTES:
+                self._taken.extend(each.parts())
+            else:
+                self._taken.append(each)
 
     def write_full(self) -> None:
         """Write all full record batches."""

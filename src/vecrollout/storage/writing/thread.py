@@ -175,10 +175,11 @@ class WriterThread:
             self._written_bytes = self._taken_bytes
 
     def _take_all(self) -> None:
-        with suppress(Empty):
-            while True:
-                handed, self._taken_bytes = self._queue.get_nowait()
-                self._encoder.take(handed)
+        # Nobody else takes from the queue, so all that it holds now is there.
+        taken = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        if taken:
+            self._taken_bytes = taken[-1][1]
+            self._encoder.take([handed for handed, _ in taken])
 
     def _fail(self, error: BaseException) -> None:
         """Say what is lost; of what did not get into an object store, nothing is."""
