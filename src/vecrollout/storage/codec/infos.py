@@ -88,7 +88,7 @@ class InfoColumns:
     def encode(
         self, infos: npt.NDArray[np.object_] | None, lengths: Array, obs: Any, dropped: Counter[str]
     ) -> tuple[list[Any], dict[int, str]]:
-        """A `pyarrow.Array` a column, null behind each trajectory, and the JSON of what is left of a row, by row."""
+        """A `pyarrow.Array` for each column, null behind each trajectory, and the JSON of the rest of a row, by row."""
         rows = int(lengths.sum()) + len(lengths)
         if infos is None:
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
@@ -99,41 +99,21 @@ class InfoColumns:
         is_last = np.zeros(len(infos), bool)
         is_last[last] = True
         found: Found = [[] for _ in self.columns]
-        texts: dict[int, str] = {}
         # Last infos have other keys than the others, which are alike in most recordings.
-        if not is_last.all():
-            self._take(infos[~is_last].tolist(), at[~is_last], [()] * (len(infos) - len(last)), found, texts, dropped)
         dicts = infos[last].tolist()
-        self._take(dicts, at[last], repeating_keys(dicts, obs, at[last] + 1), found, texts, dropped)
-        arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
-        return arrays, dict(sorted(texts.items()))
-
-    def _take(
-        self,
-        dicts: list[dict[Any, Any]],
-        rows: Array,
-        repeating: Sequence[tuple[str, ...]],
-        found: Found,
-        texts: dict[int, str],
-        dropped: Counter[str],
-    ) -> None:
-        """Put values of infos into columns, and the others into texts; `repeating` has keys of last observations."""
-        repeats = sum(map(len, repeating))
-        own: Found = [[] for _ in self.columns]
-        has_columns = any(key in self._root.children for key in FINAL_OBS_KEYS)
-        if not (repeats and has_columns) and _take_all(dicts, rows, self._root, own, repeats):
-            if repeats:
-                texts.update({row: _repeated(keys) for row, keys in zip(rows.tolist(), repeating, strict=True) if keys})
-        else:
-            own = [[] for _ in self.columns]
-            for row, info, keys in zip(rows.tolist(), dicts, repeating, strict=True):
-                kept = {key: value for key, value in info.items() if key not in keys} if keys else info
-                rest = _split(kept, self._root, row, own)
-                if rest or keys:
-                    repeated = {_FINAL_OBS: keys} if keys else {}
-                    texts[row] = dumps({**packed_info(rest, dropped), **repeated})
-        for column, mine in zip(found, own, strict=True):
-            column += mine
+        repeated = repeating_keys(dicts, obs, at[last] + 1)
+        for i, keys in repeated.items():
+            dicts[i] = {key: value for key, value in dicts[i].items() if key not in keys}
+        left = {row: (rest, ()) for row, rest in _take(infos[~is_last].tolist(), at[~is_last], self._root, found).items()}
+        left_of_last = _take(dicts, at[last], self._root, found)
+        ends = at[last].tolist()
+        left.update({ends[i]: (left_of_last.pop(ends[i], {}), keys) for i, keys in repeated.items()})
+        left.update({row: (rest, ()) for row, rest in left_of_last.items()})
+        texts = {
+            row: dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})}) if rest else _repeated(keys)
+            for row, (rest, keys) in sorted(left.items())
+        }
+        return [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)], texts
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
@@ -219,11 +199,13 @@ def _is_nested(value: Any) -> bool:
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
-def _take_all(dicts: Sequence[Any], rows: Array, node: _Node, found: Found, repeats: int = 0) -> bool:
-    """Put all values into columns, key by key, but for so many; False, after some, where not all of them fit."""
-    rest, first = sum(map(len, dicts)) - repeats, dicts[0]
-    for key in sorted(node.children, key=lambda each: each not in first):
-        if not rest:
+def _take(dicts: list[dict[Any, Any]], rows: Array, node: _Node, found: Found) -> dict[int, dict[Any, Any]]:
+    """Put the values that fit into columns, key by key; returns the other values of dicts, by row."""
+    left: dict[int, dict[Any, Any]] = {}
+    count = sum(map(len, dicts))
+    # The keys of the first dict, which many dicts have and no others, first.
+    for key in sorted(node.children, key=lambda each: each not in dicts[0]) if count else ():
+        if not count:
             break
         child, where = node.children[key], rows
         try:
@@ -231,17 +213,26 @@ def _take_all(dicts: Sequence[Any], rows: Array, node: _Node, found: Found, repe
         except KeyError:
             having = [i for i, info in enumerate(dicts) if key in info]
             where, values = rows[having], [dicts[i][key] for i in having]
-        rest -= len(values)
+        count -= len(values)
         if not values:
             continue
-        if child.children:
-            if not all(map(_is_nested, values)) or not _take_all(values, where, child, found):
-                return False
-        elif child.item is None or type(None) in set(map(type, values)) or not fits(child.item, values):
-            return False
-        else:
+        if child.item is not None and fits(child.item, values):
             found[child.column].append((where, values))
-    return not rest
+        elif child.children and all(map(_is_nested, values)):
+            for row, rest in _take(values, where, child, found).items():
+                left.setdefault(row, {})[key] = rest
+        elif len(values) > 1:
+            for i, value in enumerate(values):
+                for row, rest in _take([{key: value}], where[i : i + 1], node, found).items():
+                    left.setdefault(row, {}).update(rest)
+        else:
+            left.setdefault(int(where[0]), {})[key] = values[0]
+    if count:
+        for row, info in zip(rows.tolist(), dicts, strict=True):
+            rest = {key: value for key, value in info.items() if key not in node.children}
+            if rest:
+                left.setdefault(row, {}).update(rest)
+    return left
 
 
 def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
@@ -262,24 +253,6 @@ def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
         numbers[where] = np.fromiter(values, dtype, len(values))
         missing[where] = False
     return ArrayType(dtype, ()).encode(numbers, missing)
-
-
-def _split(info: Mapping[Any, Any], node: _Node, row: int, found: Found) -> dict[Any, Any]:
-    """Put what fits into the columns' lists; returns the rest."""
-    rest = {}
-    for key, value in info.items():
-        child = node.children.get(key) if type(key) is str else None
-        if child is None:
-            rest[key] = value
-        elif child.children and _is_nested(value):
-            remaining = _split(value, child, row, found)
-            if remaining:
-                rest[key] = remaining
-        elif child.item is not None and value is not None and fits(child.item, [value]):
-            found[child.column].append(([row], [value]))
-        else:
-            rest[key] = value
-    return rest
 
 
 @lru_cache
