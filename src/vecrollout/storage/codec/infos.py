@@ -104,16 +104,13 @@ class InfoColumns:
         repeated = repeating_keys(dicts, obs, at[last] + 1)
         for i, keys in repeated.items():
             dicts[i] = {key: value for key, value in dicts[i].items() if key not in keys}
-        left = {row: (rest, ()) for row, rest in _take(infos[~is_last].tolist(), at[~is_last], self._root, found).items()}
-        left_of_last = _take(dicts, at[last], self._root, found)
-        ends = at[last].tolist()
-        left.update({ends[i]: (left_of_last.pop(ends[i], {}), keys) for i, keys in repeated.items()})
-        left.update({row: (rest, ()) for row, rest in left_of_last.items()})
-        texts = {
-            row: dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})}) if rest else _repeated(keys)
-            for row, (rest, keys) in sorted(left.items())
-        }
-        return [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)], texts
+        left = _take(infos[~is_last].tolist(), at[~is_last], self._root, found)
+        left.update(_take(dicts, at[last], self._root, found))
+        texts = {row: dumps(packed_info(rest, dropped)) for row, rest in left.items() if rest}
+        for row, keys in zip(at[last][list(repeated)].tolist(), repeated.values(), strict=True):
+            rest = left.get(row)
+            texts[row] = dumps({**packed_info(rest, dropped), _FINAL_OBS: keys}) if rest else _repeated(keys)
+        return [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)], dict(sorted(texts.items()))
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
