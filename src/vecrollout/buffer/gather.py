@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.rows import Part, Rows, Source
 from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Item
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
@@ -53,12 +54,12 @@ class LogColumns:
     @cached_property
     def terminated(self) -> npt.NDArray[np.bool_]:
         """Whether each reached a terminal state."""
-        return np.array([run.terminated for run in self._runs], bool)
+        return np.array([ending is not None and ending.terminated for ending in self._endings], bool)
 
     @cached_property
     def truncated(self) -> npt.NDArray[np.bool_]:
         """Whether each was cut short."""
-        return np.array([run.truncated for run in self._runs], bool)
+        return np.array([ending is not None and ending.truncated for ending in self._endings], bool)
 
     is_recorded = True
     """A recorder gave the episodes their identities."""
@@ -67,6 +68,20 @@ class LogColumns:
     def episodes(self) -> Sequence[Episode]:
         """Identity of each."""
         return [run.episode for run in self._runs]
+
+    @property
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        spans = [run.span for run in self._runs]
+        return Identities(
+            [span.recording for span in spans],
+            [span.id for span in spans],
+            [span.env for span in spans],
+            [span.start_step for span in spans],
+            [span.seed for span in spans],
+            [run.ended_by for run in self._runs],
+            [span.reset_info for span in spans],
+        )
 
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
@@ -89,25 +104,25 @@ class LogColumns:
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
         run, layout = self._runs[i], self._layout
-        parts = self._source.parts_of(run)
+        parts, ending = self._source.parts_of(run), run.ending
         obs_part, acts_part = layout.obs, layout.kind.acts
         obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         first = LEAVES + len(obs)
         acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
-        infos = None
-        if self.has_infos:
-            infos = _joined([table.column(INFOS)[at] for table, _, at in parts])
-            if run.info is not None:
-                infos[-1] = run.info
+        rews = self._taken(parts, _STEPS, REWS, layout.items[0])
+        for leaf in (*obs, *acts, rews):
+            leaf.setflags(write=False)
+        infos = self._infos_of(run, parts) if self.has_infos else None
+        terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
         fields = {
-            "obs": _frozen(obs_part.structure.unflatten(obs)),
-            "acts": _frozen(acts_part.structure.unflatten(acts)),
+            "obs": obs[0] if obs_part.structure.is_leaf else obs_part.structure.unflatten(obs),
+            "acts": acts[0] if acts_part.structure.is_leaf else acts_part.structure.unflatten(acts),
             "infos": infos,
-            "terminal": run.terminated or run.truncated,
-            "terminated": run.terminated,
-            "truncated": run.truncated,
+            "terminal": terminated or truncated,
+            "terminated": terminated,
+            "truncated": truncated,
             "episode": run.episode,
-            "rews": _frozen(self._taken(parts, _STEPS, REWS, layout.items[0])),
+            "rews": rews,
         }
         return trusted(TrajectoryWithRew, fields)
 
@@ -142,6 +157,10 @@ class LogColumns:
             layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
         return LogColumns([run for part in parts for run in part._runs], layout, self.has_infos)
 
+    @property
+    def _endings(self) -> list[Ending | None]:
+        return [run.ending for run in self._runs]
+
     @cached_property
     def _source(self) -> Source:
         return Source(self._runs, self._layout)
@@ -174,11 +193,17 @@ class LogColumns:
         """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
         rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
         if not self._source.is_narrow:
-            return item.opened(_joined(rows))
+            return item.opened(rows[0].copy() if len(rows) == 1 else np.concatenate(rows))
         pairs = zip(rows, parts, strict=True)
         return np.concatenate(
             [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
         )
+
+    def _infos_of(self, run: Run, parts: Sequence[Part]) -> npt.NDArray[np.object_]:
+        infos: npt.NDArray[np.object_] = _joined([table.column(INFOS)[at] for table, _, at in parts])
+        if run.info is not None:
+            infos[-1] = run.info
+        return infos
 
     def _acts(self) -> Any:
         part = self._layout.kind.acts
@@ -204,9 +229,10 @@ class LogColumns:
 
     def _put_finals(self, leaf: int, out: Array, at: Array) -> None:
         """Put last observations in their places, which hold the next episodes' first ones so far."""
-        finals = [run.final[leaf] for run in self._runs if run.final is not None]
-        if len(finals) < len(self._runs):
-            at = at[[run.final is not None for run in self._runs]]
+        rows = [None if ending is None else ending.final_obs for ending in self._endings]
+        finals = [row[leaf] for row in rows if row is not None]
+        if len(finals) < len(rows):
+            at = at[[row is not None for row in rows]]
         item = self._layout.obs.items[leaf]
         if item.is_bytes and {final.dtype for final in finals} == {item.dtype}:
             item.closed(out)[at] = np.frombuffer(b"".join([final.tobytes() for final in finals]), item.void)
@@ -244,10 +270,11 @@ def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
 
 def _small_rows(run: Run, number: int, leaf: int) -> Array:
     """The rows of a piece that was recorded before its column was widened, and became large."""
-    chunk, env, row, steps, _ = run.pieces[number]
-    table = chunk.table(row, row + steps + 1)
+    piece = run.pieces[number]
+    chunk, begin, count = piece.chunk, piece.row, piece.steps + 1
+    table = chunk.table(begin, begin + count)
     rows: Array = chunk.layout.obs.items[leaf].opened(
-        table.column(LEAVES + leaf)[table.rows(env, row, steps + 1)].copy()
+        table.column(LEAVES + leaf)[table.rows(piece.env, begin, count)].copy()
     )
     if run.final is not None and number == len(run.pieces) - 1:
         rows[-1] = run.final[leaf]

@@ -20,7 +20,7 @@ from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.table import LEAVES, PLACE, REWS, Record, Table
 from vecrollout.data.kinds import Item
 
-_CHUNK_BYTES = 1 << 21
+_CHUNK_BYTES = 1 << 23
 _FEWEST_STEPS, _MOST_STEPS = 32, 1024
 # Virtual memory of the lanes of a chunk, which takes up memory as it is written; less where trajectories leave at once.
 _LANE_BYTES = 1 << 30

@@ -47,10 +47,12 @@ class Source:
     def parts_of(self, run: Run) -> list[Part]:
         """Where a fragment's rows are; its last observation is in the last part."""
         parts = []
-        for chunk, env, row, steps, _ in run.pieces:
+        last = run.pieces[-1]
+        for piece in run.pieces:
+            chunk, env, row, steps = piece.chunk, piece.env, piece.row, piece.steps
             table = self._tables.get(id(chunk)) or self.table(chunk)
-            parts.append((table, table.rows(env, row, steps), table.steps(env, row, steps)))
-        parts[-1] = table, table.rows(env, row, steps + 1), parts[-1][2]
+            rows = table.rows(env, row, steps + 1 if piece is last else steps)
+            parts.append((table, rows, table.steps(env, row, steps)))
         return parts
 
     @cached_property
@@ -58,9 +60,10 @@ class Source:
         """Between which rows of a chunk the fragments lie."""
         spans: dict[int, tuple[int, int]] = {}
         for run in self._runs:
-            for chunk, _, row, steps, _ in run.pieces:
-                begin, end = spans.get(id(chunk), (row, 0))
-                spans[id(chunk)] = min(begin, row), max(end, row + steps + 1)
+            for piece in run.pieces:
+                key, row = id(piece.chunk), piece.row
+                begin, end = spans.get(key, (row, 0))
+                spans[key] = min(begin, row), max(end, row + piece.steps + 1)
         return spans
 
 

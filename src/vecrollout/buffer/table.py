@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ Record: TypeAlias = tuple[Any, ...]
 TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
 
 
-class Place(NamedTuple):
+@dataclass(slots=True, eq=False)  # a named tuple would take twice as long to make
+class Place:
     """Where the rows of a record are, if not all environments stepped or some columns lie in lanes."""
 
     envs: npt.NDArray[np.int64] | None
@@ -51,8 +53,7 @@ class Table:
         self._has_gaps = has_gaps
         self._records = records
         self._columns: dict[int, Array] = {}
-        # Of vector environments; they are split into dicts when these are asked for.
-        self._batched_infos: list[Any] | None = None
+        self._infos: list[Any] | None = None  # of each record, once the records are gone
         # In which order the rows of each environment come, and where each environment's begin in this order.
         self._order = self._order_of(records) if is_ragged else None
 
@@ -75,16 +76,14 @@ class Table:
         return column
 
     def join(self) -> None:
-        """Join all columns, and let go of the records, which are many small objects."""
-        layout, last = self.layout, self._records[-1]
+        """Join all columns but the infos, and let go of the records, which are many small objects."""
+        layout = self.layout
         for i in range(len(layout.items) - 1):
             if i not in layout.large:
                 self.column(LEAVES + i)
         self.column(REWS)
-        if type(last[INFOS]) is not tuple:  # of vector environments, or annotated: split when they are asked for
-            self._batched_infos = [record[INFOS] for record in self._records[1:]]
-        else:
-            self.column(INFOS)
+        # A look at an info that is in no cache costs more than recording its step.
+        self._infos = [record[INFOS] for record in self._records[1:]]
         self._records = ()
 
     def rows(self, env: int, row: int, count: int) -> Any:
@@ -120,7 +119,7 @@ class Table:
         is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
         records = self._records if is_obs else self._records[1:]
         if leaf == INFOS:
-            infos = self._batched_infos or (record[INFOS] for record in records)
+            infos = self._infos or (record[INFOS] for record in records)
             return np.fromiter(chain.from_iterable(infos), object)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]

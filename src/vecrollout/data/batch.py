@@ -16,6 +16,7 @@ from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, join
 from vecrollout.data.fields import (
     infos_or_empty,
 )
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
@@ -160,6 +161,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
         return self._columns.episodes
+
+    @property
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        return self._columns.identities
 
     @property
     def has_rews(self) -> bool:

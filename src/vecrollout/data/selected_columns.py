@@ -11,6 +11,7 @@ import numpy as np
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.columns import COLUMNS, ArrayColumns, Columns
 from vecrollout.data.fields import read_only
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
@@ -54,6 +55,11 @@ class SelectedColumns:
         """Identity of each trajectory."""
         episodes = self._columns.episodes
         return [episodes[i] for i in self._numbers.tolist()]
+
+    @property
+    def identities(self) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`."""

@@ -15,6 +15,7 @@ from vecrollout._typing import Array
 from vecrollout.data.columns import ArrayColumns, Columns, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
@@ -100,6 +101,11 @@ class DecodedBatch:
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
         return [entry[5] for entry in self.entries.all()]
+
+    @property
+    def identities(self) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
 
     def column(self, name: str) -> Any:
         """A column of a `TrajectoryBatch`: all rows of observations, those of steps of everything else."""

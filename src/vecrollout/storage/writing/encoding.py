@@ -13,7 +13,6 @@ from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import cut
 from vecrollout.storage.codec.encode import Numbered, encode
-from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.infos import InfoColumns
 from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.schema import TraceSchema
@@ -97,7 +96,7 @@ class TraceEncoder:
             lost += zip(numbered.numbers, numbered.batch.lengths.tolist(), strict=True)
         for each in islice(self._taken, count, None):
             steps = each.batch.lengths.tolist()
-            numbers, news = self._numbering.place(Identities.of(each.batch.episodes), steps)
+            numbers, news = self._numbering.place(each.batch.identities, steps)
             for number, new in zip(numbers, news or [[(0, length)] for length in steps], strict=True):
                 lost += [(number, end - begin) for begin, end in new]
         return lost
@@ -149,7 +148,7 @@ class TraceEncoder:
         notes = None
         if any(each.notes is not None for each in parts):
             notes = [note for each in parts for note in each.notes or [{}] * len(each.batch)]
-        identities = Identities.of(batch.episodes)
+        identities = batch.identities
         numbers, news = self._numbering.place(identities, batch.lengths.tolist())
         if news is None:
             return Numbered(batch, identities, numbers, has_infos, notes)
@@ -159,7 +158,7 @@ class TraceEncoder:
         left = TrajectoryBatch.from_trajectories([cut(batch[i], begin, end) for i, begin, end in pieces])
         return Numbered(
             left,
-            Identities.of(left.episodes),
+            left.identities,
             [numbers[i] for i, _, _ in pieces],
             [has_infos[i] for i, _, _ in pieces],
             None if notes is None else [notes[i] for i, _, _ in pieces],

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.storage.codec.identities import Identities
+from vecrollout.data.identities import Identities
 
 _ID_BITS = 40
 _PAGE_BITS = 15
