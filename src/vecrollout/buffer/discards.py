@@ -58,4 +58,3 @@ class Discards:
     def _drop(self, episode_id: int | None, dropped: int) -> int:
         self._keeper.drop_episode(episode_id)
         return self._keeper.books.dropped - dropped
-

@@ -40,7 +40,7 @@ class LogColumns:
         """Whether infos were kept."""
         self.kind = layout.kind
         """Structures, dtypes and shapes."""
-        self.total_steps = sum([run.steps for run in runs])
+        self.total_steps = sum(run.steps for run in runs)
         """Steps of all trajectories together."""
 
     def __len__(self) -> int:

@@ -138,7 +138,9 @@ class RolloutBuffer:
             and rews.shape == chunk.rew_shape
             and len(infos) == self.num_envs
         ):
-            kept = tuple(infos) if self._infos.are_plain and type(infos) is list else self._infos.of_step(infos, endings)
+            kept = (
+                tuple(infos) if self._infos.are_plain and type(infos) is list else self._infos.of_step(infos, endings)
+            )
             total, waiting = chunk.records[-1][:NOTES]
             total += self.num_envs - len(waiting)
             notes: Any = None

@@ -130,7 +130,9 @@ class Rows:
             before = np.cumsum(rows) - rows
             count = np.arange(int(rows.sum()))
             row_of = count + np.repeat(self._firsts[mine] + shift - before, rows)
-            numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(self._envs[mine], rows), row_of)
+            numbers = (table.step_numbers if are_steps else table.row_numbers)(
+                np.repeat(self._envs[mine], rows), row_of
+            )
             places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins[mine] - before, rows)
             found.append((table, numbers, places))
         return found

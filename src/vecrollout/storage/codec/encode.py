@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
 from vecrollout.storage.codec.columns import Column
-from vecrollout.data.identities import Identities
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema

@@ -106,11 +106,16 @@ class InfoColumns:
             dicts[i] = {key: value for key, value in dicts[i].items() if key not in keys}
         left = _take(infos[~is_last].tolist(), at[~is_last], self._root, found)
         left.update(_take(dicts, at[last], self._root, found))
-        texts = {row: dumps(packed_info(rest, dropped)) for row, rest in left.items() if rest}
-        for row, keys in zip(at[last][list(repeated)].tolist(), repeated.values(), strict=True):
-            rest = left.get(row)
-            texts[row] = dumps({**packed_info(rest, dropped), _FINAL_OBS: keys}) if rest else _repeated(keys)
-        return [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)], dict(sorted(texts.items()))
+        keys_of = dict(zip(at[last][list(repeated)].tolist(), repeated.values(), strict=True))
+        texts: dict[int, str] = {}
+        for row in sorted({*left, *keys_of}):
+            rest, keys = left.get(row), keys_of.get(row, ())
+            if rest:
+                texts[row] = dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})})
+            else:
+                texts[row] = _repeated(keys)
+        arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
+        return arrays, texts
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]

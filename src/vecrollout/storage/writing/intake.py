@@ -101,9 +101,7 @@ class Intake:
         row_bytes = layout.row_bytes + info_bytes if batch.has_infos else layout.row_bytes
         return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
 
-    def of_list(
-        self, trajectories: Sequence[Trajectory], notes: Sequence[Notes], info_bytes: int
-    ) -> Iterator[Handed]:
+    def of_list(self, trajectories: Sequence[Trajectory], notes: Sequence[Notes], info_bytes: int) -> Iterator[Handed]:
         """Trajectories that can be written, joined to batches, with copies of writable arrays."""
         checked: list[_Checked] = []
         with self._lock:
