@@ -53,7 +53,8 @@ class Table:
         self._has_gaps = has_gaps
         self._records = records
         self._columns: dict[int, Array] = {}
-        self._infos: list[Any] | None = None  # of each record, once the records are gone
+        # Of vector environments; they are split into dicts when these are asked for.
+        self._batched_infos: Array | None = None
         # In which order the rows of each environment come, and where each environment's begin in this order.
         self._order = self._order_of(records) if is_ragged else None
 
@@ -76,14 +77,18 @@ class Table:
         return column
 
     def join(self) -> None:
-        """Join all columns but the infos, and let go of the records, which are many small objects."""
-        layout = self.layout
+        """Join all columns, and let go of the records, which are many small objects."""
+        layout, last = self.layout, self._records[-1]
         for i in range(len(layout.items) - 1):
             if i not in layout.large:
                 self.column(LEAVES + i)
         self.column(REWS)
-        # A look at an info that is in no cache costs more than recording its step.
-        self._infos = [record[INFOS] for record in self._records[1:]]
+        # The garbage collector looks into lists and tuples again and again, but not into arrays.
+        if type(last[INFOS]) is tuple:
+            self.column(INFOS)
+        else:  # of vector environments, or annotated: split when they are asked for
+            steps = len(self._records) - 1
+            self._batched_infos = np.fromiter((record[INFOS] for record in self._records[1:]), object, steps)
         self._records = ()
 
     def rows(self, env: int, row: int, count: int) -> Any:
@@ -119,7 +124,8 @@ class Table:
         is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
         records = self._records if is_obs else self._records[1:]
         if leaf == INFOS:
-            infos = self._infos or (record[INFOS] for record in records)
+            batched = self._batched_infos
+            infos: Any = (record[INFOS] for record in records) if batched is None else batched
             return np.fromiter(chain.from_iterable(infos), object)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]
