@@ -1,4 +1,4 @@
-"""A batch of trajectories as a record batch: one row a step, and one more for the observation that follows the last."""
+"""Encodes a batch of trajectories as a record batch: one row a step, and one more row for the last observation."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _INT64 = 1 << 63
 
 @dataclass(frozen=True)
 class Numbered:
-    """Trajectories as they are written: with the numbers of their episodes in the trace."""
+    """Trajectories with the numbers of their episodes in the trace."""
 
     batch: TrajectoryBatch
     identities: Identities
     numbers: list[int]
-    """Of each trajectory's episode."""
+    """Number of each trajectory's episode."""
     has_infos: list[bool]
-    """Whether infos of each were kept; where they were not, the batch may have empty ones."""
+    """Whether infos of each trajectory were kept. If not, the batch may have empty ones."""
     notes: list[dict[str, Any]] | None = None
-    """What else is kept of each, in JSON's types: `metadata`, and `dtypes` of text; None: nothing."""
+    """Further facts about each trajectory, in JSON's types: `metadata`, and `dtypes` of text; None: there are none."""
 
 
 def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> tuple[Any, BatchIndex]:
-    """A `pyarrow.RecordBatch`, and where its trajectories begin; `dropped` counts what could not be kept, by key."""
+    """A `pyarrow.RecordBatch`, and where its trajectories begin. `dropped` counts values that were left out, by key."""
     batch = numbered.batch
     steps, identities = batch.lengths, numbered.identities
     lengths = steps + 1
@@ -47,7 +47,7 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
     is_last = np.zeros(rows, bool)
     is_last[last] = True
-    # What a step's row takes of columns without a row behind each trajectory; the last rows take anything.
+    # The step of each row. In the last row of a trajectory, any step: its values are null.
     step_rows = np.arange(rows)
     step_rows -= np.repeat(np.arange(len(steps)), lengths)
     index = BatchIndex(
@@ -82,7 +82,7 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
 
 
 def split(record_batch: Any, limit_bytes: int) -> list[Any]:
-    """A record batch of a single large trajectory in pieces; any other one as it is."""
+    """A record batch of a single large trajectory in pieces; any other record batch unchanged."""
     pieces = min(-(-record_batch.nbytes // limit_bytes), record_batch.num_rows // 2)
     if pieces < 2 or len(record_batch.column("trajectory").values) != 1:
         return [record_batch]
@@ -92,7 +92,7 @@ def split(record_batch: Any, limit_bytes: int) -> list[Any]:
 
 
 def _encode_steps(column: Column, leaf: Array, step_rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
-    """Values of the steps, and nulls behind each trajectory."""
+    """Values of the steps, and a null in the last row of each trajectory."""
     # Rewards of one batch may come in several dtypes.
     leaf = leaf if column.is_text else leaf.astype(column.dtype, copy=False)
     return column.encode(taken(leaf, step_rows), is_last)
@@ -128,7 +128,7 @@ def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Cou
 
 
 def _small(seeds: list[int | None]) -> list[int | None]:
-    """Seeds that a column has room for."""
+    """Seeds that fit into the column; others become None."""
     if seeds.count(None) == len(seeds):
         return seeds
     return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
@@ -142,7 +142,7 @@ def _values(values: list[Any], arrow_type: Any) -> Any:
 
 
 def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
-    """What else there is to say of each trajectory, as JSON."""
+    """The column `extra`: further facts about each trajectory, as JSON."""
     identities, notes = numbered.identities, numbered.notes
     reset_infos = identities.reset_info
     has_seeds = identities.seed.count(None) < len(reset_infos)

@@ -1,8 +1,8 @@
-"""Info dicts as typed columns where they allow it, and as JSON where not.
+"""Info dicts as typed columns where possible, and as JSON otherwise.
 
-Which keys get a column is decided when a shard is begun, by its first infos, if they are enough to tell; those of
-earlier shards keep theirs. Dicts in an info are taken apart into columns of their own. What does not fit its column
-goes into the row's JSON, so that everything comes back as it was.
+The first infos of a shard decide which keys get a column. Keys with a column in an earlier shard keep it. The values
+of nested dicts get columns of their own. Values that do not fit into a column go into the row's JSON, so infos are read
+back exactly as they were.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _MAX_COLUMNS = 1000
 _NUMBERS = {"bool": np.dtype(bool), "int": np.dtype(np.int64), "float": np.dtype(np.float64)}
 
 Found: TypeAlias = list[list[tuple[Any, list[Any]]]]
-"""Of each column, rows and the values there."""
+"""Of each column, rows and their values."""
 
-# Of these a column costs little, however few rows have one.
+# A column of these costs little, even if few rows have a value.
 _SMALL = (bool, int, float, str)
 
 
 @dataclass
 class _Node:
-    """Where the values of a key go: into a column, taken apart by their own keys, or either."""
+    """Where the values of a key go: into a column, or if they are dicts, into the columns of their keys."""
 
     item: Item | None = None
     column: int = -1
@@ -66,7 +66,7 @@ class InfoColumns:
 
     @classmethod
     def plan(cls, infos: Iterable[Any], known: Sequence[Column] = ()) -> InfoColumns:
-        """Known columns, and new ones for keys with one kind of value; of arrays only if half of the infos have it."""
+        """Known columns, and new ones for keys with one kind of value. Arrays need half of the infos to have them."""
         found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
@@ -120,7 +120,7 @@ class InfoColumns:
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
     ) -> npt.NDArray[np.object_]:
-        """Infos of some rows, the inverse of `encode`; `final_obs` gives the observation behind one of the rows."""
+        """Infos of some rows, the inverse of `encode`. `final_obs` returns the observation after a row's step."""
         whole = [
             (column.path[0], values)
             for column, values in zip(self.columns, columns, strict=True)
@@ -151,7 +151,7 @@ class InfoColumns:
 
 
 def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
-    """An info in JSON's types, without the values that have no form there, which `dropped` counts by key."""
+    """An info in JSON's types. Values that JSON cannot hold are left out, and `dropped` counts them by key."""
     if not info:
         return {}
     kept = {}
@@ -189,7 +189,7 @@ def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[st
 
 
 def _column_item(values: list[Any]) -> Item | None:
-    """What a column of the values would hold; None where there can be none: a missing value is not None there."""
+    """The item of a column of these values; None if no column can hold them. In a column, None means no value."""
     if any(value is None for value in values):
         return None
     item = item_of(values)
@@ -197,7 +197,7 @@ def _column_item(values: list[Any]) -> Item | None:
 
 
 def _is_nested(value: Any) -> bool:
-    """Whether a value is a dict that can be taken apart: an empty one would be lost."""
+    """Whether a value is a dict whose values can have columns. An empty dict would be lost."""
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
@@ -238,7 +238,7 @@ def _take(dicts: list[dict[Any, Any]], rows: Array, node: _Node, found: Found) -
 
 
 def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
-    """A `pyarrow.Array` of values at some rows, and of nulls at the others."""
+    """A `pyarrow.Array` with values in some rows, and nulls in the others."""
     dtype = _NUMBERS.get(item.name) if isinstance(item, Plain) else None
     if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":
         dtype = item.dtype
@@ -280,7 +280,7 @@ def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
 
 
 def _merge(info: Info, rest: Info) -> None:
-    """Add what JSON kept; a dict of which columns have some values gets the others."""
+    """Add the values that JSON kept, also to dicts of which columns have the other values."""
     for key, value in rest.items():
         if isinstance(value, dict) and value and isinstance(info.get(key), dict):
             _merge(info[key], value)
