@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,14 +56,16 @@ class Handed(NamedTuple):
             begin, before = end, before + rows
 
 
-class _Checked(NamedTuple):
-    """A trajectory that can be written."""
+@dataclass
+class _Group:
+    """Trajectories that make a batch."""
 
-    trajectory: Trajectory
-    leaves: list[Array]
     layout: Layout
-    steps: int
-    note: Notes
+    has_infos: bool
+    trajectories: list[Trajectory] = field(default_factory=list)
+    notes: list[Notes] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
 
 
 class Intake:
@@ -101,19 +104,40 @@ class Intake:
         row_bytes = layout.row_bytes + info_bytes if batch.has_infos else layout.row_bytes
         return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
 
-    def of_list(self, trajectories: Sequence[Trajectory], notes: Sequence[Notes], info_bytes: int) -> Iterator[Handed]:
-        """Trajectories that can be written, joined to batches, with copies of writable arrays."""
-        checked: list[_Checked] = []
+    def of_list(
+        self, trajectories: Sequence[Trajectory], notes: Sequence[Notes] | None, info_bytes: int
+    ) -> Iterator[Handed]:
+        """Trajectories that can be written, joined to batches of at most a record batch, with copies of their arrays.
+
+        A single trajectory is not copied if its arrays are read-only. It may be as large as memory allows.
+        """
+        groups: list[_Group] = []
+        group = None
         with self._lock:
-            for trajectory, note in zip(trajectories, notes, strict=True):
-                steps = len(trajectory)
-                check_episode(trajectory.episode, steps)
+            for i, trajectory in enumerate(trajectories):
+                rows = len(trajectory) + 1
+                check_episode(trajectory.episode, rows - 1)
                 rews = getattr(trajectory, "rews", None)
                 layout, leaves = self._layout_of(trajectory.obs, trajectory.acts, rews)
+                note = notes[i] if notes else {}
                 if layout.has_text:
                     note = {**_text_dtypes(leaves, layout), **note}
-                checked.append(_Checked(trajectory, leaves, layout, steps, note))
-        return _batches(checked, info_bytes)
+                has_infos = trajectory.infos is not None
+                nbytes = rows * (layout.row_bytes + info_bytes * has_infos) + _TRAJECTORY_BYTES
+                if (
+                    group is None
+                    or layout is not group.layout
+                    or has_infos is not group.has_infos
+                    or group.rows + rows > BATCH_ROWS
+                    or group.nbytes + nbytes > BATCH_BYTES
+                ):
+                    group = _Group(layout, has_infos)
+                    groups.append(group)
+                group.trajectories.append(trajectory)
+                group.notes.append(note)
+                group.rows += rows
+                group.nbytes += nbytes
+        return map(_handed, groups)
 
     def _layout_of(self, obs: Any, acts: Any, rews: Array | None) -> tuple[Layout, list[Array]]:
         """The layout of some arrays, and the arrays by column. Another dtype or shape makes another layout."""
@@ -131,45 +155,24 @@ class Intake:
         return layout, leaves
 
 
-def _batches(checked: list[_Checked], info_bytes: int) -> Iterator[Handed]:
-    """Join neighbors of one layout, up to the size of a record batch."""
-    group: list[_Checked] = []
-    rows = nbytes = 0
-    for each in checked:
-        has_infos = each.trajectory.infos is not None
-        own_rows = each.steps + 1
-        own_bytes = own_rows * (each.layout.row_bytes + info_bytes * has_infos) + _TRAJECTORY_BYTES
-        if group and (
-            each.layout is not group[0].layout
-            or has_infos != (group[0].trajectory.infos is not None)
-            or rows + own_rows > BATCH_ROWS
-            or nbytes + own_bytes > BATCH_BYTES
-        ):
-            yield _handed(group, rows, nbytes)
-            group, rows, nbytes = [], 0, 0
-        group.append(each)
-        rows, nbytes = rows + own_rows, nbytes + own_bytes
-    if group:
-        yield _handed(group, rows, nbytes)
+def _handed(group: _Group) -> Handed:
+    several = len(group.trajectories) > 1
+    columns = joined_columns(group.trajectories) if several else _columns_of(group.trajectories[0], group.layout)
+    notes = group.notes if any(group.notes) else None
+    return Handed(TrajectoryBatch(columns), group.layout, group.rows, group.nbytes, notes)
 
 
-def _handed(group: list[_Checked], rows: int, nbytes: int) -> Handed:
-    columns = joined_columns([each.trajectory for each in group]) if len(group) > 1 else _columns_of(group[0])
-    notes = [each.note for each in group]
-    return Handed(TrajectoryBatch(columns), group[0].layout, rows, nbytes, notes if any(notes) else None)
-
-
-def _columns_of(checked: _Checked) -> ArrayColumns:
-    """One trajectory as columns. Read-only arrays are not copied: a trajectory may be as large as memory allows."""
-    trajectory, leaves, layout = checked.trajectory, checked.leaves, checked.layout
+def _columns_of(trajectory: Trajectory, layout: Layout) -> ArrayColumns:
+    """One trajectory as columns, with copies of writable arrays."""
     obs, acts, rews = trajectory.obs, trajectory.acts, getattr(trajectory, "rews", None)
+    leaves = layout.flattened(obs, acts, rews)
     if any(leaf.flags.writeable for leaf in leaves):
         leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in leaves]
         count = len(layout.obs.columns)
+        rews = leaves.pop() if layout.rews is not None else None
         obs, acts = layout.obs.structure.unflatten(leaves[:count]), layout.acts.structure.unflatten(leaves[count:])
-        rews = None if layout.rews is None else leaves[-1]
     flags = np.array([trajectory.terminated]), np.array([trajectory.truncated])
-    lengths = np.array([checked.steps], np.int64)
+    lengths = np.array([len(trajectory)], np.int64)
     return ArrayColumns(obs, acts, rews, trajectory.infos, lengths, *flags, [trajectory.episode])
 
 

@@ -309,7 +309,9 @@ class TraceWriter:
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
-        notes = [self._described(trajectory, metadata) for trajectory in trajectories]
+        notes = None
+        if metadata is not None or self._episode_metadata is not None:
+            notes = [self._described(trajectory, metadata) for trajectory in trajectories]
         for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
             self._thread.put(handed)
         self._warn()
