@@ -163,5 +163,10 @@ class Run:
     @property
     def episode(self) -> Episode:
         """The identity, which is made when it is asked for."""
+        return self.span.episode(self.ended_by)
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """What ended the episode at the last step."""
         ending = self.ending
-        return self.span.episode(self.closed_by if ending is None else ended_by(ending.terminated, ending.truncated))
+        return self.closed_by if ending is None else ended_by(ending.terminated, ending.truncated)

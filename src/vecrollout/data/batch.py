@@ -16,6 +16,7 @@ from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, join
 from vecrollout.data.fields import (
     infos_or_empty,
 )
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
@@ -162,6 +163,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return self._columns.episodes
 
     @property
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        return self._columns.identities
+
+    @property
     def has_rews(self) -> bool:
         """Whether the trajectories have rewards."""
         return self.kind.rews is not None
@@ -184,7 +190,7 @@ class TrajectoryBatch(Sequence[Trajectory]):
     @property
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
-        return int(self.lengths.sum())
+        return self._columns.total_steps
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
@@ -223,7 +229,7 @@ class TrajectoryBatch(Sequence[Trajectory]):
 
     def __len__(self) -> int:
         """Number of trajectories, N."""
-        return len(self.lengths)
+        return len(self._columns)
 
     @overload
     def __getitem__(self, key: int) -> Trajectory: ...
