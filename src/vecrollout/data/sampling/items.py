@@ -9,10 +9,10 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.data.checks import whole_number
+from vecrollout.data.checks import check_generator, whole_number
 from vecrollout.data.choosing import chosen
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.errors import ArgumentTypeError, ShapeError, StateError
+from vecrollout.errors import ShapeError, StateError
 
 BatchT = TypeVar("BatchT")
 
@@ -59,10 +59,7 @@ class Items(ABC, Generic[BatchT]):
             ArgumentTypeError: If `n` is no integer, or `rng` no `np.random.Generator`.
         """
         n = whole_number("n", n, 0)
-        if not isinstance(rng, np.random.Generator):
-            raise ArgumentTypeError(
-                f"rng: expected a NumPy Generator, such as np.random.default_rng(0), got {type(rng).__name__}"
-            )
+        check_generator(rng)
         if not len(self):
             raise ShapeError("sample: expected at least one item to draw from, got none")
         return self.batch(rng.integers(len(self), size=n))

@@ -26,7 +26,7 @@ from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
 from vecrollout.storage.reading.catalog import Catalog, Place
-from vecrollout.storage.reading.rows import TraceRows
+from vecrollout.storage.reading.rows import RowsByKind
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.table import table_of
 
@@ -196,13 +196,13 @@ class TraceReader:
         pieces = self._pieces(group, number, start, stop, wanted)
         return {name: field(first, self._located.place.item(number), pieces, name) for name in names}
 
+    def step_index(self, numbers: npt.NDArray[np.int64]) -> StepIndex:
+        """Where each step of some trajectories lies; these are of one kind."""
+        return self._rows.index(numbers)
+
     @cached_property
-    def step_index(self) -> StepIndex:
-        """Where each step lies."""
-        located, files = self._located, self._files
-        rows = TraceRows(self._groups, located, files.shard, self.columns, self._memory_bytes)
-        first, ended = rows.first_rows, located.ended
-        return StepIndex(rows, located.steps, ended & 1 > 0, ended & 2 > 0, first, first, located.start_step)
+    def _rows(self) -> RowsByKind:
+        return RowsByKind(self._groups, self._located, self._files.shard, self.columns, self._memory_bytes)
 
     @cached_property
     def table(self) -> Any:

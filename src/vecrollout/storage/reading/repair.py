@@ -18,7 +18,7 @@ from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
 from vecrollout.storage.files.source import MappedFile
-from vecrollout.storage.files.whole import sync_directory, temporary_path
+from vecrollout.storage.files.whole import whole_file
 from vecrollout.storage.reading.scan import Examined, Problem, Seen
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.verify import Listed, Survey
@@ -175,25 +175,20 @@ def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined
     described |= {"number": number, "repaired_from": shard.name}
     schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
     path = directory / shard_name(writer, number)
-    temporary = temporary_path(path)
     compression: Any = described.get("compression")
+    options = ipc.IpcWriteOptions(compression=compression)
     ends: list[list[int]] = []
-    try:
-        options = ipc.IpcWriteOptions(compression=compression)
-        with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, schema, options=options) as file:
-            for pieces, _ in examined.sound:
-                ends.append([])
-                for piece in pieces:
-                    batch = shard.batch(0, piece)
-                    file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-                    ends[-1].append(sink.tell())
-        with temporary.open("rb") as done:
-            os.fsync(done.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(directory)
+    with (
+        whole_file(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        ipc.new_file(sink, schema, options=options) as file,
+    ):
+        for pieces, _ in examined.sound:
+            ends.append([])
+            for piece in pieces:
+                batch = shard.batch(0, piece)
+                file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+                ends[-1].append(sink.tell())
     content = MappedFile(path)
     at = head = 8 + int(schema.serialize().size)
     written = [lines.shard_line(number, head, checksum(content.read(0, head)))]
