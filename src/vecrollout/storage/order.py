@@ -111,10 +111,12 @@ class Order:
         """Directories and URLs of the files, each once."""
         return tuple(dict.fromkeys(path for source in self.sources for path in source.paths))
 
-    @property
+    @cached_property
     def lengths(self) -> Numbers:
-        """Steps of each trajectory."""
-        return self.stop - self.start
+        """Steps of each trajectory; read-only, as it is handed out."""
+        lengths: Numbers = self.stop - self.start
+        lengths.flags.writeable = False
+        return lengths
 
     @cached_property
     def source_lengths(self) -> Numbers:
