@@ -15,13 +15,13 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.fields import checked_rewards, trusted
+from vecrollout.data.grouping import grouped
 from vecrollout.data.sampling.joined_rows import SequencedRows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, cut
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.episode_table import episode_keys, with_columns
-from vecrollout.storage.grouping import grouped
 from vecrollout.storage.stored import StoredTrajectories
 
 Rewards = Callable[[Trajectory], Any]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
+from vecrollout.data.grouping import grouped
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
@@ -21,7 +22,6 @@ from vecrollout.storage import episode_table
 from vecrollout.storage.agreement import agreed, common_entries
 from vecrollout.storage.codec.schema import FIELDS
 from vecrollout.storage.files.objects import shown
-from vecrollout.storage.grouping import grouped
 from vecrollout.storage.order import Order
 
 

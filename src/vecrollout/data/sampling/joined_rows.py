@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.fields import info_array
-from vecrollout.data.kinds import Kind, Part
+from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.rows import RowNumbers, Rows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.structures import Structure
@@ -132,9 +132,9 @@ def agreed_kind(kinds: Iterable[Kind]) -> Kind:
     """The kind of all parts; rewards may differ in precision, and text in length."""
     first, *others = kinds
     for kind in others:
-        if family(kind) == family(first):
+        if kind.family == first.family:
             continue
-        told = f"{_told(first)} in some, and {_told(kind)} in others; choose trajectories of one kind"
+        told = f"{first} in some, and {kind} in others; choose trajectories of one kind"
         if (kind.rews is None) != (first.rews is None):
             raise ArgumentTypeError(f"steps: expected rewards in all trajectories or in none, got {told}")
         if kind.rew_shape != first.rew_shape:
@@ -142,29 +142,6 @@ def agreed_kind(kinds: Iterable[Kind]) -> Kind:
         raise StructureError(f"steps: expected observations and actions of one structure and shape, got {told}")
     rews = None if first.rews is None else np.result_type(first.rews, *(kind.rews for kind in others))
     return replace(first, rews=rews)
-
-
-def family(kind: Kind) -> Hashable:
-    """What kinds have in common whose trajectories can be drawn from together."""
-    return _plain(kind.obs), _plain(kind.acts), kind.rews is None, kind.rew_shape
-
-
-def _plain(part: Part) -> Part:
-    """A part without the length of its texts, which differs between shards."""
-    plain = (np.dtype(each.dtype.kind) if each.dtype.kind in "US" else each.dtype for each in part.items)
-    items = (replace(each, dtype=dtype) for each, dtype in zip(part.items, plain, strict=True))
-    return replace(part, items=tuple(items))
-
-
-def _told(kind: Kind) -> str:
-    """A kind as text, such as "obs float32 (4,), acts int64 (), rews float32 ()"."""
-    parts = {"obs": kind.obs, "acts": kind.acts}
-    texts = [
-        f"{leaf} {item.dtype} {item.shape}"
-        for name, part in parts.items()
-        for leaf, item in zip(part.structure.names(name), part.items, strict=True)
-    ]
-    return ", ".join([*texts, "no rews" if kind.rews is None else f"rews {kind.rews} {kind.rew_shape}"])
 
 
 def _scattered(places: Sequence[RowNumbers], parts: Sequence[Array], count: int) -> Array:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.fields import info_array
 from vecrollout.data.kinds import Kind, Part
-from vecrollout.data.sampling.joined_rows import family, index_in_parts
+from vecrollout.data.sampling.joined_rows import index_in_parts
 from vecrollout.data.sampling.rows import Leaf, RowNumbers
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.structures import Structure
@@ -175,7 +175,7 @@ class RowsByKind:
         of_shards: dict[str, int] = {}
         for place in _firsts(groups):
             kind = shard(place).schema.kind
-            of_shards[place.shard] = kinds.setdefault((family(kind), str(kind.rews)), len(kinds))
+            of_shards[place.shard] = kinds.setdefault((kind.family, str(kind.rews)), len(kinds))
         # Number of each group's kind.
         self._kinds = np.array([of_shards[place.shard] for place in groups], np.int64)
         self._rows: dict[int, TraceRows] = {}
