@@ -1,4 +1,4 @@
-"""Trajectories that are made of others when they are read: with other rewards, or joined from fragments."""
+"""Trajectories derived from others when they are read: with other rewards, or joined from fragments."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Relabeled:
         return self._base.order.identity(number)
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
         return self._base.order.metadata(number)
 
     def about(self, number: int) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Joined:
         return first if len(run) == 1 else replace(first, ended_by=last.ended_by)
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about the fragments of a trajectory; the first one's word counts."""
+        """The user's metadata of a trajectory's fragments; of equal keys, the first fragment's counts."""
         found: dict[str, Any] = {}
         for each in self._runs[number]:
             found = {**self._base.order.metadata(each), **found}

@@ -1,4 +1,4 @@
-"""The episode table of a data set, and what is worked out from it."""
+"""The episode table of a data set: made, filtered, and summarized."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def frame_of_steps(trajectories: Iterable[Trajectory]) -> Any:
 
 
 def episode_keys(order: Order, table: Any) -> list[Hashable]:
-    """What the fragments of an episode have in common, whichever writers wrote them."""
+    """One value a trajectory, equal for the fragments of one episode, whichever writers wrote them."""
     identities = [table.column(name).to_pylist() for name in ("recording", "id", "env")]
     return [
         number if recording is None or id_ is None else (recording, id_, env)

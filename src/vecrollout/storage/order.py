@@ -1,4 +1,4 @@
-"""Which trajectories of which sources a data set consists of, in which order, and which steps of each."""
+"""The order of a data set: which trajectories of which sources, and which steps of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vecrollout.storage.files.objects import shown
 
 
 class Source(Protocol):
-    """N trajectories by number, in `[0, N)`: those of a directory, or made of others."""
+    """N trajectories by number, in `[0, N)`: those of a directory, or derived ones."""
 
     @property
     def lengths(self) -> Numbers:
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Identity of a trajectory."""
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory is in."""
@@ -197,7 +197,7 @@ class Order:
         return source.columns(self.number.item(at), names, first + start, first + stop)
 
     def metadata(self, at: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
         return self.sources[self.source.item(at)].metadata(self.number.item(at))
 
     def about(self, at: int) -> dict[str, Any]:
@@ -247,7 +247,7 @@ class Order:
         return self._distinct([source.writers for source in self.sources])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without what is worked out anew.
+        # Without cached values.
         return Order, (self.sources, *(getattr(self, name) for name in _ARRAYS))
 
     def positions(self) -> Numbers:

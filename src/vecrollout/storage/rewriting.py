@@ -65,7 +65,7 @@ def _write_parts(
 
 
 def _check_once(table: Any) -> None:
-    """Refuse steps that come twice: a writer takes them once, whatever their rewards are."""
+    """Refuse steps that come twice: a writer takes each step once, whatever its reward is."""
     names = ("recording", "id", "env", "start_step", "length")
     rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
     named = sorted(
@@ -83,7 +83,7 @@ def _check_once(table: Any) -> None:
 
 @contextmanager
 def _appearing(path: str | os.PathLike[str]) -> Iterator[str | os.PathLike[str]]:
-    """Where to write what appears at a path when it is complete; the path itself if it is a URL of a store."""
+    """Where to write a directory that appears when it is complete; the URL itself for an object store."""
     folder = folder_of(path)
     if not isinstance(folder.path, Path):
         yield path

@@ -1,4 +1,4 @@
-"""What is drawn from trajectories, by number: the common part of steps, windows and n-step transitions."""
+"""Items of trajectories by number: the common part of steps, windows and n-step transitions."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Items(ABC, Generic[BatchT]):
         return (self[i] for i in range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the index, which is made anew; its size tells whether it is of the same data."""
+        """Without the index, which is made anew; its size shows whether the data is the same."""
         index = self._index
         return {**vars(self), "_index": (len(index.lengths), len(index))}
 

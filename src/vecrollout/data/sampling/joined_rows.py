@@ -1,4 +1,4 @@
-"""Rows that are made of others: those of several traces, of relabeled trajectories, and of joined fragments."""
+"""Rows derived from others: those of several traces, of relabeled trajectories, and of joined fragments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class JoinedRows:
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
         structure = Structure(None) if name == "rews" else getattr(self.kind, name).structure
-        # A part without any of the rows tells the dtype of text, which differs between parts.
+        # A part without any of the rows still gives the dtype of text, which differs between parts.
         parts = [(at, each.take(name, local)) for at, each, local in self._split(rows)]
         leaves = zip(*(structure.flatten(part) for _, part in parts), strict=True)
         return structure.unflatten([_scattered([at for at, _ in parts], leaf, len(rows)) for leaf in leaves])

@@ -38,7 +38,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Normalization:
-    """Statistics of trajectories for normalizing what a learner gets."""
+    """Statistics of trajectories, for normalizing the data of a learner."""
 
     obs: Moments
     """Of all observations, the last ones of trajectories too."""

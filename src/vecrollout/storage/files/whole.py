@@ -14,7 +14,7 @@ from vecrollout.errors import TraceWriteError, VecrolloutError
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory where it does not exist, and see whether files can be written there."""
+    """Make a directory if it does not exist, and check that files can be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Permissions do not tell: the file system may be mounted for reading only.
@@ -25,8 +25,8 @@ def make_directory(path: Path) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """Where a file is written before it is put in its place."""
-    # The name begins with a dot, so that no pattern for shards or journals takes it for one.
+    """Where a file is written before it is renamed to its final name."""
+    # Names that begin with a dot match no pattern for shards or journals.
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
@@ -81,7 +81,7 @@ def write_errors(target: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place so that, whatever happens, either the old one or all of the new one is there."""
+    """Write a file. Whatever happens, either the old file or the whole new one is there."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
 
@@ -93,7 +93,7 @@ def _sync(path: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names of new files durable, where the system knows how to."""
+    """Make the names of new files durable, if the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The trajectories of one directory by number: what the journals list, and the batches that were read last."""
+"""The trajectories of directories by number, as the journals list them; recently read batches are cached."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class ShardFiles:
-    """The shards of some folders that were opened last, and the batches that were read last."""
+    """The shards of some folders; recently opened shards and recently read batches are kept."""
 
     def __init__(self, folders: Sequence[Folder], *, check: bool) -> None:
         self.folders, self.check = folders, check
@@ -96,7 +96,7 @@ class TraceReader:
     def __init__(self, files: ShardFiles, memory_bytes: int) -> None:
         self._files, self._memory_bytes = files, memory_bytes
         self._located, self._groups = files.catalog.located, files.catalog.groups
-        # The group that a trajectory was read of last: most users go on with the next one in it.
+        # The group that was read last. Most users go on with its next trajectory.
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
@@ -107,7 +107,7 @@ class TraceReader:
         return cls(files, memory_bytes)
 
     def refreshed(self) -> TraceReader:
-        """A reader of what is there now, with the same memory of what was read."""
+        """A reader of the trajectories that are there now, with the same cache."""
         self._files.catalog.refresh()
         return TraceReader(self._files, self._memory_bytes)
 
@@ -240,7 +240,7 @@ class TraceReader:
         return ", ".join(map(str, self._files.folders))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Open files cannot be pickled, and batches need not.
+        # Open files cannot be pickled, and batches need not be.
         return _reopened, (list(self.paths), self._files.check, self._memory_bytes)
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:

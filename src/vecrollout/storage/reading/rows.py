@@ -1,4 +1,4 @@
-"""The rows of a trace by number: small columns in memory, large ones where they lie in the files."""
+"""The rows of a trace by number. Small columns are joined in memory, large ones stay in the files."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class TraceRows:
     """All rows of a trace, numbered in the order of the files; a trajectory's last observation is a row, too.
 
     Args:
-        groups: What there is to read.
+        groups: All groups of the trace.
         located: Where in the groups each trajectory is.
-        is_used: Of which groups the rows are; their shards are of one kind.
+        is_used: Which groups the rows come from; their shards are of one kind.
         shard: Opens the shard of a group.
         read_steps: Reads some steps of a trajectory: for text, objects and infos.
         memory_bytes: Limit of the memory in use. Columns of small rows get it first. Decoded batches of the other
@@ -117,7 +117,7 @@ class TraceRows:
         order = rows.argsort(kind="stable")
         ordered = rows[order]
         batches = self._begins.searchsorted(ordered, "right") - 1
-        # Rows behind one another that are asked for in this order are moved in one piece.
+        # Neighboring rows that are wanted in their own order are copied in one piece.
         breaks = (np.diff(ordered) != 1) | (np.diff(order) != 1) | (np.diff(batches) != 0)
         first = np.concatenate([[0], np.flatnonzero(breaks) + 1])
         counts = np.diff(first, append=len(rows)).tolist()
@@ -130,7 +130,7 @@ class TraceRows:
         return found
 
     def _one_by_one(self, name: str, rows: RowNumbers) -> Any:
-        """Rows that have text or objects."""
+        """Rows with text or objects."""
         structure: Structure = getattr(self.kind, name).structure
         found: list[Any] = [None] * len(rows)
         for i, number, at in self._steps(rows):
@@ -154,7 +154,7 @@ class RowsByKind:
     """The rows of a trace, those of each structure, dtypes and shapes apart.
 
     Args:
-        groups: What there is to read.
+        groups: All groups of the trace.
         located: Where in the groups each trajectory is.
         shard: Opens the shard of a group.
         read_steps: Reads some steps of a trajectory.
