@@ -274,6 +274,8 @@ class Recorder(ABC):
             except Exception as error:  # an interrupt passes: the next call closes the rest
                 failure = failure or error
         if failure is not None:
+            if self.held:
+                failure.add_note(f"{self!r} keeps the undelivered transitions; pop_trajectories returns them")
             raise failure
 
     def __getstate__(self) -> dict[str, Any]:
