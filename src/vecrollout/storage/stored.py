@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.grouping import grouped
+from vecrollout.data.html import card
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
