@@ -32,7 +32,8 @@ class ResetsBehind:
     def forget(self) -> None:
         """Begin anew, after a reset that the recorder was told of."""
         self._seeds = getattr(self._base, "_seeds", None)  # `next_seeds_of` says what they are
-        self._envs: set[int] = set()  # those that were reset since the last step
+        self.envs: set[int] = set()
+        """Those that were reset since the last step."""
 
     def look(self) -> None:
         """Notice a reset of all environments since the last call."""
@@ -49,15 +50,15 @@ class ResetsBehind:
                 "reset: expected a call of the recorder, but the environments inside it were reset. The recorder ends "
                 'the running episodes as "reset_early" and does not record the next step, as it has not seen the '
                 "observations before it",
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def add(self, envs: Iterable[int]) -> None:
         """End the episodes of environments that were reset."""
-        self._envs.update(envs)
-        self._buffer.await_episodes(self._envs)
+        self.envs.update(envs)
+        self._buffer.await_episodes(self.envs)
 
     def restarts(self) -> list[Restart]:
         """The episodes that the step after a reset belongs to, and that begin one step late. Asked for once a step."""
-        envs, self._envs = self._envs, set()
+        envs, self.envs = self.envs, set()
         return [Restart(env, None, start_step=1) for env in sorted(envs)]

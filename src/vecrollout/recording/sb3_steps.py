@@ -51,7 +51,8 @@ class VecEnvSteps:
             endings = self._endings.of(flags, infos, self._copied_info)
         if self._copies_infos:
             infos = self._own_infos(infos)
-        self._buffer.step(obs, rews, infos, endings, self._resets.restarts() if self._buffer.waiting else ())
+        restarts = self._resets.restarts() if self._resets.envs else ()
+        self._buffer.step(obs, rews, infos, endings, restarts)
         return endings
 
     def _flags_of(self, dones: Any) -> bytes:
