@@ -145,7 +145,8 @@ def _generator_of(packed: Any) -> np.random.Generator:
         raise ValueError(f"expected the state of random numbers, got {packed}")
     has_uint32, uinteger = numbers.pop("has_uint32"), numbers.pop("uinteger")
     bits = np.random.PCG64(0)
-    bits.state = {"bit_generator": "PCG64", "state": numbers, "has_uint32": has_uint32, "uinteger": uinteger}
+    state: Any = {"bit_generator": "PCG64", "state": numbers, "has_uint32": has_uint32, "uinteger": uinteger}
+    bits.state = state
     return np.random.Generator(bits)
 
 
