@@ -121,7 +121,7 @@ def test_the_repr_is_one_line_with_the_counters(make):
     env.step(env.action_space.sample() if make is MAKERS[0] else np.zeros(2, int))
     envs = 1 if make is MAKERS[0] else 2
     counters = f"stepped={envs}, held={envs}, popped=0, delivered=0, dropped=0"
-    assert repr(env) == f"<{type(env).__name__}: num_envs={envs}, {counters}>"
+    assert repr(env) == str(env) == f"<{type(env).__name__}: num_envs={envs}, {counters}>"
 
 
 # Sinks

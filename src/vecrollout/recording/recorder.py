@@ -328,3 +328,6 @@ class Recorder(ABC):
         names = ("stepped", "held", "popped", "delivered", "dropped")
         counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"<{type(self).__name__}: num_envs={self._buffer.num_envs}, {counters}>"
+
+    def __str__(self) -> str:
+        return repr(self)  # Gymnasium's wrappers have one of their own
