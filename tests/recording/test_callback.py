@@ -436,6 +436,25 @@ def test_a_reset_in_mid_training(tmp_path: Path) -> None:
     assert ["policy_action" in info for info in infos_of(traces[0])] == [True, True, False]
 
 
+def test_a_flush_in_mid_training(tmp_path: Path) -> None:
+    recording = TraceCallback(tmp_path, flush_every_s=None)
+    found = []
+
+    class Flushes(BaseCallback):
+        def _on_step(self) -> bool:
+            recording.flush()
+            found.append([len(each) for each in open_traces(tmp_path)])
+            return True
+
+    with pytest.raises(ProtocolError, match="during `learn`"):
+        recording.flush()
+    A2C("MlpPolicy", DummyVecEnv([Widening]), **SMALL).learn(5, CallbackList([recording, Flushes()]))
+    assert found == [[], [], [3], [3], [3]]
+    assert [len(each) for each in open_traces(tmp_path)] == [3, 2]
+    with pytest.raises(ProtocolError, match="during `learn`"):
+        recording.flush()
+
+
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     callbacks = CallbackList([TraceCallback(tmp_path / "a"), TraceCallback(tmp_path / "b")])
     with pytest.raises(ProtocolError, match="only one"):
