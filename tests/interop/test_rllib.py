@@ -148,7 +148,7 @@ def test_bc_trains_from_it(form: Any, tmp_path: Path) -> None:
 
     to_rllib([one() for _ in range(40)], tmp_path / "data", form=form)
     # BC's pipeline hangs with fewer logical CPUs.
-    ray.init(num_cpus=8, include_dashboard=False)
+    ray.init(address="local", num_cpus=8, include_dashboard=False)
     try:
         config = (
             BCConfig()
