@@ -98,7 +98,9 @@ def _episodes(items: Any, directory: Path) -> Iterator[TrajectoryWithRew]:
             yield _episode(state, number)
         # msgpack's own errors are of no common class.
         except Exception as error:
-            raise DamagedTraceError(f"{directory}: episode {number}: expected an episode of RLlib: {error!r}") from error
+            raise DamagedTraceError(
+                f"{directory}: episode {number}: expected an episode of RLlib: {error!r}"
+            ) from error
 
 
 def _episode(state: dict[str, Any], number: int) -> TrajectoryWithRew:
