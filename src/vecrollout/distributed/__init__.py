@@ -1,0 +1,11 @@
+"""Collecting on many machines with Ray.
+
+Install the extra `ray`.
+"""
+
+from vecrollout.distributed.collector import Collector
+from vecrollout.distributed.once import collect
+from vecrollout.distributed.order import Progressed
+from vecrollout.distributed.policies import PolicyHandle
+
+__all__ = ["Collector", "PolicyHandle", "Progressed", "collect"]
