@@ -15,7 +15,14 @@ from ticking import Numbered, Ticking, check_all, length_of
 
 from vecrollout import open_traces, verify_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
-from vecrollout.errors import ArgumentTypeError, OptionError, PolicyError, ProtocolError, SpaceMismatchError, WorkerError
+from vecrollout.errors import (
+    ArgumentTypeError,
+    OptionError,
+    PolicyError,
+    ProtocolError,
+    SpaceMismatchError,
+    WorkerError,
+)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -90,9 +97,7 @@ def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
     rows = table(data)
     for worker in (0, 1):
         for env in range(4):
-            of_env = [
-                each for i, each in enumerate(data) if (rows["worker"][i], rows["env"][i]) == (worker, env)
-            ]
+            of_env = [each for i, each in enumerate(data) if (rows["worker"][i], rows["env"][i]) == (worker, env)]
             replayed = Ticking()
             obs, _ = replayed.reset(seed=of_env[0].episode.seed)
             for each in of_env:
@@ -141,9 +146,7 @@ def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
 
 def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", DummyVecEnv([lambda: gym.make("CartPole-v1")]), n_steps=64, batch_size=64, device="cpu")
-    with Collector(
-        "CartPole-v1", tmp_path, num_workers=2, num_envs=2, seed=0, deterministic_policy=True
-    ) as collector:
+    with Collector("CartPole-v1", tmp_path, num_workers=2, num_envs=2, seed=0, deterministic_policy=True) as collector:
         before = collector.collect(model, steps=80)
         model.learn(256)
         after = collector.collect(model, steps=80)
@@ -257,8 +260,6 @@ class TestBadInput:
     def test_a_misspelled_option(self, tmp_path: Path) -> None:
         with pytest.raises(ArgumentTypeError, match="did you mean 'num_workers'"):
             collect(Ticking, None, tmp_path, steps=10, num_worker=2)
-
-
 
 
 def test_arrays_of_a_handle(tmp_path: Path) -> None:
