@@ -201,7 +201,7 @@ class Failing(Ticking):
 
 class TestBadInput:
     def test_an_environment_that_raises_at_reset_is_shown_once(self, tmp_path: Path) -> None:
-        with pytest.raises(WorkerError, match="worker [0-3]: ValueError: the simulator is not licensed") as caught:
+        with pytest.raises(WorkerError, match=r"worker [0-3]: ValueError: the simulator is not licensed") as caught:
             Collector(Broken, tmp_path, num_workers=4)
         assert str(caught.value).count("licensed") == 1
 

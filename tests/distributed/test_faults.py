@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import NODE
-from ticking import Ticking, check_all, length_of
+from ticking import NODE, Ticking, check_all, length_of
 
 from vecrollout import open_traces
 from vecrollout.distributed import Collector

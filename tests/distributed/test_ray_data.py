@@ -9,12 +9,17 @@ import gymnasium as gym
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from ray.data.expressions import col
 
 from vecrollout import BufferingEnvWrapper, TraceDataset, TraceWriter, TrajectoryBatch, open_traces
 from vecrollout.distributed import from_ray, to_ray
 from vecrollout.errors import OptionError
 
-pytestmark = pytest.mark.usefixtures("cluster")
+pytestmark = [
+    pytest.mark.usefixtures("cluster"),
+    # Ray's own.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 class Nested(gym.Env[Any, Any]):
@@ -65,7 +70,7 @@ def test_filter_and_compute(traces: TraceDataset, tmp_path: Path) -> None:
     def add(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "discounted": float((row["rews"] * 0.5 ** np.arange(len(row["rews"]))).sum())}
 
-    data = to_ray(traces).filter(lambda row: row["length"] > 3).map(add)
+    data = to_ray(traces).filter(expr=col("length") > 3).map(add)
     back = from_ray(data, tmp_path / "back")
     assert len(back) == int((traces.lengths > 3).sum())
     for number, each in enumerate(back):

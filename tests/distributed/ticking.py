@@ -10,6 +10,9 @@ from gymnasium import spaces
 
 from vecrollout import Trajectory
 
+NODE = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "object_store_memory": 100 << 20}
+"""Options of a node of the cluster."""
+
 
 class Ticking(gym.Env[Any, Any]):
     """An observation has the episode's number drawn from the seed, and the step; the reward is the step.

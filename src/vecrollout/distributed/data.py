@@ -40,8 +40,8 @@ def to_ray(traces: TraceDataset, *, fields: Sequence[str] = FIELDS, parallelism:
 
     Returns:
         The data set. `obs` is an array of shape `(T + 1, *obs_shape)`, `acts` one of shape `(T, *act_shape)`, `rews`
-        one of shape `(T,)`, and `infos` a list of T dicts. A dict of observations has the columns `obs/<key>`. The other
-        columns are those of `traces.to_arrow()`.
+        one of shape `(T,)`, and `infos` a list of T dicts. Observations that are a dict have the columns
+        `obs/<key>`. The other columns are those of `traces.to_arrow()`.
 
     Raises:
         OptionError: If a field is unknown.
@@ -75,7 +75,7 @@ def from_ray(data: Any, directory: str | os.PathLike[str], **options: Any) -> Tr
     return open_traces(directory)
 
 
-class TraceDatasource(ray.data.Datasource):
+class TraceDatasource(ray.data.Datasource):  # type: ignore[misc]  # no annotations
     """What `to_ray` reads.
 
     Args:
@@ -102,8 +102,8 @@ class TraceDatasource(ray.data.Datasource):
         """
         ends = np.cumsum(self._traces.lengths)
         count = min(parallelism, len(ends))
-        cuts = np.searchsorted(ends, np.linspace(0, ends[-1], count + 1)[1:-1]) if count else []
-        parts = np.split(np.arange(len(ends)), np.unique(cuts))
+        shares = np.linspace(0, ends[-1], count + 1)[1:-1] if count else np.empty(0)
+        parts = np.split(np.arange(len(ends)), np.unique(np.searchsorted(ends, shares)))
         return [self._task(part, per_task_row_limit) for part in parts if len(part)]
 
     def _task(self, numbers: Any, limit: int | None) -> Any:
@@ -115,7 +115,7 @@ class TraceDatasource(ray.data.Datasource):
         return ray.data.ReadTask(lambda: _blocks(view, fields), metadata, per_task_row_limit=limit)
 
 
-class TraceDatasink(ray.data.Datasink):
+class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
     """What `from_ray` writes to.
 
     Args:
