@@ -19,7 +19,7 @@ from vecrollout.buffer.unknown import check_options
 from vecrollout.collecting.policy import AnyPolicy
 from vecrollout.collecting.stop import positive
 from vecrollout.data.checks import check_function, positive_number, whole_number
-from vecrollout.distributed._ray import ray
+from vecrollout.distributed._ray import ray, start
 from vecrollout.distributed.crew import Crew
 from vecrollout.distributed.gathered import Gathered
 from vecrollout.distributed.line import line
@@ -117,8 +117,7 @@ class Collector:
         folder.make()
         if writer_options.pop("overwrite", False):
             remove_traces(folder)
-        if not ray.is_initialized():
-            ray.init(num_cpus=max(num_workers, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+        start(num_workers)
         self.directory: Path | str = folder.path
         """Where the workers write."""
         self._name = uuid4().hex
