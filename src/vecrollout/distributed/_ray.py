@@ -13,6 +13,8 @@ except ImportError as error:
         f"vecrollout.distributed needs ray ({error}): pip install 'vecrollout[ray]'"
     ) from error
 
+__all__ = ["ray", "start"]
+
 _TRIES = 3
 
 
