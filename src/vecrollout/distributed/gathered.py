@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ class Gathered:
     def __init__(self, directory: str | Path, collection: str) -> None:
         self._directory, self._collection = directory, collection
         self._dataset: TraceDataset | None = None
-        self._seen: Counter[str] = Counter()
+        # Recording, number and first step: the order of trajectories changes when fragments are added.
+        self._seen = set[tuple[str, int, int]]()
 
     def round(self, number: int) -> TraceDataset:
         """The data of a round, by worker, environment and time."""
@@ -41,13 +41,11 @@ class Gathered:
     def new(self, number: int) -> TraceDataset:
         """What was written for a round since the last call."""
         table, rows = self._rows(number)
-        writers = table.column("writer").to_numpy(zero_copy_only=False)[rows]
-        fresh: list[int] = []
-        for writer in np.unique(writers).tolist():
-            of_writer = rows[writers == writer].tolist()
-            fresh += of_writer[self._seen[writer] :]
-            self._seen[writer] = len(of_writer)
-        return self._all[sorted(fresh)]
+        parts = (table.column(name).take(rows).to_pylist() for name in ("recording", "id", "start_step"))
+        keys = zip(*parts, strict=True)
+        fresh = {key: row for key, row in zip(keys, rows.tolist(), strict=True) if key not in self._seen}
+        self._seen.update(fresh)
+        return self._all[list(fresh.values())]
 
     @property
     def _all(self) -> TraceDataset:
