@@ -24,7 +24,7 @@ class Crew:
         directory: Where they write.
         num_workers: How many there are.
         seed: Seed of the collection.
-        worker_args: What a `Worker` takes beside its place and the directory, by name.
+        worker_args: What `Worker.start` takes beside the directory, by name.
         ray_options: Options of the actors.
         max_restarts: How often each worker is started again; None: any number.
         start_timeout_s: Seconds that workers may take to start.
@@ -101,10 +101,9 @@ class Crew:
             for worker in workers:
                 place = Place(worker, self._starts[worker], self._seed)
                 self._starts[worker] += 1
-                self._actors[worker] = self._make.remote(
-                    place=place, directory=self._directory, probe=file, **self._worker_args
-                )
-            refs = {self._actors[worker].num_envs.remote(): worker for worker in workers}
+                self._actors[worker] = self._make.remote(place)
+            started = {"directory": self._directory, "probe": file, **self._worker_args}
+            refs = {self._actors[worker].start.remote(**started): worker for worker in workers}
             with self._killed_on_error():
                 return self._await(refs)
 
@@ -143,5 +142,5 @@ def _as_own(worker: int, error: Any) -> Exception:
     cause = getattr(error, "cause", None)
     if isinstance(cause, VecrolloutError):
         return type(cause)(f"worker {worker}: {cause}")
-    lines = str(error).strip().splitlines()
-    return WorkerError(f"worker {worker}: {lines[-1] if cause is None else f'{type(cause).__name__}: {cause}'}")
+    shown = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+    return WorkerError(f"worker {worker}: {shown}")

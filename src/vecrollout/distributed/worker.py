@@ -28,32 +28,46 @@ from vecrollout.recording.writing import most_transitions, trace_writer
 
 
 class Worker:
-    """Acts, records and writes.
+    """Acts, records and writes, from `start` on.
 
     Args:
-        env_fn: Makes the environments.
-        num_envs: Number of environments, where `env_fn` makes one.
         place: Which worker this is.
-        directory: Where to write.
-        probe: A file that the directory holds on every machine; None for an object store.
-        writing: Options of `TraceWriter`.
-        acting: `deterministic_policy`, `record_infos`, `record_masks` and `record_states` of `generate_trajectories`.
     """
 
-    def __init__(
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._rng = policy_rng(place)
+        set_random_seed(int(self._rng.integers(1 << 31)))
+        self._unpacking = Unpacking()
+        self._round, self._is_whole = -1, False
+        self._policy: Policy | None = None
+        self._acting: Acting
+
+    def start(
         self,
         env_fn: Callable[[], AnyEnv],
         num_envs: int | None,
-        place: Place,
         directory: str | Path,
         probe: Path | None,
         writing: Mapping[str, Any],
         acting: Mapping[str, Any],
-    ) -> None:
+    ) -> int:
+        """Make the environments and the writer.
+
+        Args:
+            env_fn: Makes the environments.
+            num_envs: Number of environments, where `env_fn` makes one.
+            directory: Where to write.
+            probe: A file that the directory holds on every machine; None for an object store.
+            writing: Options of `TraceWriter`.
+            acting: `deterministic_policy`, `record_infos`, `record_masks` and `record_states` of
+                `generate_trajectories`.
+
+        Returns:
+            The number of environments.
+        """
         if probe is not None:
             check_probe(probe)
-        self._rng = policy_rng(place)
-        set_random_seed(int(self._rng.integers(1 << 31)))
         self._env = env = environments.made(env_fn, num_envs)
         self._num_envs = num_envs_of(env)
         self._options = acting
@@ -61,21 +75,14 @@ class Worker:
         infos: RecordInfos = [] if acting["record_infos"] == "none" and extras else acting["record_infos"]
         self._recorder = recorder_around(env, {"record_infos": infos, "error_on_premature_reset": False}, {})
         self._most_held = most_transitions(spaces_of(env), self._num_envs)
-        self._unpacking = Unpacking()
-        self._round, self._is_whole = -1, False
-        self._policy: Policy | None = None
-        self._acting: Acting
         self._active = np.ones(self._num_envs, dtype=bool)
         # Of the running episodes, without the steps that the recorder holds.
         self._returns = np.zeros(self._num_envs)
-        self._first_obs = environments.reset(self._recorder, env, env_seeds(place, self._num_envs))
-        said = {**(writing.get("metadata") or {}), "worker": place.worker, "incarnation": place.incarnation}
+        self._first_obs = environments.reset(self._recorder, env, env_seeds(self._place, self._num_envs))
+        place = {"worker": self._place.worker, "incarnation": self._place.incarnation}
         self._episode_metadata = writing.get("episode_metadata")
-        options = {**writing, "metadata": said, "episode_metadata": self._described}
-        self._writer = trace_writer(directory, env, spaces_of(env), **options)
-
-    def num_envs(self) -> int:
-        """Number of environments."""
+        said = {"metadata": {**(writing.get("metadata") or {}), **place}, "episode_metadata": self._described}
+        self._writer = trace_writer(directory, env, spaces_of(env), **{**writing, **said})
         return self._num_envs
 
     def work(self, order: Order) -> Report:
