@@ -28,14 +28,15 @@ class Registered(Ticking):
 class Killing(threading.Thread):
     """Kills workers, and with `nodes` also removes nodes, at random moments."""
 
-    def __init__(self, folder: Path, seed: int, cluster: Any = None) -> None:
+    def __init__(self, folder: Path, times: int, cluster: Any = None) -> None:
         super().__init__(daemon=True)
-        self._folder, self._rng, self._cluster = folder, np.random.default_rng(seed), cluster
+        self._folder, self._rng, self._cluster = folder, np.random.default_rng(times), cluster
+        self._times = times
         self._ends = threading.Event()
         self.kills = 0
 
     def run(self) -> None:
-        while not self._ends.wait(self._rng.uniform(0.0, 2.0)):
+        while self.kills < self._times and not self._ends.wait(self._rng.uniform(0.0, 4.0)):
             if self._cluster is not None and self._rng.random() < 0.3:
                 self._cluster.remove_node(self._cluster.list_all_nodes[-1], allow_graceful=False)
                 self._cluster.add_node(**NODE)
@@ -55,14 +56,14 @@ def check_faults(cluster: Any, tmp_path: Path, kills: int) -> None:
     folder, directory = tmp_path / "processes", tmp_path / "traces"
     folder.mkdir()
     rounds = []
-    killing = Killing(folder, seed=kills, cluster=cluster)
+    killing = Killing(folder, kills, cluster)
     env_fn = functools.partial(Registered, folder)
     with Collector(
         env_fn, directory, num_workers=2, num_envs=3, seed=1, max_restarts=None, chunk_s=0.1, flush_every_s=0.2
     ) as collector:
         killing.start()
         try:
-            while killing.kills < kills:
+            while killing.is_alive():
                 rounds.append(collector.collect(None, steps=9_000))
                 rounds.append(collector.collect(None, episodes=300))
         finally:
@@ -90,7 +91,7 @@ def test_fifty_kills(cluster: Any, tmp_path: Path) -> None:
 def test_too_many_deaths(cluster: Any, tmp_path: Path) -> None:
     folder, directory = tmp_path / "processes", tmp_path / "traces"
     folder.mkdir()
-    killing = Killing(folder, seed=0)
+    killing = Killing(folder, 2)
     with Collector(
         functools.partial(Registered, folder), directory, num_workers=1, max_restarts=1, flush_every_s=0.1
     ) as collector:
