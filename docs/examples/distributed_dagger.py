@@ -1,7 +1,8 @@
 """DAgger on CartPole with four workers: as many steps as with one, in less time on more machines.
 
 The learner of `dagger.py`, with the same expert, trains on what four processes collect. Only weights travel to the
-workers. Each round is exactly as long with any number of workers. Run it as `python distributed_dagger.py 1` to compare.
+workers. Each round is exactly as long with any number of workers. Run `python distributed_dagger.py 1` to
+compare.
 """
 
 import functools
