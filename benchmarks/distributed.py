@@ -38,8 +38,8 @@ def distributed_tables(options: Options) -> list[Table]:
         ["2 workers", number(rates["2"]), at_least(rates["2"] / rates["1"], 1.7), number(sends[2] * 1e3)],
     ]
     note = (
-        f"CartPole slowed down to {_STEP_S * 1e6:.0f} us a step, {_ENVS} environments a worker, random actions, to disk. Steps "
-        "a second by wall time. The ratio of 1 worker is to the plain process, that of 2 workers to 1. "
+        f"CartPole at to {_STEP_S * 1e6:.0f} us a step, {_ENVS} environments a worker, random actions, to disk. "
+        "Steps a second by wall time. The ratio of 1 worker is to the plain process, that of 2 workers to 1. "
         "Broadcast: 5 MB of new weights in all workers, in milliseconds."
     )
     columns = ["", "steps a second", "ratio", "broadcast, ms"]
@@ -138,8 +138,8 @@ def _simulated(rate: float, report_s: float, send_s: float) -> Table:
             ]
         )
     note = (
-        "A simulation of a minute. Each worker makes as many steps a second as the one that was measured. The driver "
-        "takes reports one after another, each for as long as a round without steps takes. What is near 1 first is what "
+        "A simulation of a minute. Each worker is as quick as the one that was measured. The driver takes reports "
+        "one after another, each for as long as a round without steps takes. What is near 1 first is what "
         "saturates first: the driver's share of the time, or the seconds of a broadcast, if the driver alone sends the "
         "weights to every machine."
     )

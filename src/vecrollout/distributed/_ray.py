@@ -23,7 +23,8 @@ def start(num_workers: int) -> None:
     if ray.is_initialized():
         return
     is_local = "RAY_ADDRESS" not in os.environ
-    options = {"num_cpus": max(num_workers, os.cpu_count() or 1), "include_dashboard": False} if is_local else {}
+    cpus = max(num_workers, os.cpu_count() or 1)
+    options = {"address": "local", "num_cpus": cpus, "include_dashboard": False} if is_local else {}
     for tried in range(1, _TRIES + 1):
         try:
             ray.init(**options, log_to_driver=False)
