@@ -51,8 +51,8 @@ class Collector:
     A worker that dies is started again, with other seeds. What it had written stays, and is counted. Its running
     episodes are lost.
 
-    If the program is not connected to Ray, a collector starts Ray on this machine. Set `RAY_ADDRESS`, or call `ray.init`
-    before, to use a cluster.
+    If the program is not connected to Ray, a collector starts Ray on this machine. To use a cluster, set `RAY_ADDRESS`,
+    or call `ray.init` before.
 
     Args:
         env_fn: Makes a single environment, a SB3 `VecEnv` or a Gymnasium `VectorEnv`, in the worker; or the id of a
