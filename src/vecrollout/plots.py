@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PLOTS", "actions", "lengths", "overview", "returns", "rewards"]
 
-_ACCENT, _PALE = "#3b5bdb", "#adb5bd"
+_ACCENT, _DARK = "#3b5bdb", "#1f2440"
 _STEPS = 2_000_000  # of which a distribution is drawn at most
 _POINTS = 5_000  # more points are drawn as one image, also in an SVG
 _DIMENSIONS = 8  # of actions, drawn as lines of their own
@@ -216,12 +216,12 @@ def _steps(trajectories: Any, name: str) -> Iterator[Any]:
 def _over_time(values: npt.NDArray[np.float64], ax: Axes, label: str) -> None:
     numbers = np.arange(len(values))
     is_many = len(values) > _POINTS
-    ax.scatter(numbers, values, s=8, color=_PALE, linewidths=0, rasterized=is_many, label="episode")
+    ax.scatter(numbers, values, s=10, color=_ACCENT, alpha=0.35, linewidths=0, rasterized=is_many, label="episode")
     window = max(1, len(values) // 20)
     if len(values) >= 3 and window > 1:
         sums = np.cumsum(np.concatenate([[0.0], values]))
         means = (sums[window:] - sums[:-window]) / window
-        ax.plot(numbers[window - 1 :], means, color=_ACCENT, linewidth=1.6, label=f"mean of {window}")
+        ax.plot(numbers[window - 1 :], means, color=_DARK, linewidth=1.6, label=f"mean of {window}")
         ax.legend(frameon=False)
     _label(ax, "episode", label)
 
@@ -244,6 +244,8 @@ def _distributions(columns: dict[str, npt.NDArray[Any]], ax: Axes, label: str) -
             ax.stairs(shares, edges, label=name, color=f"C{at}")
     if len(columns) > 1:
         ax.legend(frameon=False)
+    if is_whole:
+        ax.xaxis.get_major_locator().set_params(integer=True)
     _label(ax, label, "share of steps")
 
 
@@ -251,4 +253,5 @@ def _label(ax: Axes, x: str, y: str) -> None:
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
     ax.grid(axis="y", alpha=0.3)

@@ -76,6 +76,8 @@ class Recipe:
                 f"vec: expected dummy or subproc for stacked frames, got {vectorization!r}; pass --vec {VECTORIZATIONS[0]}"
                 ", or --no-atari --frame-stack 1"
             )
+        if is_atari and importlib.util.find_spec("cv2") is None:
+            raise MissingDependencyError(f'{env_id}: AtariWrapper needs OpenCV: pip install "vecrollout[atari]"')
         if is_game and is_atari and spec.kwargs.get("frameskip") != 1:
             # The wrapper skips frames itself, and takes the maximum of the last two.
             arguments = {"frameskip": 1, **arguments}
@@ -128,7 +130,7 @@ class Recipe:
                 self.env_id, count, vectorization_mode=self.vectorization, wrappers=(wrapper,), **arguments
             )
         venv = make_vec_env(
-            self.env_id,
+            partial(gym.make, self.env_id),  # by the id alone, it asks for frames of environments that have none
             count,
             seed=seed,
             wrapper_class=wrapper,
@@ -171,6 +173,8 @@ def registered(env_id: str) -> tuple[str, Any]:
     except gym.error.Error as error:
         folded = {each.casefold(): each for each in gym.registry}
         near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+        if name.startswith("ALE/") and importlib.util.find_spec("ale_py") is None:
+            raise MissingDependencyError(f'{env_id}: needs ale-py: pip install "vecrollout[atari]"') from error
         cure = f"did you mean {' or '.join(folded[each] for each in near)}?" if near else (
             "pass MODULE:ID for an environment that a module registers"
         )

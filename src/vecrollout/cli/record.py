@@ -11,7 +11,7 @@ import typer
 from vecrollout.cli.options import examples, named_values
 from vecrollout.cli.outcomes import INTERRUPTED
 from vecrollout.cli.terminal import busy, note, say_facts, size
-from vecrollout.errors import ArgumentTypeError, OptionError
+from vecrollout.errors import ArgumentTypeError, OptionError, SpaceMismatchError
 
 if TYPE_CHECKING:
     from vecrollout.cli.environments import Recipe
@@ -129,14 +129,13 @@ def _session(
         env = recipe.many(n_envs, seed)
     try:
         see, act = _policy(policy, env, statistics, acting["deterministic"], seed)
-        metadata = {"env_id": recipe.env_id, "policy": acting["policy"]}
+        metadata = {"env_id": recipe.env_id.rpartition(":")[2], "policy": acting["policy"]}
         metadata[METADATA] = {**recipe.to_json(), "seed": seed, "n_envs": n_envs} | {
             name: acting[name] for name in ("deterministic", "algo")
         }
         spaces = spaces_of(env)
-        writer = trace_writer(
-            out, env, spaces, metadata=metadata, env_spec=recipe.spec_json, overwrite=overwrite
-        )
+        options = {"metadata": metadata, "episode_metadata": _seed_column, "overwrite": overwrite}
+        writer = trace_writer(out, env, spaces, env_spec=recipe.spec_json, **options)
     except BaseException:
         env.close()
         raise
@@ -153,7 +152,15 @@ def _session(
         {},
     )
     recorder.own(writer, writer.directory)
-    return Session(recorder, shares, act, see, n_envs, steps)
+    return Session(recorder, shares, act, see, steps, seed)
+
+
+def _seed_column(trajectory: Any) -> dict[str, Any] | None:
+    """The seed of an episode's reset as a column of the table, which has seeds that a user passed to `reset` only."""
+    from vecrollout.cli.environments import SEED
+
+    seed = (trajectory.episode.reset_info or {}).get(SEED)
+    return None if seed is None else {SEED: int(seed)}
 
 
 def _statistics(given: str | None, found: Path | None) -> Path | None:
@@ -186,7 +193,10 @@ def _policy(policy: Any, env: Any, statistics: Path | None, deterministic: bool,
             seen = see.venv
     elif deterministic:
         raise ArgumentTypeError("deterministic: only for a model; other policies decide by themselves")
-    return see, policy_to_callable(policy, seen, deterministic, np.random.default_rng(seed))
+    try:
+        return see, policy_to_callable(policy, seen, deterministic, np.random.default_rng(seed))
+    except SpaceMismatchError as error:
+        raise SpaceMismatchError(f"policy: the model was trained in another environment: {error}") from error
 
 
 def _as_recorded(obs: Any) -> Any:

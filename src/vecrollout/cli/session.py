@@ -17,7 +17,9 @@ from rich.text import Text
 
 from vecrollout.cli.terminal import console, size
 from vecrollout.collecting.policy import PolicyCallable
+from vecrollout.recording.environments import num_envs_of
 from vecrollout.recording.recorder import Recorder
+from vecrollout.recording.vector import VectorBufferingWrapper
 
 _PROCESS_S = 0.25
 
@@ -99,8 +101,8 @@ class Session:
         shares: The recorder's sink.
         act: The policy.
         see: What the policy sees of recorded observations.
-        num_envs: Number of environments.
         steps: How many steps are enough; None: what `shares` says.
+        seed: Seed of the first reset.
     """
 
     def __init__(
@@ -109,11 +111,11 @@ class Session:
         shares: Shares,
         act: PolicyCallable,
         see: Callable[[Any], Any],
-        num_envs: int,
         steps: int | None,
+        seed: int,
     ) -> None:
         self.recorder, self.shares = recorder, shares
-        self._num_envs = num_envs
+        self._seed = seed
         self._act, self._see = act, see
         self._steps = steps
         self._began = time.monotonic()
@@ -124,13 +126,19 @@ class Session:
     def run(self) -> None:
         """Step until there is enough, or until Ctrl-C, after which the step in flight is still recorded."""
         with self._interruptible(), self._shown():
-            obs, states = self.recorder.restart(), None
-            starts = np.ones(self._num_envs, bool)
+            obs, states = self._first_obs(), None
+            starts = np.ones(num_envs_of(self.recorder), bool)  # type: ignore[arg-type]  # an environment, too
             self._began = time.monotonic()
             while not (self.interrupted or self.shares.done or self._has_steps):
                 acts, states = self._act(self._see(obs), states, starts)
                 obs, _, starts = self.recorder.advance(acts)
             self.elapsed_s = time.monotonic() - self._began
+
+    def _first_obs(self) -> Any:
+        if isinstance(self.recorder, VectorBufferingWrapper):
+            return self.recorder.reset(seed=self._seed)[0]
+        # `make_vec_env` has set the seeds of a `VecEnv`.
+        return self.recorder.restart()
 
     @property
     def _has_steps(self) -> bool:

@@ -68,12 +68,9 @@ def _jsonable(value: Any) -> Any:
 
 def say_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one pair a line."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
+    width = max(map(len, facts))
     for name, value in facts.items():
-        grid.add_row(Text(printable(name)), Text(printable(value)))
-    console().print(grid)
+        say(f"{name:<{width}}  {printable(value)}")
 
 
 def say_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -89,10 +86,8 @@ def say_table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def number(value: Any) -> Any:
-    """A float with six digits, an integer with commas, and other values as they are."""
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+    """A float with six digits, and other values as they are."""
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def size(count: float) -> str:
