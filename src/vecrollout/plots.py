@@ -151,7 +151,9 @@ def overview(
         try:
             figure.savefig(path, dpi=150)
         except ValueError as error:
-            raise OptionError(f"path: expected the name of a picture such as returns.png, got {path!s}: {error}") from error
+            raise OptionError(
+                f"path: expected the name of a picture such as returns.png, got {path!s}: {error}"
+            ) from error
     return figure
 
 

@@ -83,8 +83,6 @@ def test_recordings_of_sb3_environments(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_environment_differs(run: Run, cartpole: Path) -> None:
-    ran = run("replay", cartpole, "--env", "CartPole-v0")
-    assert ran.code == 0, "only the time limit is another"
     ran = run("replay", cartpole, "--env", "Acrobot-v1")
     assert ran.code == 1
     assert "first observation" in ran.out

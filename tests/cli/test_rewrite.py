@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gymnasium as gym
+import numpy as np
 import pytest
 
-from vecrollout import TraceDataset, open_traces, record_traces
+from vecrollout import TraceDataset, TraceWriter, TrajectoryWithRew, open_traces
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -74,9 +74,9 @@ def test_delete_spares_other_files(run: Run, copied: Path) -> None:
 
 
 def test_delete_spares_a_trace_that_is_being_written(run: Run, copied: Path) -> None:
-    with record_traces(gym.make("CartPole-v1"), copied) as env:
-        env.reset(seed=0)
-        env.step(0)
+    with TraceWriter(copied, mix_spaces=True) as writer:
+        writer.append(TrajectoryWithRew(np.zeros((3, 1)), np.zeros(2), None, True, rews=np.ones(2)))
+        writer.flush()
         ran = run("delete", copied, "--episodes", "0", "--yes")
     assert ran.code == 1
     assert "writer at work" in ran.error

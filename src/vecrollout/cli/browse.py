@@ -28,9 +28,7 @@ def view(
     importlib.import_module("vecrollout.viewer").serve(path, port=port, open_browser=open_browser)
 
 
-def report(
-    path: Trace, out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="An HTML file.")]
-) -> None:
+def report(path: Trace, out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="An HTML file.")]) -> None:
     """Write a page about a trace, one HTML file that needs no network."""
     check_is_trace(path)
     with busy("Writing the report"):

@@ -40,7 +40,9 @@ def convert(
     fps: Annotated[int | None, typer.Option(min=1, help="Steps a second, for lerobot.")] = None,
     task: Annotated[str | None, typer.Option(help="What the robot is to do, for lerobot.")] = None,
     robot_type: Annotated[str | None, typer.Option("--robot-type", help="For lerobot.")] = None,
-    dataset_id: Annotated[str | None, typer.Option("--dataset-id", help="For minari, such as cartpole/mine-v0.")] = None,
+    dataset_id: Annotated[
+        str | None, typer.Option("--dataset-id", help="For minari, such as cartpole/mine-v0.")
+    ] = None,
     env_args: Annotated[str | None, typer.Option("--env-args", metavar="JSON", help="For robomimic.")] = None,
     form: Annotated[str | None, typer.Option(help="columns or episodes, for rllib.")] = None,
     final: Annotated[str | None, typer.Option(help="append or drop: last observations of episodes.")] = None,

@@ -175,8 +175,10 @@ def registered(env_id: str) -> tuple[str, Any]:
         near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
         if name.startswith("ALE/") and importlib.util.find_spec("ale_py") is None:
             raise MissingDependencyError(f'{env_id}: needs ale-py: pip install "vecrollout[atari]"') from error
-        cure = f"did you mean {' or '.join(folded[each] for each in near)}?" if near else (
-            "pass MODULE:ID for an environment that a module registers"
+        cure = (
+            f"did you mean {' or '.join(folded[each] for each in near)}?"
+            if near
+            else ("pass MODULE:ID for an environment that a module registers")
         )
         raise OptionError(f"{env_id}: no environment of this name is registered; {cure}") from error
 

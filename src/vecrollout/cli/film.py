@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +58,17 @@ class Film:
             raise ShapeError(f"frame {self._count}: expected shape {self._shape} as the first, got {frame.shape}")
         # H.264 has even sides.
         frame = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        with self._told():
+            self._encode(frame)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # those of PyAV, too
+            raise TraceWriteError(f"{self._path}: the video could not be written: {error}") from error
+
+    def _encode(self, frame: Any) -> None:
         video = self._av.VideoFrame.from_ndarray(frame, format="rgb24")
         video.pts, video.time_base = self._count, Fraction(1, self._rate)
         self._count += 1
@@ -68,10 +81,8 @@ class Film:
         self._shape = frame.shape
         height, width = (side + side % 2 for side in frame.shape[:2])
         encoder = _ENCODERS[self._path.suffix.lower()]
-        try:
+        with self._told():
             self._container = self._av.open(str(self._temporary), "w")
-        except OSError as error:
-            raise TraceWriteError(f"{self._path}: the video could not be written: {error}") from error
         self._stream = self._container.add_stream(encoder, rate=self._rate)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p" if encoder == "libx264" else "pal8"
@@ -87,10 +98,12 @@ class Film:
             return
         try:
             if kind is None:
-                self._finish()
-                self._temporary.replace(self._path)
+                with self._told():
+                    self._finish()
+                    self._temporary.replace(self._path)
             else:
-                self._container.close()
+                with suppress(OSError):
+                    self._container.close()
         finally:
             self._temporary.unlink(missing_ok=True)
 

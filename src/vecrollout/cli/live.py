@@ -71,9 +71,7 @@ def _by_spec(text: Any, env: str | None, arguments: Mapping[str, Any], render_mo
         name = env or text
         if not isinstance(name, str):
             raise OptionError("env: the trace does not tell its environment; pass --env ID, or --env MODULE:FUNCTION")
-        recipe = Recipe.of(
-            name, arguments, atari=False, frame_stack=1, keeps_frames=False, vectorization="dummy"
-        )
+        recipe = Recipe.of(name, arguments, atari=False, frame_stack=1, keeps_frames=False, vectorization="dummy")
         return lambda: recipe.one(render_mode=render_mode)
     wrappers = [each for each in spec.additional_wrappers if each.name not in _HARMLESS]
     unknown = [each.name for each in wrappers if each.kwargs is None]
@@ -141,7 +139,9 @@ class Replay:
         self._episodes = [traces.identity(number) for number in range(len(traces))]
         self._ids = {(each.recording, each.id) for each in self._episodes}
 
-    def run(self, numbers: set[int], watch: Callable[[int, gym.Env[Any, Any]], None] | None = None) -> Iterator[Outcome]:
+    def run(
+        self, numbers: set[int], watch: Callable[[int, gym.Env[Any, Any]], None] | None = None
+    ) -> Iterator[Outcome]:
         """Replay trajectories, and what they depend on.
 
         Args:

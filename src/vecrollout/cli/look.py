@@ -25,9 +25,9 @@ _HIDDEN = ("recording", "id", "writer", "terminated", "truncated", "recorded_wit
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("ls", epilog=examples("vecrollout ls", 'vecrollout ls cartpole --where "return_ > 100" --sort return_'))(
-        list_traces
-    )
+    app.command(
+        "ls", epilog=examples("vecrollout ls", 'vecrollout ls cartpole --where "return_ > 100" --sort return_')
+    )(list_traces)
     app.command("info", epilog=examples("vecrollout info cartpole"))(info)
     app.command("stats", epilog=examples("vecrollout stats cartpole --json", "vecrollout stats cartpole --by policy"))(
         stats
@@ -37,7 +37,9 @@ def add_to(app: typer.Typer) -> None:
 def list_traces(
     path: Annotated[str, typer.Argument(metavar="DIR", help="A directory of traces, or one with such below.")] = ".",
     where: Where = None,
-    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort episodes by a column, largest first.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Sort episodes by a column, largest first.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many episodes to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -107,7 +109,11 @@ def stats(
         say_table((by or "", "episodes", *names[1:], "ended by"), rows)
     if not found:
         if not as_json:
-            say(f"no whole episodes in {len(traces):,} trajectories; --fragments counts them" if len(traces) else "empty")
+            say(
+                f"no whole episodes in {len(traces):,} trajectories; --fragments counts them"
+                if len(traces)
+                else "empty"
+            )
         raise typer.Exit(1)
 
 
@@ -174,7 +180,9 @@ def _list_below(directory: Path, as_json: bool) -> None:
     if as_json:
         say_json(rows)
     elif rows:
-        say_table(list(rows[0]), [[*list(row.values())[:3], size(row["size"]), *list(row.values())[4:]] for row in rows])
+        say_table(
+            list(rows[0]), [[*list(row.values())[:3], size(row["size"]), *list(row.values())[4:]] for row in rows]
+        )
     else:
         say(f"no traces in {directory} or below; make one: vecrollout record CartPole-v1 --episodes 10 --out cartpole")
 

@@ -105,7 +105,9 @@ def _saved_data(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise OptionError(f"{path}: expected a model of Stable-Baselines3, got no file of this name") from error
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise OptionError(f"{path}: expected a model that Stable-Baselines3 saved, got another file: {error}") from error
+        raise OptionError(
+            f"{path}: expected a model that Stable-Baselines3 saved, got another file: {error}"
+        ) from error
     if not isinstance(data, dict):
         raise OptionError(f"{path}: expected a model that Stable-Baselines3 saved, got another file")
     return data

@@ -18,7 +18,9 @@ from vecrollout.errors import OptionError, TraceWriteError
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
-        epilog=examples("vecrollout plot cartpole --out cartpole.png", "vecrollout plot cartpole returns --out returns.svg")
+        epilog=examples(
+            "vecrollout plot cartpole --out cartpole.png", "vecrollout plot cartpole returns --out returns.svg"
+        )
     )(plot)
 
 
@@ -40,6 +42,6 @@ def plot(
             raise OptionError(f"{path}: expected at least one trajectory, got none; there is nothing to draw")
         try:
             plots.overview(traces, Path(out).expanduser(), plots=kinds or plots.PLOTS)
-        except FileNotFoundError as error:
+        except OSError as error:
             raise TraceWriteError(f"{out}: the picture could not be written: {error}") from error
     say(f"written: {out}")

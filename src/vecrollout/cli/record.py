@@ -79,9 +79,7 @@ def record(
     with busy("Loading Stable-Baselines3"):
         from vecrollout.cli.environments import Recipe
     arguments = named_values("env-arg", env_arg or ())
-    recipe = Recipe.of(
-        env_id, arguments, atari=atari, frame_stack=frame_stack, keeps_frames=frames, vectorization=vec
-    )
+    recipe = Recipe.of(env_id, arguments, atari=atari, frame_stack=frame_stack, keeps_frames=frames, vectorization=vec)
     seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
     acting = {"policy": policy, "deterministic": deterministic, "algo": algo, "normalize": normalize, "device": device}
     session = _session(recipe, out, n_envs, seed, episodes, steps, acting, overwrite)

@@ -57,9 +57,7 @@ def replay(
     replayed = Replay(traces, lambda about: maker_of(about, env, arguments, None), tolerance)
     lengths = traces.lengths
     total = int(lengths[numbers].sum())
-    run = with_progress(
-        replayed.run(set(numbers)), lambda outcome: int(lengths[outcome.number]), None, "steps", total
-    )
+    run = with_progress(replayed.run(set(numbers)), lambda outcome: int(lengths[outcome.number]), None, "steps", total)
     outcomes = sorted(run, key=lambda outcome: outcome.number)
     failed = [outcome for outcome in outcomes if not outcome.is_same]
     if as_json:

@@ -40,7 +40,9 @@ def video(
     episode: Annotated[int, typer.Option(min=0, help="Which one, as `ls` numbers them.")] = 0,
     source: Annotated[
         str,
-        typer.Option(help="frames (record --frames), obs (images), render (replay the episode), auto: the first there is."),
+        typer.Option(
+            help="frames (record --frames), obs (images), render (replay the episode), auto: the first there is."
+        ),
     ] = "auto",
     fps: Annotated[int | None, typer.Option(min=1, help="Frames a second. Default: the environment's, or 30.")] = None,
     env: Env = None,
@@ -141,4 +143,6 @@ def _render(
         if outcome.what is not None and outcome.step is None:
             raise OptionError(f"episode {number}: {outcome.what}; record with --frames, or pass --source obs")
     if outcome.what is not None:
-        note(f"vecrollout: warning: the replay differs from step {outcome.step} on, where the video ends: {outcome.what}")
+        note(
+            f"vecrollout: warning: the replay differs from step {outcome.step} on, where the video ends: {outcome.what}"
+        )
