@@ -33,17 +33,23 @@ RANKS = {
     "": 6,
     "interop": 6,
     "compat": 7,
+    "plots": 7,
     "viewer": 8,
     "cli": 9,
+    "__main__": 10,
     # Last, so nothing in the package can import it.
     "testing": 10,
 }
 
 # Who may import which heavy or optional package.
 IMPORTERS = {
-    "stable_baselines3": {"recording", "collecting", "compat", "interop", "testing"},
-    "pyarrow": {"interop", "storage"},
+    "stable_baselines3": {"recording", "collecting", "compat", "interop", "cli", "testing"},
+    "pyarrow": {"interop", "storage", "cli"},
     "h5py": {"interop"},
+    "matplotlib": {"plots"},
+    "typer": {"cli"},
+    "rich": {"progress", "cli"},
+    "av": {"cli"},
 }
 
 

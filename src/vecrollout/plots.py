@@ -247,7 +247,7 @@ def _distributions(columns: dict[str, npt.NDArray[Any]], ax: Axes, label: str) -
     if len(columns) > 1:
         ax.legend(frameon=False)
     if is_whole:
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
     _label(ax, label, "share of steps")
 
 

@@ -42,7 +42,7 @@ def has_steps(directory: Path) -> bool:
     return directory.exists() and any(each.suffix == ".arrow" for each in directory.iterdir())
 
 
-@pytest.mark.parametrize("vec", ["dummy", "subproc"])
+@pytest.mark.parametrize("vec", ["dummy", "async", pytest.param("subproc", marks=pytest.mark.slow)])
 def test_everything_recorded_is_kept(tmp_path: Path, vec: str) -> None:
     out = tmp_path / "out"
     process = start("record", "CartPole-v1", "--vec", vec, "--n-envs", 2, "--steps", 10**9, "--out", out)
@@ -54,7 +54,9 @@ def test_everything_recorded_is_kept(tmp_path: Path, vec: str) -> None:
     traces = open_traces(out)
     assert f"steps         {traces.total_steps:,}" in stdout
     steps = [sum(len(each) for each in traces if each.episode.env_index == env) for env in range(2)]
-    assert steps[0] == steps[1] > 0, "of all environments, the last step included"
+    assert min(steps) > 0
+    if vec != "async":  # there, a reset takes the place of a step
+        assert steps[0] == steps[1], "of all environments, the last step included"
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path) -> None:

@@ -50,6 +50,17 @@ def test_the_summary_is_what_was_recorded(run: Run, tmp_path: Path) -> None:
     assert "seed          5" in ran.out
 
 
+def test_an_environment_with_its_own_vectorization(run: Run, tmp_path: Path) -> None:
+    options = ("--vec", "own", "--n-envs", 3, "--episodes", 6, "--seed", 0)
+    ran = run("record", "CartPole-v1", *options, "--out", tmp_path / "out")
+    if not hasattr(gym.vector, "VectorWrapper"):
+        pytest.skip("Gymnasium 0.29 makes other vector environments")
+    assert ran.code == 0, ran.err
+    assert Counter(each.episode.env_index for each in open_traces(tmp_path / "out")) == {0: 2, 1: 2, 2: 2}
+    assert "one seed for all" in run("replay", tmp_path / "out").error
+    assert "no vectorization of its own" in run("record", "Pendulum-v1", *options, "--out", tmp_path / "no").error
+
+
 @pytest.mark.parametrize("vec", ["dummy", "sync"])
 def test_a_seed_repeats_a_recording(run: Run, tmp_path: Path, vec: str) -> None:
     for name in ("one", "other"):
@@ -163,6 +174,7 @@ def test_models_are_loaded_by_their_class(run: Run, tmp_path: Path, name: str) -
         np.testing.assert_allclose(trajectory.acts[step], act[0], rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*env.action_masks to get variables")  # SB3 2.2 with Gymnasium 0.29
 def test_a_maskable_model_acts_under_masks(run: Run, tmp_path: Path) -> None:
     gym.register("Masked-v0", Masked)
     try:

@@ -19,6 +19,10 @@ from vecrollout.errors import OptionError
 _NAMES = ", ".join(formats.FORMATS)
 
 
+def _matching(incomplete: str) -> list[str]:
+    return [name for name in formats.FORMATS if name.startswith(incomplete)]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
@@ -32,9 +36,11 @@ def add_to(app: typer.Typer) -> None:
 
 def convert(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A directory of traces, or what --from says.")],
-    target: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {_NAMES}.")],
+    target: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {_NAMES}.", autocompletion=_matching)],
     out: Annotated[str, typer.Option("--out", "-o", metavar="PATH", help="The new file or directory.")],
-    source: Annotated[str, typer.Option("--from", metavar="FORMAT", help="Format of PATH.")] = "trace",
+    source: Annotated[
+        str, typer.Option("--from", metavar="FORMAT", help="Format of PATH.", autocompletion=_matching)
+    ] = "trace",
     where: Where = None,
     episodes: Episodes = None,
     fps: Annotated[int | None, typer.Option(min=1, help="Steps a second, for lerobot.")] = None,

@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
@@ -28,8 +29,9 @@ SEED = "reset_seed"
 """Key of a reset's info that has the seed of that reset."""
 
 _OF_SB3 = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
-_OF_GYMNASIUM = ("sync", "async")
-VECTORIZATIONS = (*_OF_SB3, *_OF_GYMNASIUM)
+_OF_GYMNASIUM = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}
+_OF_ITS_OWN = "own"
+VECTORIZATIONS = (*_OF_SB3, *_OF_GYMNASIUM, _OF_ITS_OWN)
 
 _ATARI_FRAMES = 4
 """How many frames the zoo stacks."""
@@ -71,10 +73,12 @@ class Recipe:
         is_game = "AtariEnv" in str(spec.entry_point)
         is_atari = is_game if atari is None else atari
         stack = frame_stack or (_ATARI_FRAMES if is_atari else 1)
-        if stack > 1 and vectorization in _OF_GYMNASIUM:
+        if vectorization == _OF_ITS_OWN and (is_atari or keeps_frames):
+            raise OptionError("vec: expected dummy, subproc, sync or async with --frames or --atari, got own")
+        if stack > 1 and vectorization not in _OF_SB3:
             raise OptionError(
-                f"vec: expected dummy or subproc for stacked frames, got {vectorization!r}; pass --vec {VECTORIZATIONS[0]}"
-                ", or --no-atari --frame-stack 1"
+                f"vec: expected dummy or subproc for stacked frames, got {vectorization!r}; pass --vec dummy, or "
+                "--no-atari --frame-stack 1"
             )
         if is_atari and importlib.util.find_spec("cv2") is None:
             raise MissingDependencyError(f'{env_id}: AtariWrapper needs OpenCV: pip install "vecrollout[atari]"')
@@ -124,11 +128,12 @@ class Recipe:
     def many(self, count: int, seed: int) -> AnyEnv:
         """Vectorized environments; frames are stacked by SB3's `VecFrameStack`."""
         arguments = {**self.arguments, **({"render_mode": "rgb_array"} if self.keeps_frames else {})}
-        wrapper = partial(self._wrapped, seed=seed)
+        wrapper: Any = partial(self._wrapped, seed=seed)
+        if self.vectorization == _OF_ITS_OWN:
+            return self._own(count)
         if self.vectorization in _OF_GYMNASIUM:
-            return gym.make_vec(  # type: ignore[no-any-return]
-                self.env_id, count, vectorization_mode=self.vectorization, wrappers=(wrapper,), **arguments
-            )
+            made = partial(_made, self.env_id, arguments, wrapper)
+            return _OF_GYMNASIUM[self.vectorization]([made] * count)
         venv = make_vec_env(
             partial(gym.make, self.env_id),  # by the id alone, it asks for frames of environments that have none
             count,
@@ -138,6 +143,13 @@ class Recipe:
             vec_env_cls=_OF_SB3[self.vectorization],  # type: ignore[arg-type]  # a class of either kind
         )
         return VecFrameStack(venv, self.frame_stack) if self.frame_stack > 1 else venv
+
+    def _own(self, count: int) -> AnyEnv:
+        """The vector environment that an environment's author has registered with it."""
+        name = self.env_id.rpartition(":")[2]
+        if getattr(gym.spec(name), "vector_entry_point", None) is None:
+            raise OptionError(f"vec: {name} has no vectorization of its own; pass --vec dummy, subproc, sync or async")
+        return gym.make_vec(self.env_id, count, vectorization_mode="vector_entry_point", **self.arguments)
 
     def _wrapped(self, env: gym.Env[Any, Any], seed: int) -> gym.Env[Any, Any]:
         if multiprocessing.parent_process() is not None:
@@ -149,6 +161,10 @@ class Recipe:
             # Not all resets of an AtariWrapper begin a game.
             env = SeededEpisodes(env, seed)
         return KeptFrames(env) if self.keeps_frames else env
+
+
+def _made(env_id: str, arguments: Mapping[str, Any], wrapper: Any) -> Any:
+    return wrapper(gym.make(env_id, **arguments))
 
 
 def vars_of(spec: Any) -> dict[str, Any]:

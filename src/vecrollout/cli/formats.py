@@ -115,18 +115,18 @@ def read_trace(path: str) -> TraceDataset:
 def write_trace(trajectories: Any, path: str) -> ConversionReport:
     """Write trajectories of another format as a trace, which appears when it is complete."""
     spaces = getattr(trajectories, "observation_space", None), getattr(trajectories, "action_space", None)
-    about = {
+    about: dict[str, Any] = {
         "spaces": None if None in spaces else spaces,
         "env_spec": getattr(trajectories, "env_spec", None),
         "metadata": getattr(trajectories, "metadata", None),
     }
-    counts = [0, 0]
+    episodes = steps = 0
     with new_directory(path) as directory, TraceWriter(directory, **about) as writer:
         for batch in trajectories.batches() if hasattr(trajectories, "batches") else [trajectories]:
             writer.extend(batch)
-            counts[0] += len(batch)
-            counts[1] += sum(map(len, batch))
-    return ConversionReport("trace", Path(path), *counts)
+            episodes += len(batch)
+            steps += sum(map(len, batch))
+    return ConversionReport("trace", Path(path), episodes, steps)
 
 
 def write_replay_buffer(trajectories: Any, path: str) -> ConversionReport:
@@ -180,14 +180,13 @@ def write_gym_recording(trajectories: Any, path: str) -> ConversionReport:
     from vecrollout.interop.gym_recording import GymRecordingWriter
 
     listed = trajectories.stitched() if isinstance(trajectories, TraceDataset) else trajectories
-    counts = [0, 0]
-    infos = 0
+    episodes = steps = infos = 0
     with new_directory(path) as directory, GymRecordingWriter(directory) as writer:
         for each in listed:
             writer.append(each)
-            counts = [counts[0] + 1, counts[1] + len(each)]
+            episodes, steps = episodes + 1, steps + len(each)
             infos += 0 if each.infos is None else sum(map(bool, each.infos))
-    return ConversionReport("gym-recording", Path(path), *counts, infos=infos, others={"endings": counts[0]})
+    return ConversionReport("gym-recording", Path(path), episodes, steps, infos=infos, others={"endings": episodes})
 
 
 def read_gym_recording(path: str) -> Any:

@@ -55,6 +55,10 @@ def maker_of(about: Mapping[str, Any], env: str | None, arguments: Mapping[str, 
     elif env is None and isinstance(told, Mapping):
         recipe = Recipe.from_json(told)
         recipe = dataclasses.replace(recipe, arguments={**recipe.arguments, **arguments}, keeps_frames=False)
+        if recipe.vectorization == "own":
+            raise OptionError(
+                "env: expected single environments, got a recording of --vec own, which has one seed for all"
+            )
         stack = recipe.frame_stack
 
         def made() -> gym.Env[Any, Any]:
@@ -100,7 +104,7 @@ class StackedFrames(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], frames: int) -> None:
         super().__init__(env)
-        self._stacked: Any = StackedObservations(1, frames, env.observation_space)  # type: ignore[arg-type, var-annotated]
+        self._stacked: Any = StackedObservations(1, frames, env.observation_space)  # type: ignore[arg-type]
 
     def reset(self, **options: Any) -> Any:
         """Reset the environment."""

@@ -27,6 +27,18 @@ Episodes = Annotated[
         "--episodes", metavar="NUMBERS", help="Only these numbers, as `ls` shows them: 1,5,9-12 (12 included)."
     ),
 ]
+
+
+def _environments(incomplete: str) -> list[str]:
+    import gymnasium
+
+    return sorted(name for name in gymnasium.registry if name.startswith(incomplete))
+
+
+EnvId = Annotated[
+    str,
+    typer.Argument(metavar="ENV_ID", help="Id of a Gymnasium environment, or MODULE:ID.", autocompletion=_environments),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from vecrollout.cli.options import examples, named_values
+from vecrollout.cli.options import EnvId, examples, named_values
 from vecrollout.cli.outcomes import INTERRUPTED
 from vecrollout.cli.terminal import busy, note, say_facts, size
 from vecrollout.errors import ArgumentTypeError, OptionError, SpaceMismatchError
@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def record(
-    env_id: Annotated[str, typer.Argument(metavar="ENV_ID", help="Id of a Gymnasium environment, or MODULE:ID.")],
+    env_id: EnvId,
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="Where to write; may hold traces already.")],
     policy: Annotated[
         str,
@@ -49,7 +49,7 @@ def record(
         int | None, typer.Option(min=0, max=2**31 - 1, help="Seed of environments and actions. Default: drawn.")
     ] = None,
     vec: Annotated[
-        str, typer.Option(help="How to vectorize: dummy or subproc (SB3), sync or async (gymnasium.make_vec).")
+        str, typer.Option(help="dummy or subproc (SB3), sync or async (Gymnasium), own (the environment's).")
     ] = "dummy",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="A model takes its likeliest action.")] = False,
     algo: Annotated[str | None, typer.Option(help="Algorithm of the model. Default: found out from the file.")] = None,
@@ -120,7 +120,7 @@ def _session(
             statistics = _statistics(acting["normalize"], statistics_path(path, recipe.env_id))
         else:
             policy = load_function(acting["policy"])
-    if statistics is not None and recipe.vectorization in ("sync", "async"):
+    if statistics is not None and recipe.vectorization not in ("dummy", "subproc"):
         raise OptionError(f"vec: expected dummy or subproc for a model with {statistics}, got {recipe.vectorization}")
     frame_bytes = _frame_bytes(recipe)
     with busy(f"Starting {n_envs} environments"):
@@ -139,7 +139,7 @@ def _session(
         raise
     shares = Shares(writer, episodes, n_envs)
     held = most_transitions(spaces, n_envs)
-    recorder = recorder_around(
+    recorder: Any = recorder_around(
         env,
         {
             "error_on_premature_reset": False,

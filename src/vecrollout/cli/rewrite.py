@@ -81,8 +81,8 @@ def filter_(
 ) -> None:
     """Write the episodes that fulfill a condition, or have one of the numbers, as a new trace.
 
-    The condition compares the columns that `ls --json` shows: numbers, text, and, or, not, in, + - * /. Write
-    column("any name") for a column whose name is no word.
+    A condition compares the columns that `ls --json` shows with numbers and text, by and, or, not, in and arithmetic.
+    Write column("any name") for a column whose name is no word.
     """
     if condition is None and episodes is None:
         raise OptionError("filter: expected a condition or --episodes, got neither")

@@ -18,7 +18,7 @@ from rich.text import Text
 from vecrollout.cli.terminal import console, size
 from vecrollout.collecting.policy import PolicyCallable
 from vecrollout.recording.environments import num_envs_of
-from vecrollout.recording.recorder import Recorder
+from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
 
 _PROCESS_S = 0.25
@@ -107,7 +107,7 @@ class Session:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: BufferingWrapper | VectorBufferingWrapper,
         shares: Shares,
         act: PolicyCallable,
         see: Callable[[Any], Any],
@@ -127,7 +127,7 @@ class Session:
         """Step until there is enough, or until Ctrl-C, after which the step in flight is still recorded."""
         with self._interruptible(), self._shown():
             obs, states = self._first_obs(), None
-            starts = np.ones(num_envs_of(self.recorder), bool)  # type: ignore[arg-type]  # an environment, too
+            starts = np.ones(num_envs_of(self.recorder), np.bool_)
             self._began = time.monotonic()
             while not (self.interrupted or self.shares.done or self._has_steps):
                 acts, states = self._act(self._see(obs), states, starts)
