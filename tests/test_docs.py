@@ -62,10 +62,9 @@ def name(page: Path) -> str:
 def run_command(words: list[str]) -> None:
     program, *arguments = words
     assert program == "vecrollout"
-    try:
+    with pytest.raises(SystemExit) as ended:
         app(arguments, prog_name=program)
-    except SystemExit as ended:
-        assert not ended.code, words
+    assert not ended.value.code, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

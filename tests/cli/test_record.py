@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from vecrollout import TraceDataset, open_traces
+from vecrollout.cli.app import app
 from vecrollout.cli.models import load_model
 
 if TYPE_CHECKING:
@@ -54,7 +60,8 @@ def test_an_environment_with_its_own_vectorization(run: Run, tmp_path: Path) -> 
     options = ("--vec", "own", "--n-envs", 3, "--episodes", 6, "--seed", 0)
     ran = run("record", "CartPole-v1", *options, "--out", tmp_path / "out")
     if not hasattr(gym.vector, "VectorWrapper"):
-        pytest.skip("Gymnasium 0.29 makes other vector environments")
+        assert "needs Gymnasium 1.0" in ran.error
+        return
     assert ran.code == 0, ran.err
     assert Counter(each.episode.env_index for each in open_traces(tmp_path / "out")) == {0: 2, 1: 2, 2: 2}
     assert "one seed for all" in run("replay", tmp_path / "out").error
@@ -114,6 +121,48 @@ def test_functions_are_policies(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert run("record", "CartPole-v1", "--policy", place, "--episodes", 2, "--out", "out").code == 0
     assert all((each.acts == 1).all() for each in open_traces("out"))
+
+
+def test_a_policy_that_fails_loses_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+        calls = []
+
+        def act(observations):
+            calls.append(1)
+            if len(calls) > 7:
+                raise RuntimeError("no more")
+            return [1]
+    """
+    (tmp_path / "failing.py").write_text(textwrap.dedent(code))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match="no more"):
+        run("record", "CartPole-v1", "--policy", "failing.py:act", "--steps", 100, "--out", "out")
+    assert open_traces("out").total_steps == 7
+
+
+def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    shown: list[bytes] = []
+    reader = threading.Thread(target=read_all, args=(master, shown))
+    reader.start()
+    monkeypatch.setenv("TERM", "xterm")
+    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        with pytest.raises(SystemExit) as ended:
+            app(["record", "CartPole-v1", "--n-envs", "2", "--steps", "5000", "--out", str(tmp_path)])
+    reader.join()
+    os.close(master)
+    assert not ended.value.code
+    text = b"".join(shown).decode()
+    assert re.search(
+        r"[\d,]+ steps · [\d,]+ a second · [\d,]+ episodes · mean return \d+\.\d\d · [\d.,]+ \w+ · Ctrl-C", text
+    )
+
+
+def read_all(master: int, shown: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        while block := os.read(master, 4096):
+            shown.append(block)
 
 
 def test_arguments_go_to_the_environment(run: Run, tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ class Recipe:
             return self._own(count)
         if self.vectorization in _OF_GYMNASIUM:
             made = partial(_made, self.env_id, arguments, wrapper)
-            return _OF_GYMNASIUM[self.vectorization]([made] * count)
+            cls: Any = _OF_GYMNASIUM[self.vectorization]
+            return cls([made] * count)  # type: ignore[no-any-return]
         venv = make_vec_env(
             partial(gym.make, self.env_id),  # by the id alone, it asks for frames of environments that have none
             count,
@@ -147,6 +148,8 @@ class Recipe:
     def _own(self, count: int) -> AnyEnv:
         """The vector environment that an environment's author has registered with it."""
         name = self.env_id.rpartition(":")[2]
+        if not hasattr(gym.vector, "VectorWrapper"):
+            raise OptionError(f"vec: own needs Gymnasium 1.0 or newer, got {gym.__version__}")
         if getattr(gym.spec(name), "vector_entry_point", None) is None:
             raise OptionError(f"vec: {name} has no vectorization of its own; pass --vec dummy, subproc, sync or async")
         return gym.make_vec(self.env_id, count, vectorization_mode="vector_entry_point", **self.arguments)
