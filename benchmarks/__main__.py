@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.baseline import Baseline
+from benchmarks.charts import FOLDER, draw, measured_on
 from benchmarks.endings import ending_table
 from benchmarks.growth import growth_table
 from benchmarks.imports import import_table
@@ -33,6 +34,7 @@ from benchmarks.workloads import WORKLOADS
 from benchmarks.writing import writing_tables
 
 _README = Path(__file__).with_name("README.md")
+_PAGE = FOLDER.parents[1] / "benchmarks.md"
 _BEGIN, _END = "<!-- figures: python -m benchmarks --write -->", "<!-- end of figures -->"
 _KEPT_BYTES = 6 << 30
 
@@ -55,7 +57,10 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
 
 
 def main() -> None:
-    parts, options, is_written = _command_line()
+    parts, options, is_written, is_drawn = _command_line()
+    if is_drawn:
+        _draw()
+        return
     print(machine(), flush=True)
     if not options.is_quick:
         keep_memory(_KEPT_BYTES)
@@ -72,14 +77,15 @@ def main() -> None:
         _write("\n\n".join(report))
 
 
-def _command_line() -> tuple[list[str], Options, bool]:
+def _command_line() -> tuple[list[str], Options, bool, bool]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of {', '.join(_PARTS)}; all by default")
     parser.add_argument("--runs", type=int, help="interleaved runs that count; default: 5, or 1 in a quick run")
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--quick", action="store_true", help="run every part in seconds; the figures mean nothing")
     parser.add_argument("--baseline", type=Path, help="src folder of an earlier checkout to compare with")
-    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md, and draw")
+    parser.add_argument("--draw", action="store_true", help="draw docs/images/benchmarks from benchmarks/README.md")
     given = parser.parse_args()
     if unknown := sorted(set(given.parts) - set(_PARTS)):
         parser.error(f"no such part: {', '.join(unknown)}")
@@ -91,15 +97,28 @@ def _command_line() -> tuple[list[str], Options, bool]:
         is_quick=given.quick,
         baseline=Baseline(given.baseline) if given.baseline else None,
     )
-    return given.parts or list(_PARTS), options, given.write
+    return given.parts or list(_PARTS), options, given.write, given.draw
 
 
 def _write(figures: str) -> None:
-    before, begin, rest = _README.read_text().partition(_BEGIN)
+    _replace(_README, figures)
+    _draw()
+
+
+def _draw() -> None:
+    """Draw the charts of the README's tables, and say on their page when these were measured."""
+    readme = _README.read_text(encoding="utf-8")
+    for name, picture in draw(readme).items():
+        (FOLDER / f"{name}.svg").write_text(picture, encoding="utf-8")
+    _replace(_PAGE, measured_on(readme))
+
+
+def _replace(page: Path, figures: str) -> None:
+    before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:
-        sys.exit(f"{_README.name}: no lines `{_BEGIN}` and `{_END}` to write between")
-    _README.write_text(f"{before}{begin}\n\n{figures}\n\n{end}{after}")
+        sys.exit(f"{page.name}: no lines `{_BEGIN}` and `{_END}` to write between")
+    page.write_text(f"{before}{begin}\n\n{figures}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tempfile
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 
 import vecrollout
+from benchmarks.charts import CHARTS, measured_on
+from benchmarks.charts import draw as draw_charts
+from figures.concepts import DRAWINGS
 from vecrollout.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +38,7 @@ class Block(NamedTuple):
     line: int
     code: str
     needs: list[Requirement]
+    section: str
 
 
 def blocks(page: Path) -> list[Block]:
@@ -42,9 +47,9 @@ def blocks(page: Path) -> list[Block]:
     for match in FENCE.finditer(text):
         code = re.sub(f"^{match['indent']}", "", match["code"], flags=re.MULTILINE)
         line = text.count("\n", 0, match.start("code")) + 1
-        found.append(
-            Block(match["language"], line, code, [Requirement(each) for each in (match["needs"] or "").split()])
-        )
+        needs = [Requirement(each) for each in (match["needs"] or "").split()]
+        section = re.findall(r"^## .*$", text[: match.start()], re.MULTILINE)[-1:]
+        found.append(Block(match["language"], line, code, needs, "".join(section)))
     return found
 
 
@@ -71,11 +76,16 @@ def run_command(words: list[str]) -> None:
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page's blocks run in sequence in one namespace, as a reader would paste them one after the other.
 
-    Those that need what is not installed are left out. Shell blocks are commands of vecrollout.
+    Each recipe runs by itself, in an empty directory. Blocks that need what is not installed are left out. Shell blocks
+    are commands of vecrollout.
     """
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
+    section = ""
     for block in blocks(page):
+        if page.parent.name == "recipes" and block.section != section:
+            section, namespace = block.section, {"__name__": "__main__"}
+            monkeypatch.chdir(tempfile.mkdtemp(dir=tmp_path))
         if block.language == "shell" and all(map(is_installed, block.needs)):
             for line in block.code.replace("\\\n", " ").splitlines():
                 run_command(shlex.split(line))
@@ -99,6 +109,32 @@ def test_needs_stand_before_a_fence() -> None:
     for page in PAGES:
         comments = len(re.findall(r"<!-- needs:", page.read_text(encoding="utf-8")))
         assert comments == sum(bool(block.needs) for block in blocks(page)), page
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r"^ +- (?:.*: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:])
+
+
+def test_pictures_exist_and_are_described() -> None:
+    """The strict build does not look at them."""
+    for page in PAGES:
+        for text, target in re.findall(r"!\[(.*?)\]\((.*?)\)", page.read_text(encoding="utf-8")):
+            assert text, target
+            assert target.startswith("https://") or (page.parent / target).is_file(), (page, target)
+
+
+def test_pictures_are_what_the_scripts_draw() -> None:
+    images = ROOT / "docs" / "images"
+    for name, draw in DRAWINGS.items():
+        assert (images / f"{name}.svg").read_text(encoding="utf-8") == draw().svg(), "run `python -m figures`"
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    charts = draw_charts(readme)
+    assert charts.keys() == CHARTS.keys()
+    for name, svg in charts.items():
+        drawn = (images / "benchmarks" / f"{name}.svg").read_text(encoding="utf-8")
+        assert drawn == svg, "run `python -m benchmarks --draw`"
+    assert measured_on(readme) in (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
 
 def test_every_public_name_is_in_the_reference() -> None:

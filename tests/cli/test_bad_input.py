@@ -169,8 +169,15 @@ def test_unknown_columns(run: Run, cartpole: Path) -> None:
     ],
 )
 def test_a_missing_extra_is_named(
-    run: Run, cartpole: Path, monkeypatch: pytest.MonkeyPatch, package: str, arguments: list[str], extra: str
+    run: Run,
+    cartpole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    arguments: list[str],
+    extra: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in [
         each for each in sys.modules if each.partition(".")[0] == package or each.endswith(("hdf5", "minari"))
     ]:
