@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tempfile
 import warnings
@@ -17,6 +18,7 @@ import vecrollout
 from benchmarks.charts import CHARTS, measured_on
 from benchmarks.charts import draw as draw_charts
 from figures.concepts import DRAWINGS
+from vecrollout.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -62,11 +64,20 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def run_command(words: list[str]) -> None:
+    program, *arguments = words
+    assert program == "vecrollout"
+    with pytest.raises(SystemExit) as ended:
+        app(arguments, prog_name=program)
+    assert not ended.value.code, words
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page's blocks run in sequence in one namespace, as a reader would paste them one after the other.
 
-    Each recipe runs by itself, in an empty directory. Blocks that need what is not installed are left out.
+    Each recipe runs by itself, in an empty directory. Blocks that need what is not installed are left out. Shell blocks
+    are commands of vecrollout.
     """
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
@@ -75,6 +86,9 @@ def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
         if page.parent.name == "recipes" and block.section != section:
             section, namespace = block.section, {"__name__": "__main__"}
             monkeypatch.chdir(tempfile.mkdtemp(dir=tmp_path))
+        if block.language == "shell" and all(map(is_installed, block.needs)):
+            for line in block.code.replace("\\\n", " ").splitlines():
+                run_command(shlex.split(line))
         if block.language == "python" and all(map(is_installed, block.needs)):
             with warnings.catch_warnings():
                 if block.needs:
@@ -137,11 +151,12 @@ def test_readme_commands_are_what_the_gate_runs() -> None:
     ]
     assert printed == commands
 
-    first, second = commands
-    assert "docs/examples/dagger.py" in first
-    assert "pytest" in second
+    first, second, third = commands
+    assert "vecrollout record" in first
+    assert "docs/examples/dagger.py" in second
+    assert "pytest" in third
     gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert re.findall(r"readme_block (\d)$", gate, re.MULTILINE) == ["1", "2"]
+    assert re.findall(r"readme_block (\d)$", gate, re.MULTILINE) == ["1", "2", "3"]
 
 
 def test_readme_commands_are_single_commands() -> None:

@@ -19,6 +19,7 @@ import pytest
 import vecrollout
 import vecrollout.compat
 import vecrollout.interop
+import vecrollout.plots
 import vecrollout.testing
 from vecrollout import errors
 
@@ -29,6 +30,7 @@ def modules() -> Iterator[ModuleType]:
     """The modules whose names are public."""
     yield vecrollout
     yield vecrollout.testing
+    yield vecrollout.plots
     for name in ("harness", "conformance", "vector_conformance", "strategies"):
         yield importlib.import_module(f"vecrollout.testing.{name}")
     for package in (vecrollout.interop, vecrollout.compat):

@@ -35,20 +35,26 @@ RANKS = {
     "compat": 7,
     "report": 7,
     "distributed": 7,
+    "plots": 7,
     "viewer": 8,
     "cli": 9,
+    "__main__": 10,
     # Last, so nothing in the package can import it.
     "testing": 10,
 }
 
 # Who may import which heavy or optional package.
 IMPORTERS = {
-    "stable_baselines3": {"recording", "collecting", "compat", "distributed", "interop", "testing"},
-    "pyarrow": {"interop", "storage"},
+    "stable_baselines3": {"recording", "collecting", "compat", "distributed", "interop", "cli", "testing"},
+    "pyarrow": {"interop", "storage", "cli"},
     "h5py": {"interop"},
     "starlette": {"viewer"},
     "uvicorn": {"viewer"},
     "ray": {"distributed"},
+    "matplotlib": {"plots"},
+    "typer": {"cli"},
+    "rich": {"progress", "cli"},
+    "av": {"cli", "interop"},
 }
 
 

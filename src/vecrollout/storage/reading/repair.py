@@ -67,7 +67,7 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
 
 
 def _repair(folder: Folder) -> RepairReport:
-    _refuse_beside_writers(folder)
+    refuse_beside_writers(folder)
     changes = [*_cleared(folder), *_brought_in(folder)]
     survey = Survey.of(folder)
     changes += survey.problems
@@ -202,8 +202,8 @@ def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined
     return path, written
 
 
-def _refuse_beside_writers(folder: Folder) -> None:
-    """Refuse to repair files that a writer is writing."""
+def refuse_beside_writers(folder: Folder) -> None:
+    """Refuse to change files that a writer is writing."""
     for name in folder.sizes():
         if (journal_of(name) or shard_of(name)) and folder.is_locked(name):
             raise ProtocolError(

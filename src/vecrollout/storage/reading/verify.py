@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vecrollout.errors import DamagedTraceError
+from vecrollout.progress import Progress, with_progress
 from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.journal import Journal, ShardRecord
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_of, shard_name, shard_of
@@ -32,7 +33,7 @@ class TraceReport:
         return not self.problems
 
 
-def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
+def verify_traces(path: str | os.PathLike[str], *, progress: Progress | None = False) -> TraceReport:
     """Read everything in a trace, and compare it with its checksums. Objects of a store are fetched for that.
 
     A shard that a writer is still writing, or was writing when it was killed, has checksums up to its last batch. What
@@ -40,6 +41,8 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
 
     Args:
         path: The directory, or the URL of an object store.
+        progress: Whether to show a progress bar on a terminal if it takes long, and whose (`"tqdm"`, `"rich"`); None:
+            where one of them is installed.
 
     Returns:
         The damage, file by file.
@@ -49,12 +52,15 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
         TraceVersionError: If a newer version of the package wrote one of the files.
         OptionError: If the URL cannot be used.
         StoreError: If the object store fails.
+        MissingDependencyError: If the package of the progress bar is not installed.
     """
     folder = folder_of(path)
     survey = Survey.of(folder)
     problems = list(survey.problems)
     trajectories, seen = 0, Seen()
-    for name in survey.shards:
+    shards = survey.shards
+    total = sum(survey.sizes.get(name, 0) for name in shards)
+    for name in with_progress(shards, lambda name: survey.sizes.get(name, 0), progress, "bytes", total):
         with folder.copied([name]) as directory:
             listed = survey.listed(name)
             examined = listed.examine(directory, seen)
