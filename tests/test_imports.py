@@ -33,6 +33,7 @@ RANKS = {
     "": 6,
     "interop": 6,
     "compat": 7,
+    "report": 7,
     "viewer": 8,
     "cli": 9,
     # Last, so nothing in the package can import it.
@@ -44,6 +45,8 @@ IMPORTERS = {
     "stable_baselines3": {"recording", "collecting", "compat", "interop", "testing"},
     "pyarrow": {"interop", "storage"},
     "h5py": {"interop"},
+    "starlette": {"viewer"},
+    "uvicorn": {"viewer"},
 }
 
 

@@ -13,6 +13,7 @@ from vecrollout._typing import Array
 from vecrollout.data.choosing import Numbers, episode_key, episode_values
 from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
 from vecrollout.data.fields import infos_or_empty
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.selected_columns import SelectedColumns
@@ -159,6 +160,11 @@ class TrajectoryBatch(TrajectorySequence):
         return self._columns.episodes
 
     @property
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        return self._columns.identities
+
+    @property
     def has_rews(self) -> bool:
         """Whether the trajectories have rewards."""
         return self.kind.rews is not None
@@ -177,6 +183,11 @@ class TrajectoryBatch(TrajectorySequence):
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
         return self._columns.kind
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return self._columns.total_steps
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
@@ -216,6 +227,10 @@ class TrajectoryBatch(TrajectorySequence):
 
     def _episode_keys(self) -> Sequence[Hashable]:
         return [episode_key(each, number) for number, each in enumerate(self.episodes)]
+
+    def __len__(self) -> int:
+        """Number of trajectories, N."""
+        return len(self._columns)
 
     def __iter__(self) -> Iterator[Trajectory]:
         """The trajectories, in order."""

@@ -153,7 +153,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             buffer.abort()
             raise
         if endings:
-            self._steps.look(returned[0], endings)
+            self._steps.look(returned, endings)
         return returned
 
     def step_async(self, actions: Any) -> None:
@@ -199,7 +199,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             buffer.abort()
             raise
         if endings:
-            self._steps.look(returned[0], endings)
+            self._steps.look(returned, endings)
         return returned
 
     def __getstate__(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vecrollout.data.foreign import is_foreign
 from vecrollout.recording.reuse import OverwrittenObs
 from vecrollout.recording.sb3_endings import Endings, flags_of
 
-_BOOL = np.dtype(bool)
+_BOOL, _ndarray = np.dtype(bool), np.ndarray
 
 
 class VecEnvSteps:
@@ -41,7 +41,7 @@ class VecEnvSteps:
         obs, rews, dones, infos = returned
         endings: Sequence[Ending] = ()
         # A search in bytes costs a fraction of `dones.any()`.
-        flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else self._flags_of(dones)
+        flags = dones.tobytes() if type(dones) is _ndarray and dones.dtype is _BOOL else self._flags_of(dones)
         if 1 in flags:
             endings = self._endings.of(flags, infos, self._copied_info)
         if self._copies_infos:
@@ -61,7 +61,7 @@ class VecEnvSteps:
             self._has_new_infos, self._copied_info = False, deep_copied
         return list(map(deep_copied, infos))
 
-    def look(self, obs: Any, endings: Sequence[Ending]) -> None:
+    def look(self, returned: Any, endings: Sequence[Ending]) -> None:
         """Warn if a reset overwrote an episode's last observation."""
-        if self._overwritten is not None and not self._overwritten.look(obs, endings):
+        if self._overwritten is not None and not self._overwritten.look(returned[0], returned[3], endings):
             self._overwritten = None

@@ -87,14 +87,14 @@ def stats_of(table: Any) -> dict[str, float]:
     return {"n_traj": len(table), **statistics({name: values for name, values in samples.items() if len(values)})}
 
 
-def summary_text(order: Order, table: Any) -> str:
-    """A few lines about the trajectories."""
+def summary_lines(order: Order, table: Any) -> dict[str, str]:
+    """A few lines about the trajectories, by name."""
     lengths = table.column("length").to_numpy()
     returns = table.column("return_").drop_null().to_numpy()
     endings = Counter(each or "not ended" for each in table.column("ended_by").to_pylist())
     environments = table.column("env").drop_null().unique()
     size, steps = round(float(order.sizes.sum())), int(lengths.sum())
-    lines = {
+    return {
         "episodes": f"{len(set(episode_keys(order, table))):,}",
         "trajectories": f"{len(table):,}",
         "steps": f"{steps:,}",
@@ -104,8 +104,6 @@ def summary_text(order: Order, table: Any) -> str:
         "length": _spread(lengths),
         "size on disk": f"{_size(size)}, {size / max(steps, 1):,.1f} bytes a step",
     }
-    width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
 def _pandas() -> Any:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.grouping import grouped
+from vecrollout.data.html import card
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
@@ -230,7 +231,9 @@ class StoredTrajectories(TrajectorySequence):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return episode_table.summary_text(self.order, self.table)
+        lines = episode_table.summary_lines(self.order, self.table)
+        width = max(map(len, lines))
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
     def to_arrow(self) -> Any:
         """The episode table: a row a trajectory, in order. It is made once, in one pass over rewards and identities.
@@ -293,3 +296,10 @@ class StoredTrajectories(TrajectorySequence):
     def __repr__(self) -> str:
         where = ", ".join(map(shown, self.order.paths))
         return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
+
+    def _repr_html_(self) -> str:
+        """The summary as a table, with the returns (or lengths) as a curve, for notebooks."""
+        returns = self.table.column("return_").drop_null().to_numpy()
+        values, name = (returns, "returns") if len(returns) else (self.lengths, "lengths")
+        where = ", ".join(map(shown, self.order.paths))
+        return card(f"TraceDataset {where}", episode_table.summary_lines(self.order, self.table), values, name)

@@ -1,4 +1,4 @@
-"""Makes a directory ready for a writer: checks the spaces of earlier traces, or removes these."""
+"""Prepares a directory for a writer: checks the spaces of earlier traces, or removes these traces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_spaces(folder: Folder, spaces: list[Any]) -> None:
         try:
             theirs = header_of(_first_line(folder, name)).get("spaces")
         except DamagedTraceError:
-            continue  # reading says so
+            continue  # reading the trace reports it
         if isinstance(theirs, list):
             if not _is_same(mine, theirs):
                 raise OptionError(
