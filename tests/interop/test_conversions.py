@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import multiprocessing
 import os
 import pickle
-import signal
-import subprocess
+import shutil
 import sys
 import time
 import tracemalloc
@@ -400,23 +400,27 @@ class Terminal(io.StringIO):
 
 
 def slowly() -> Any:
-    """Longer than what shows no bar."""
+    """Longer than what shows no bar; of two dtypes, which make two batches."""
     yield episode(3)
     time.sleep(1.1)
+    yield episode(4)
     yield with_rews(episode(4), np.ones(4))
 
 
-@pytest.mark.parametrize("name", ["minari", "npz"])
+@every_format
 def test_long_conversions_show_a_bar(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich")
-    shown = {}
-    for progress in (None, False):
-        monkeypatch.setattr(sys, "stderr", Terminal())
-        with contextlib.suppress(DtypeError):
-            WRITERS[name](slowly(), tmp_path / f"{progress}-v0", progress=progress)
-        shown[progress] = sys.stderr.getvalue()  # type: ignore[attr-defined]
-    assert "steps" in shown[None]
-    assert shown[False] == ""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with contextlib.suppress(DtypeError):
+        WRITERS[name](slowly(), tmp_path / "out-v0")
+    assert "steps" in sys.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+def test_bars_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with contextlib.suppress(DtypeError):
+        to_npz(slowly(), tmp_path / "out", progress=False)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", ["d4rl", "minari", "npz", "robomimic"])
@@ -439,34 +443,34 @@ def test_memory_holds_one_batch(name: str, tmp_path: Path) -> None:
     assert peak < 200 << 20
 
 
-KILLED = """
-import sys, os
-sys.path.insert(0, {tests!r})
-from trajectories import episode
-from test_conversions import WRITERS
-def endless():
-    for number in range(1000_000):
-        yield episode(100)
-        if number == 6000:
-            print("under way", flush=True)
-WRITERS[{name!r}](endless(), {path!r})
-"""
-
-
-@pytest.mark.parametrize("name", ["d4rl", "minari", "npz"])
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
-def test_killed(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "out-v0"
-    code = KILLED.format(tests=str(Path(__file__).parent), name=name, path=str(path))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGKILL)
-    assert not path.exists()
-    assert all(each.name.startswith(".out-v0.") and each.name.endswith(".tmp") for each in tmp_path.iterdir())
-    WRITERS[name]([episode(3)], path)
-    assert len(READERS[name](path)) == 1
+@every_format
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and sends SIGKILL")
+def test_killed_at_any_moment(name: str, tmp_path: Path) -> None:
+    """The result is absent or complete, and what a kill leaves stands in nobody's way."""
+    episodes = [episode(100, seed) for seed in range(100)]
+    begin = time.monotonic()
+    WRITERS[name](episodes, tmp_path / "first-v0")
+    duration = time.monotonic() - begin
+    path, rng, context = tmp_path / "out-v0", np.random.default_rng(), multiprocessing.get_context("fork")
+    for moment in [*rng.uniform(0, 1.2 * duration, 6), None]:
+        child = context.Process(target=WRITERS[name], args=(episodes, path))
+        child.start()
+        if moment is None:
+            child.join()
+            assert child.exitcode == 0
+        else:
+            time.sleep(moment)
+            child.kill()
+            child.join()
+        left = {each.name for each in tmp_path.iterdir()} - {"first-v0", "out-v0"}
+        assert all(each.startswith((".out-v0.", "tmp")) for each in left), left
+        assert path.exists() or moment is not None
+        if path.exists():
+            found = READERS[name](path)
+            assert [len(each) for each in found] == [100] * 100
+            np.testing.assert_array_equal(found[-1].acts, episodes[-1].acts)
+            path.unlink() if path.is_file() else shutil.rmtree(path)
 
 
 @every_format

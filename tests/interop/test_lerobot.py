@@ -95,7 +95,7 @@ def test_frames_have_times_that_lerobot_accepts(tmp_path: Path) -> None:
 
 
 def test_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vecrollout.interop.lerobot.writing._FILE_BYTES", 1)
+    monkeypatch.setattr("vecrollout.interop.lerobot.writing._DATA_BYTES", 1)
     to_lerobot(endings(), tmp_path / "data", fps=30)
     assert len(list((tmp_path / "data" / "data").glob("*/*.parquet"))) == 4
     with from_lerobot(tmp_path / "data") as found:
@@ -126,6 +126,86 @@ def test_what_pandas_and_statistics_say(tmp_path: Path) -> None:
     for name in ("min", "max", "mean", "std"):
         np.testing.assert_allclose(stats["observation.state"][name], getattr(steps, name)(axis=0), rtol=1e-6)
     assert stats["observation.state"]["count"] == [14]
+
+
+CAMERAS = kinds.Dict(
+    {
+        "camera": kinds.Box(0, 255, (6, 5, 3), np.uint8),
+        "first": kinds.Box(0, 255, (3, 7, 8), np.uint8),
+        "gray": kinds.Box(0, 255, (4, 4, 1), np.uint8),
+        "state": kinds.Box(-1, 1, (2,), np.float32),
+    }
+)
+
+
+@given(data=st.data())
+@settings(max_examples=15)
+def test_lossless_videos_keep_their_bits(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("av")
+    _, episodes = data.draw(alike(st.just(CAMERAS), st.just(kinds.Discrete(2))))
+    path = tmp_path_factory.mktemp("lerobot") / "data"
+    assert to_lerobot(episodes, path, fps=30, video="lossless").others == {}
+    assert len(list((path / "videos").rglob("*.mp4"))) == 2
+    with from_lerobot(path) as found:
+        for each, expected in reversed(list(zip(found, episodes, strict=True))):
+            assert_equal(each, expected)
+
+
+def with_camera(steps: int, shape: tuple[int, int], seed: int = 0) -> TrajectoryWithRew:
+    """A bright square that moves over a dark ground."""
+    frames = np.full((steps + 1, *shape, 3), 30, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[8:24, (seed + 2 * number) % 16 + 4 :][:, :16] = 200, 180, 160
+    plain = episode(steps, seed)
+    return TrajectoryWithRew(**{**vars(plain), "obs": DictObs({"camera": frames, "state": plain.obs})})
+
+
+@pytest.mark.parametrize("shape", [(40, 48), (41, 47)])
+def test_lossy_videos_look_alike_and_are_reported(shape: tuple[int, int], tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    episodes = [with_camera(20, shape), with_camera(9, shape, 5)]
+    report = to_lerobot(episodes, tmp_path / "data", fps=10, video="lossy")
+    assert report.others == {"frames compressed with loss": 29}
+    with from_lerobot(tmp_path / "data") as found:
+        for each, expected in zip(found, episodes, strict=True):
+            pixels, kept = (one.obs.get("camera").astype(int) for one in (each, expected))
+            assert np.abs(pixels - kept).mean() < 4
+            assert_same(each.obs.get("state"), expected.obs.get("state"))
+            # The last observation is an image beside the video.
+            assert_same(each.obs.get("camera")[-1], expected.obs.get("camera")[-1])
+
+
+def test_videos_in_several_files(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    # A frame a second: times beyond 512 s get another file.
+    episodes = [with_camera(200, (32, 32), seed) for seed in range(4)]
+    to_lerobot(episodes, tmp_path / "data", fps=1, video="lossless")
+    assert len(list((tmp_path / "data" / "videos").rglob("*.mp4"))) == 2
+    with from_lerobot(tmp_path / "data") as found:
+        for number in (3, 0, 2, 1):
+            assert_equal(found[number], episodes[number])
+
+
+def test_damaged_videos(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    to_lerobot([with_camera(20, (32, 32)), with_camera(20, (32, 32))], tmp_path / "data", fps=10, video="lossless")
+    (video,) = (tmp_path / "data" / "videos").rglob("*.mp4")
+    content = video.read_bytes()
+    for damaged in (b"", content[: len(content) // 2], b"junk" * 100, None):
+        video.unlink()
+        if damaged is not None:
+            video.write_bytes(damaged)
+        with from_lerobot(tmp_path / "data") as found, pytest.raises(DamagedTraceError):
+            found[1]
+
+
+def test_bad_videos(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(OptionError, match='video: expected None, "lossless" or "lossy"'):
+        to_lerobot([episode(3)], tmp_path / "data", fps=30, video="mp4")  # type: ignore[arg-type]
+    assert to_lerobot([episode(3)], tmp_path / "data", fps=30, video="lossy").is_lossless  # has no images
+    info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
+    assert info["video_path"] is None
 
 
 @pytest.mark.parametrize("fps", [0, -1, 2.5, True, "30"])
@@ -161,10 +241,6 @@ def test_damaged_data_sets(tmp_path: Path) -> None:
     info = json.loads((meta / "info.json").read_text())
     (meta / "info.json").write_text(json.dumps({**info, "codebase_version": "v2.1"}))
     with pytest.raises(OptionError, match=r"v2\.1"):
-        from_lerobot(tmp_path / "data")
-    video = {"observation.images.a": {"dtype": "video", "shape": [3, 4, 5]}}
-    (meta / "info.json").write_text(json.dumps({**info, "features": video}))
-    with pytest.raises(OptionError, match="videos"):
         from_lerobot(tmp_path / "data")
     for text in ("{", "[]", json.dumps({**info, "features": 3}), json.dumps({**info, "features": {"action": {}}})):
         (meta / "info.json").write_text(text)
@@ -219,6 +295,48 @@ def test_lerobot_reads_it(lerobot: Any, tmp_path: Path) -> None:
                 assert_same(pixels, expected if key == "first" else np.ascontiguousarray(np.moveaxis(expected, 2, 0)))
     windows = lerobot.LeRobotDataset("me/data", root=tmp_path / "data", delta_timestamps={"action": [0, 1 / 30]})
     assert windows[5]["action_is_pad"].tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("video", ["lossless", "lossy"])
+def test_lerobot_reads_videos(video: Any, lerobot: Any, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    episodes = [with_camera(20, (40, 48), seed) for seed in range(3)]
+    to_lerobot(episodes, tmp_path / "data", fps=30, video=video)
+    try:
+        dataset = lerobot.LeRobotDataset("me/data", root=tmp_path / "data", video_backend="pyav")
+        dataset[0]
+    except AttributeError as error:
+        pytest.skip(f"this LeRobot does not read videos with this torchvision: {error}")
+    frame = 0
+    for each in episodes:
+        for step in range(len(each)):
+            pixels = dataset[frame]["observation.images.camera"].numpy() * 255
+            frame += 1
+            difference = np.abs(np.moveaxis(pixels, 0, 2) - each.obs.get("camera")[step])
+            assert difference.max() < 0.01 if video == "lossless" else difference.mean() < 4
+    assert frame == len(dataset)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_videos_that_lerobot_recorded_are_read(lerobot: Any, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    features = {
+        "observation.images.camera": {"dtype": "video", "shape": (64, 96, 3), "names": ["height", "width", "channels"]},
+        "action": {"dtype": "float32", "shape": (2,), "names": None},
+    }
+    theirs = lerobot.LeRobotDataset.create("me/own", 10, features, root=tmp_path / "own", use_videos=True)
+    for number in range(3):
+        for step in range(8):
+            pixels = np.full((64, 96, 3), 20 * step + 10 * number, np.uint8)
+            frame = {"observation.images.camera": pixels, "action": np.full(2, step, np.float32), "task": "wait"}
+            theirs.add_frame(frame)
+        theirs.save_episode()
+    theirs.finalize()
+    with from_lerobot(tmp_path / "own", drop_last=True) as found:
+        for number, each in enumerate(found):
+            brightness = each.obs.get("images.camera").mean(axis=(1, 2, 3))
+            np.testing.assert_allclose(brightness, 20 * np.arange(8) + 10 * number, atol=4)
 
 
 @pytest.mark.filterwarnings("ignore")

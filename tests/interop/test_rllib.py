@@ -38,6 +38,34 @@ def test_there_and_back(data: st.DataObject, tmp_path_factory: pytest.TempPathFa
         assert each.episode.start_step == expected.episode.start_step
 
 
+@given(data=st.data())
+@settings(max_examples=30)
+def test_episodes_there_and_back(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("msgpack")
+    _, episodes = data.draw(alike(SPACES, SPACES))
+    path = tmp_path_factory.mktemp("rllib") / "data"
+    report = to_rllib(episodes, path, form="episodes")
+    assert report.fragments == sum(not each.terminal or each.episode.start_step > 0 for each in episodes)
+    for each, expected in zip(from_rllib(path), episodes, strict=True):
+        assert_equal(each, expected, flags=False)
+        assert each.terminated == expected.terminated
+        # A fragment's end counts as a cut.
+        assert each.truncated == (expected.truncated or not expected.terminated)
+        assert each.episode.start_step == expected.episode.start_step
+
+
+def test_damaged_episodes(tmp_path: Path) -> None:
+    msgpack = pytest.importorskip("msgpack")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    objects = {b"nd": True, b"type": "|O", b"kind": b"O", b"shape": [1], b"data": b"cos\nsystem\n"}
+    for item in (b"", b"\xc1", msgpack.packb({}), msgpack.packb({"observations": objects}), msgpack.packb([[[]]])):
+        parquet.write_table(pa.table({"item": [item]}), tmp_path / "data.parquet")
+        with pytest.raises(DamagedTraceError, match="episode 0: expected an episode of RLlib"):
+            from_rllib(tmp_path)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     one = episode(2)
     with pytest.raises(OptionError, match="form"):
@@ -51,9 +79,6 @@ def test_bad_input(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DamagedTraceError, match="there is none"):
         from_rllib(tmp_path)
-    to_rllib([one], tmp_path / "episodes", form="episodes")
-    with pytest.raises(DamagedTraceError, match="columns"):
-        from_rllib(tmp_path / "episodes")
 
 
 @needs_rllib
@@ -76,6 +101,34 @@ def test_rllib_reads_episodes(tmp_path: Path) -> None:
 
 
 @needs_rllib
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("is_numpy", [True, False])
+def test_episodes_that_rllib_wrote(is_numpy: bool, tmp_path: Path) -> None:
+    msgpack = pytest.importorskip("msgpack")
+    numpy_hook = pytest.importorskip("msgpack_numpy").encode
+    import pyarrow as pa
+    from pyarrow import parquet
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+    items = []
+    for expected in endings():
+        theirs = SingleAgentEpisode(
+            observations=list(expected.obs),
+            actions=list(expected.acts),
+            rewards=list(expected.rews),
+            terminated=expected.terminated,
+            truncated=expected.truncated,
+            len_lookback_buffer=0,
+        )
+        # As `ray.rllib.offline.offline_env_runner` writes them.
+        state = (theirs.to_numpy() if is_numpy else theirs).get_state()
+        items.append(msgpack.packb(state, default=numpy_hook))
+    parquet.write_table(pa.table({"item": items}), tmp_path / "data.parquet")
+    for each, expected in zip(from_rllib(tmp_path), endings(), strict=True):
+        assert_equal(each, expected)
+
+
+@needs_rllib
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["columns", "episodes"])
@@ -95,7 +148,7 @@ def test_bc_trains_from_it(form: Any, tmp_path: Path) -> None:
 
     to_rllib([one() for _ in range(40)], tmp_path / "data", form=form)
     # BC's pipeline hangs with fewer logical CPUs.
-    ray.init(num_cpus=8, include_dashboard=False)
+    ray.init(address="local", num_cpus=8, include_dashboard=False)
     try:
         config = (
             BCConfig()

@@ -6,11 +6,13 @@ import builtins
 import importlib
 import socket
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from torch import distributed, multiprocessing
@@ -76,6 +78,30 @@ def test_tensors_are_the_arrays(space: str) -> None:
     (whole,) = DataLoader(dataset, batch_size=STEPS)
     for name, tensors in whole.items():
         assert_same(to_arrays(tensors), getattr(items[:], name), name)
+
+
+def test_rows_are_copied_once_out_of_an_uncompressed_trace(tmp_path: Path) -> None:
+    """From the mapped file into the batch, whose memory the tensors share; trajectories are not copied at all."""
+    frames = np.random.default_rng(0).integers(0, 256, (257, 128, 128), np.uint8)
+    given = TrajectoryBatch.from_arrays(frames, np.arange(256), np.zeros(256), lengths=[256], terminated=[True])
+    with TraceWriter(tmp_path, compression=None) as writer:
+        writer.extend(given)
+    items = open_traces(tmp_path).steps()
+    loader = data_loader(items, 32, shuffle=False)
+    first = next(iter(loader))
+    tracemalloc.start()
+    arrow = pyarrow.total_allocated_bytes()
+    whole = open_traces(tmp_path)[0].obs
+    assert tracemalloc.get_traced_memory()[0] < frames.nbytes // 4
+    tracemalloc.reset_peak()
+    count = sum(len(each["obs"]) for each in loader)
+    # Two batches at a time: the one that is drawn, and the one before.
+    assert tracemalloc.get_traced_memory()[1] < 8 * 32 * 128 * 128
+    tracemalloc.stop()
+    assert pyarrow.total_allocated_bytes() - arrow < frames.nbytes // 4
+    assert count == 256
+    assert_same(first["obs"].numpy(), frames[:32])
+    assert_same(whole, frames)
 
 
 def test_infos_are_there_where_they_were_read() -> None:

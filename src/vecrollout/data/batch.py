@@ -189,6 +189,10 @@ class TrajectoryBatch(TrajectorySequence):
         """Steps of all trajectories together."""
         return self._columns.total_steps
 
+    def __len__(self) -> int:
+        """Number of trajectories, N."""
+        return len(self._columns)
+
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
 
@@ -227,10 +231,6 @@ class TrajectoryBatch(TrajectorySequence):
 
     def _episode_keys(self) -> Sequence[Hashable]:
         return [episode_key(each, number) for number, each in enumerate(self.episodes)]
-
-    def __len__(self) -> int:
-        """Number of trajectories, N."""
-        return len(self._columns)
 
     def __iter__(self) -> Iterator[Trajectory]:
         """The trajectories, in order."""

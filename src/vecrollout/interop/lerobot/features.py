@@ -50,6 +50,8 @@ class Feature:
     """Of a row of the array."""
     is_image: bool = False
     channels_first: bool = False
+    is_video: bool = False
+    """Whether the images lie in a video, and not in the table of frames."""
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -60,7 +62,7 @@ class Feature:
 
     def to_json(self) -> dict[str, Any]:
         """As `info.json` describes it."""
-        kind = "image" if self.is_image else self.dtype.newbyteorder("=").name
+        kind = "video" if self.is_video else "image" if self.is_image else self.dtype.newbyteorder("=").name
         names = ["height", "width", "channels"] if self.is_image else None
         ours = {"leaf": self.leaf, "shape": list(self.shape), "channels_first": self.channels_first}
         return {"dtype": kind, "shape": list(self.stored_shape), "names": names, _OURS: ours}
@@ -98,16 +100,22 @@ class Feature:
             if image.shape != self.stored_shape:
                 raise DamagedTraceError(f"{self.name}: expected an image of {self.stored_shape}, got {image.shape}")
             images.append(image)
-        stacked = np.stack(images)
-        return np.ascontiguousarray(np.moveaxis(stacked, 3, 1)) if self.channels_first else stacked
+        return self.from_pixels(np.stack(images))
+
+    def from_pixels(self, pixels: Array) -> Array:
+        """The inverse of `to_pixels`."""
+        return np.ascontiguousarray(np.moveaxis(pixels, 3, 1)) if self.channels_first else pixels
 
     @property
     def _column_shape(self) -> tuple[int, ...]:
         return () if self.stored_shape == (1,) else self.stored_shape
 
 
-def features_of(leaves: Mapping[str, Array]) -> list[Feature]:
-    """Columns for the arrays of a batch: `obs`, `acts`, `rews`, and what is below them."""
+def features_of(leaves: Mapping[str, Array], has_videos: bool) -> list[Feature]:
+    """Columns for the arrays of a batch: `obs`, `acts`, `rews`, and what is below them.
+
+    With videos, images of three channels are no columns, but videos.
+    """
     found: dict[str, Feature] = {}
     for leaf, array in leaves.items():
         check_column(leaf, array)
@@ -117,7 +125,8 @@ def features_of(leaves: Mapping[str, Array]) -> list[Feature]:
         name = _name(leaf, image)
         if name in found:
             raise StructureError(f"obs, acts: expected keys with names of their own, got two that become {name!r}")
-        found[name] = Feature(name, leaf, array.dtype, shape, image, image and first)
+        is_video = has_videos and image and (shape[0] if first else shape[2]) == 3
+        found[name] = Feature(name, leaf, array.dtype, shape, image, image and first, is_video)
     return list(found.values())
 
 
@@ -125,13 +134,14 @@ def feature_from_json(name: str, described: Any) -> Feature:
     """A column as `info.json` describes it; it may have been written by LeRobot."""
     try:
         kind, shape = described["dtype"], tuple(int(size) for size in described["shape"])
-        is_encoded = kind == "image"
+        is_video = kind == "video"
+        is_encoded = is_video or kind == "image"
         dtype = np.dtype(np.uint8 if is_encoded else kind)
         ours = described.get(_OURS)
         if ours is None:
-            return Feature(name, name, dtype, shape, is_encoded)
+            return Feature(name, name, dtype, shape, is_encoded, is_video=is_video)
         own_shape = tuple(int(size) for size in ours["shape"])
-        return Feature(name, str(ours["leaf"]), dtype, own_shape, is_encoded, bool(ours["channels_first"]))
+        return Feature(name, str(ours["leaf"]), dtype, own_shape, is_encoded, bool(ours["channels_first"]), is_video)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedTraceError(f"info.json: feature {name!r}: expected its dtype and shape: {error!r}") from error
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vecrollout._typing import Array
 from vecrollout.data.demonstrations import one_episode
 from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
@@ -18,6 +20,7 @@ from vecrollout.interop.conversion.leaves import tree_of
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.conversion.parquet import pyarrow_modules
 from vecrollout.interop.lerobot.features import DATA_PATH, INDICES, VERSION, Feature, feature_from_json
+from vecrollout.interop.lerobot.video import VIDEO_PATH, av_module, read_frames
 from vecrollout.interop.lerobot.writing import LAST
 from vecrollout.storage.codec.metadata import parsed
 
@@ -29,6 +32,7 @@ _COLUMNS = (
     "dataset_from_index",
     "dataset_to_index",
 )
+_IN_VIDEO = "chunk_index", "file_index", "from_timestamp"
 _FIELDS = {"action": "acts", "next.reward": "rews", "next.done": "done"}
 """Columns of LeRobot's own data sets, and our fields."""
 
@@ -48,10 +52,11 @@ def from_lerobot(path: str | os.PathLike[str], *, drop_last: bool = False) -> Fi
 
     Raises:
         DamagedTraceError: If there is no such data set, or it is damaged.
-        OptionError: If it is of another version of the format, or has videos, which LeRobot itself reads.
+        OptionError: If it is of another version of the format.
         ShapeError: When an episode is read: if there is no last observation, and `drop_last` is False.
         ArgumentTypeError: If `path` is no path.
-        MissingDependencyError: If pyarrow is not installed, or Pillow, which reads images that LeRobot wrote.
+        MissingDependencyError: If pyarrow is not installed, or Pillow, which reads images that LeRobot wrote, or PyAV,
+            which reads videos.
 
     Source:
         `lerobot.datasets.lerobot_dataset` (LeRobot 0.4.4).
@@ -78,11 +83,13 @@ class _LeRobotFiles:
             )
         if not isinstance(features, dict):
             raise DamagedTraceError(f"{info_path}: expected features, got {features!r}")
-        videos = [name for name, each in features.items() if isinstance(each, dict) and each.get("dtype") == "video"]
-        if videos:
-            raise OptionError(f"path: expected a data set with images, got one with videos {videos}, read by LeRobot")
         numbers = {name: each for name, each in features.items() if name not in INDICES and _is_of_interest(name)}
         self._features = [_renamed(feature_from_json(name, each)) for name, each in numbers.items()]
+        self._columns = [each for each in self._features if not each.is_video]
+        self._videos = [each for each in self._features if each.is_video]
+        self._fps = _whole_fps(info.get("fps"), info_path) if self._videos else 0
+        if self._videos:
+            av_module()
         self._episodes = self._read_episodes()
         self._file = lru_cache(_OPEN_FILES)(self._open)
         self.about = About(metadata=info)
@@ -96,7 +103,8 @@ class _LeRobotFiles:
         where = f"{self._path}: episode {number}"
         row = self._episodes.slice(number, 1)
         table = self._frames(row, where)
-        arrays = {each.leaf: each.to_array(table[each.name]) for each in self._features}
+        arrays = {each.leaf: each.to_array(table[each.name]) for each in self._columns}
+        arrays |= {each.leaf: self._pixels(each, row, where) for each in self._videos}
         obs, acts = _tree(arrays, "obs", where), _tree(arrays, "acts", where)
         flags = [bool(arrays[name][-1]) if name in arrays else None for name in ("terminated", "truncated", "done")]
         terminated = bool(flags[2] and not flags[1]) if flags[0] is None else flags[0]
@@ -125,8 +133,8 @@ class _LeRobotFiles:
         for path in paths:
             with self._told(path):
                 names = self._parquet.read_schema(path).names
-                last = [name for name in names if name.startswith(LAST)]
-                tables.append(self._parquet.read_table(path, columns=[*_COLUMNS, *last], partitioning=None))
+                more = [name for name in names if name.startswith((LAST, "videos/"))]
+                tables.append(self._parquet.read_table(path, columns=[*_COLUMNS, *more], partitioning=None))
         with self._told(self._path):
             return self._pa.concat_tables(tables, promote_options="default").combine_chunks()
 
@@ -139,8 +147,21 @@ class _LeRobotFiles:
             if length < 1 or end - begin != length or begin < 0 or end > starts[-1]:
                 raise DamagedTraceError(f"{where}: expected {length} frames in its file, got [{begin}, {end})")
             groups = np.flatnonzero((starts[:-1] < end) & (starts[1:] > begin)).tolist()
-            table = handle.read_row_groups(groups, columns=[each.name for each in self._features])
+            table = handle.read_row_groups(groups, columns=[each.name for each in self._columns])
             return table.slice(begin - int(starts[groups[0]]), length)
+
+    def _pixels(self, feature: Feature, row: Any, where: str) -> Array:
+        """The frames of an episode in a video."""
+        with self._told(where):
+            entries = [row[f"videos/{feature.name}/{name}"][0].as_py() for name in _IN_VIDEO]
+            chunk, file, begin_s = int(entries[0]), int(entries[1]), float(entries[2])
+            place = VIDEO_PATH.format(video_key=feature.name, chunk_index=chunk, file_index=file)
+            pixels = read_frames(self._path / place, begin_s, int(row["length"][0].as_py()), self._fps)
+            if pixels.shape[1:] != feature.stored_shape:
+                raise DamagedTraceError(
+                    f"{self._path / place}: expected frames of {feature.stored_shape}, got {pixels.shape[1:]}"
+                )
+            return feature.from_pixels(pixels)
 
     def _open(self, chunk: int, file: int) -> tuple[Any, int, Any]:
         """A file of frames, the index of its first frame, and where its row groups start."""
@@ -190,7 +211,13 @@ def _renamed(feature: Feature) -> Feature:
         leaf = f"obs/{name.removeprefix('observation.')}"
     else:
         leaf = name.removeprefix("next.").replace("action.", "acts/")
-    return Feature(name, leaf, feature.dtype, shape, feature.is_image)
+    return replace(feature, leaf=leaf, shape=shape)
+
+
+def _whole_fps(fps: Any, where: Path) -> int:
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or fps < 1 or fps != int(fps):
+        raise DamagedTraceError(f"{where}: expected fps, a positive integer, got {fps!r}")
+    return int(fps)
 
 
 def _tree(arrays: dict[str, Any], root: str, where: str) -> Any:

@@ -22,9 +22,10 @@ from vecrollout.interop.conversion.report import ConversionReport, steps_with_in
 from vecrollout.interop.conversion.source import Source, checked_final
 from vecrollout.interop.lerobot.features import DATA_PATH, EPISODES_PATH, INDICES, VERSION, Feature, features_of
 from vecrollout.interop.lerobot.statistics import Statistics, merged, statistics_of, statistics_of_images
+from vecrollout.interop.lerobot.video import FILE_BYTES, VIDEO_PATH, Video, VideoWriter, av_module
 from vecrollout.progress import Progress
 
-_FILE_BYTES = 100 << 20
+_DATA_BYTES = 100 << 20
 _CHUNK_FILES = 1000
 _TOLERANCE_S = 1e-4
 _BUFFERED_EPISODES = 256
@@ -40,6 +41,7 @@ def to_lerobot(
     task: str | None = None,
     robot_type: str | None = None,
     final: Literal["append", "drop"] = "append",
+    video: Video | None = None,
     progress: Progress | None = None,
 ) -> ConversionReport:
     """Write a LeRobot data set of format v3.0, which `LeRobotDataset(repo_id, root=path)` reads.
@@ -47,8 +49,8 @@ def to_lerobot(
     LeRobot has a frame a step. An array of observations is `observation.state`, or `observation.image` if it holds
     images; the entries of a dict are `observation.<key>` and `observation.images.<key>`. Actions are `action`, rewards
     `next.reward`. `next.done`, `next.terminated` and `next.truncated` tell how an episode ended. Images of uint8 with 1
-    to 4 channels are stored as PNG, to the bit. The directory appears when it is complete. Memory holds one batch at a
-    time.
+    to 4 channels are stored as PNG, to the bit, or as videos. The directory appears when it is complete. Memory holds
+    one batch at a time.
 
     Args:
         trajectories: A data set, a batch or an iterable of trajectories. An iterator is used up.
@@ -58,21 +60,24 @@ def to_lerobot(
         robot_type: LeRobot's name of the robot.
         final: LeRobot has no frame for an episode's last observation. `"append"` keeps it in the metadata of the
             episode, where LeRobot ignores it and `from_lerobot` finds it; `"drop"` leaves it out.
+        video: Stores images with three channels as MP4 videos: `"lossless"` keeps every bit (H.264 in RGB, which few
+            players show), `"lossy"` is smaller (H.264 with quality 23). None: PNG images.
         progress: Whether to show a progress bar on a terminal, and whose: `"tqdm"` (as True) or `"rich"`. None:
             the bar of a package that is installed.
 
     Returns:
-        What was written. LeRobot does not hold infos, nor where a fragment begins in its episode.
+        What was written. LeRobot does not hold infos, nor where a fragment begins in its episode. Frames of lossy
+        videos are counted in `others`.
 
     Raises:
-        OptionError: If the path exists, `final` is unknown, or `fps` is no positive integer, or so small that an
-            episode's times in float32 are wrong by more than LeRobot's tolerance of 0.1 ms.
+        OptionError: If the path exists, `final` or `video` is unknown, or `fps` is no positive integer, or so small
+            that an episode's times in float32 are wrong by more than LeRobot's tolerance of 0.1 ms.
         ArgumentTypeError: If an argument is of the wrong type, or some trajectories have rewards and others not.
         DtypeError: If an array has other values than real numbers of up to 64 bits.
         StructureError: If the trajectories differ in structure, or two keys become the same name.
         ShapeError: If the trajectories differ in shapes, there is none, or an array has no elements.
         TraceWriteError: If the data set could not be written.
-        MissingDependencyError: If pyarrow is not installed.
+        MissingDependencyError: If pyarrow is not installed, or PyAV, which writes videos.
 
     Source:
         `lerobot.datasets.lerobot_dataset` (LeRobot 0.4.4).
@@ -83,11 +88,15 @@ def to_lerobot(
     for name, text in (("task", task), ("robot_type", robot_type)):
         if text is not None and not isinstance(text, str):
             raise ArgumentTypeError(f"{name}: expected text, got {type(text).__name__}")
+    if video not in (None, "lossless", "lossy"):
+        raise OptionError(f'video: expected None, "lossless" or "lossy", got {video!r}')
+    if video is not None:
+        av_module()
     source = Source(trajectories, progress=progress)
     target = local_path(path)
     if task is None:
         task = json.loads(source.env_spec)["id"] if source.env_spec else ""
-    with new_directory(target) as directory, _Writer(directory, fps, final == "append") as writer:
+    with new_directory(target) as directory, _Writer(directory, fps, final == "append", video) as writer:
         for trajectory in source.trajectories():
             writer.add(trajectory, task)
         if not writer.episodes:
@@ -102,18 +111,21 @@ def to_lerobot(
         last_observations=0 if final == "append" else writer.episodes,
         infos=writer.infos,
         dtypes=writer.dtypes.changes,
+        others={"frames compressed with loss": writer.steps} if video == "lossy" and writer.videos else {},
     )
 
 
 class _Writer:
     """Writes the files of a data set."""
 
-    def __init__(self, directory: Path, fps: int, keeps_last: bool) -> None:
+    def __init__(self, directory: Path, fps: int, keeps_last: bool, video: Video | None) -> None:
         self._pa, self._parquet = pyarrow_modules()
-        self._directory, self._fps, self._keeps_last = directory, fps, keeps_last
+        self._directory, self._fps, self._keeps_last, self._video = directory, fps, keeps_last, video
+        self.videos: dict[str, VideoWriter] = {}
         self.episodes = self.steps = self.cut_starts = self.infos = 0
         self.dtypes = OneDtype()
         self._features: list[Feature] = []
+        self._columns: list[Feature] = []
         self._statistics: dict[str, Statistics] = {}
         self._file = 0
         self._data: Any = None
@@ -125,16 +137,24 @@ class _Writer:
         steps = len(trajectory)
         arrays, last = self._arrays(trajectory)
         if not self._features:
-            self._features = features_of(arrays)
+            self._features = features_of(arrays, self._video is not None)
+            self._columns = [each for each in self._features if not each.is_video]
+            if self._video is not None:
+                names = [each.name for each in self._features if each.is_video]
+                self.videos = {name: VideoWriter(self._directory, name, self._fps, self._video) for name in names}
         indices = self._indices(steps)
-        columns = {each.name: each.to_arrow(arrays[each.leaf]) for each in self._features}
+        columns = {each.name: each.to_arrow(arrays[each.leaf]) for each in self._columns}
         columns |= {name: self._pa.array(array) for name, array in indices.items()}
         table = self._pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(self._huggingface())})
         self._write_data(table)
+        places: dict[str, Any] = {}
+        for each in self._features:
+            if each.is_video:
+                places |= self.videos[each.name].add(each.to_pixels(arrays[each.leaf]))
         found = {each.name: self._statistics_of(each, arrays[each.leaf]) for each in self._features}
         found |= {name: statistics_of(array) for name, array in indices.items()}
         self._statistics = {name: merged(self._statistics.get(name), each) for name, each in found.items()}
-        self._rows.append(self._episode_row(steps, task, found, last))
+        self._rows.append(self._episode_row(steps, task, found, last, places))
         if len(self._rows) >= _BUFFERED_EPISODES:
             self._write_metadata()
         self.episodes, self.steps = self.episodes + 1, self.steps + steps
@@ -152,13 +172,13 @@ class _Writer:
             "total_frames": self.steps,
             "total_tasks": 1,
             "chunks_size": _CHUNK_FILES,
-            "data_files_size_in_mb": _FILE_BYTES >> 20,
-            "video_files_size_in_mb": 200,
+            "data_files_size_in_mb": _DATA_BYTES >> 20,
+            "video_files_size_in_mb": FILE_BYTES >> 20,
             "fps": self._fps,
             "splits": {"train": f"0:{self.episodes}"},
             "data_path": DATA_PATH,
-            "video_path": None,
-            "features": {each.name: each.to_json() for each in self._features}
+            "video_path": VIDEO_PATH if self.videos else None,
+            "features": {each.name: each.to_json() | self._about(each.name) for each in self._features}
             | {name: {"dtype": dtype.name, "shape": [1], "names": None} for name, dtype in INDICES.items()},
         }
         meta = self._directory / "meta"
@@ -171,10 +191,13 @@ class _Writer:
 
     def close(self) -> None:
         """Close the files."""
-        for writer in (self._data, self._metadata):
+        for writer in (self._data, self._metadata, *self.videos.values()):
             if writer is not None:
                 writer.close()
         self._data = self._metadata = None
+
+    def _about(self, name: str) -> dict[str, Any]:
+        return {"info": self.videos[name].about} if name in self.videos else {}
 
     def __enter__(self) -> _Writer:
         return self
@@ -214,11 +237,11 @@ class _Writer:
         return {name: np.broadcast_to(np.asarray(value, dtype), steps) for (name, dtype), value in pairs}
 
     def _huggingface(self) -> dict[str, Any]:
-        features = {each.name: each.to_huggingface() for each in self._features}
+        features = {each.name: each.to_huggingface() for each in self._columns}
         return huggingface_metadata(features | {name: value_feature(dtype, ()) for name, dtype in INDICES.items()})
 
     def _write_data(self, table: Any) -> None:
-        if self._data is not None and self._place(DATA_PATH).stat().st_size >= _FILE_BYTES:
+        if self._data is not None and self._place(DATA_PATH).stat().st_size >= _DATA_BYTES:
             self._data.close()
             self._data = None
             self._file += 1
@@ -237,7 +260,14 @@ class _Writer:
     def _statistics_of(self, feature: Feature, array: Array) -> Statistics:
         return statistics_of_images(feature.to_pixels(array)) if feature.is_image else statistics_of(array)
 
-    def _episode_row(self, steps: int, task: str, statistics: dict[str, Statistics], last: dict[str, Array]) -> Any:
+    def _episode_row(
+        self,
+        steps: int,
+        task: str,
+        statistics: dict[str, Statistics],
+        last: dict[str, Array],
+        places: dict[str, Any],
+    ) -> Any:
         chunk, file = divmod(self._file, _CHUNK_FILES)
         row = {
             "episode_index": [self.episodes],
@@ -249,6 +279,7 @@ class _Writer:
             "dataset_to_index": [self.steps + steps],
             "meta/episodes/chunk_index": [0],
             "meta/episodes/file_index": [0],
+            **{name: [value] for name, value in places.items()},
         }
         columns = {name: self._pa.array(value) for name, value in row.items()}
         if self._keeps_last:

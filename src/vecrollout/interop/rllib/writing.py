@@ -1,4 +1,4 @@
-"""Write RLlib's offline data, as columns or as episodes, and read the columns, without Ray."""
+"""Write RLlib's offline data, as columns or as episodes, without Ray."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import DamagedTraceError, OptionError, ShapeError
+from vecrollout.errors import OptionError, ShapeError
 from vecrollout.interop.conversion.columns import OneDtype, plain_array
 from vecrollout.interop.conversion.output import local_path, new_directory
-from vecrollout.interop.conversion.parquet import check_column, numpy_column, pyarrow_modules
+from vecrollout.interop.conversion.parquet import check_column, pyarrow_modules
 from vecrollout.interop.conversion.report import ConversionReport, fragments, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
 from vecrollout.progress import Progress
-
-__all__ = ["from_rllib", "to_rllib"]
 
 _GROUP_ROWS = 16_384
 _GROUP_EPISODES = 64
@@ -88,37 +85,6 @@ def to_rllib(
         if not episodes:
             raise ShapeError("trajectories: expected at least one, got none")
     return ConversionReport("RLlib", target, episodes, steps, fragments=lost, infos=infos, dtypes=dtypes.changes)
-
-
-def from_rllib(path: str | os.PathLike[str]) -> TrajectoryBatch:
-    """Read columns that `to_rllib` wrote, or that RLlib wrote in the same form with `eps_id`, `t` and `new_obs`.
-
-    Args:
-        path: The directory.
-
-    Returns:
-        All trajectories, in memory: one for each run of rows of the same episode.
-
-    Raises:
-        DamagedTraceError: If there is no such data, or it does not have these columns.
-        ArgumentTypeError: If `path` is no path.
-        MissingDependencyError: If pyarrow is not installed.
-    """
-    pa, parquet = pyarrow_modules()
-    directory = local_path(path)
-    files = sorted(directory.glob("*.parquet"))
-    if not files:
-        raise DamagedTraceError(f"{directory}: expected a directory of to_rllib, there is none")
-    try:
-        table = pa.concat_tables([parquet.read_table(file, partitioning=None) for file in files])
-        names = "obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "t"
-        columns = {name: _tensor(name, table[name], pa) for name in names}
-        episode = np.asarray(table["eps_id"].to_pylist(), object)
-        return _trajectories(columns, episode)
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, DamagedTraceError):
-            raise
-        raise DamagedTraceError(f"{directory}: expected columns of RLlib: {error!r}") from error
 
 
 def _arrays(batch: TrajectoryBatch, dtypes: OneDtype) -> dict[str, Array]:
@@ -199,37 +165,6 @@ def _column(array: Array, pa: Any) -> Any:
     if native.dtype == bool:
         native = native.astype(np.uint8)
     return pa.FixedShapeTensorArray.from_numpy_ndarray(native)
-
-
-def _tensor(name: str, column: Any, pa: Any) -> Array:
-    chunk = column.combine_chunks()
-    if isinstance(chunk, pa.FixedShapeTensorArray):
-        return np.asarray(chunk.to_numpy_ndarray())
-    return numpy_column(name, chunk)
-
-
-def _trajectories(columns: dict[str, Array], episode: Array) -> TrajectoryBatch:
-    steps = len(episode)
-    last = np.flatnonzero(np.append(episode[1:] != episode[:-1], [True] * bool(steps)))
-    lengths = np.diff(last, prepend=-1)
-    rows, following = columns["obs"], columns["new_obs"]
-    obs = np.empty((steps + len(last), *rows.shape[1:]), rows.dtype)
-    obs[np.arange(steps) + np.repeat(np.arange(len(last)), lengths)] = rows
-    obs[last + 1 + np.arange(len(last))] = following[last]
-    starts = columns["t"][last + 1 - lengths].tolist()
-    terminated, truncated = columns["terminateds"][last], columns["truncateds"][last]
-    return TrajectoryBatch.from_arrays(
-        obs,
-        columns["actions"],
-        columns["rewards"],
-        lengths=lengths,
-        terminated=terminated,
-        truncated=truncated,
-        episodes=[
-            Episode(id=number, start_step=start, ended_by=ended_by(bool(ends), bool(cut)))
-            for number, (start, ends, cut) in enumerate(zip(starts, terminated, truncated, strict=True))
-        ],
-    )
 
 
 def _packed(value: Any) -> bytes:
