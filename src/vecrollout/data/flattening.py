@@ -14,6 +14,7 @@ def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
     """Make transitions of the steps of all trajectories, one after another.
 
     Examples:
+        >>> import numpy as np
         >>> trajectory = Trajectory(obs=np.arange(4.0), acts=np.arange(3), infos=None, terminal=True)
         >>> flatten_trajectories([trajectory, trajectory]).dones
         array([False, False,  True, False, False,  True])
