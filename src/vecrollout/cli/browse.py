@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
@@ -25,12 +24,16 @@ def view(
 ) -> None:
     """Show a trace in the browser. Only this machine can reach the page. Ctrl-C ends it."""
     check_is_trace(path)
-    importlib.import_module("vecrollout.viewer").serve(path, port=port, open_browser=open_browser)
+    from vecrollout.viewer import serve
+
+    serve(path, port=port, open_browser=open_browser)
 
 
 def report(path: Trace, out: Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="An HTML file.")]) -> None:
     """Write a page about a trace, one HTML file that needs no network."""
     check_is_trace(path)
+    from vecrollout.report import write_report
+
     with busy("Writing the report"):
-        importlib.import_module("vecrollout.report").write_report(path, out)
+        write_report(path, out)
     say(f"written: {out}")
