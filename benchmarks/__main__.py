@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.baseline import Baseline
 from benchmarks.charts import FOLDER, draw, measured_on
+from benchmarks.distributed import distributed_tables
 from benchmarks.endings import ending_table
 from benchmarks.growth import growth_table
 from benchmarks.imports import import_table
@@ -50,6 +51,7 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
     "opening": lambda options: [opening_table(options)],
     "interop": interop_tables,
     "sampling": sampling_tables,
+    "distributed": distributed_tables,
     "single": single_tables,
     "structures": lambda options: [structure_table(options)],
     "imports": lambda options: [import_table(options)],

@@ -209,9 +209,10 @@ class RowWrites(Bare):
 
 
 class RowWritesAndInfos(RowWrites):
-    """The least that a recording of everything can cost: row writes that keep the info dicts too.
+    """The least that a recording of everything can cost: row writes that keep the info dicts and the ends too.
 
-    A reference to a dict touches it, and most dicts are in no cache. Large observations of an environment lie behind
+    A reference to a dict touches it, and most dicts are in no cache. Of an episode that ended, its last observation and
+    its info are copied, because wrappers above a recorder replace them. Large observations of an environment lie behind
     one another, as they have to where trajectories are views.
     """
 
@@ -220,27 +221,35 @@ class RowWritesAndInfos(RowWrites):
     def __init__(self, script: Script) -> None:
         super().__init__(script)
         self.infos: list[tuple[dict[str, Any], ...]] = []
+        self.ends: list[tuple[int, int, dict[str, Any], Any]] = []
         for key, column in self.obs.items():
             if column[0, 0].nbytes >= _LARGE_BYTES:
                 steps, num_envs, *item = column.shape
                 self.obs[key] = np.empty((num_envs, steps, *item), column.dtype).swapaxes(0, 1)
 
     def record(self) -> None:
-        """Play and copy the whole script, and keep its infos."""
+        """Play and copy the whole script, and keep its infos and ends."""
         step, acts, rews, dones, keep = self.venv.step, self.acts, self.rews, self.dones, self.infos.append
-        if isinstance(self.script.first_obs, dict):
-            for t, actions in enumerate(self.script.actions):
-                step_obs, rews[t], dones[t], infos = step(actions)
-                acts[t] = actions
-                keep(tuple(infos))
-                for key, column in self.obs.items():
-                    column[t + 1] = step_obs[key]
-            return
-        (obs,) = self.obs.values()
+        (obs,) = self.obs.values() if len(self.obs) == 1 else (None,)
         for t, actions in enumerate(self.script.actions):
-            obs[t + 1], rews[t], dones[t], infos = step(actions)
+            step_obs, rews[t], flags, infos = step(actions)
+            dones[t] = flags
             acts[t] = actions
             keep(tuple(infos))
+            if obs is not None:
+                obs[t + 1] = step_obs
+            else:
+                for key, column in self.obs.items():
+                    column[t + 1] = step_obs[key]
+            if 1 in flags.tobytes():
+                self._keep_ends(t, flags, infos)
+
+    def _keep_ends(self, t: int, flags: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        for env in flags.nonzero()[0].tolist():
+            info = infos[env]
+            last = info["terminal_observation"]
+            copied = {key: part.copy() for key, part in last.items()} if isinstance(last, dict) else last.copy()
+            self.ends.append((t, env, dict(info), copied))
 
     def pop_transitions(self) -> Any:
         """Copy the observations twice, and gather the infos."""

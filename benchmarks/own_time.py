@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pyarrow as pa
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from benchmarks.contenders import FLOOR, IMITATION, OURS
@@ -27,6 +30,7 @@ _IMITATION_AIM = 12
 """Times less than imitation."""
 
 _NOTHING, _DISK = "nothing", "vecrollout on disk"
+_FLOOR_ON_DISK = "row writes and pyarrow"
 
 Wrap = Callable[[VecEnv, str], Any]
 """Puts a recorder around environments, which may write to a directory."""
@@ -87,6 +91,32 @@ class _RowWrites(_Nothing):
         return returned
 
 
+class _RowWritesOnDisk(_RowWrites):
+    """Writes the columns when it closes, by pyarrow alone, and makes them durable."""
+
+    def __init__(self, venv: VecEnv, steps: int, directory: str) -> None:
+        super().__init__(venv, steps)
+        self._path = Path(directory) / "floor.arrow"
+
+    def close(self) -> None:
+        steps, envs = np.mgrid[: self._step, : self.num_envs]
+        columns = {
+            "step": steps.ravel(),
+            "env": envs.ravel().astype(np.int32),
+            "obs": pa.FixedSizeListArray.from_arrays(pa.array(self._obs[: self._step].ravel()), 4),
+            "action": self._acts[: self._step].ravel(),
+            "reward": self._rews[: self._step].ravel(),
+            "done": self._dones[: self._step].ravel(),
+        }
+        table = pa.table(columns)
+        with self._path.open("wb") as file:
+            with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+                writer.write_table(table, max_chunksize=8192)
+            file.flush()
+            os.fsync(file.fileno())
+        super().close()
+
+
 def own_time_table(options: Options) -> Table:
     """Time in a recorder's calls, without that of the environments inside."""
     steps = options.scaled(_STEPS)
@@ -97,21 +127,22 @@ def own_time_table(options: Options) -> Table:
         name: {phase: phases[phase] - nothing[phase] for phase in ("plain", "ending", "own")} | {"rest": phases["rest"]}
         for name, phases in best.items()
     }
-    total = {name: each["own"] + (each["rest"] if name == _DISK else 0.0) for name, each in own.items()}
+    on_disk = (_DISK, _FLOOR_ON_DISK)
+    total = {name: each["own"] + (each["rest"] if name in on_disk else 0.0) for name, each in own.items()}
     percent = {name: 100 * each / environment for name, each in total.items()}
     rows = []
     for name in own:
         if name == _NOTHING:
             continue
-        aim = {OURS: _MEMORY_AIM, _DISK: _DISK_AIM}.get(name)
+        aim, limit = {OURS: (_MEMORY_AIM, FLOOR), _DISK: (_DISK_AIM, _FLOOR_ON_DISK)}.get(name, (None, FLOOR))
         ahead = ratio(total.get(IMITATION), total[name])
         rows.append(
             (
                 name,
-                at_most(percent[name], aim, percent[FLOOR]),
+                at_most(percent[name], aim, percent[limit]),
                 at_least(ahead, _IMITATION_AIM if name == OURS else None, ratio(total.get(IMITATION), total[FLOOR])),
                 *(number(own[name][phase] * 1e6) for phase in ("own", "plain", "ending")),
-                number(own[name]["rest"] * 1e6 if name == _DISK else None),
+                number(own[name]["rest"] * 1e6 if name in on_disk else None),
             )
         )
     columns = (
@@ -123,7 +154,8 @@ def own_time_table(options: Options) -> Table:
         "a step. The recorder's own time is what its `step` takes without the environments inside, less that of a "
         "wrapper that does nothing: the mean of the quicker half of the steps, with and without an end each, "
         "weighted by how often they come. To disk, the processor time of the writer's thread and of `close` is "
-        "added. The limit is what row writes take in the same place."
+        "added. The limit is what row writes take in the same place; to disk, with the processor time in which pyarrow "
+        "writes the same columns with zstd, without infos or identity."
     )
     return Table("Own time in real environments", columns, rows, note)
 
@@ -134,6 +166,7 @@ def _wraps(steps: int) -> dict[str, Wrap]:
     wraps: dict[str, Wrap] = {
         _NOTHING: lambda venv, _: _Nothing(venv),
         FLOOR: lambda venv, _: _RowWrites(venv, steps),
+        _FLOOR_ON_DISK: lambda venv, directory: _RowWritesOnDisk(venv, steps, directory),
         OURS: lambda venv, _: BufferingWrapper(venv),
         _DISK: record_traces,
     }

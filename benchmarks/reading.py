@@ -25,7 +25,7 @@ _BATCH_AIM = 0.9
 _SCAN_AIM = 5
 """Times quicker than before, trajectories of 22 steps."""
 _FIRST_AIM = 1.5
-"""Most times pyarrow's `get_batch`, the first read of an episode."""
+"""Most times pyarrow's `get_batch` and the checksum of the batch, the first read of an episode."""
 _AGAIN_AIM = 20
 """Times quicker than before, reading an episode again."""
 _EPISODES_READ = 40
@@ -56,13 +56,13 @@ def reading_tables(options: Options) -> list[Table]:
         Table(
             "Reading single episodes",
             (
-                *("", "compression", "first read, x get_batch", "us a first read", "us a get_batch"),
-                *("us a read again", f"{COMMIT}, us", f"times quicker than {COMMIT}"),
+                *("", "compression", "first read, x get_batch and checksum", "us a first read", "us a get_batch"),
+                *("us a checksum", "us a read again", f"{COMMIT}, us", f"times quicker than {COMMIT}"),
             ),
             [_single_row(case, options) for case in cases],
             "Episodes spread over a data set just opened, each from another record batch, beside pyarrow's `get_batch` "
-            "of the same record batches; then the same episodes again. The limit of the first ratio is what pyarrow "
-            "would take with the checksum of each record batch.",
+            "of the same record batches and their checksums: a first read compares the checksum of a whole record "
+            "batch. Then the same episodes again.",
         ),
     ]
 
@@ -108,8 +108,8 @@ def _single_row(case: Case, options: Options) -> tuple[str, ...]:
     earlier = best[_EARLIER][_AGAIN] * 1e6 if options.baseline else READ_US[case]
     return (
         *(case[0], case[1] or "none"),
-        at_most(ours[_FIRST] / bare[_FIRST], _FIRST_AIM, (bare[_FIRST] + bare[_HASH]) / bare[_FIRST]),
-        *(number(seconds * 1e6) for seconds in (ours[_FIRST], bare[_FIRST], ours[_AGAIN])),
+        at_most(ours[_FIRST] / (bare[_FIRST] + bare[_HASH]), _FIRST_AIM),
+        *(number(seconds * 1e6) for seconds in (ours[_FIRST], bare[_FIRST], bare[_HASH], ours[_AGAIN])),
         number(earlier),
         at_least(earlier / (ours[_AGAIN] * 1e6), _AGAIN_AIM if case[0] == SHORT else None),
     )

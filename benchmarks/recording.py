@@ -58,8 +58,8 @@ def _step_table(measured: Mapping[str, Figures]) -> Table:
     note = (
         "What recording adds to a step: ratios with their aims, then nanoseconds a transition. The cost of the bare "
         "environment is subtracted. The limit of the first two ratios is row writes that also keep references to the "
-        "info dicts, which touches each dict, and that put the large observations of each environment behind one "
-        "another, so that trajectories are views."
+        "info dicts, which touches each dict, that copy the info and the last observation of each episode that ends, "
+        "and that put the large observations of each environment behind one another, so that trajectories are views."
     )
     return Table("Step", columns, rows, note)
 

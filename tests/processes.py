@@ -1,4 +1,4 @@
-"""Finds the processes that tests leave behind (on Linux)."""
+"""Processes of tests: starts them, ends them, and finds those that are left behind (on Linux)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,33 @@ PR_SET_CHILD_SUBREAPER = 36
 
 # `multiprocessing` keeps these two until its own process ends.
 KEPT_BY_MULTIPROCESSING = (b"multiprocessing.forkserver", b"multiprocessing.resource_tracker")
+
+
+@contextlib.contextmanager
+def process(code: str, directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process of some code, with a directory as its argument; it does not outlive the block."""
+    child = subprocess.Popen(
+        [sys.executable, *options, "-c", code, str(directory)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def terminated(child: subprocess.Popen[str], after_s: float) -> tuple[int, str]:
+    """Exit status and standard error of a process that gets SIGTERM a while after it says that it is ready."""
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n", child.communicate()[1]
+    time.sleep(after_s)
+    child.terminate()
+    _, stderr = child.communicate(timeout=120)
+    return child.returncode, stderr
 
 
 def adopt_orphans() -> None:

@@ -77,8 +77,18 @@ def _is_generated(function: Any) -> bool:
     return function.__code__.co_filename.startswith("<")
 
 
+def own_members(cls: type) -> Iterator[tuple[str, Any]]:
+    """Members of a class and of its bases in this package that are not public themselves, each name once."""
+    public = {id(getattr(module, name)) for module in modules() for name in public_names(module)}
+    seen: set[str] = set()
+    for base in cls.__mro__:
+        if base is cls or (base.__module__.startswith("vecrollout") and id(base) not in public):
+            yield from ((key, each) for key, each in vars(base).items() if key not in seen)
+            seen |= vars(base).keys()
+
+
 def methods_of(name: str, cls: type) -> Iterator[Documented]:
-    for key, each in vars(cls).items():
+    for key, each in own_members(cls):
         function = each.__func__ if isinstance(each, classmethod | staticmethod) else each
         function = getattr(function, "fget", getattr(function, "func", function))
         if key.startswith(("_", "test_")) or not inspect.isfunction(function) or _is_generated(function):

@@ -33,6 +33,8 @@ RANKS = {
     "": 6,
     "interop": 6,
     "compat": 7,
+    "report": 7,
+    "distributed": 7,
     "viewer": 8,
     "cli": 9,
     # Last, so nothing in the package can import it.
@@ -41,9 +43,12 @@ RANKS = {
 
 # Who may import which heavy or optional package.
 IMPORTERS = {
-    "stable_baselines3": {"recording", "collecting", "compat", "interop", "testing"},
+    "stable_baselines3": {"recording", "collecting", "compat", "distributed", "interop", "testing"},
     "pyarrow": {"interop", "storage"},
     "h5py": {"interop"},
+    "starlette": {"viewer"},
+    "uvicorn": {"viewer"},
+    "ray": {"distributed"},
 }
 
 

@@ -22,7 +22,8 @@
     ├── ProtocolError                    (RuntimeError)  `step` before `reset`, two `step_async` in a row, ...
     ├── PrematureResetError              (RuntimeError)  `reset` while recorded data waits to be popped
     ├── EmptyBufferError                 (RuntimeError)  nothing to pop
-    └── BufferFullError                  (RuntimeError)  the next step would hold more than `max_transitions`
+    ├── BufferFullError                  (RuntimeError)  the next step would hold more than `max_transitions`
+    └── WorkerError                      (RuntimeError)  a worker of a distributed collection failed
 
 Each is also the builtin exception that a caller who does not know this package would catch.
 """
@@ -118,3 +119,7 @@ class EmptyBufferError(VecrolloutError, RuntimeError):
 
 class BufferFullError(VecrolloutError, RuntimeError):
     """The next step would make the buffer hold more than `max_transitions`."""
+
+
+class WorkerError(VecrolloutError, RuntimeError):
+    """A worker of a distributed collection failed: its environment or policy raised, or its process died too often."""

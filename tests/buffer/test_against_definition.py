@@ -204,7 +204,7 @@ class Run:
         for at, env in enumerate(envs):
             if env in self.model.waiting:
                 if self.rule == "next step" or (self.rule == "same step" and self.happens(0.5)):
-                    restarts.append(Restart(at, {"restart": call}, seed=env))
+                    restarts.append(Restart(env, {"restart": call}, seed=env))
                     after.append((env, obs[at], {"restart": call}, env))
                 continue
             if not self.happens(self.ends[env]):
@@ -224,7 +224,7 @@ class Run:
                 after.append((env, obs[at], {"next": call}, None))
             final = row_of(self.kind.obs(np.array([last])), 0) if is_same and not drops else None
             reset_info = {"next": call} if is_same else None
-            endings.append(Ending(at, terminated, truncated, final, own if has_own else None, reset_info, drops))
+            endings.append(Ending(env, terminated, truncated, final, own if has_own else None, reset_info, drops))
         for env, number, info, seed in sorted(after, key=lambda each: each[3] is None):
             self.model.begin(env, number, info, seed=seed)
         rewards: Any = rews.tolist() if rews.dtype == np.float64 and self.happens(0.5) else rews

@@ -217,6 +217,20 @@ def test_running_episodes_are_written_at_the_end_of_the_process(ending: str, fil
     assert sorted(len(rewards) for _, _, rewards in played(tmp_path)) == [3, 3]
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_flush_writes_the_finished_episodes(file_format: Any, tmp_path: Path) -> None:
+    env = TraceRecordingWrapper(CountingEnv(episodes=[EpisodeScript(3)]), tmp_path, file_format=file_format)
+    for _ in range(2):
+        env.reset()
+        for _ in range(3):
+            env.step(0)
+    env.flush()
+    assert [len(rewards) for _, _, rewards in played(tmp_path)] == [3, 3]
+    env.close()
+    with pytest.raises(ProtocolError, match="open"):
+        env.flush()
+
+
 class TestRecording:
     def test_an_episode_that_could_not_be_written_is_written_once(self, tmp_path: Path) -> None:
         recording = TraceRecording(tmp_path, file_format="gym_recording")

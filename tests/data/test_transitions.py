@@ -468,7 +468,7 @@ class TestFlattening:
             (
                 {"obs": np.zeros((3, 5))},
                 ShapeError,
-                r"obs: expected one shape in all 2 items, got \[\(2, 3\), \(2, 5\)\]",
+                r"obs: expected one shape in all 2 items, got \[\(3, 3\), \(3, 5\)\]",
             ),
             (
                 {"acts": np.zeros((2, 4))},

@@ -321,7 +321,7 @@ def test_indices_and_numbers_that_are_none(directory: Path) -> None:
         with pytest.raises(IndexError, match=f"{directory}: expected .* 5 trajectories, got {number}"):
             traces[number]
     for wrong in ("a", 1.0, None, (0, 1)):
-        with pytest.raises(ArgumentTypeError, match="number: expected an integer"):
+        with pytest.raises(ArgumentTypeError, match="key: expected an integer"):
             traces[wrong]  # type: ignore[call-overload]
     for name, options in (("start", {"start": 1.5}), ("stop", {"stop": "2"})):
         with pytest.raises(ArgumentTypeError, match=name):

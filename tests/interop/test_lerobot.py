@@ -25,7 +25,7 @@ from vecrollout.testing import strategies as ours
 
 pytest.importorskip("pyarrow")
 
-from vecrollout.interop.conversion.png import decoded, encoded
+from vecrollout.data.png import decoded, encoded
 from vecrollout.interop.lerobot import from_lerobot, to_lerobot
 
 IMAGES = kinds.Dict(

@@ -25,7 +25,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from vecrollout import BufferingWrapper, TraceCallback, open_traces, stitch, verify_traces
-from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.errors import ArgumentTypeError, MissingTerminalObservationError, OptionError, ProtocolError
 from vecrollout.testing import CountingEnv, EpisodeScript, ScriptedError, assert_same
 
 SMALL: dict[str, Any] = {"seed": 3, "device": "cpu"}
@@ -436,6 +436,25 @@ def test_a_reset_in_mid_training(tmp_path: Path) -> None:
     assert ["policy_action" in info for info in infos_of(traces[0])] == [True, True, False]
 
 
+def test_a_flush_in_mid_training(tmp_path: Path) -> None:
+    recording = TraceCallback(tmp_path, flush_every_s=None)
+    found = []
+
+    class Flushes(BaseCallback):
+        def _on_step(self) -> bool:
+            recording.flush()
+            found.append([len(each) for each in open_traces(tmp_path)])
+            return True
+
+    with pytest.raises(ProtocolError, match="during `learn`"):
+        recording.flush()
+    A2C("MlpPolicy", DummyVecEnv([Widening]), **SMALL).learn(5, CallbackList([recording, Flushes()]))
+    assert found == [[], [], [3], [3], [3]]
+    assert [len(each) for each in open_traces(tmp_path)] == [3, 2]
+    with pytest.raises(ProtocolError, match="during `learn`"):
+        recording.flush()
+
+
 def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     callbacks = CallbackList([TraceCallback(tmp_path / "a"), TraceCallback(tmp_path / "b")])
     with pytest.raises(ProtocolError, match="only one"):
@@ -443,8 +462,69 @@ def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
     callbacks.callbacks[1].close()  # type: ignore[attr-defined]
 
 
+class Widening(gym.Env[Any, Any]):
+    """Its observations are of another dtype than its space says."""
+
+    observation_space = gym.spaces.Box(-9, 9, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.count = 0
+        return np.zeros(1, np.float64), {}
+
+    def step(self, action: Any) -> Any:
+        self.count += 1
+        return np.array([self.count / 4]), 1.0, self.count == 3, False, {}
+
+
+class Losing(DummyVecEnv):
+    """Drops what SB3's own keeps, as procgen's environments do; observations as the environments give them."""
+
+    def step_wait(self) -> Any:
+        *others, infos = super().step_wait()
+        for info in infos:
+            info.pop("terminal_observation", None)
+        return *others, infos
+
+
+class Float64(DummyVecEnv):
+    """Gives float64 where the space says float32."""
+
+    def reset(self) -> Any:
+        return np.asarray(super().reset(), np.float64)
+
+    def step_wait(self) -> Any:
+        obs, *others = super().step_wait()
+        return np.asarray(obs, np.float64), *others
+
+
+@pytest.mark.parametrize(("cast", "dtype"), [(None, np.float64), ("space", np.float32)])
+def test_dtypes_of_the_spaces(cast: Any, dtype: Any, tmp_path: Path) -> None:
+    A2C("MlpPolicy", Float64([Widening]), **SMALL).learn(5, TraceCallback(tmp_path, cast=cast))
+    traces = open_traces(tmp_path)
+    assert [each.obs.ravel().tolist() for each in traces] == [[0, 0.25, 0.5, 0.75], [0, 0.25, 0.5]]
+    assert {each.obs.dtype for each in traces} == {np.dtype(dtype)}
+
+
+def test_missing_last_observations(tmp_path: Path) -> None:
+    with pytest.raises(MissingTerminalObservationError, match='missing_final_obs="drop"'):
+        A2C("MlpPolicy", Losing([Widening]), **SMALL).learn(5, TraceCallback(tmp_path / "raise"))
+    lengths = {}
+    for missing in ("drop", "mark"):
+        callback = TraceCallback(tmp_path / missing, missing_final_obs=missing)  # type: ignore[arg-type]
+        A2C("MlpPolicy", Losing([Widening]), **SMALL).learn(5, callback)
+        traces = open_traces(tmp_path / missing)
+        lengths[missing] = [len(each) for each in traces]
+    assert lengths == {"drop": [2, 2], "mark": [3, 2]}
+    assert traces[0].obs.ravel().tolist() == [0, 0.25, 0.5, 0.5]
+    assert traces[0].infos[-1]["final_obs_missing"] is True
+
+
 def test_options_are_checked(tmp_path: Path) -> None:
-    for options in ({"record_infos": "some"}, {"max_transitions": 1}, {"compression": "gzip"}):
+    for wrong in ({"record_infos": "some"}, {"cast": "float32"}, {"missing_final_obs": "guess"}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            TraceCallback(tmp_path, **wrong)
+    for options in ({"max_transitions": 1}, {"compression": "gzip"}):
         with pytest.raises(OptionError, match=next(iter(options))):
             ALGORITHMS["A2C"][0](envs(discrete)).learn(10, TraceCallback(tmp_path, **options))  # type: ignore[arg-type]
 

@@ -18,16 +18,20 @@ from vecrollout import (
     BufferingEnvWrapper,
     BufferingWrapper,
     CopyingWrapper,
+    RecordOptions,
     RolloutInfoWrapper,
     TraceCallback,
     TraceRecordingWrapper,
     TraceWriter,
+    TrajectoryWithRew,
     VectorBufferingWrapper,
     errors,
     make_min_episodes,
     make_min_timesteps,
     open_traces,
     record_traces,
+    repair_traces,
+    verify_traces,
 )
 from vecrollout.buffer import RolloutBuffer
 from vecrollout.errors import ProtocolError
@@ -211,6 +215,14 @@ def test_other_public_objects(how, tmp_path):
     assert how(TraceCallback(tmp_path)).directory == tmp_path
     for condition in (make_min_episodes(3), make_min_timesteps(5)):
         assert how(condition)([]) is False
+    assert how(RecordOptions(cast="space")) == RecordOptions(cast="space")
+    with TraceWriter(tmp_path) as writer:
+        writer.append(TrajectoryWithRew(np.zeros((6, 2)), np.arange(5), None, True, rews=np.ones(5)))
+    traces = open_traces(tmp_path)
+    for each in (traces[0].episode, traces.normalization(), verify_traces(tmp_path), repair_traces(tmp_path)):
+        assert repr(how(each)) == repr(each)
+    for items in (traces.steps(), traces.windows(2), traces.n_step(2, gamma=0.5)):
+        assert_same(vars(how(items)[[3]]), vars(items[[3]]))
     for name in vars(errors):
         if name.endswith("Error"):
             assert str(how(getattr(errors, name)("said"))) == "said"

@@ -44,10 +44,20 @@ def test_of_another_kind(wrapper: Any, wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("wrapper", [BufferingWrapper, VectorBufferingWrapper, BufferingEnvWrapper, record_traces])
-@pytest.mark.parametrize("thing", ["CartPole-v1", None, CountingEnv, DummyVecEnv, [CountingEnv]])
-def test_no_environment(wrapper: Any, thing: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("thing", "cure"),
+    [
+        ("CartPole-v1", r"; make the environment first: gymnasium\.make\('CartPole-v1'\)"),
+        (CountingEnv, "; call it first, and pass the environment that it makes"),
+        (DummyVecEnv, "; call it first, and pass the environment that it makes"),
+        (lambda: CountingEnv(), "; call it first, and pass the environment that it makes"),
+        (None, ""),
+        ([CountingEnv], ""),
+    ],
+)
+def test_no_environment(wrapper: Any, thing: Any, cure: str, tmp_path: Path) -> None:
     options = [tmp_path / "traces"] if wrapper is record_traces else []
-    with pytest.raises(ArgumentTypeError, match=f"^env: expected .*, got {type(thing).__name__}$"):
+    with pytest.raises(ArgumentTypeError, match=f"^env: expected .*, got {type(thing).__name__}{cure}$"):
         wrapper(thing, *options)
     assert list(tmp_path.iterdir()) == []
 

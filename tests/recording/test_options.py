@@ -87,12 +87,17 @@ def test_an_unknown_option_is_answered_with_the_nearest(make, name, cure):
         (lambda **o: BufferingWrapper(DummyVecEnv([CountingEnv]), **o), "copy_info", "did you mean 'copy_infos'?"),
         (MAKERS[2], "autoreset_modes", "did you mean 'autoreset_mode'?"),
         (MAKERS[0], "compression", "it is an option of TraceWriter"),
-        (MAKERS[0], "episode_filters", "did you mean 'episode_filter', an option of record_traces"),
+        (MAKERS[0], "episode_filters", "mean 'episode_filter', an option of TraceRecordingWrapper, record_traces"),
         (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "max_transition", "did you mean 'max_transitions'?"),
         (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "compresion", "did you mean 'compression'?"),
         (lambda **o: record_traces(CountingEnv(), "nowhere", **o), "sink", "it is an option of recorders"),
         (lambda **o: TraceRecordingWrapper(CountingEnv(), "nowhere", **o), "frame_filtre", "mean 'frame_filter'?"),
         (lambda **o: TraceCallback("nowhere", **o), "record_info", "did you mean 'record_infos'?"),
+        (
+            lambda **o: TraceCallback("nowhere", **o),
+            "error_on_premature_reset",
+            "it is an option of BufferingEnvWrapper, BufferingWrapper, VectorBufferingWrapper",
+        ),
         (lambda **o: rollout(None, CountingEnv(), len, RNG, **o), "max_step", "did you mean 'max_steps'?"),
         (lambda **o: generate_transitions(None, CountingEnv(), 1, RNG, **o), "truncated", "did you mean 'truncate'?"),
         (MAKERS[1], "colour", "the options are "),
@@ -121,7 +126,7 @@ def test_the_repr_is_one_line_with_the_counters(make):
     env.step(env.action_space.sample() if make is MAKERS[0] else np.zeros(2, int))
     envs = 1 if make is MAKERS[0] else 2
     counters = f"stepped={envs}, held={envs}, popped=0, delivered=0, dropped=0"
-    assert repr(env) == f"<{type(env).__name__}: num_envs={envs}, {counters}>"
+    assert repr(env) == str(env) == f"<{type(env).__name__}: num_envs={envs}, {counters}>"
 
 
 # Sinks

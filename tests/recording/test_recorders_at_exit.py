@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import processes
 from vecrollout import open_traces, verify_traces
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
@@ -79,31 +78,12 @@ def idle():
 
 
 def terminated(code: str, directory: Path, after_s: float) -> tuple[int, str]:
-    """Exit status and standard error of a process that got SIGTERM."""
     with process(code, directory) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n", child.communicate()[1]
-        time.sleep(after_s)
-        child.terminate()
-        _, stderr = child.communicate(timeout=60)
-        return child.returncode, stderr
+        return processes.terminated(child, after_s)
 
 
-@contextmanager
-def process(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that records; it does not outlive the block."""
-    paths = os.pathsep.join(filter(None, sys.path))
-    with subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + code, str(directory)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    ) as child:
-        try:
-            yield child
-        finally:
-            child.kill()
+def process(code: str, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return processes.process(PRELUDE + code, directory)
 
 
 def assert_steps_in_a_row(directory: Path) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from checks import run
@@ -9,7 +11,15 @@ from custom_venv import CustomVecEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    unwrap_vec_normalize,
+)
 from vector_envs import HAS_MODES, MODES, sync_env
 
 from vecrollout import BufferingWrapper, TraceCallback, generate_transitions, open_traces, record_traces
@@ -169,6 +179,126 @@ class TestResetsBehindTheRecorder:
     def test_other_methods_pass(self):
         recorder = BufferingWrapper(DummyVecEnv([CountingEnv] * 3))
         assert recorder.env_method("get_wrapper_attr", "render_mode", indices=[0, 2]) == [None, None]
+
+    @pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv, CustomVecEnv])
+    @pytest.mark.parametrize("by_halves", [False, True], ids=["step", "halves"])
+    def test_of_all_end_the_episodes(self, kind, by_halves):
+        """Episodes of 4 and 6 steps, each of which counts from another fifty: 0, 50, 100, ..."""
+        recorder = BufferingWrapper(kind([partial(count_to, 4), partial(count_to, 6)]))
+        recorder.reset()
+
+        def drive(steps):
+            for _ in range(steps):
+                if by_halves:
+                    recorder.step_async(np.zeros(2, int))
+                    recorder.step_wait()
+                else:
+                    recorder.step(np.zeros(2, int))
+
+        drive(2)
+        recorder.venv.reset()
+        with pytest.warns(UserWarning, match="environments inside it were reset"):
+            drive(5)
+        recorder.venv.seed(3)  # no reset
+        recorder.venv.reset()
+        drive(1)  # with a second warning, as warnings are errors here, this would raise
+        drive(2)
+        found = [
+            (each.episode.env_index, each.episode.start_step, each.episode.ended_by, each.obs[:, 0].tolist())
+            for each in recorder.pop_trajectories()[0]
+        ]
+        assert found == [
+            (0, 0, "reset_early", [0, 1, 2]),
+            (1, 0, "reset_early", [0, 1, 2]),
+            (0, 1, "terminated", [51, 52, 53, 54]),
+            (0, 0, "reset_early", [100, 101]),
+            (1, 1, "reset_early", [51, 52, 53, 54, 55]),
+            (0, 1, None, [151, 152, 153]),
+            (1, 1, None, [101, 102, 103]),
+        ]
+        assert recorder.stepped == recorder.popped == 2 * 2 + 2 * 5 - 2 + 2 * 3 - 2
+        recorder.close()
+
+    def test_where_a_discarded_episode_ran(self):
+        recorder = BufferingWrapper(DummyVecEnv([partial(count_to, 9)]))
+        recorder.reset()
+        recorder.step([0])
+        recorder.discard_episode(0)
+        recorder.venv.reset()
+        with pytest.warns(UserWarning, match="were reset"):
+            recorder.step([0])
+        recorder.step([0])
+        (trajectory,), _ = recorder.pop_trajectories()
+        assert trajectory.obs[:, 0].tolist() == [51, 52]
+
+    def test_new_seeds_are_no_reset(self):
+        recorder = BufferingWrapper(DummyVecEnv([partial(count_to, 9)]))
+        recorder.reset()
+        recorder.step([0])
+        recorder.seed(5)
+        recorder.step([0])
+        (first,), _ = recorder.pop_trajectories()
+        recorder.reset()
+        recorder.step([0])
+        (second,), _ = recorder.pop_trajectories()
+        assert [first.obs[:, 0].tolist(), second.obs[:, 0].tolist()] == [[0, 1, 2], [50, 51]]
+        assert (first.episode.seed, second.episode.seed) == (None, 5)
+
+    def test_through_a_recorder_below(self):
+        """The one that was told records the first step, the other one does not."""
+        below = BufferingWrapper(DummyVecEnv([partial(count_to, 9)]), error_on_premature_reset=False)
+        above = BufferingWrapper(VecNormalize(below, norm_obs=False))
+        above.reset()
+        above.step([0])
+        below.reset()
+        with pytest.warns(UserWarning, match="were reset"):
+            above.step([0])
+        above.step([0])
+        found = [[each.obs[:, 0].tolist() for each in recorder.pop_trajectories()[0]] for recorder in (below, above)]
+        assert found == [[[0, 1], [50, 51, 52]], [[0, 1], [51, 52]]]
+
+    def test_an_environment_whose_resets_leave_no_trace(self):
+        """It begins its episodes as it likes; what it does not say cannot be known."""
+        recorder = BufferingWrapper(CustomVecEnv([partial(count_to, 9)]))
+        recorder.reset()
+        recorder.step([0])
+        recorder.venv.env_method("reset")
+        recorder.step([0])
+        (trajectory,), _ = recorder.pop_trajectories()
+        assert trajectory.obs[:, 0].tolist() == [0, 1, 51]
+
+    def test_in_training_below_the_wrapper_that_the_callback_records(self, tmp_path):
+        class Resetting(BaseCallback):
+            def _on_step(self):
+                if self.n_calls == 3:
+                    self.training_env.unwrapped.reset()
+                return True
+
+        model = PPO("MlpPolicy", VecFrameStack(DummyVecEnv([partial(count_to, 40)]), 2), n_steps=8, batch_size=8)
+        with pytest.warns(UserWarning, match="were reset"):
+            model.learn(8, [TraceCallback(tmp_path), Resetting()])
+        found = [(each.obs[:, -1].tolist(), each.episode.ended_by) for each in open_traces(tmp_path)]
+        assert found == [([0, 1, 2, 3], "reset_early"), ([51, 52, 53, 54, 55], "closed")]
+
+
+def count_to(length):
+    return CountingEnv(episodes=[EpisodeScript(length)], stride=50)
+
+
+@pytest.mark.parametrize("order", ["below", "above"])
+def test_evaluation_of_normalized_environments_with_two_recorders(order):
+    """SB3 goes through both stacks of wrappers in parallel: recorders in the same place of both do not disturb it."""
+
+    def make():
+        venv = DummyVecEnv([lambda: Monitor(count_to(4))])
+        if order == "above":
+            return BufferingWrapper(VecNormalize(venv), error_on_premature_reset=False)
+        return VecNormalize(BufferingWrapper(venv, error_on_premature_reset=False))
+
+    evaluation = make()
+    model = PPO("MlpPolicy", make(), n_steps=16, batch_size=16, n_epochs=1, device="cpu")
+    model.learn(16, EvalCallback(evaluation, eval_freq=8, n_eval_episodes=1, verbose=0))
+    assert unwrap_vec_normalize(evaluation).obs_rms.count > 1
 
 
 def test_evaluation_of_normalized_environments(tmp_path):

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import BufferingWrapper, TraceWriter, open_traces, stitch
-from vecrollout.errors import TraceWriteError
+from vecrollout.errors import ProtocolError, TraceWriteError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario
 
 STEPS = 3
@@ -53,6 +53,25 @@ def test_running_episodes_come_when_the_recorder_is_closed(tmp_path: Path) -> No
         venv.close()
     assert sorted(map(str, ended_by(tmp_path))) == ["closed"] * 2 + ["terminated"] * 4
     assert (venv.delivered, venv.held) == (2 * (2 * STEPS + 1), 0)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_writer_that_is_closed_first(tmp_path: Path, ends: bool) -> None:
+    """The recorder keeps what the writer does not take."""
+    with TraceWriter(tmp_path) as writer:
+        venv = recorder(writer)
+        step(venv, 2 * STEPS + 1)
+    if ends:
+        with pytest.raises(ProtocolError, match="close recorders first"):
+            step(venv, STEPS)
+    with pytest.raises(ProtocolError, match="close recorders first") as caught:
+        venv.close()
+    assert f"held={venv.held}" in caught.value.__notes__[0]
+    assert "pop_trajectories" in caught.value.__notes__[0]
+    assert ended_by(tmp_path) == ["terminated"] * 4
+    popped = venv.pop_trajectories()[0]
+    assert [len(each) for each in popped] == [STEPS if ends else 1] * 2
+    venv.close()
 
 
 def test_running_episodes_are_popped_and_finished_ones_are_not(tmp_path: Path) -> None:

@@ -327,7 +327,7 @@ class TestTraces:
     def test_writers_of_other_kinds(self, tmp_path: Path) -> None:
         with pytest.raises(StructureError, match="one structure"):
             written(tmp_path / "a", batch(), batch(acts=np.zeros((STEPS, 2)))).steps()
-        with pytest.raises(ArgumentTypeError, match="rewards in all shards or in none"):
+        with pytest.raises(ArgumentTypeError, match="rewards in all trajectories or in none"):
             written(tmp_path / "b", batch(), batch(rews=None)).steps()
 
     def test_empty(self, tmp_path: Path) -> None:

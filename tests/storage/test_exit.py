@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import processes
 from vecrollout import TraceWriter, Trajectory, open_traces, verify_traces
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are ended by signals on POSIX")
@@ -54,33 +53,14 @@ def idle():
 """
 
 
-@contextmanager
-def process(code: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    paths = os.pathsep.join(filter(None, sys.path))
+def process(code: str, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
     # Python 3.12 warns where a process with a writer's thread forks.
-    child = subprocess.Popen(
-        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PRELUDE + code, str(directory)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+    return processes.process(PRELUDE + code, directory, "-W", "ignore:This process:DeprecationWarning")
 
 
 def terminated(code: str, directory: Path, after_s: float = 0.0) -> tuple[int, str]:
-    """What became of a process that got SIGTERM: its exit status, and what it said on stderr."""
     with process(code, directory) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n", child.communicate()[1]
-        time.sleep(after_s)
-        child.terminate()
-        _, stderr = child.communicate(timeout=120)
-        return child.returncode, stderr
+        return processes.terminated(child, after_s)
 
 
 def ended(code: str, directory: Path) -> tuple[int, str]:

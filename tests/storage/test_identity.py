@@ -11,7 +11,7 @@ import pytest
 from traces import write
 
 from vecrollout import Episode, TraceWriter, Trajectory, TrajectoryBatch, open_traces
-from vecrollout.storage.codec.identities import Identities
+from vecrollout.data.identities import Identities
 from vecrollout.storage.writing.numbering import Numbering
 
 

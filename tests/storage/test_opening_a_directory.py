@@ -56,6 +56,16 @@ def test_the_same_spaces(tmp_path: Path) -> None:
     assert len(open_traces(tmp_path)) == 4
 
 
+def test_the_same_spaces_with_other_seeds(tmp_path: Path) -> None:
+    for seed in (None, 1, 2):
+        write(tmp_path, spaces.Box(-1.0, 1.0, (4,), np.float32, seed=seed))
+    traces = open_traces(tmp_path)
+    assert len(traces) == 3
+    samples = [traces.about(number)["spaces"][0].sample() for number in (1, 2)]
+    expected = [spaces.Box(-1.0, 1.0, (4,), np.float32, seed=seed).sample() for seed in (1, 2)]
+    np.testing.assert_array_equal(samples, expected)
+
+
 @pytest.mark.filterwarnings("ignore:spaces")
 def test_spaces_that_are_not_known_are_not_compared(tmp_path: Path) -> None:
     for number in range(2):

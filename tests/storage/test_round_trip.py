@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from traces import alike, assert_same_trajectory, of_space
 
 from vecrollout import DictObs, Episode, TraceWriter, Trajectory, TrajectoryWithRew, open_traces
-from vecrollout.storage.writing.encoding import BATCH_ROWS
+from vecrollout.storage.writing.intake import BATCH_ROWS
 from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import leaf_spaces, nested_spaces, trajectories
 

@@ -15,7 +15,7 @@ from hypothesis import given
 
 from vecrollout.errors import DamagedTraceError, ProtocolError
 from vecrollout.storage.codec.spaces import space_from_json, space_to_json
-from vecrollout.testing import SPACES
+from vecrollout.testing import SPACES, assert_same
 from vecrollout.testing.strategies import nested_spaces
 
 OTHERS: list[gym.Space[Any]] = [
@@ -61,6 +61,52 @@ def test_comes_back(space: gym.Space[Any]) -> None:
 @given(nested_spaces())
 def test_any_comes_back(space: gym.Space[Any]) -> None:
     assert there_and_back(space) == space
+
+
+def can_be_sampled(space: gym.Space[Any]) -> bool:
+    """Gymnasium draws no samples of boxes of 64-bit integers, as their bounds are too far apart here."""
+    return not isinstance(space, spaces.Box) or space.dtype not in (np.int64, np.uint64)
+
+
+def seeded(space: gym.Space[Any], seed: int) -> gym.Space[Any]:
+    space = copy.deepcopy(space)
+    space.seed(seed)
+    space.sample()
+    return space
+
+
+@pytest.mark.parametrize("space", list(filter(can_be_sampled, [*SPACES.values(), *OTHERS])), ids=str)
+def test_samples_go_on_as_they_would(space: gym.Space[Any]) -> None:
+    original = seeded(space, 3)
+    back = there_and_back(original)
+    for _ in range(3):
+        assert_same(back.sample(), original.sample())
+    assert back == there_and_back(space) == space
+
+
+def test_a_space_without_a_seed_stays_without() -> None:
+    space = spaces.Discrete(3)
+    assert "random" not in space_to_json(space)
+    assert "random" not in space_to_json(space)  # to look does not seed it
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        {},
+        {"state": "1", "inc": "x", "has_uint32": 0, "uinteger": 0},
+        {"state": "-1", "inc": "1", "has_uint32": 0, "uinteger": 0},
+        {"state": str(1 << 200), "inc": "1", "has_uint32": 0, "uinteger": 0},
+        {"state": "1", "inc": "1", "has_uint32": None, "uinteger": 0},
+        {"state": "1", "inc": "1", "has_uint32": 0, "uinteger": 1 << 70},
+        {"state": "9" * 5000, "inc": "1", "has_uint32": 0, "uinteger": 0},
+    ],
+    ids=repr,
+)
+def test_a_crafted_state_of_random_numbers(state: Any) -> None:
+    with pytest.raises(DamagedTraceError):
+        space_from_json({"kind": "Discrete", "n": 3, "start": 0, "random": state})
 
 
 class Own(spaces.Discrete):

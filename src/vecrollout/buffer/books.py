@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Discard, Ending, Piece, Restart, Run, Span
+from vecrollout.buffer.episodes import Discard, Ending, Note, Piece, Restart, Run, Span
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import NOTES
@@ -15,7 +14,7 @@ from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Books:
     """What is known of the log's episodes. Changes make new books, so that one assignment commits them.
 
@@ -47,12 +46,21 @@ class Books:
         """The finished fragments, in the order of their ends."""
         return self.finished[: self.count]
 
+    def but(self, **changes: Any) -> Books:
+        """Books with other entries. `dataclasses.replace` takes twenty times as long."""
+        return trusted(Books, {**vars(self), **changes})
+
     def with_finished(self, runs: Sequence[Run], **changes: Any) -> Books:
         """Books with more finished fragments."""
         if runs:
             # An interrupt may have left some behind that no books count.
             self.finished[self.count :] = runs
-        return replace(self, count=self.count + len(runs), **changes)
+        return self.but(count=self.count + len(runs), **changes)
+
+    def without(self, count: int, **changes: Any) -> Books:
+        """Books without the first finished fragments."""
+        rest = self.finished[count : self.count]
+        return self.but(finished=rest, count=len(rest), **changes)
 
 
 class Bookkeeper:
@@ -94,35 +102,30 @@ class Bookkeeper:
         next_id, dropped, begin = books.next_id, books.dropped, books.read
         discarded = books.discarded
         for chunk in chunks[books.chunk - chunks[0].number :]:
-            end = len(chunk.records)
+            records = chunk.records
+            end = len(records)
             for number in range(begin, end):
-                for env, change, final, begins in chunk.records[number][NOTES] or ():
-                    span, row = running[env], chunk.row(number, env)
-                    seed, start_step = None, 0
-                    if type(change) is Discard:
-                        run = span and self._run(span, chunk, row)
-                        dropped += run.steps if run else 0
-                        running[env], discarded = None, discarded | {env}
-                        continue
-                    if type(change) is Restart:
-                        seed, start_step = change.seed, change.start_step
-                        run = span and self._run(span, chunk, row - 1, ended_by="reset_early")
-                        if run and self._drops_early:
-                            dropped += run.steps
-                            run = None
-                    elif change.drops_last:
-                        dropped += span is not None
-                        run = span and self._run(span, chunk, row - 1)
-                    else:
-                        run = span and self._run(span, chunk, row, change, final)
-                    if run and run.steps:
-                        finished.append(run)
-                    running[env] = None
-                    if discarded:
+                notes = records[number][NOTES]
+                if not notes:
+                    continue
+                for note in notes:
+                    env = note.env
+                    row = chunk.row(number, env)
+                    span, running[env] = running[env], None
+                    if span is not None:
+                        run, lost = self._ended(span, chunk, row, note)
+                        dropped += lost
+                        if run is not None and run.steps:
+                            finished.append(run)
+                    if type(note) is Discard:
+                        discarded |= {env}
+                    elif discarded:
                         discarded -= {env}
-                    if begins:
+                    if note.begins:
+                        is_reset = type(note) is Restart
+                        seed, start_step = (note.seed, note.start_step) if is_reset else (None, 0)
                         place = chunk.number, row, chunk.lane_row(number, env)
-                        running[env] = Span(env, next_id, seed, change.reset_info, start_step, *place)
+                        running[env] = Span(self.recording, env, next_id, seed, note.reset_info, start_step, *place)
                         next_id += 1
             begin = 0
         self.books = books.with_finished(
@@ -136,26 +139,25 @@ class Bookkeeper:
         )
         return self.books
 
-    def fragments(self, ended_by: EndedBy | None = None) -> list[Run]:
+    def fragments(self, closed_by: EndedBy | None = None) -> list[Run]:
         """The running fragments with steps, by environment."""
         books = self.settle()
         if not self._log.chunks:
             return []
-        last, record = self._log.chunks[-1], books.read - 1
+        last = self._log.chunks[-1]
         spans = [span for span in books.running if span is not None]
-        runs = [self._run(span, last, last.row(record, span.env), ended_by=ended_by) for span in spans]
+        runs = [self._run(span, last, last.row(-1, span.env), closed_by=closed_by) for span in spans]
         return [run for run in runs if run.steps]
 
     def pop(self, runs: Sequence[Run], fragments: Sequence[Run]) -> None:
         """Take out all finished fragments, and these running ones."""
-        books = self.books
-        popped = books.popped + sum(run.steps for run in runs) + sum(run.steps for run in fragments)
-        self.books = replace(books, finished=[], count=0, running=self._moved(fragments), popped=popped)
+        popped = self.books.popped + sum(run.steps for run in [*runs, *fragments])
+        self.books = self.books.without(len(runs), running=self._moved(fragments), popped=popped)
 
     def take_delivered(self, count: int) -> None:
         """Take out the first finished fragments, which went to the sink."""
-        steps = sum(run.steps for run in self.books.finished[:count])
-        self.books = replace(self._without(count), delivered=self.books.delivered + steps)
+        delivered = self.books.delivered + sum(run.steps for run in self.books.finished[:count])
+        self.books = self.books.without(count, delivered=delivered)
 
     def drop_oldest(self, steps: int) -> None:
         """Drop the oldest finished fragments, until these steps or all are gone."""
@@ -164,18 +166,18 @@ class Bookkeeper:
         while count < books.count and dropped < steps:
             dropped += books.finished[count].steps
             count += 1
-        self.books = replace(self._without(count), dropped=books.dropped + dropped)
+        self.books = books.without(count, dropped=books.dropped + dropped)
 
     def drop_episode(self, episode_id: int | None) -> None:
         """Drop the finished fragments of an episode."""
         books = self.settle()
-        rest = [run for run in books.runs() if run.episode.id != episode_id]
+        rest = [run for run in books.runs() if run.span.id != episode_id]
         dropped = sum(run.steps for run in books.runs()) - sum(run.steps for run in rest)
-        self.books = replace(books, finished=rest, count=len(rest), dropped=books.dropped + dropped)
+        self.books = books.but(finished=rest, count=len(rest), dropped=books.dropped + dropped)
 
     def close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
         """Make finished fragments of the running ones, or drop them where a reset ends them and that is asked for."""
-        fragments = [run for run in self.fragments(ended_by) if envs is None or run.episode.env_index in envs]
+        fragments = [run for run in self.fragments(ended_by) if envs is None or run.span.env in envs]
         books, running = self.books, self._moved(fragments)
         discarded = books.discarded
         if ended_by is not None:
@@ -183,15 +185,13 @@ class Bookkeeper:
             discarded = frozenset() if envs is None else discarded.difference(envs)
         if ended_by == "reset_early" and self._drops_early:
             dropped = books.dropped + sum(run.steps for run in fragments)
-            self.books = replace(books, running=running, discarded=discarded, dropped=dropped)
+            self.books = books.but(running=running, discarded=discarded, dropped=dropped)
         else:
             self.books = books.with_finished(fragments, running=running, discarded=discarded)
 
     def move_running(self, copies: Sequence[Run]) -> None:
         """The running fragments were copied out of the log, and go on in the first row of its last chunk."""
-        before = {run.episode.env_index: run.pieces for run in copies}
-        episodes = [span and self.episode(span) for span in self.books.running]
-        self.books = replace(self.books, running=self._spans(episodes, before))
+        self.books = self.books.but(running=self._here(self.books.running, copies))
 
     def restore(
         self,
@@ -205,88 +205,56 @@ class Bookkeeper:
         dropped: int,
     ) -> None:
         """Begin with these books: runs of which the first ones are finished, and episodes that run."""
-        books = replace(self.books, next_id=next_id, popped=popped, delivered=delivered, dropped=dropped)
-        books = replace(books, discarded=frozenset(discarded))
+        books = self.books.but(
+            next_id=next_id, popped=popped, delivered=delivered, dropped=dropped, discarded=frozenset(discarded)
+        )
         if self._log.chunks:
-            before = {run.episode.env_index: run.pieces for run in runs[finished:]}
-            books = books.with_finished(runs[:finished], read=1, running=self._spans(running, before))
+            spans = [None if episode is None else Span.of_episode(episode) for episode in running]
+            books = books.with_finished(runs[:finished], read=1, running=self._here(spans, runs[finished:]))
         self.books = books
 
-    def episode(self, span: Span, ended_by: EndedBy | None = None) -> Episode:
-        """The identity of a span's steps."""
-        return trusted(
-            Episode,
-            {
-                "id": span.id,
-                "env_index": span.env,
-                "start_step": span.start_step,
-                "seed": span.seed,
-                "reset_info": span.reset_info,
-                "ended_by": ended_by,
-                "recording": self.recording,
-            },
-        )
-
-    def _spans(
-        self, episodes: Sequence[Episode | None], before: dict[int | None, tuple[Piece, ...]]
-    ) -> tuple[Span | None, ...]:
-        """Spans of episodes that go on in the first row of the last chunk."""
-        last = self._log.chunks[-1]
-        return tuple(
-            None
-            if episode is None
-            else Span(
-                env,
-                episode.id or 0,
-                episode.seed,
-                None if episode.reset_info is None else dict(episode.reset_info),
-                episode.start_step,
-                *(last.number, last.row(0, env), last.lane_row(0, env)),
-                before.get(env, ()),
-            )
-            for env, episode in enumerate(episodes)
-        )
-
-    def _without(self, count: int) -> Books:
-        rest = self.books.finished[count : self.books.count]
-        return replace(self.books, finished=rest, count=len(rest))
+    def _here(self, spans: Sequence[Span | None], copies: Sequence[Run]) -> tuple[Span | None, ...]:
+        """Spans that go on in the log's last row, with their steps so far in copies."""
+        before = {run.span.env: run.pieces for run in copies}
+        return tuple(span and span.later(0, *self._place(span.env), before.get(span.env, ())) for span in spans)
 
     def _moved(self, fragments: Sequence[Run]) -> tuple[Span | None, ...]:
         """The running spans after these fragments of them were handed out."""
-        books = self.books
         if not fragments:
-            return books.running
-        running = [*books.running]
-        last, record = self._log.chunks[-1], books.read - 1
+            return self.books.running
+        running = [*self.books.running]
         for run in fragments:
-            env = run.episode.env_index or 0
-            span = running[env]
-            if span is not None:
-                place = last.number, last.row(record, env), last.lane_row(record, env)
-                running[env] = Span(*span[:4], span.start_step + run.steps, *place)
+            running[run.span.env] = run.span.later(run.steps, *self._place(run.span.env))
         return tuple(running)
 
+    def _place(self, env: int) -> tuple[int, int, int]:
+        """Chunk, row and row in the lanes of an environment's current observation."""
+        last = self._log.chunks[-1]
+        return last.number, last.row(-1, env), last.lane_row(-1, env)
+
+    def _ended(self, span: Span, chunk: Chunk, row: int, note: Note) -> tuple[Run | None, int]:
+        """What a note makes of a running fragment: a finished one, and the transitions that it drops."""
+        if type(note) is Ending:
+            # Without a last observation, the last transition is lost.
+            return (self._run(span, chunk, row - 1), 1) if note.drops_last else (self._run(span, chunk, row, note), 0)
+        if type(note) is Discard:
+            return None, self._run(span, chunk, row).steps
+        run = self._run(span, chunk, row - 1, closed_by="reset_early")
+        return (None, run.steps) if self._drops_early else (run, 0)
+
     def _run(
-        self,
-        span: Span,
-        chunk: Chunk,
-        row: int,
-        ending: Ending | None = None,
-        final: Sequence[Array] | None = None,
-        ended_by: EndedBy | None = None,
+        self, span: Span, chunk: Chunk, row: int, ending: Ending | None = None, closed_by: EndedBy | None = None
     ) -> Run:
         """The steps of a span up to a row of a chunk."""
+        pieces: tuple[Piece, ...]
         if span.chunk == chunk.number and not span.before:
             # As most are that end; the sum below costs more than all this.
             steps = max(row - span.row, 0)
-            pieces: tuple[Piece, ...] = (Piece(chunk, span.env, span.row, steps, span.lane),)
+            pieces = (Piece(chunk, span.env, span.row, steps, span.lane),)
         else:
             pieces = self._pieces(span, chunk, row)
             steps = sum(piece.steps for piece in pieces)
-        if ending is None:
-            return Run(pieces, steps, self.episode(span, ended_by))
-        episode = self.episode(span, "terminated" if ending.terminated else "truncated")
-        return Run(pieces, steps, episode, ending.terminated, ending.truncated, final, ending.info)
+        return Run(span, pieces, steps, ending, closed_by)
 
     def _pieces(self, span: Span, chunk: Chunk, row: int) -> tuple[Piece, ...]:
         """Where the steps of a span lie, up to a row of a chunk."""

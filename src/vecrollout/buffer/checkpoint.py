@@ -69,7 +69,7 @@ def snapshot_of(log: StepLog, keeper: Bookkeeper, is_ready: bool) -> Snapshot:
         waiting=sorted(log.waiting),
         keeps_infos=log.keeps_infos,
         finished=books.count,
-        running=[None if span is None else keeper.episode(span) for span in books.running],
+        running=[None if span is None else span.episode() for span in books.running],
         discarded=sorted(books.discarded),
         fragments=TrajectoryBatch(LogColumns(runs, log.layout, log.keeps_infos)) if runs else None,
         obs=log.layout.obs if log.chunks else None,

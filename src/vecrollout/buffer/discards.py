@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vecrollout.buffer.books import Bookkeeper
-from vecrollout.buffer.episodes import Discard, Note, Run
+from vecrollout.buffer.episodes import Discard
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.room import Room
 from vecrollout.errors import EmptyBufferError
@@ -35,11 +35,10 @@ class Discards:
         if env in books.discarded:
             return 0
         span = books.running[env]
-        has_begun = span is not None and (span.start_step or env in _envs(self._keeper.fragments()))
-        if span is not None and has_begun:
-            self._space.roll(self._log.waiting | {env}, [Note(env, Discard(), None, False)])
+        if span is not None and (span.start_step or any(run.span is span for run in self._keeper.fragments())):
+            self._space.roll(self._log.waiting | {env}, [Discard(env)])
             return self._drop(span.id, books.dropped)
-        finished = [run.episode.id for run in books.runs() if run.episode.env_index == env]
+        finished = [run.span.id for run in books.runs() if run.span.env == env]
         if not finished:
             raise EmptyBufferError(
                 f"discard_episode({env}): expected steps of an episode of environment {env}, got none: they were "
@@ -54,12 +53,8 @@ class Discards:
             raise EmptyBufferError(
                 "discard_last: expected a finished episode, got none: it was popped, or went to the sink at its end"
             )
-        return self._drop(books.runs()[-1].episode.id, books.dropped)
+        return self._drop(books.runs()[-1].span.id, books.dropped)
 
     def _drop(self, episode_id: int | None, dropped: int) -> int:
         self._keeper.drop_episode(episode_id)
         return self._keeper.books.dropped - dropped
-
-
-def _envs(runs: list[Run]) -> set[int | None]:
-    return {run.episode.env_index for run in runs}

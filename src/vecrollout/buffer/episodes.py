@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, TypeAlias
 
-from vecrollout._typing import Array, Info
+from vecrollout._typing import Info
 from vecrollout.buffer.memory import Chunk
-from vecrollout.data.trajectory import Episode
-from vecrollout.data.trees import Tree
+from vecrollout.data.episode import EndedBy, Episode, ended_by
+from vecrollout.data.fields import trusted
+
+# None of these classes is frozen, and none is a named tuple: making one would take several times as long, and most of
+# what short episodes cost is making these. Nobody alters a `Piece`, a `Span` or a `Run`.
 
 
-# Neither is frozen: that makes one several times as expensive, and most of what short episodes cost is making these.
 @dataclass(slots=True, eq=False)
 class Ending:
     """An episode that ended with a step."""
 
-    at: int
-    """Where in the step's arrays the environment stands: its index, unless only some environments stepped."""
+    env: int
     terminated: bool
     truncated: bool
-    final_obs: Tree | None
+    final_obs: Any
     """The episode's last observation, where the step's own observation begins the next episode already. None: the
-    step's own is the last one, and the environment waits to be reset."""
+    step's own is the last one, and the environment waits to be reset. A log puts copies of the leaves in its place."""
     info: Info | None = None
     """The step's info, the buffer's to keep. None: it is among the step's infos like those of the others."""
     reset_info: Info | None = None
@@ -31,37 +32,43 @@ class Ending:
     drops_last: bool = False
     """Whether the last observation is lost: the step's own begins the next episode, and the transition is dropped."""
 
+    @property
+    def begins(self) -> bool:
+        """Whether an episode begins with the record's observation."""
+        return self.final_obs is not None or self.drops_last
+
 
 @dataclass(slots=True, eq=False)
 class Restart:
-    """An environment that was reset in place of a step: its observation begins an episode."""
+    """An environment that was reset in place of a step, or between two steps: its observation begins an episode."""
 
-    at: int
-    """Where in the step's arrays the environment stands."""
+    env: int
     reset_info: Info | None
     seed: int | None = None
     """Seed given to the reset, where it is known."""
     start_step: int = 0
     """How far the episode has come already."""
 
+    begins: ClassVar[bool] = True
+    final_obs: ClassVar[None] = None
+
 
 @dataclass(slots=True, eq=False)
 class Discard:
     """An episode that is dropped while it runs: what was recorded of it, and the steps until its end."""
 
-
-class Note(NamedTuple):
-    """What a record says about an episode."""
-
     env: int
-    change: Ending | Restart | Discard
-    final: Sequence[Array] | None
-    """Leaves of the last observation, where the record has the next episode's first one."""
-    begins: bool
-    """Whether an episode begins with the record's observation."""
+
+    begins: ClassVar[bool] = False
+    final_obs: ClassVar[None] = None
 
 
-class Piece(NamedTuple):
+Note: TypeAlias = Ending | Restart | Discard
+"""What a record says about an episode."""
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
     """Steps of one environment in one chunk."""
 
     chunk: Chunk
@@ -73,39 +80,93 @@ class Piece(NamedTuple):
     """The same row in the lanes."""
 
 
-class Span(NamedTuple):
-    """An environment's running fragment."""
+@dataclass(slots=True, eq=False)
+class Span:
+    """Where a fragment of an episode begins."""
 
+    recording: str
     env: int
-    id: int
+    id: int | None
     seed: int | None
     reset_info: Info | None
     start_step: int
     """Index in the episode of the fragment's first step."""
-    chunk: int
+    chunk: int = 0
     """Number of the chunk that the fragment begins in,"""
-    row: int
+    row: int = 0
     """the row there,"""
-    lane: int
+    lane: int = 0
     """and the row in its lanes."""
     before: tuple[Piece, ...] = ()
     """Earlier steps, which were copied out of their chunks."""
 
+    @classmethod
+    def of_episode(cls, episode: Episode) -> Span:
+        """A fragment of an episode that a recorder named."""
+        info = episode.reset_info
+        named = episode.recording or "", episode.env_index or 0, episode.id, episode.seed
+        return cls(*named, None if info is None else dict(info), episode.start_step)
 
-class Run(NamedTuple):
+    def later(self, steps: int, chunk: int, row: int, lane: int, before: tuple[Piece, ...] = ()) -> Span:
+        """The fragment of the same episode that begins so many steps later, in this place."""
+        named = self.recording, self.env, self.id, self.seed, self.reset_info
+        return Span(*named, self.start_step + steps, chunk, row, lane, before)
+
+    def episode(self, ended_by: EndedBy | None = None) -> Episode:
+        """The identity of the fragment."""
+        return trusted(
+            Episode,
+            {
+                "id": self.id,
+                "env_index": self.env,
+                "start_step": self.start_step,
+                "seed": self.seed,
+                "reset_info": self.reset_info,
+                "ended_by": ended_by,
+                "recording": self.recording,
+            },
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Run:
     """Steps of one episode, in their places: what becomes a trajectory."""
 
+    span: Span
     pieces: tuple[Piece, ...]
     steps: int
-    episode: Episode
-    terminated: bool = False
-    truncated: bool = False
-    final: Sequence[Array] | None = None
-    """Leaves of the last observation, where it is not the row behind the last step."""
-    info: Info | None = None
-    """Info of the last step, where it is not the row's."""
+    ending: Ending | None = None
+    """How the environment ended the episode with the last step; None: it did not."""
+    closed_by: EndedBy | None = None
+    """What else ended it."""
 
     @property
-    def terminal(self) -> bool:
-        """Whether the environment ended the episode with the last step."""
-        return self.terminated or self.truncated
+    def terminated(self) -> bool:
+        """Whether the last step reached a terminal state."""
+        return self.ending is not None and self.ending.terminated
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the environment cut the episode short at the last step."""
+        return self.ending is not None and self.ending.truncated
+
+    @property
+    def final(self) -> Sequence[Any] | None:
+        """Leaves of the last observation, where it is not the row behind the last step."""
+        return None if self.ending is None else self.ending.final_obs
+
+    @property
+    def info(self) -> Info | None:
+        """Info of the last step, where it is not the row's."""
+        return None if self.ending is None else self.ending.info
+
+    @property
+    def episode(self) -> Episode:
+        """The identity, which is made when it is asked for."""
+        return self.span.episode(self.ended_by)
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """What ended the episode at the last step."""
+        ending = self.ending
+        return self.closed_by if ending is None else ended_by(ending.terminated, ending.truncated)

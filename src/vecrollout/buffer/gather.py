@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Run
+from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.rows import Part, Rows, Source
 from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.fields import infos_or_empty, trusted
-from vecrollout.data.kinds import Item, Kind
+from vecrollout.data.identities import Identities
+from vecrollout.data.kinds import Item
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
@@ -24,7 +25,7 @@ _ROWS, _STEPS = 1, 2  # of a `Part`
 
 
 class LogColumns:
-    """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is first asked for.
+    """Fragments in a log, at least one, as the columns of a batch. A column is gathered when it is asked for.
 
     Args:
         runs: The fragments.
@@ -35,10 +36,15 @@ class LogColumns:
     def __init__(self, runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> None:
         self._runs = runs
         self._layout = layout
-        self._keeps_infos = keeps_infos
-        self._gathered: dict[str, Any] = {}
-        self._source = Source(runs, layout)
-        self._known_rows: dict[int, Rows] = {}
+        self.has_infos = keeps_infos
+        """Whether infos were kept."""
+        self.kind = layout.kind
+        """Structures, dtypes and shapes."""
+        self.total_steps = sum(run.steps for run in runs)
+        """Steps of all trajectories together."""
+
+    def __len__(self) -> int:
+        return len(self._runs)
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -48,17 +54,12 @@ class LogColumns:
     @cached_property
     def terminated(self) -> npt.NDArray[np.bool_]:
         """Whether each reached a terminal state."""
-        return np.array([run.terminated for run in self._runs], bool)
+        return np.array([ending is not None and ending.terminated for ending in self._endings], bool)
 
     @cached_property
     def truncated(self) -> npt.NDArray[np.bool_]:
         """Whether each was cut short."""
-        return np.array([run.truncated for run in self._runs], bool)
-
-    @property
-    def has_infos(self) -> bool:
-        """Whether infos were kept."""
-        return self._keeps_infos
+        return np.array([ending is not None and ending.truncated for ending in self._endings], bool)
 
     is_recorded = True
     """A recorder gave the episodes their identities."""
@@ -69,72 +70,78 @@ class LogColumns:
         return [run.episode for run in self._runs]
 
     @property
-    def kind(self) -> Kind:
-        """Structures, dtypes and shapes."""
-        return self._layout.kind
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        spans = [run.span for run in self._runs]
+        return Identities(
+            [span.recording for span in spans],
+            [span.id for span in spans],
+            [span.env for span in spans],
+            [span.start_step for span in spans],
+            [span.seed for span in spans],
+            [run.ended_by for run in self._runs],
+            [span.reset_info for span in spans],
+        )
 
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
-        for run in self._runs:
+        for run in self._runs if self._layout.large else ():
             for piece in run.pieces:
                 if piece.chunk.lanes is not None:
                     piece.chunk.lanes.is_shared = True
 
     def column(self, name: str) -> Any:
-        """One of `COLUMNS`, read-only but for infos."""
-        if name not in self._gathered:
-            self._gathered[name] = self._column(name)
-        return self._gathered[name]
+        """One of `COLUMNS`, read-only but for infos. It is gathered at each call; a batch keeps it."""
+        if name == "infos":
+            return self._infos() if self.has_infos else None
+        if name == "acts":
+            return _frozen(self._acts())
+        if name == "rews":
+            return _frozen(self._rews())
+        leaves = [self._obs_rows(leaf, 0, 1) for leaf in range(len(self._layout.obs.items))]
+        return self._layout.obs.structure.unflatten(list(map(_frozen, leaves)))
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
         run, layout = self._runs[i], self._layout
-        parts = self._source.parts_of(run)
+        parts, ending = self._source.parts_of(run), run.ending
         obs_part, acts_part = layout.obs, layout.kind.acts
         obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         first = LEAVES + len(obs)
         acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
-        infos = None
-        if self._keeps_infos:
-            infos = _joined([table.column(INFOS)[at] for table, _, at in parts])
-            if run.info is not None:
-                infos[-1] = run.info
+        rews = self._taken(parts, _STEPS, REWS, layout.items[0])
+        for leaf in (*obs, *acts, rews):
+            leaf.setflags(write=False)
+        infos = self._infos_of(run, parts) if self.has_infos else None
+        terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
         fields = {
-            "obs": _frozen(obs_part.structure.unflatten(obs)),
-            "acts": _frozen(acts_part.structure.unflatten(acts)),
+            "obs": obs[0] if obs_part.structure.is_leaf else obs_part.structure.unflatten(obs),
+            "acts": acts[0] if acts_part.structure.is_leaf else acts_part.structure.unflatten(acts),
             "infos": infos,
-            "terminal": run.terminated or run.truncated,
-            "terminated": run.terminated,
-            "truncated": run.truncated,
+            "terminal": terminated or truncated,
+            "terminated": terminated,
+            "truncated": truncated,
             "episode": run.episode,
-            "rews": _frozen(self._taken(parts, _STEPS, REWS, layout.items[0])),
+            "rews": rews,
         }
         return trusted(TrajectoryWithRew, fields)
 
     def transitions(self) -> Transitions:
         """The steps of all, as copies."""
-        rows = self._rows(0)
         obs: list[Array] = []
         next_obs: list[Array] = []
-        for leaf, item in enumerate(self._layout.obs.items):
-            for shift, leaves in ((0, obs), (1, next_obs)):
-                out = np.empty((rows.total, *item.shape), item.dtype)
-                if leaf in self._layout.large:
-                    self._copy_lanes(leaf, out, rows, shift)
-                else:
-                    rows.put_obs(out, LEAVES + leaf, item, shift)
-                    if shift:
-                        self._put_finals(leaf, out, rows.ends - 1)
-                leaves.append(out)
+        for leaf in range(len(self._layout.obs.items)):
+            obs.append(self._obs_rows(leaf, 0, 0))
+            next_obs.append(self._obs_rows(leaf, 1, 0))
         structure = self._layout.obs.structure
-        infos = self._infos(rows) if self._keeps_infos else infos_or_empty(None, rows.total)
+        infos = self._infos() if self.has_infos else infos_or_empty(None, self.total_steps)
         return transitions_of(
-            structure.unflatten(obs), self._acts(rows), infos, structure.unflatten(next_obs), self._rews(rows), self
+            structure.unflatten(obs), self._acts(), infos, structure.unflatten(next_obs), self._rews(), self
         )
 
     def part(self, begin: int, end: int) -> LogColumns:
         """Some of the fragments."""
-        return LogColumns(self._runs[begin:end], self._layout, self._keeps_infos)
+        return LogColumns(self._runs[begin:end], self._layout, self.has_infos)
 
     def joined(self, others: Sequence[Any]) -> LogColumns | None:
         """These and other fragments as one."""
@@ -144,44 +151,35 @@ class LogColumns:
             if part._layout is layout:
                 continue
             same = part._layout.obs == layout.obs and part._layout.acts == layout.acts
-            if not same or part._layout.rew_shape != layout.rew_shape or part._keeps_infos != self._keeps_infos:
+            if not same or part._layout.rew_shape != layout.rew_shape or part.has_infos != self.has_infos:
                 return None
             rews = np.result_type(layout.rews, part._layout.rews)
             layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
-        return LogColumns([run for part in parts for run in part._runs], layout, self._keeps_infos)
+        return LogColumns([run for part in parts for run in part._runs], layout, self.has_infos)
 
-    def _rows(self, extra: int) -> Rows:
-        """Where the rows are; with `extra` 1, those of the last observations too."""
-        if extra not in self._known_rows:
-            self._known_rows[extra] = Rows(self._runs, self._source, extra)
-        return self._known_rows[extra]
+    @property
+    def _endings(self) -> list[Ending | None]:
+        return [run.ending for run in self._runs]
 
-    def _column(self, name: str) -> Any:
-        rows = self._rows(0)
-        if name == "infos":
-            return self._infos(rows) if self._keeps_infos else None
-        if name == "acts":
-            return _frozen(self._acts(rows))
-        if name == "rews":
-            return _frozen(self._rews(rows))
-        return self._layout.obs.structure.unflatten(
-            [self._obs_leaf(leaf) for leaf in range(len(self._layout.obs.items))]
-        )
+    @cached_property
+    def _source(self) -> Source:
+        return Source(self._runs, self._layout)
 
-    def _obs_leaf(self, leaf: int) -> Array:
-        """A leaf of observations, of each fragment one row more than steps."""
-        name = f"obs {leaf}"
-        if name not in self._gathered:
-            rows = self._rows(1)
-            item = self._layout.obs.items[leaf]
-            out = np.empty((rows.total, *item.shape), item.dtype)
-            if leaf in self._layout.large:
-                self._copy_lanes(leaf, out, rows, 0)
-            else:
-                rows.put_obs(out, LEAVES + leaf, item, 0)
-                self._put_finals(leaf, out, rows.ends - 1)
-            self._gathered[name] = _frozen(out)
-        return self._gathered[name]  # type: ignore[no-any-return]
+    @cached_property
+    def _rows(self) -> Rows:
+        return Rows(self._runs, self._source)
+
+    def _obs_rows(self, leaf: int, shift: int, extra: int) -> Array:
+        """A leaf of observations before each step, or with `shift` behind it; with `extra` the last ones too."""
+        item = self._layout.obs.items[leaf]
+        out = np.empty((self.total_steps + extra * len(self), *item.shape), item.dtype)
+        if leaf in self._layout.large:
+            self._copy_lanes(leaf, out, shift, extra)
+        else:
+            self._rows.put(out, LEAVES + leaf, item, shift=shift, extra=extra)
+            if shift or extra:
+                self._put_finals(leaf, out, self._rows.ends(extra) - 1)
+        return out
 
     def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
         if leaf in self._layout.large:
@@ -195,46 +193,59 @@ class LogColumns:
         """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
         rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
         if not self._source.is_narrow:
-            return item.opened(_joined(rows))
+            return item.opened(rows[0].copy() if len(rows) == 1 else np.concatenate(rows))
         pairs = zip(rows, parts, strict=True)
         return np.concatenate(
             [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
         )
 
-    def _acts(self, rows: Rows) -> Any:
+    def _infos_of(self, run: Run, parts: Sequence[Part]) -> npt.NDArray[np.object_]:
+        infos: npt.NDArray[np.object_] = _joined([table.column(INFOS)[at] for table, _, at in parts])
+        if run.info is not None:
+            infos[-1] = run.info
+        return infos
+
+    def _acts(self) -> Any:
         part = self._layout.kind.acts
         leaves = []
         for leaf, item in enumerate(part.items):
-            out = np.empty((rows.total, *item.shape), item.dtype)
-            rows.put_steps(out, LEAVES + len(self._layout.obs.items) + leaf, item)
+            out = np.empty((self.total_steps, *item.shape), item.dtype)
+            self._rows.put(out, LEAVES + len(self._layout.obs.items) + leaf, item, are_steps=True)
             leaves.append(out)
         return part.structure.unflatten(leaves)
 
-    def _rews(self, rows: Rows) -> Array:
-        out = np.empty((rows.total, *self._layout.rew_shape), self._layout.rews)
-        rows.put_steps(out, REWS, self._layout.items[0])
+    def _rews(self) -> Array:
+        out = np.empty((self.total_steps, *self._layout.rew_shape), self._layout.rews)
+        self._rows.put(out, REWS, self._layout.items[0], are_steps=True)
         return out
 
-    def _infos(self, rows: Rows) -> npt.NDArray[np.object_]:
-        out = np.empty(rows.total, object)
-        rows.put_steps(out, INFOS)
-        for run, end in zip(self._runs, rows.ends.tolist(), strict=True):
+    def _infos(self) -> npt.NDArray[np.object_]:
+        out = np.empty(self.total_steps, object)
+        self._rows.put(out, INFOS, None, are_steps=True)
+        for run, end in zip(self._runs, self._rows.ends(0).tolist(), strict=True):
             if run.info is not None:
                 out[end - 1] = run.info
         return out
 
     def _put_finals(self, leaf: int, out: Array, at: Array) -> None:
         """Put last observations in their places, which hold the next episodes' first ones so far."""
-        with_finals = [i for i, run in enumerate(self._runs) if run.final is not None]
-        for i, place in zip(with_finals, at[with_finals].tolist(), strict=True):
-            out[place, ...] = self._runs[i].final[leaf]  # type: ignore[index]
+        rows = [None if ending is None else ending.final_obs for ending in self._endings]
+        finals = [row[leaf] for row in rows if row is not None]
+        if len(finals) < len(rows):
+            at = at[[row is not None for row in rows]]
+        item = self._layout.obs.items[leaf]
+        if item.is_bytes and {final.dtype for final in finals} == {item.dtype}:
+            item.closed(out)[at] = np.frombuffer(b"".join([final.tobytes() for final in finals]), item.void)
+        else:
+            for place, final in zip(at.tolist(), finals, strict=True):
+                out[place, ...] = final
 
-    def _copy_lanes(self, leaf: int, out: Array, rows: Rows, shift: int) -> None:
+    def _copy_lanes(self, leaf: int, out: Array, shift: int, extra: int) -> None:
         at = 0
         for run in self._runs:
             for j, piece in enumerate(run.pieces):
                 source, begin = _lane_rows(run, j, leaf)
-                steps = piece.steps + (rows.extra if j == len(run.pieces) - 1 else 0)
+                steps = piece.steps + (extra if j == len(run.pieces) - 1 else 0)
                 out[at : at + steps] = source[begin + shift : begin + shift + steps]
                 at += steps
 
@@ -259,10 +270,11 @@ def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:
 
 def _small_rows(run: Run, number: int, leaf: int) -> Array:
     """The rows of a piece that was recorded before its column was widened, and became large."""
-    chunk, env, row, steps, _ = run.pieces[number]
-    table = chunk.table(row, row + steps + 1)
+    piece = run.pieces[number]
+    chunk, begin, count = piece.chunk, piece.row, piece.steps + 1
+    table = chunk.table(begin, begin + count)
     rows: Array = chunk.layout.obs.items[leaf].opened(
-        table.column(LEAVES + leaf)[table.rows(env, row, steps + 1)].copy()
+        table.column(LEAVES + leaf)[table.rows(piece.env, begin, count)].copy()
     )
     if run.final is not None and number == len(run.pieces) - 1:
         rows[-1] = run.final[leaf]

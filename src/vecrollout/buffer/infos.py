@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout._typing import Info
 from vecrollout.data.foreign import own_copy
 
-_BOOL = np.dtype(bool)
+_BOOL, _ndarray = np.dtype(bool), np.ndarray
 # What most infos are made of, and nobody alters.
 _SINGLE = frozenset({bool, int, float, str, type(None), np.bool_, np.float32, np.float64, np.int64})
 
@@ -95,7 +95,7 @@ def _copied(batch: Info) -> Info:
     """The batch with copies of its arrays, and without the masks that leave nobody out."""
     copies: dict[str, Any] = {}
     for key, value in batch.items():
-        if isinstance(value, np.ndarray):
+        if type(value) is _ndarray:
             dtype = value.dtype
             if dtype is _BOOL and key[:1] == "_" and key[1:] in batch:
                 # A search in bytes costs a fraction of `value.all()`.

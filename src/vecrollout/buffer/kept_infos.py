@@ -66,7 +66,8 @@ class KeptInfos:
         self.are_plain = self._keeps_all and not self._annotations
         for ending in endings:
             if ending.info is not None:
-                ending.info = {**ending.info, **annotations[ending.at]}
+                at = ending.env if envs is None else envs.tolist().index(ending.env)
+                ending.info = {**ending.info, **annotations[at]}
         return AnnotatedInfos(infos if type(infos) is BatchedInfos else tuple(infos), annotations)
 
     def _chosen(self, info: Info) -> Info:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Ending, Note, Restart
+from vecrollout.buffer.episodes import Ending, Note
 from vecrollout.buffer.layout import Layout, check_shape, fitted, part_of, widened
 from vecrollout.buffer.memory import Chunk, Lanes
 from vecrollout.buffer.table import LEAVES, PLACE, TOTAL, WAITING, Place
@@ -160,7 +160,7 @@ class StepLog:
         obs: Tree,
         rews: Any,
         infos: Any,
-        changes: Sequence[Ending | Restart],
+        notes: Sequence[Note],
         envs: Array | None,
         is_fixed: bool,
     ) -> None:
@@ -171,7 +171,7 @@ class StepLog:
             obs: Observations.
             rews: Rewards.
             infos: Infos, as records have them.
-            changes: Episodes that ended or began.
+            notes: Episodes that ended or began.
             envs: Which environments stepped; None: all.
             is_fixed: Whether data is held, so that rewards of another precision are widened.
         """
@@ -185,7 +185,7 @@ class StepLog:
         part, leaves = fitted(fitting.obs, obs, rows, "obs", self._dtypes["obs"] is not None, is_fixed)
         if part is not fitting.obs:
             fitting = replace(fitting, obs=part)
-        notes = [note_of(fitting, each, each.at if envs is None else int(envs[each.at])) for each in changes]
+        copy_finals(fitting, notes)
         if fitting is not self.layout:
             self.know(fitting)
         if envs is not None and self._sent_part is not None:
@@ -287,8 +287,9 @@ class StepLog:
                 at = last.at.copy()
                 at[envs] += 1
             for note in notes:
-                if note.final is not None:
-                    lanes.write(at[note.env : note.env + 1], [note.final[i][np.newaxis] for i in chunk.layout.large])
+                if note.final_obs is not None:
+                    finals = [note.final_obs[i][np.newaxis] for i in chunk.layout.large]
+                    lanes.write(at[note.env : note.env + 1], finals)
                     at[note.env] += 1
             lanes.write(at if envs is None else at[envs], [leaves[i] for i in chunk.layout.large])
         return Place(envs, clock, at)
@@ -302,36 +303,35 @@ def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[i
     return waiting.difference([note.env for note in notes if note.begins]).union(over)
 
 
-def note_of(layout: Layout, change: Ending | Restart, env: int) -> Note:
-    """What a record says about a change, with copies of an episode's last observation.
+def copy_finals(layout: Layout, notes: Sequence[Note]) -> None:
+    """Put copies of the leaves of last observations in their places.
 
     An environment's own observation is often a Python number, or of another precision than the array that the vector
     environment copies all of them into. It is cast as it would have been there.
     """
-    if type(change) is Restart:
-        return Note(env, change, None, True)
-    if change.final_obs is None:  # type: ignore[union-attr]
-        return Note(env, change, None, change.drops_last)  # type: ignore[union-attr]
-    final = change.final_obs  # type: ignore[union-attr]
-    items = layout.obs.items
-    if (
-        type(final) is np.ndarray
-        and len(items) == 1
-        and final.dtype is items[0].dtype
-        and final.shape == items[0].shape
-    ):
-        return Note(env, change, (final.copy(),), True)
-    where = f"last observation of environment {env}"
-    if layout.obs.structure.is_leaf and type(final) in (list, tuple):
-        final = as_array(final, where)
-    finals = []
-    found = layout.obs.structure.flatten(final, where)
-    for i, (leaf, item) in enumerate(zip(found, items, strict=True)):
-        array = np.array(as_array(leaf, where), dtype=item.dtype)
-        if array.shape != item.shape:
-            check_shape(array, item.shape, f"{layout.obs.structure.names('obs')[i]} ({where})")
-        finals.append(array)
-    return Note(env, change, finals, True)
+    items, structure = layout.obs.items, layout.obs.structure
+    for note in notes:
+        if type(note) is not Ending or note.final_obs is None:
+            continue
+        final = note.final_obs
+        if (
+            type(final) is np.ndarray
+            and structure.is_leaf
+            and final.dtype is items[0].dtype
+            and final.shape == items[0].shape
+        ):
+            note.final_obs = (final.copy(),)
+            continue
+        where = f"last observation of environment {note.env}"
+        if structure.is_leaf and type(final) in (list, tuple):
+            final = as_array(final, where)
+        leaves = []
+        for i, (leaf, item) in enumerate(zip(structure.flatten(final, where), items, strict=True)):
+            array = np.array(as_array(leaf, where), dtype=item.dtype)
+            if array.shape != item.shape:
+                check_shape(array, item.shape, f"{structure.names('obs')[i]} ({where})")
+            leaves.append(array)
+        note.final_obs = leaves
 
 
 def _small(layout: Layout, leaves: Sequence[Array]) -> list[Any]:

@@ -20,7 +20,8 @@ from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.table import LEAVES, PLACE, REWS, Record, Table
 from vecrollout.data.kinds import Item
 
-_CHUNK_BYTES = 1 << 21
+# The more environments, the larger a chunk, so that not every episode lies in several.
+_CHUNK_BYTES, _CHUNK_BYTES_AN_ENV = 1 << 21, 1 << 13
 _FEWEST_STEPS, _MOST_STEPS = 32, 1024
 # Virtual memory of the lanes of a chunk, which takes up memory as it is written; less where trajectories leave at once.
 _LANE_BYTES = 1 << 30
@@ -111,7 +112,7 @@ class Chunk:
         self.obs_dtype, self.obs_shape = (None, ()) if self.is_ragged else layout.plain(layout.obs)
         self.act_dtype, self.act_shape = layout.plain(layout.acts)
         self.rew_dtype, self.rew_shape = layout.rews, (layout.num_envs, *layout.rew_shape)
-        steps = _CHUNK_BYTES // max(layout.step_bytes, 1)
+        steps = max(_CHUNK_BYTES, _CHUNK_BYTES_AN_ENV * layout.num_envs) // max(layout.step_bytes, 1)
         self.capacity = max(_FEWEST_STEPS, min(_MOST_STEPS, steps))
         """Steps after which the next chunk begins, unless the lanes say when they are full."""
 

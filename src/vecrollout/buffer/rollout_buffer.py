@@ -17,10 +17,10 @@ from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.kept_infos import KeptInfos
-from vecrollout.buffer.log import StepLog, note_of, waiting_after
+from vecrollout.buffer.log import StepLog, copy_finals, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
-from vecrollout.buffer.table import TOTAL, WAITING
+from vecrollout.buffer.table import NOTES
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
@@ -128,36 +128,34 @@ class RolloutBuffer:
         Infos are kept by reference, but for those of `endings`. `restarts` are of waiting environments.
         """
         acts, log = self._acts, self._log
-        if type(acts) is bytes and type(obs) is _ndarray and type(rews) is _ndarray and envs is None:
-            # Plain arrays of the known kind, as most are.
-            chunk = log.chunks[-1]
-            if (
-                obs.dtype is chunk.obs_dtype
-                and obs.shape == chunk.obs_shape
-                and rews.dtype is chunk.rew_dtype
-                and rews.shape == chunk.rew_shape
-                and len(infos) == self.num_envs
-            ):
-                plain = type(infos) is list and self._infos.are_plain
-                kept = tuple(infos) if plain else self._infos.of_step(infos, endings, envs)
-                last = chunk.records[-1]
-                total, waiting = last[TOTAL] + self.num_envs, last[WAITING]
-                if waiting:
-                    total -= len(waiting)
-                self._room -= 1
-                notes = place = None
-                if endings or restarts:
-                    changes: list[Ending | Restart] = [*restarts, *endings]
-                    notes = [note_of(chunk.layout, each, each.at) for each in changes]
-                    waiting = waiting_after(waiting, notes)
-                row = None if chunk.lanes else obs.tobytes()
-                if row is None:
-                    place = log.place(None, notes or (), (obs,))
-                chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
-                self._acts = None
-                if endings:
-                    self._deliver(endings)
-                return
+        # Plain arrays of the known kind, as most are.
+        chunk = log.chunks[-1] if type(acts) is bytes and type(obs) is type(rews) is _ndarray and envs is None else None
+        if (
+            chunk is not None
+            and obs.dtype is chunk.obs_dtype
+            and rews.dtype is chunk.rew_dtype
+            and obs.shape == chunk.obs_shape
+            and rews.shape == chunk.rew_shape
+            and len(infos) == self.num_envs
+        ):
+            kept = (
+                tuple(infos) if self._infos.are_plain and type(infos) is list else self._infos.of_step(infos, endings)
+            )
+            total, waiting = chunk.records[-1][:NOTES]
+            total += self.num_envs - len(waiting)
+            notes: Any = None
+            if endings or restarts:
+                notes = [*restarts, *endings]
+                copy_finals(chunk.layout, notes)
+                waiting = waiting_after(waiting, notes)
+            place = log.place(None, notes or (), (obs,)) if chunk.lanes else None
+            self._room -= 1
+            row = None if place else obs.tobytes()
+            chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
+            self._acts = None
+            if endings:
+                self._deliver(endings)
+            return
         self.check_step()
         rows = self.num_envs if envs is None else len(envs)
         if len(infos) != rows:
@@ -204,11 +202,11 @@ class RolloutBuffer:
             self._acts = None
             self._infos.forget_annotations()
             self._keeper.close_running("reset_early")
-        notes = []
+        notes: list[Note] = []
         for env in range(self.num_envs) if envs is None else envs.tolist():
             info = deep_copied(infos[env]) if len(infos) else None
             seed, start_step = seeds[env] if seeds else None, start_steps[env] if start_steps else 0
-            notes.append(Note(env, Restart(env, info, seed, start_step), None, True))
+            notes.append(Restart(env, info, seed, start_step))
         self._log.take_reset(obs, notes, envs, is_fixed=self.held > 0)
         self._keeper.settle()
         self._delivery.deliver()
@@ -258,7 +256,7 @@ class RolloutBuffer:
     def episode_steps(self, env: int) -> int:
         """Steps of an environment's running episode so far, popped ones included."""
         span = self._keeper.settle().running[env]
-        held = sum(run.steps for run in self._keeper.fragments() if run.episode.env_index == env)
+        held = sum(run.steps for run in self._keeper.fragments() if run.span.env == env)
         return held + (span.start_step if span else 0)
 
     def current_obs(self, env: int) -> Any:
@@ -305,7 +303,7 @@ class RolloutBuffer:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
         trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
-        lengths = [run.episode.start_step + run.steps for run in finished if run.terminal]
+        lengths = [run.span.start_step + run.steps for run in finished if run.ending]
         self._forget(fragments)
         return trajectories, lengths
 
@@ -323,7 +321,7 @@ class RolloutBuffer:
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
-        if any(ending.drops_last for ending in endings):
+        if [ending for ending in endings if ending.drops_last]:
             self._keeper.settle()  # so that `dropped` counts them at once
         self._delivery.deliver()
 

@@ -15,9 +15,6 @@ from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-# Pieces of so many rows on average are put in their places one by one, shorter ones all at once.
-_SLICED_ROWS = 6
-
 Part: TypeAlias = tuple[Table, Any, Any]
 """A table, and where a fragment's observations and steps are in it."""
 
@@ -50,10 +47,12 @@ class Source:
     def parts_of(self, run: Run) -> list[Part]:
         """Where a fragment's rows are; its last observation is in the last part."""
         parts = []
-        for chunk, env, row, steps, _ in run.pieces:
+        last = run.pieces[-1]
+        for piece in run.pieces:
+            chunk, env, row, steps = piece.chunk, piece.env, piece.row, piece.steps
             table = self._tables.get(id(chunk)) or self.table(chunk)
-            parts.append((table, table.rows(env, row, steps), table.steps(env, row, steps)))
-        parts[-1] = table, table.rows(env, row, steps + 1), parts[-1][2]
+            rows = table.rows(env, row, steps + 1 if piece is last else steps)
+            parts.append((table, rows, table.steps(env, row, steps)))
         return parts
 
     @cached_property
@@ -61,84 +60,79 @@ class Source:
         """Between which rows of a chunk the fragments lie."""
         spans: dict[int, tuple[int, int]] = {}
         for run in self._runs:
-            for chunk, _, row, steps, _ in run.pieces:
-                begin, end = spans.get(id(chunk), (row, 0))
-                spans[id(chunk)] = min(begin, row), max(end, row + steps + 1)
+            for piece in run.pieces:
+                key, row = id(piece.chunk), piece.row
+                begin, end = spans.get(key, (row, 0))
+                spans[key] = min(begin, row), max(end, row + piece.steps + 1)
         return spans
 
 
 class Rows:
-    """Where the rows of fragments go if they are put behind one another.
+    """The rows of fragments, put behind one another: those of the steps, or with `extra` 1 the last observations too.
 
     Args:
         runs: The fragments.
         source: Their chunks.
-        extra: 1 to have the last observation of each, too.
     """
 
-    def __init__(self, runs: Sequence[Run], source: Source, extra: int) -> None:
-        self._source = source
-        self.extra = extra
-        self.ends = np.cumsum([run.steps + extra for run in runs], dtype=np.int64)
-        self.total = int(self.ends[-1])
-        # By table: the environment of each piece, its first row, the number of its rows, and its place.
-        self._pieces: dict[int, list[tuple[int, int, int, int]]] = {}
-        self._tables: dict[int, Table] = {}
-        at = count = 0
-        for run in runs:
-            last = run.pieces[-1]
-            for piece in run.pieces:
-                chunk, env, row, steps, _ = piece
-                if piece is last:
-                    steps += extra
-                pieces = self._pieces.get(id(chunk))
-                if pieces is None:
-                    self._tables[id(chunk)] = source.table(chunk)
-                    pieces = self._pieces[id(chunk)] = []
-                pieces.append((env, row, steps, at))
-                at += steps
-            count += len(run.pieces)
-        self._is_sliced = self.total >= _SLICED_ROWS * count
-        self._indices: dict[tuple[int, bool, int], tuple[Array, Array]] = {}
+    def __init__(self, runs: Sequence[Run], source: Source) -> None:
+        pieces = [piece for run in runs for piece in run.pieces]
+        chunks = [piece.chunk for piece in pieces]
+        self._envs = np.array([piece.env for piece in pieces])
+        self._firsts = np.array([piece.row for piece in pieces])
+        self._steps = np.array([piece.steps for piece in pieces])
+        self._last: Any = slice(None)  # pieces with which a fragment ends
+        if len(pieces) > len(runs):
+            self._last = np.cumsum([len(run.pieces) for run in runs]) - 1
+        by_id = dict(zip(map(id, chunks), chunks, strict=True))
+        self._tables: list[tuple[Table, Any]] = [(source.table(chunk), slice(None)) for chunk in by_id.values()]
+        if len(by_id) > 1:
+            ids = np.array(list(map(id, chunks)))
+            self._tables = [(source.table(chunk), ids == key) for key, chunk in by_id.items()]
+        self._indices: dict[tuple[bool, int, int], list[tuple[Table, Array, Any]]] = {}
 
-    def put_obs(self, out: Array, leaf: int, item: Item, shift: int) -> None:
-        """Put the rows of a column of observations in their places; with `shift` 1 the rows that follow.
+    def ends(self, extra: int) -> Array:
+        """The number of rows up to the end of each fragment."""
+        ends: Array = np.cumsum(self._counts(extra))[self._last]
+        return ends
 
-        Args:
-            out: Where to.
-            leaf: Entry of the records.
-            item: What rows of `out` are.
-            shift: 0 or 1.
+    def put(
+        self, whole: Array, leaf: int, item: Item | None, *, are_steps: bool = False, shift: int = 0, extra: int = 0
+    ) -> None:
+        """Put the rows of a column in their places.
+
+        `are_steps`: the column has actions, rewards or infos, and otherwise observations. `shift` 1 takes the following
+        rows. An `item` of None means infos.
         """
-        self._put(out, leaf, item, False, shift)
-
-    def put_steps(self, out: Array, leaf: int, item: Item | None = None) -> None:
-        """Put the rows of a column of actions, rewards or infos in their places."""
-        self._put(out, leaf, item, True, 0)
-
-    def _put(self, whole: Array, leaf: int, item: Item | None, are_steps: bool, shift: int) -> None:
         closed = whole if item is None else item.closed(whole)
-        for key, table in self._tables.items():
+        if (are_steps, shift, extra) not in self._indices:
+            self._indices[are_steps, shift, extra] = self._index(are_steps, shift, extra)
+        for table, numbers, places in self._indices[are_steps, shift, extra]:
             column, out = table.column(leaf), closed
             theirs = None if item is None else table.layout.item(leaf - LEAVES)
             if item is not None and theirs is not None and theirs.dtype != item.dtype:
                 column, out = theirs.opened(column), whole  # recorded before the column was widened
-            if self._is_sliced:
-                where = table.steps if are_steps else table.rows
-                for env, row, rows, at in self._pieces[key]:
-                    out[at : at + rows] = column[where(env, row + shift, rows)]
-            else:
-                numbers, places = self._index(key, are_steps, shift)
-                out[places] = column.take(numbers, axis=0)
+            out[places] = column.take(numbers, axis=0)
 
-    def _index(self, key: int, are_steps: bool, shift: int) -> tuple[Array, Array]:
-        """Numbers of the rows of a table, and their places."""
-        if (key, are_steps, shift) not in self._indices:
-            envs, rows, counts, at = np.array(self._pieces[key]).T
-            ends = np.cumsum(counts)
-            count = np.arange(ends[-1])
-            row_of = count + np.repeat(rows + shift - ends + counts, counts)
-            table = self._tables[key]
-            numbers = (table.step_numbers if are_steps else table.row_numbers)(np.repeat(envs, counts), row_of)
-            self._indices[key, are_steps, shift] = numbers, count + np.repeat(at - ends + counts, counts)
-        return self._indices[key, are_steps, shift]
+    def _counts(self, extra: int) -> Array:
+        """Rows of each piece."""
+        counts = self._steps.copy()
+        counts[self._last] += extra
+        return counts
+
+    def _index(self, are_steps: bool, shift: int, extra: int) -> list[tuple[Table, Array, Any]]:
+        """Each table, the numbers of its rows, and their places."""
+        counts = self._counts(extra)
+        begins = np.cumsum(counts) - counts
+        found = []
+        for table, mine in self._tables:
+            rows = counts[mine]
+            before = np.cumsum(rows) - rows
+            count = np.arange(int(rows.sum()))
+            row_of = count + np.repeat(self._firsts[mine] + shift - before, rows)
+            numbers = (table.step_numbers if are_steps else table.row_numbers)(
+                np.repeat(self._envs[mine], rows), row_of
+            )
+            places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins[mine] - before, rows)
+            found.append((table, numbers, places))
+        return found

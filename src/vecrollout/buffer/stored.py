@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.buffer.episodes import Piece, Run
+from vecrollout.buffer.episodes import Ending, Piece, Run, Span
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import INFOS, LEAVES, REWS
@@ -34,8 +34,11 @@ def stored_runs(batch: TrajectoryBatch) -> list[Run]:
         columns[entry] = spread if entry == INFOS else layout.item(entry - LEAVES).closed(spread)
     chunk = Chunk.of_columns(layout, columns)
     starts = np.cumsum(lengths) - lengths + np.arange(count)
+    runs = []
     each = zip(starts.tolist(), lengths.tolist(), batch.episodes, batch.terminated, batch.truncated, strict=True)
-    return [
-        Run((Piece(chunk, 0, start, length, start),), length, episode, bool(terminated), bool(truncated))
-        for start, length, episode, terminated, truncated in each
-    ]
+    for start, length, episode, terminated, truncated in each:
+        span = Span.of_episode(episode)
+        ends = Ending(span.env, bool(terminated), bool(truncated), None) if terminated or truncated else None
+        pieces = (Piece(chunk, 0, start, length, start),)
+        runs.append(Run(span, pieces, length, ends, episode.ended_by))
+    return runs

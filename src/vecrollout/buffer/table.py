@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ Record: TypeAlias = tuple[Any, ...]
 TOTAL, WAITING, NOTES, INFOS, PLACE, REWS, LEAVES = range(7)
 
 
-class Place(NamedTuple):
+@dataclass(slots=True, eq=False)  # a named tuple would take twice as long to make
+class Place:
     """Where the rows of a record are, if not all environments stepped or some columns lie in lanes."""
 
     envs: npt.NDArray[np.int64] | None
@@ -52,7 +54,7 @@ class Table:
         self._records = records
         self._columns: dict[int, Array] = {}
         # Of vector environments; they are split into dicts when these are asked for.
-        self._batched_infos: list[Any] | None = None
+        self._batched_infos: Array | None = None
         # In which order the rows of each environment come, and where each environment's begin in this order.
         self._order = self._order_of(records) if is_ragged else None
 
@@ -81,10 +83,12 @@ class Table:
             if i not in layout.large:
                 self.column(LEAVES + i)
         self.column(REWS)
-        if type(last[INFOS]) is not tuple:  # of vector environments, or annotated: split when they are asked for
-            self._batched_infos = [record[INFOS] for record in self._records[1:]]
-        else:
+        # The garbage collector looks into lists and tuples again and again, but not into arrays.
+        if type(last[INFOS]) is tuple:
             self.column(INFOS)
+        else:  # of vector environments, or annotated: split when they are asked for
+            steps = len(self._records) - 1
+            self._batched_infos = np.fromiter((record[INFOS] for record in self._records[1:]), object, steps)
         self._records = ()
 
     def rows(self, env: int, row: int, count: int) -> Any:
@@ -120,7 +124,8 @@ class Table:
         is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
         records = self._records if is_obs else self._records[1:]
         if leaf == INFOS:
-            infos = self._batched_infos or (record[INFOS] for record in records)
+            batched = self._batched_infos
+            infos: Any = (record[INFOS] for record in records) if batched is None else batched
             return np.fromiter(chain.from_iterable(infos), object)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]

@@ -12,6 +12,8 @@ from typing import Any
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.errors import ArgumentTypeError
 
+_RECORDERS = "recorders such as BufferingWrapper"
+
 
 def check_options(given: Iterable[str], function: Callable[..., Any], *others: Callable[..., Any]) -> None:
     """Refuse options that neither a function nor the functions behind it have.
@@ -23,14 +25,17 @@ def check_options(given: Iterable[str], function: Callable[..., Any], *others: C
         if name in passed_on:
             continue
         known = [*passed_on, *_options_of(function)]
-        owners = {name: public for public, each in _public() for name in _options_of(each)}
+        owners: dict[str, list[str]] = {}
+        for public, each in _public():
+            for option in _options_of(each):
+                owners.setdefault(option, []).append(public)
         near = [] if name in owners else difflib.get_close_matches(name, known, 1)
         elsewhere = difflib.get_close_matches(name, owners, 1)
         if near:
             cure = f"did you mean {near[0]!r}?"
         elif elsewhere:
             is_other = "it is" if elsewhere[0] == name else f"did you mean {elsewhere[0]!r},"
-            cure = f"{is_other} an option of {owners[elsewhere[0]]}"
+            cure = f"{is_other} an option of {_named(owners[elsewhere[0]])}"
         else:
             cure = f"the options are {', '.join(known)}"
         raise ArgumentTypeError(f"{function.__name__}: unexpected option {name!r}; {cure}")
@@ -41,9 +46,13 @@ def _options_of(function: Callable[..., Any]) -> list[str]:
     return [each.name for each in parameters if each.default is not each.empty]
 
 
+def _named(owners: list[str]) -> str:
+    return _RECORDERS if _RECORDERS in owners else ", ".join(owners)
+
+
 def _public() -> Iterator[tuple[str, Callable[..., Any]]]:
     """Public functions and classes that take options. Their import takes time, which an error can afford."""
-    yield "recorders such as BufferingWrapper", RecordOptions
+    yield _RECORDERS, RecordOptions
     package = importlib.import_module("vecrollout")
     for name in package.__all__:
         public = getattr(package, name)

@@ -13,6 +13,7 @@ import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
 from vecrollout.buffer.unknown import check_options
+from vecrollout.collecting.acting import Acting
 from vecrollout.collecting.collection import Collection, collect
 from vecrollout.collecting.extras import Extras
 from vecrollout.collecting.masks import ActionMasks
@@ -118,8 +119,9 @@ def generate_trajectories(
     recorder = recorder_around(venv, {"record_infos": kept}, vector_options)
     num_envs = num_envs_of(venv)
     act = callable_of(policy, venv, deterministic_policy, rng, masks)
+    acting = Acting(recorder, num_envs, spaces_of(venv), extras, act)
     with _bar(progress, sample_until) as show:
-        collection = collect(recorder, num_envs, spaces_of(venv), act, sample_until, max_steps, show, extras)
+        collection = collect(recorder, num_envs, acting, sample_until, max_steps, show)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.data.checks import check_function
-from vecrollout.data.choosing import chosen, divided, episode_key, episode_values, matching, ordered
+from vecrollout.data.choosing import Numbers, episode_key, episode_values
 from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
-from vecrollout.data.fields import (
-    infos_or_empty,
-)
+from vecrollout.data.fields import infos_or_empty
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.sampling import methods
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.selected_columns import SelectedColumns
+from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import ShapeError
 
 
-class TrajectoryBatch(Sequence[Trajectory]):
+class TrajectoryBatch(TrajectorySequence):
     """N trajectories as columns, one trajectory behind another.
 
     `len(batch)` is N. `batch[i]` is a trajectory, with views of the columns where they lie in memory already. A batch
@@ -162,6 +160,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
         return self._columns.episodes
 
     @property
+    def identities(self) -> Identities:
+        """The same, field by field."""
+        return self._columns.identities
+
+    @property
     def has_rews(self) -> bool:
         """Whether the trajectories have rewards."""
         return self.kind.rews is not None
@@ -184,7 +187,11 @@ class TrajectoryBatch(Sequence[Trajectory]):
     @property
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
-        return int(self.lengths.sum())
+        return self._columns.total_steps
+
+    def __len__(self) -> int:
+        """Number of trajectories, N."""
+        return len(self._columns)
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
@@ -213,92 +220,17 @@ class TrajectoryBatch(Sequence[Trajectory]):
         """Where each step lies, for the methods that draw steps and windows."""
         return StepIndex.of_columns(self._columns, self.obs, self.acts, self.rews)
 
-    sample_transitions = methods.sample_transitions
-    sample_windows = methods.sample_windows
-    steps = methods.steps
-    windows = methods.windows
-    n_step = methods.n_step
-    returns_to_go = methods.returns_to_go
-    normalization = methods.normalization
+    def _at(self, number: int) -> Trajectory:
+        return self._columns.trajectory(number)
 
-    def __len__(self) -> int:
-        """Number of trajectories, N."""
-        return len(self.lengths)
+    def _selected(self, numbers: Numbers) -> TrajectoryBatch:
+        return TrajectoryBatch(SelectedColumns(self._columns, partial(getattr, self), numbers))
 
-    @overload
-    def __getitem__(self, key: int) -> Trajectory: ...
+    def _values(self, column: str) -> Sequence[Any]:
+        return episode_values(self, column)
 
-    @overload
-    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> TrajectoryBatch: ...
-
-    def __getitem__(self, key: Any) -> Any:
-        """One trajectory, or a batch of several (slice, integers, mask), of which columns are copied when asked for.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the key has another type.
-        """
-        if type(key) is int and 0 <= key < len(self):
-            return self._columns.trajectory(key)
-        numbers = chosen(key, len(self), of="trajectories")
-        return self.select(numbers) if numbers.ndim else self._columns.trajectory(int(numbers))
-
-    def select(self, numbers: Any) -> TrajectoryBatch:
-        """Some of the trajectories, in the order of the numbers; the same as `batch[numbers]`.
-
-        Args:
-            numbers: Integers in one dimension, negative ones from the end, or a mask of all trajectories, or a slice.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If it is something else.
-        """
-        at = np.atleast_1d(chosen(numbers, len(self), of="trajectories", name="numbers"))
-        return TrajectoryBatch(SelectedColumns(self._columns, partial(getattr, self), at))
-
-    def filter(self, condition: Callable[[Trajectory], object]) -> TrajectoryBatch:
-        """The trajectories for which a function is true. Masks such as `batch[batch.lengths > 9]` are quicker.
-
-        Args:
-            condition: A function of a trajectory.
-
-        Raises:
-            ArgumentTypeError: If it is no function.
-        """
-        check_function("condition", condition, "a trajectory")
-        return self.select(matching(self, condition))
-
-    def sort_by(self, column: str, *, descending: bool = False) -> TrajectoryBatch:
-        """The trajectories in the order of a property.
-
-        Args:
-            column: `"return_"` (sum of rewards), `"length"`, `"terminated"`, `"truncated"`, `"env"`, or a field of
-                `Episode`.
-            descending: Whether the largest value comes first. Trajectories without a value come last in either case,
-                and those with equal values stay in their order.
-
-        Raises:
-            OptionError: If there is no such property, or its values cannot be compared.
-        """
-        return self.select(ordered(episode_values(self, column), descending=descending))
-
-    def split(self, fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, TrajectoryBatch]:
-        """Parts of whole episodes, drawn at random. Fragments of one episode are in the same part.
-
-        Args:
-            fractions: Fraction of the episodes by name of the part, such as `{"train": 0.9, "val": 0.1}`; they add up
-                to 1.
-            rng: Where randomness comes from. The same state gives the same parts.
-
-        Returns:
-            A batch for each name. Trajectories keep their order.
-
-        Raises:
-            OptionError: If the fractions do not add up to 1.
-            ArgumentTypeError: If `fractions` is no dict of numbers, or `rng` no `np.random.Generator`.
-        """
-        keys = [episode_key(each, number) for number, each in enumerate(self.episodes)]
-        return {name: self.select(numbers) for name, numbers in divided(keys, fractions, rng).items()}
+    def _episode_keys(self) -> Sequence[Hashable]:
+        return [episode_key(each, number) for number, each in enumerate(self.episodes)]
 
     def __iter__(self) -> Iterator[Trajectory]:
         """The trajectories, in order."""

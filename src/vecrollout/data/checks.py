@@ -1,4 +1,4 @@
-"""Checks of arguments: numbers, functions, directories."""
+"""Checks of arguments: numbers, functions, generators, directories."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import operator
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vecrollout.errors import ArgumentTypeError, OptionError
 
@@ -37,6 +39,14 @@ def check_function(name: str, value: object, takes: str) -> None:
     """Refuse an argument that is no function."""
     if not callable(value):
         raise ArgumentTypeError(f"{name}: expected a function of {takes}, got {type(value).__name__}")
+
+
+def check_generator(rng: object) -> None:
+    """Refuse another source of randomness than a `Generator`."""
+    if not isinstance(rng, np.random.Generator):
+        raise ArgumentTypeError(
+            f"rng: expected a NumPy Generator, such as np.random.default_rng(0), got {type(rng).__name__}"
+        )
 
 
 def local_path(text: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout.data.checks import check_generator
 from vecrollout.data.episode import Episode
 from vecrollout.errors import ArgumentTypeError, OptionError
 
@@ -62,10 +63,7 @@ def ordered(values: Sequence[Any], *, descending: bool) -> Numbers:
 
 def divided(keys: Sequence[Hashable], fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, Numbers]:
     """Numbers of items by part; items with equal keys are in the same part, in their order."""
-    if not isinstance(rng, np.random.Generator):
-        raise ArgumentTypeError(
-            f"rng: expected a NumPy Generator, such as np.random.default_rng(0), got {type(rng).__name__}"
-        )
+    check_generator(rng)
     shares = _checked_fractions(fractions)
     firsts: dict[Hashable, int] = {}
     which = np.array([firsts.setdefault(key, len(firsts)) for key in keys], np.int64)

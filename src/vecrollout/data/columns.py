@@ -21,6 +21,7 @@ from vecrollout.data.fields import (
     rows,
     trusted,
 )
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
 from vecrollout.data.transitions import Transitions, TransitionsWithRew
@@ -33,6 +34,13 @@ COLUMNS = ("obs", "acts", "rews", "infos")
 
 class Columns(Protocol):
     """Where the data of a batch lies. Rows do not change; they may be gathered when they are first asked for."""
+
+    def __len__(self) -> int:
+        """Number of trajectories, N."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -61,6 +69,10 @@ class Columns(Protocol):
     @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory, N in all."""
+
+    @property
+    def identities(self) -> Identities:
+        """The same, field by field; N is 1 or more."""
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`, all trajectories behind one another; None for rewards or infos that were not kept."""
@@ -105,6 +117,14 @@ class ArrayColumns:
     ) -> None:
         self._columns = {"obs": obs, "acts": acts, "rews": rews, "infos": infos}
         self.lengths, self.terminated, self.truncated, self.episodes = lengths, terminated, truncated, episodes
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
 
     @cached_property
     def kind(self) -> Kind:
@@ -159,6 +179,11 @@ class ArrayColumns:
         return transitions_of(
             obs[at], copied(acts), infos_or_empty(infos, steps).copy(), obs[at + 1], copied(rews), self
         )
+
+    @property
+    def identities(self) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
 
     is_recorded = False
     """Anybody may have given the episodes their identities."""
@@ -237,14 +262,14 @@ def checked_columns(
     return ArrayColumns(obs, acts, rews, infos, lengths, flags[0], flags[1], list(episodes))
 
 
-def joined_columns(trajectories: Sequence[Trajectory]) -> ArrayColumns:
-    """Copies of trajectories, one behind another."""
+def joined_columns(trajectories: Sequence[Trajectory], keeps_rews: bool = True) -> ArrayColumns:
+    """Copies of trajectories, one behind another; their rewards may be left out."""
     if not trajectories:
         raise ShapeError("trajectories: expected at least one, got none")
     for i, each in enumerate(trajectories):
         if not isinstance(each, Trajectory):
             raise ArgumentTypeError(f"trajectory {i}: expected a Trajectory, got a {type(each).__name__}")
-    with_rews = [isinstance(each, TrajectoryWithRew) for each in trajectories]
+    with_rews = [keeps_rews and isinstance(each, TrajectoryWithRew) for each in trajectories]
     if len(set(with_rews)) > 1:
         odd = with_rews.index(not with_rews[0])
         raise ArgumentTypeError(

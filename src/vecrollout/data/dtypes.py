@@ -1,4 +1,4 @@
-"""NumPy's dtypes as JSON, and back."""
+"""NumPy's dtypes as JSON, and back from JSON and from names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import numpy as np
 _GRAMMAR = re.compile(
     r"[<>|=]?(b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|O|[SUV]\d{1,9}|[mM]8(\[([1-9]\d{0,8})?[a-zA-Z]+\])?)"
 )
+
+_NAMES = {np.dtype(code).name: np.dtype(code) for code in "?bhilqBHILQefdgFDG"}
+_TIMES = {"datetime64": "M8", "timedelta64": "m8"}
 
 MAX_ITEM_BYTES = 1 << 30
 """The largest item of a dtype that is read."""
@@ -35,6 +38,16 @@ def dtype_from_json(packed: Any) -> np.dtype[Any]:
     if dtype.itemsize > MAX_ITEM_BYTES:
         raise ValueError(f"expected a dtype with items of at most {MAX_ITEM_BYTES} bytes, got {dtype}")
     return dtype
+
+
+def dtype_from_name(name: Any) -> np.dtype[Any]:
+    """The dtype that `str(dtype)` names, such as `"float32"`; a `ValueError` for anything else."""
+    known = _NAMES.get(name) if isinstance(name, str) else None
+    if known is not None:
+        return known
+    for long, short in _TIMES.items() if isinstance(name, str) else ():
+        name = f"<{short}{name.removeprefix(long)}" if name.startswith(long) else name
+    return dtype_from_json(name)
 
 
 def _checked(packed: Any) -> Any:

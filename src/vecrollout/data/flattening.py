@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
-
-from vecrollout.data.fields import infos_or_empty
+from vecrollout.data.columns import joined_columns
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions, TransitionsWithRew
-from vecrollout.data.trees import concatenate
-from vecrollout.errors import ArgumentTypeError, ShapeError
+from vecrollout.errors import ArgumentTypeError
 
 
 def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
@@ -35,7 +31,7 @@ def flatten_trajectories(trajectories: Iterable[Trajectory]) -> Transitions:
     Source:
         `imitation.data.rollout.flatten_trajectories` (imitation 1.0.1).
     """
-    return Transitions(**_columns(list(trajectories)))
+    return joined_columns(list(trajectories), keeps_rews=False).transitions()
 
 
 def flatten_trajectories_with_rew(trajectories: Iterable[TrajectoryWithRew]) -> TransitionsWithRew:
@@ -56,26 +52,7 @@ def flatten_trajectories_with_rew(trajectories: Iterable[TrajectoryWithRew]) -> 
         `imitation.data.rollout.flatten_trajectories_with_rew` (imitation 1.0.1).
     """
     listed = list(trajectories)
-    columns = _columns(listed)
     for i, each in enumerate(listed):
         if not isinstance(each, TrajectoryWithRew):
             raise ArgumentTypeError(f"trajectory {i}: expected a TrajectoryWithRew, got a {type(each).__name__}")
-    return TransitionsWithRew(**columns, rews=concatenate([each.rews for each in listed], "rews"))
-
-
-def _columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    if not trajectories:
-        raise ShapeError("trajectories: expected at least one, got none")
-    last = np.cumsum([len(each) for each in trajectories]) - 1
-    flags = np.zeros((3, last[-1] + 1), dtype=bool)
-    for flag, name in zip(flags, ("terminal", "terminated", "truncated"), strict=True):
-        flag[last] = [bool(getattr(each, name)) for each in trajectories]
-    return {
-        "obs": concatenate([each.obs[:-1] for each in trajectories], "obs"),
-        "next_obs": concatenate([each.obs[1:] for each in trajectories], "obs"),
-        "acts": concatenate([each.acts for each in trajectories], "acts"),
-        "infos": np.concatenate([infos_or_empty(each.infos, len(each)) for each in trajectories]),
-        "dones": flags[0],
-        "terminated": flags[1],
-        "truncated": flags[2],
-    }
+    return joined_columns(listed).transitions()  # type: ignore[return-value]  # all have rewards

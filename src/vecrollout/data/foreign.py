@@ -11,13 +11,15 @@ from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.errors import ArgumentTypeError, ShapeError
 
+# Most values that are looked at; a search for attributes takes ten times as long.
+_OWN = frozenset((np.ndarray, np.float32, np.float64, np.int64, np.bool_, bool, int, float, str, dict, type(None)))
 _PROTOCOLS = ("__dlpack__", "__array__", "__array_interface__")
 _HOST = (1, 3)  # DLPack's numbers of memory that the processor reads: kDLCPU and kDLCUDAHost
 
 
 def is_foreign(value: Any) -> bool:
     """Whether a value is an array of another library."""
-    if isinstance(value, np.ndarray | np.generic):
+    if type(value) in _OWN or isinstance(value, np.ndarray | np.generic):
         return False
     return any(hasattr(value, name) for name in _PROTOCOLS) and hasattr(value, "shape")
 

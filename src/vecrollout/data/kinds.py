@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,6 +73,12 @@ class Part:
         leaves = map(as_array, structure.flatten(tree))
         return cls(structure, tuple(Item(leaf.dtype, leaf.shape[1:]) for leaf in leaves))
 
+    @property
+    def family(self) -> Hashable:
+        """Equal for parts that differ in the length of their texts only."""
+        dtypes = [item.dtype.kind if item.dtype.kind in "US" else item.dtype for item in self.items]
+        return self.structure, tuple((dtype, item.shape) for dtype, item in zip(dtypes, self.items, strict=True))
+
 
 @dataclass(frozen=True, eq=False)
 class Kind:
@@ -96,6 +103,21 @@ class Kind:
 
     def __hash__(self) -> int:
         return hash((self.obs, self.acts))
+
+    @property
+    def family(self) -> Hashable:
+        """Equal for kinds whose rows fit into one array: text may differ in length, and rewards in precision."""
+        return self.obs.family, self.acts.family, self.rews is None, self.rew_shape
+
+    def __str__(self) -> str:
+        """Such as "obs float32 (4,), acts int64 (), rews float32 ()"."""
+        parts = {"obs": self.obs, "acts": self.acts}
+        texts = [
+            f"{leaf} {item.dtype} {item.shape}"
+            for name, part in parts.items()
+            for leaf, item in zip(part.structure.names(name), part.items, strict=True)
+        ]
+        return ", ".join([*texts, "no rews" if self.rews is None else f"rews {self.rews} {self.rew_shape}"])
 
     @classmethod
     def of(cls, obs: Tree, acts: Tree, rews: Any) -> Kind:

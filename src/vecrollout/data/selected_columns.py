@@ -11,6 +11,7 @@ import numpy as np
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.columns import COLUMNS, ArrayColumns, Columns
 from vecrollout.data.fields import read_only
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
@@ -36,6 +37,14 @@ class SelectedColumns:
         self.is_recorded = columns.is_recorded
         """As that of the other columns."""
 
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
+
     @property
     def has_infos(self) -> bool:
         """Whether infos were kept."""
@@ -46,6 +55,11 @@ class SelectedColumns:
         """Identity of each trajectory."""
         episodes = self._columns.episodes
         return [episodes[i] for i in self._numbers.tolist()]
+
+    @property
+    def identities(self) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`."""

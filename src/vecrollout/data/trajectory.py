@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
+from vecrollout.data.array_tree import described
 from vecrollout.data.demonstrations import episodes, one_episode
 from vecrollout.data.episode import EndedBy as EndedBy
 from vecrollout.data.episode import Episode as Episode
 from vecrollout.data.episode import ended_by as ended_by
 from vecrollout.data.fields import as_batch, checked_rewards, info_array, infos_or_empty, rows, summary, trusted
+from vecrollout.data.html import card
 from vecrollout.data.trees import Observation, equal
 from vecrollout.errors import FlagError, ShapeError
 
@@ -135,6 +137,16 @@ class Trajectory:
         episode = "" if self.episode.id is None else f", episode {self.episode.id}"
         start = f" from step {self.episode.start_step}" if self.episode.start_step else ""
         return f"<{summary(self, ('obs', 'acts', 'rews'))}{episode}{start}, ended_by={self.episode.ended_by!r}>"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, with the rewards as a curve, for notebooks."""
+        rews, episode = getattr(self, "rews", None), self.episode
+        values = {name: getattr(self, name, None) for name in ("obs", "acts", "rews")}
+        rows: dict[str, Any] = {name: described(value) for name, value in values.items() if value is not None}
+        rows |= {"ended by": episode.ended_by, "episode": episode.id, "environment": episode.env_index}
+        curve = rews if rews is not None and rews.ndim == 1 else np.empty(0)
+        rows["return"] = f"{curve.sum(dtype=np.float64):,.6g}" if len(curve) else None
+        return card(f"{type(self).__name__} of {len(self):,} steps", rows, curve, "rewards")
 
     @overload
     @classmethod

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecrollout.buffer import deep_copied
+from vecrollout.buffer.options import RecordOptions
 from vecrollout.data.foreign import as_array, as_arrays
 from vecrollout.data.trees import stack, unwrap
 from vecrollout.errors import ShapeError
@@ -105,12 +106,17 @@ def row_of(batch: Any, env: int) -> Any:
     return batch[env] if isinstance(batch, np.ndarray) else map_plain(lambda leaf: leaf[env], batch)
 
 
-def dtypes_of(space: spaces.Space[Any]) -> Any:
+def dtypes_to_cast(options: RecordOptions, both: tuple[spaces.Space[Any], spaces.Space[Any]]) -> Any:
+    """The dtypes of observations and actions, if the options say to cast to those of the spaces."""
+    return tuple(map(_dtypes_of, both)) if options.cast == "space" else None
+
+
+def _dtypes_of(space: spaces.Space[Any]) -> Any:
     """The dtypes of a space's values, in the same structure; None where values are no arrays."""
     if isinstance(space, spaces.Dict):
-        return {key: dtypes_of(each) for key, each in space.spaces.items()}
+        return {key: _dtypes_of(each) for key, each in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(map(dtypes_of, space.spaces))
+        return tuple(map(_dtypes_of, space.spaces))
     return space.dtype if isinstance(space, _ARRAYS) else None
 
 

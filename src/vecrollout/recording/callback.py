@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -14,6 +15,7 @@ from vecrollout._typing import RecordInfos
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.unknown import check_options
 from vecrollout.errors import ProtocolError
+from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
 from vecrollout.recording.writing import most_transitions, trace_writer
@@ -56,6 +58,10 @@ class TraceCallback(BaseCallback):
         record_states: Whether to record the recurrent state of RecurrentPPO.
         max_transitions: Number of transitions of running episodes after which these are written in fragments; None: as
             many as take a gigabyte.
+        cast: `"space"` casts observations and actions to the dtypes of their spaces. None: they keep their dtypes, and
+            are widened without loss where they vary.
+        missing_final_obs: What to do if the environments do not give an episode's last observation. `BufferingWrapper`
+            describes it.
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
             `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
@@ -63,7 +69,7 @@ class TraceCallback(BaseCallback):
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.
-        OptionError: If `directory` is empty.
+        OptionError: If `directory` is empty, or an option has another value than described.
 
     Examples:
         >>> import tempfile
@@ -89,6 +95,8 @@ class TraceCallback(BaseCallback):
         record_masks: bool = False,
         record_states: bool = False,
         max_transitions: int | None = None,
+        cast: Literal["space"] | None = None,
+        missing_final_obs: MissingFinalObs = "raise",
         verbose: int = 0,
         **options: Any,
     ) -> None:
@@ -97,9 +105,14 @@ class TraceCallback(BaseCallback):
         """Where it writes: the absolute path, or the URL of an object store."""
         check_options(options, TraceCallback, TraceWriter)
         self._metadata = checked_metadata(options.pop("metadata", None) or {})
-        self._record_infos = record_infos
+        self._recording = RecordOptions(
+            # Annotations are infos.
+            record_infos=[] if isinstance(record_infos, str) and record_infos == "none" else record_infos,
+            max_transitions=max_transitions,
+            cast=cast,
+        )
+        self._missing = checked_missing(missing_final_obs)
         self._says_too = record_masks, record_states
-        self._max_transitions = max_transitions
         self._options = options
         self._tap: Tap | None = None
 
@@ -144,13 +157,13 @@ class TraceCallback(BaseCallback):
         self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
         most = most_transitions(spaces, venv.num_envs)
         try:
-            options = RecordOptions(
-                record_infos=[] if self._record_infos == "none" else self._record_infos,
+            options = dataclasses.replace(
+                self._recording,
                 sink=writer,
-                max_transitions=most if self._max_transitions is None else self._max_transitions,
+                max_transitions=self._recording.max_transitions or most,
                 on_full="flush",
             )
-            self._tap = _taps[venv] = Tap(venv, writer, options)
+            self._tap = _taps[venv] = Tap(venv, writer, options, self._missing)
             self._tap.begin(obs, self._start_steps(venv))
         except BaseException:
             writer.close()

@@ -83,8 +83,12 @@ def checked_kind(name: str, env: Any, vector_options: Mapping[str, Any]) -> str:
 
 
 def _inside(env: Any) -> str:
-    """The cure for another library's wrapper around an environment that can be recorded."""
-    inner = None if isinstance(env, type) else getattr(env, "unwrapped", None)
+    """The cure for a name or a class, and for another library's wrapper around an environment that can be recorded."""
+    if isinstance(env, str):
+        return f"; make the environment first: gymnasium.make({env!r})"
+    if isinstance(env, type) or (callable(env) and not hasattr(env, "step")):
+        return "; call it first, and pass the environment that it makes"
+    inner = getattr(env, "unwrapped", None)
     kind = None if inner is None or inner is env else kind_of(inner)
     return "" if kind is None else f"; record the environment inside it: {_RECORDERS[kind]}(env.unwrapped)"
 

@@ -20,7 +20,7 @@ from vecrollout.data.foreign import as_array
 from vecrollout.data.trajectory import TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
-from vecrollout.recording.batching import dtypes_of
+from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
 
 
@@ -62,8 +62,7 @@ class Recorder(ABC):
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
         check_options(options, type(self), RecordOptions)
         checked = RecordOptions(**options)
-        dtypes = (dtypes_of(spaces[0]), dtypes_of(spaces[1])) if checked.cast == "space" else None
-        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes)
+        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes_to_cast(checked, spaces))
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 
@@ -274,6 +273,8 @@ class Recorder(ABC):
             except Exception as error:  # an interrupt passes: the next call closes the rest
                 failure = failure or error
         if failure is not None:
+            if self.held:
+                failure.add_note(f"{self!r} keeps the undelivered transitions; pop_trajectories returns them")
             raise failure
 
     def __getstate__(self) -> dict[str, Any]:
@@ -329,3 +330,6 @@ class Recorder(ABC):
         names = ("stepped", "held", "popped", "delivered", "dropped")
         counters = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"<{type(self).__name__}: num_envs={self._buffer.num_envs}, {counters}>"
+
+    def __str__(self) -> str:
+        return repr(self)  # Gymnasium's wrappers have one of their own

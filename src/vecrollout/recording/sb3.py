@@ -15,6 +15,7 @@ from vecrollout.recording.flags import as_flags
 from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
+from vecrollout.recording.sb3_resets import ResetsBehind
 from vecrollout.recording.sb3_steps import VecEnvSteps
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
         self._reset_infos = ResetInfos(venv)
         endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
-        self._steps = VecEnvSteps(self._buffer, self._base, endings, copies_infos)
+        self._resets = ResetsBehind(self._base, self._buffer)
+        self._steps = VecEnvSteps(self._buffer, self._base, endings, self._resets, copies_infos)
         # A subclass may change how a step begins or ends.
         halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
         self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
@@ -107,6 +109,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         try:
             obs = self.venv.reset(**kwargs)
             self._buffer.reset(obs, seeds, self._reset_infos.of_reset())
+            self._resets.forget()
         except BaseException:
             # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
             after = self._reset_infos.current()
@@ -127,6 +130,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 pop these.
         """
         self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
+        self._resets.forget()
 
     def step(self, actions: Any) -> Any:
         """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
@@ -140,6 +144,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if self._has_other_halves:
             return super().step(actions)
         buffer, venv = self._buffer, self.venv
+        self._resets.look()
         buffer.act(actions)
         try:
             venv.step_async(actions)
@@ -153,7 +158,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             buffer.abort()
             raise
         if endings:
-            self._steps.look(returned[0], endings)
+            self._steps.look(returned, endings)
         return returned
 
     def step_async(self, actions: Any) -> None:
@@ -168,6 +173,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the actions are not like the recorded ones. The environments were
                 not stepped.
         """
+        self._resets.look()
         self._buffer.act(actions)
         try:
             self.venv.step_async(actions)
@@ -199,7 +205,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             buffer.abort()
             raise
         if endings:
-            self._steps.look(returned[0], endings)
+            self._steps.look(returned, endings)
         return returned
 
     def __getstate__(self) -> dict[str, Any]:

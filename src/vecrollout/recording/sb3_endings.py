@@ -66,9 +66,8 @@ class ResetInfos:
         self._seen = [*self.current()]
         return self._seen
 
-    def of_autoreset(self, env: int) -> Info | None:
-        """That of the reset that a step just did; None: not known."""
-        infos = self.current()
+    def of_autoreset(self, env: int, infos: Sequence[Info]) -> Info | None:
+        """That of the reset that a step just did, among the current ones; None: not known."""
         if not infos or (not self._is_renewed and self._seen and infos[env] is self._seen[env]):
             return None
         return deep_copied(infos[env]) if infos[env] else {}
@@ -92,6 +91,7 @@ class Endings:
     def of(self, flags: bytes, infos: Sequence[Info], copied: Callable[[Info], Info]) -> list[Ending]:
         """The episodes that end; `copied` makes an info safe from wrappers that replace its entries later."""
         endings = []
+        resets = self._reset_infos.current()
         env = flags.find(1)
         while env >= 0:
             info = infos[env]
@@ -102,8 +102,8 @@ class Endings:
             if is_missing and self._missing == "mark":
                 final_obs = self._buffer.current_obs(env)
             # The key is there at every step, as `truncated and not terminated`.
-            truncated = bool(info.get(_TRUNCATED))
-            if self._knows_limits and _TRUNCATED not in info:
+            limit = info.get(_TRUNCATED)
+            if limit is None and self._knows_limits:
                 self._warn(env)
             kept = None
             if self._buffer.keeps_infos:
@@ -114,8 +114,8 @@ class Endings:
                     is_array = type(final_obs) is np.ndarray
                     kept["terminal_observation"] = final_obs.copy() if is_array else deep_copied(final_obs)
             # An autoreset overwrites the base environment's reset infos.
-            reset_info = self._reset_infos.of_autoreset(env)
-            endings.append(Ending(env, not truncated, truncated, final_obs, kept, reset_info, final_obs is None))
+            reset_info = self._reset_infos.of_autoreset(env, resets)
+            endings.append(Ending(env, not limit, bool(limit), final_obs, kept, reset_info, final_obs is None))
             env = flags.find(1, env + 1)
         return endings
 

@@ -13,8 +13,9 @@ from vecrollout.buffer import Ending, RolloutBuffer, deep_copied
 from vecrollout.data.foreign import is_foreign
 from vecrollout.recording.reuse import OverwrittenObs
 from vecrollout.recording.sb3_endings import Endings, flags_of
+from vecrollout.recording.sb3_resets import ResetsBehind
 
-_BOOL = np.dtype(bool)
+_BOOL, _ndarray = np.dtype(bool), np.ndarray
 
 
 class VecEnvSteps:
@@ -24,11 +25,15 @@ class VecEnvSteps:
         buffer: The buffer.
         base: The innermost `VecEnv`.
         endings: Finds the episodes that end.
+        resets: Notices resets that the recorder was not told of.
         copies_infos: Whether the info dicts of each step are copied, because they may change later.
     """
 
-    def __init__(self, buffer: RolloutBuffer, base: VecEnv, endings: Endings, copies_infos: bool) -> None:
+    def __init__(
+        self, buffer: RolloutBuffer, base: VecEnv, endings: Endings, resets: ResetsBehind, copies_infos: bool
+    ) -> None:
         self._buffer = buffer
+        self._resets = resets
         self._endings = endings
         self._has_new_infos = not copies_infos
         self._copied_info = deep_copied if copies_infos else dict
@@ -41,12 +46,13 @@ class VecEnvSteps:
         obs, rews, dones, infos = returned
         endings: Sequence[Ending] = ()
         # A search in bytes costs a fraction of `dones.any()`.
-        flags = dones.tobytes() if type(dones) is np.ndarray and dones.dtype is _BOOL else self._flags_of(dones)
+        flags = dones.tobytes() if type(dones) is _ndarray and dones.dtype is _BOOL else self._flags_of(dones)
         if 1 in flags:
             endings = self._endings.of(flags, infos, self._copied_info)
         if self._copies_infos:
             infos = self._own_infos(infos)
-        self._buffer.step(obs, rews, infos, endings)
+        restarts = self._resets.restarts() if self._resets.envs else ()
+        self._buffer.step(obs, rews, infos, endings, restarts)
         return endings
 
     def _flags_of(self, dones: Any) -> bytes:
@@ -61,7 +67,7 @@ class VecEnvSteps:
             self._has_new_infos, self._copied_info = False, deep_copied
         return list(map(deep_copied, infos))
 
-    def look(self, obs: Any, endings: Sequence[Ending]) -> None:
+    def look(self, returned: Any, endings: Sequence[Ending]) -> None:
         """Warn if a reset overwrote an episode's last observation."""
-        if self._overwritten is not None and not self._overwritten.look(obs, endings):
+        if self._overwritten is not None and not self._overwritten.look(returned[0], returned[3], endings):
             self._overwritten = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from vecrollout._typing import Info
@@ -28,14 +29,23 @@ class BatchedStep:
     """
 
     def __init__(self, infos: Info, count: int, has_finals: bool) -> None:
-        self._infos = with_arrays(infos)
-        self._own = without_finals(self._infos) if has_finals else self._infos
+        self._given = infos
+        self._has_finals = has_finals
         self._count = count
         self._finals: dict[str, Any] = {}
 
+    @cached_property
+    def _infos(self) -> Info:
+        return with_arrays(self._given)
+
+    @cached_property
+    def _own(self) -> Info:
+        return without_finals(self._infos) if self._has_finals else self._infos
+
     def kept(self, keys: Sequence[str] | None) -> BatchedInfos:
         """The infos as a buffer takes them."""
-        return BatchedInfos(self._own, self._count, keys)
+        own = without_finals(self._given) if self._has_finals else self._given
+        return BatchedInfos(own, self._count, keys)
 
     def own(self, at: int) -> Info:
         """One environment's info."""

@@ -11,11 +11,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Info
-from vecrollout.buffer import Restart, RolloutBuffer, deep_copied
+from vecrollout.buffer import RolloutBuffer, deep_copied
 from vecrollout.buffer.options import RecordOptions
+from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
+from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
+from vecrollout.recording.sb3_resets import ResetsBehind
 from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait", "env_method")
@@ -32,23 +35,25 @@ class Tap:
         venv: The environment.
         writer: Writes the trajectories, and is closed with the tap.
         options: Options of the buffer.
+        missing: What to do without an episode's last observation.
     """
 
-    def __init__(self, venv: VecEnv, writer: TraceWriter, options: RecordOptions) -> None:
+    def __init__(self, venv: VecEnv, writer: TraceWriter, options: RecordOptions, missing: MissingFinalObs) -> None:
         self.venv = venv
         self.is_closed = False
         self.obs: Any = None
         """The environments' current observations."""
         self._writer = writer
-        self._buffer = RolloutBuffer(venv.num_envs, options)
+        dtypes = dtypes_to_cast(options, (venv.observation_space, venv.action_space))
+        self._buffer = RolloutBuffer(venv.num_envs, options, dtypes=dtypes)
         warn_of_inner_recorders(venv)
         self._reset_infos = ResetInfos(venv)
-        self._endings = Endings(self._reset_infos, self._buffer)
+        self._resets = ResetsBehind(venv.unwrapped, self._buffer)
+        self._endings = Endings(self._reset_infos, self._buffer, missing)
         self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
-        self._reset_behind: set[int] = set()  # environments that were reset one by one since the last step
         # Whether somebody else has stepped the environments since the policy was heard of last.
         self._others_step = False
 
@@ -56,6 +61,7 @@ class Tap:
         """Record from here on."""
         self.obs = obs
         self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
+        self._resets.forget()
         for name, method in zip(_TAPPED, self._replacements, strict=True):
             setattr(self.venv, name, method)
         exits.close_at_exit(self)
@@ -69,9 +75,7 @@ class Tap:
             self._buffer.annotate(said)
             flags = flags_of(dones, self._buffer.num_envs)
             endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
-            restarts = [Restart(env, None, start_step=1) for env in sorted(self._reset_behind)]
-            self._buffer.step(obs, rews, infos, endings, restarts)
-            self._reset_behind = set()
+            self._buffer.step(obs, rews, infos, endings, self._resets.restarts())
         except BaseException:
             self._buffer.abort()
             raise
@@ -130,7 +134,7 @@ class Tap:
             obs = self._replaced["reset"](**kwargs)
             self.obs = copy.deepcopy(obs)
             self._buffer.reset(obs, (), self._reset_infos.of_reset())
-            self._reset_behind = set()
+            self._resets.forget()
         except BaseException:
             self._buffer.abort()
             raise
@@ -138,6 +142,7 @@ class Tap:
 
     def _step_async(self, actions: Any) -> None:
         self._record_unheard()
+        self._resets.look()
         self._buffer.act(actions)
         try:
             self._replaced["step_async"](actions)
@@ -160,8 +165,7 @@ class Tap:
         if method_name == "reset":
             self._record_unheard()
             chosen = range(self.venv.num_envs) if indices is None else np.atleast_1d(indices).tolist()
-            self._buffer.await_episodes(set(chosen))
-            self._reset_behind.update(chosen)
+            self._resets.add(chosen)
         return self._replaced["env_method"](method_name, *args, indices=indices, **kwargs)
 
     def _record_unheard(self) -> None:

@@ -80,12 +80,13 @@ class VectorSteps:
         restarts: Sequence[Restart] = ()
         endings: Sequence[Ending] = ()
         kept: Any
-        if has_ends or buffer.waiting or type(infos) is not dict:
+        waiting = buffer.waiting
+        if has_ends or waiting or type(infos) is not dict:
             each = step_infos(infos, count, has_finals)
             kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
-            if buffer.waiting and self._autoreset is Autoreset.NEXT_STEP:
-                restarts = [Restart(at, each.own(at)) for at in self._waiting_at(envs)]
-            elif buffer.waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
+            if waiting and self._autoreset is Autoreset.NEXT_STEP:
+                restarts = [Restart(_env(at, envs), each.own(at)) for at in self._waiting_at(envs)]
+            elif waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
                 self._look_for_resets(terminated | truncated, envs)
             if has_ends:
                 skipped = set(self._waiting_at(envs))
@@ -106,7 +107,7 @@ class VectorSteps:
         going_on = [at for at in self._waiting_at(envs) if not dones[at]]
         if going_on:
             self._may_warn = False
-            env = going_on[0] if envs is None else int(envs[going_on[0]])
+            env = _env(going_on[0], envs)
             warnings.warn(
                 f"environment {env}: stepped after its episode ended, and the recorder has seen no reset. It records "
                 "the environment again after a reset. If a wrapper below the recorder resets it, put the recorder "
@@ -130,9 +131,9 @@ class VectorSteps:
     def _ending(
         self, at: int, terminated: bool, truncated: bool, infos: StepInfos, finals: Any, envs: Array | None
     ) -> Ending:
+        env = _env(at, envs)
         if self._autoreset is not Autoreset.SAME_STEP:
-            return Ending(at, terminated, truncated, None)
-        env = at if envs is None else int(envs[at])
+            return Ending(env, terminated, truncated, None)
         info, reset_info = infos.final_info(at), infos.reset_info(at)
         final_obs = infos.final_obs(at, self.observations) if finals is None else row_of(finals, at)
         if final_obs is not None:
@@ -142,7 +143,12 @@ class VectorSteps:
         elif self._missing == "mark":
             final_obs = self._buffer.current_obs(env)
             info["final_obs_missing"] = True
-        return Ending(at, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+        return Ending(env, terminated, truncated, final_obs, info, reset_info, drops_last=final_obs is None)
+
+
+def _env(at: int, envs: Array | None) -> int:
+    """The environment at a position in a step's arrays."""
+    return at if envs is None else int(envs[at])
 
 
 def _reset_infos(infos: Any, num_envs: int) -> BatchedInfos | Sequence[Info]:

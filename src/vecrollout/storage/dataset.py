@@ -1,29 +1,21 @@
-"""Trajectories on disk as a sequence, which are read when they are asked for, and views of it."""
+"""Data sets of trajectories on disk, and views of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from itertools import pairwise
-from typing import Any, overload
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
 
-import gymnasium
-import numpy as np
-import numpy.typing as npt
-
-from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.checks import whole_number
-from vecrollout.data.sampling import methods
-from vecrollout.data.sampling.step_index import StepIndex
+from vecrollout.data.checks import check_function, whole_number
 from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import OptionError, ProtocolError, StateError
-from vecrollout.storage import describing, rewriting, views
-from vecrollout.storage.codec.schema import FIELDS
-from vecrollout.storage.episode_table import selected_table, stats_of
-from vecrollout.storage.files.objects import shown
-from vecrollout.storage.grouping import grouped
+from vecrollout.errors import ArgumentTypeError, ProtocolError
+from vecrollout.progress import Progress
+from vecrollout.storage.derived import Joined, Relabeled
+from vecrollout.storage.episode_table import matching_rows, stats_of
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
+from vecrollout.storage.rewriting import write_trace
+from vecrollout.storage.stored import StoredTrajectories
 
 
 def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceDataset:
@@ -59,7 +51,7 @@ def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_B
     return TraceDataset(Order.of(reader))
 
 
-class TraceDataset(Sequence[Trajectory]):
+class TraceDataset(StoredTrajectories):
     """Trajectories in one or more directories of traces, or some of them: a view.
 
     `open_traces` makes a data set of everything in a directory. Slices, lists of numbers and masks of it are data sets
@@ -75,16 +67,6 @@ class TraceDataset(Sequence[Trajectory]):
     Args:
         order: Which trajectories, in which order.
     """
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        """Which trajectories, in which order."""
-
-    @property
-    def path(self) -> Any:
-        """The absolute `Path` of the directory, or the URL of the object store; a list where several were given."""
-        is_one = len(self.order.paths) == 1
-        return self.order.paths[0] if is_one else list(self.order.paths)
 
     def refresh(self) -> None:
         """See what was written since the data set was opened. Trajectories may move to other numbers.
@@ -103,207 +85,143 @@ class TraceDataset(Sequence[Trajectory]):
         self.order = Order.of(*(reader.refreshed() for reader in readers))
         vars(self).pop("table", None)
 
-    def __len__(self) -> int:
-        """Number of trajectories."""
-        return len(self.order)
+    def filter(self, condition: Any) -> Self:
+        """The trajectories that fulfill a condition.
 
-    @overload
-    def __getitem__(self, key: int) -> Trajectory: ...
-
-    @overload
-    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> TraceDataset: ...
-
-    def __getitem__(self, key: Any) -> Any:
-        """One trajectory, or a view of several (slice, integers, mask).
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the key has another type.
-            DamagedTraceError: If it cannot be read, or is not what was written.
-        """
-        if isinstance(key, int):
-            return self.trajectory(key)
-        numbers = self.order.numbers(key)
-        return TraceDataset(self.order.select(numbers)) if numbers.ndim else self.trajectory(int(numbers))
-
-    def __iter__(self) -> Iterator[Trajectory]:
-        """All trajectories, in order."""
-        return self.order.trajectories()
-
-    def batches(self) -> Iterator[TrajectoryBatch]:
-        """All trajectories as columns. This is the quickest way to read everything.
-
-        Yields:
-            Batches of some thousand steps, or some megabytes. Everything in a directory comes as it was written, in the
-            order of the files; the trajectories of a view come in the view's order. Columns are read-only.
-
-        Raises:
-            DamagedTraceError: If one cannot be read, or is not what was written.
-        """
-        if self.order.is_all:
-            for source in self.order.sources:
-                yield from source.batches()
-            return
-        yield from grouped(self)
-
-    def trajectory(self, number: int, start: int = 0, stop: int | None = None) -> Trajectory:
-        """A trajectory, or some of its steps.
+        Examples:
+            >>> import tempfile, numpy as np, pyarrow.compute as pc
+            >>> from vecrollout import TraceWriter, TrajectoryBatch, open_traces
+            >>> batch = TrajectoryBatch.from_arrays(np.arange(7.0), np.zeros(5), np.ones(5), lengths=[2, 3])
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     with TraceWriter(directory) as writer:
+            ...         writer.extend(batch)
+            ...     traces = open_traces(directory)
+            ...     len(traces.filter(pc.field("return_") > 2)), len(traces.filter(lambda each: len(each) == 2))
+            (1, 1)
 
         Args:
-            number: Which trajectory; negative ones count from the end.
-            start: First step, counted from the trajectory's own first; negative ones count from its end.
-            stop: End of the steps; None: the trajectory's end.
-
-        Returns:
-            A `TrajectoryWithRew` where there are rewards. Some of the steps are a fragment, whose `episode` says which
-            part of the episode it is.
+            condition: A `pyarrow.compute` expression over the columns of `to_arrow()`, which reads no observations. Or
+                a function of a trajectory, for which all trajectories are read.
 
         Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If a number is no integer.
-            OptionError: If the range has no steps.
-            DamagedTraceError: If it cannot be read, or is not what was written.
+            OptionError: If the expression names an unknown column, or is no condition.
+            ArgumentTypeError: If it is neither an expression nor a function.
+            DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        at = self.order.at(number)
-        return self.order.trajectory(at, *_range(self.order.lengths.item(at), start, stop))
+        # Imported here, as it takes a while. Whoever has an expression has imported it.
+        from pyarrow.compute import Expression
 
-    episode = trajectory
-    """Another name of `trajectory`."""
+        if isinstance(condition, Expression):
+            return self._selected(matching_rows(self.table, condition))
+        check_function("condition", condition, "a trajectory, or a pyarrow.compute expression")
+        return super().filter(condition)
 
-    def columns(self, number: int, names: Sequence[str], start: int = 0, stop: int | None = None) -> dict[str, Any]:
-        """Some fields of a trajectory, without decompressing the others.
+    def concat(self, *others: TraceDataset) -> Self:
+        """These trajectories, and then those of other data sets.
 
         Args:
-            number: Which trajectory; negative ones count from the end.
-            names: Of `obs`, `acts`, `rews`, `infos`.
-            start: First step, counted from the trajectory's own first; negative ones count from its end.
-            stop: End of the steps; None: the trajectory's end.
-
-        Returns:
-            The fields by name: `acts`, `rews` and `infos` with a row a step, `obs` with one more.
+            others: Data sets, of other directories or views of the same one.
 
         Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If a number is no integer.
-            OptionError: If a name is none of these, or the range has no steps.
-            DamagedTraceError: If it cannot be read, or is not what was written.
+            ArgumentTypeError: If one is no `TraceDataset`.
         """
-        unknown = set(names) - set(FIELDS)
-        if unknown:
-            raise OptionError(f"names: expected some of {FIELDS}, got {sorted(unknown)}")
-        at = self.order.at(number)
-        return self.order.columns(at, names, *_range(self.order.lengths.item(at), start, stop))
+        for each in others:
+            if not isinstance(each, TraceDataset):
+                raise ArgumentTypeError(f"others: expected data sets, got {type(each).__name__}")
+        return type(self)(self.order.followed_by([each.order for each in others]))
 
-    @property
-    def step_index(self) -> StepIndex:
-        """Where each step lies, for the methods that draw steps and windows."""
-        return self.order.step_index
+    def trim(self, start: int = 0, stop: int | None = None) -> Self:
+        """Some steps of each trajectory, as in the slice `[start:stop]`. Trajectories without such steps are left out.
 
-    sample_transitions = methods.sample_transitions
-    sample_windows = methods.sample_windows
-    steps = methods.steps
-    windows = methods.windows
-    n_step = methods.n_step
-    returns_to_go = methods.returns_to_go
-    normalization = methods.normalization
+        Args:
+            start: First step, counted from each trajectory's own first; negative ones count from its end.
+            stop: End of the steps; None: each trajectory's end.
 
-    select = views.select
-    filter = views.filter
-    sort_by = views.sort_by
-    split = views.split
-    concat = views.concat
-    trim = views.trim
-    relabel = views.relabel
-    stitched = views.stitched
-    whole_episodes = views.whole_episodes
-    write = rewriting.write
+        Raises:
+            ArgumentTypeError: If a number is no integer.
+        """
+        start = whole_number("start", start)
+        return type(self)(self.order.trimmed(start, None if stop is None else whole_number("stop", stop)))
 
-    @cached_property
-    def table(self) -> Any:
-        """The episode table, as `to_arrow` returns it."""
-        return selected_table(self.order)
+    def relabel(self, *, rews: Callable[[Trajectory], Any]) -> Self:
+        """The trajectories with other rewards, which are worked out each time that a trajectory is read.
 
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Steps of each trajectory, shape `(N,)`, as the journals tell."""
-        return self.order.lengths
+        Args:
+            rews: Gets a `Trajectory` and returns its rewards, shape `(T,)`, float. It gives the same for the same
+                trajectory.
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all trajectories together, as the journals tell."""
-        return int(self.order.lengths.sum())
+        Raises:
+            ArgumentTypeError: If `rews` is no function.
+        """
+        check_function("rews", rews, "a trajectory")
+        return type(self)(Order.of(Relabeled(self, rews)))
 
-    @property
-    def observation_space(self) -> gymnasium.Space[Any] | None:
-        """The observation space; None where no writer was told one. A `SpaceMismatchError` where they differ."""
-        return describing.agreed_space(self.order, 0, "observation_space")
+    def stitched(self) -> Self:
+        """The same steps with fragments joined where they follow one another in an episode.
 
-    @property
-    def action_space(self) -> gymnasium.Space[Any] | None:
-        """The action space; None where no writer was told one. A `SpaceMismatchError` where they differ."""
-        return describing.agreed_space(self.order, 1, "action_space")
+        An episode of which steps are missing in between comes as several trajectories. Episodes are in the order of
+        their first fragments.
 
-    @property
-    def env_spec(self) -> str | None:
-        """The environment as the writers were told; None where none was. A `SpaceMismatchError` where they differ."""
-        spec: str | None = describing.agreed("env_spec", [each["env_spec"] for each in self.order.abouts.values()])
-        return spec
+        Raises:
+            DamagedTraceError: If the trace cannot be read, or is not what was written.
+        """
+        return type(self)(Order.of(Joined.of(self)))
 
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata of the trace; of several traces, the entries that all have in common."""
-        return describing.common_metadata(self.order)
+    def whole_episodes(self) -> Self:
+        """Episodes with all their steps, from the reset to the end that the environment gave them.
+
+        Fragments of an episode are joined. Incomplete episodes are left out; `stitched` keeps them.
+
+        Raises:
+            DamagedTraceError: If the trace cannot be read, or is not what was written.
+        """
+        joined = self.stitched()
+        names = ("start_step", "terminated", "truncated")
+        start, terminated, truncated = (joined.table.column(name).to_numpy() for name in names)
+        return joined.select((start == 0) & (terminated | truncated))
 
     @property
     def stats(self) -> dict[str, float]:
         """`n_traj`, `return_{min,mean,std,max}`, `len_{min,mean,std,max}` of whole episodes, as in `rollout_stats`."""
         return stats_of(self.whole_episodes().table)
 
-    identity = describing.identity
-    metadata_of = describing.metadata_of
-    about = describing.about
-    summary = describing.summary
-    to_arrow = describing.to_arrow
-    to_pandas = describing.to_pandas
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compression: Literal["zstd", "lz4"] | None = "zstd",
+        max_shard_bytes: int = 512 << 20,
+        metadata: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> TraceDataset:
+        """Write these trajectories as a new trace. This is how to delete, merge, compact, and recompress.
 
-    def episodes(self) -> list[range]:
-        """Which trajectories belong to which episode.
+        Spaces, environment spec, metadata and the identity of episodes are kept. Memory does not grow with the trace.
+
+        A local directory appears when it is complete: a process that is killed leaves at most a temporary directory
+        beside it, `.<name>.<random>.tmp`. An object store cannot do that: it shows what was written so far.
+
+        Like every trace, the new one is read by the start of episodes, whatever the order of this view.
+
+        Args:
+            path: A new or empty directory, or the URL of an object store.
+            compression: As in `TraceWriter`.
+            max_shard_bytes: As in `TraceWriter`.
+            metadata: Metadata of the new trace; None: that of these traces. Traces with different metadata keep their
+                own.
+            progress: Whether to show a progress bar on a terminal if it takes long, and whose (`"tqdm"`, `"rich"`);
+                None: where one of them is installed.
 
         Returns:
-            A range of numbers for each episode. Several numbers are the episode's fragments, in order. A view can
-            separate the fragments of an episode, which then are in several ranges; `whole_episodes` finds them.
+            The new trace, opened.
+
+        Raises:
+            OptionError: If the directory has files, a step of an episode comes twice, or an argument is out of range.
+            ArgumentTypeError: If `path` is neither a path nor a URL, or an argument has another type.
+            DamagedTraceError: If a trace cannot be read, or is not what was written.
+            TraceWriteError: If the directory cannot be written.
+            StoreError: If an object store fails.
+            MissingDependencyError: If the package of the progress bar is not installed.
         """
-        changes = np.flatnonzero(np.diff(self.order.episode_numbers)) + 1
-        return [range(begin, end) for begin, end in pairwise([0, *changes.tolist(), len(self)] if len(self) else [])]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the table, which is made anew; a view tells how many trajectories there were."""
-        order = self.order
-        if order.is_all:
-            return {"sources": order.sources}
-        return {"order": order, "counts": [len(source.lengths) for source in order.sources]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.order = order = state["order"] if "order" in state else Order.of(*state["sources"])
-        now = [len(source.lengths) for source in order.sources]
-        if state.get("counts", now) != now:
-            raise StateError(
-                f"expected {state['counts']} trajectories, as when the view was pickled, got {now}: the trace has "
-                "grown since; load it after its writer was closed"
-            )
-
-    def __repr__(self) -> str:
-        where = ", ".join(map(shown, self.order.paths))
-        return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
-
-
-def _range(steps: int, start: int, stop: int | None) -> tuple[int, int]:
-    """Which of a trajectory's steps are asked for."""
-    if start == 0 and stop is None:
-        return 0, steps
-    start = whole_number("start", start)
-    stop = None if stop is None else whole_number("stop", stop)
-    begin, end, _ = slice(start, stop).indices(steps)
-    if begin >= end:
-        raise OptionError(f"start, stop: expected a range within {steps} steps, got {start} to {stop}")
-    return begin, end
+        write_trace(self, path, metadata, progress, {"compression": compression, "max_shard_bytes": max_shard_bytes})
+        return open_traces(path)

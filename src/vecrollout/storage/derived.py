@@ -1,12 +1,13 @@
-"""Trajectories that are made of others when they are read: with other rewards, or joined from fragments."""
+"""Trajectories derived from others when they are read: with other rewards, or joined from fragments."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,27 +15,17 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
 from vecrollout.data.fields import checked_rewards, trusted
+from vecrollout.data.grouping import grouped
 from vecrollout.data.sampling.joined_rows import SequencedRows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, cut
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.episode_table import with_columns
-from vecrollout.storage.grouping import grouped
-from vecrollout.storage.order import Order
+from vecrollout.storage.episode_table import episode_keys, with_columns
+from vecrollout.storage.stored import StoredTrajectories
 
 Rewards = Callable[[Trajectory], Any]
 """Rewards of a trajectory, shape `(T,)`."""
-
-
-class Base(Protocol):
-    """A data set."""
-
-    order: Order
-
-    @property
-    def table(self) -> Any:
-        """The episode table."""
 
 
 class Relabeled:
@@ -45,7 +36,7 @@ class Relabeled:
         rewards: Makes the rewards of a trajectory.
     """
 
-    def __init__(self, base: Base, rewards: Rewards) -> None:
+    def __init__(self, base: StoredTrajectories, rewards: Rewards) -> None:
         self._base, self._rewards = base, rewards
         self.paths: tuple[Path | str, ...] = base.order.paths
         """Directories and URLs of the files."""
@@ -75,7 +66,7 @@ class Relabeled:
         whole = self._base.order.trajectory(number, 0, self.lengths.item(number))
         return cut(self._relabeled(whole), start, stop)
 
-    def trajectories(self, numbers: Numbers) -> Iterator[Trajectory]:
+    def trajectories(self, numbers: Numbers) -> Iterator[TrajectoryWithRew]:
         """Whole trajectories."""
         return map(self._relabeled, self._base.order.select(numbers).trajectories())
 
@@ -90,19 +81,17 @@ class Relabeled:
             return {name: getattr(part, name) for name in names}
         return self._base.order.columns(number, names, start, stop)
 
-    @cached_property
-    def step_index(self) -> StepIndex:
-        """Where each step lies."""
-        index = self._base.order.step_index
-        found = [np.empty(0, np.float64)] if not len(self.lengths) else []
-        found += [each.rews for each in self.trajectories(np.arange(len(self.lengths)))]  # type: ignore[attr-defined]
-        rows = SequencedRows(index, np.ones(len(self.lengths), bool), np.concatenate(found))
+    def step_index(self, numbers: Numbers) -> StepIndex:
+        """Where each step of some trajectories lies."""
+        index = self._base.order.select(numbers).step_index
+        rews = [np.empty(0), *(each.rews for each in self.trajectories(numbers))]
+        rows = SequencedRows(index, np.ones(len(numbers), bool), np.concatenate(rews if len(rews) == 1 else rews[1:]))
         return replace(index, rows=rows, obs_rows=rows.obs_rows, step_rows=rows.step_rows)
 
     @cached_property
     def table(self) -> Any:
         """The episode table."""
-        rewards = (each.rews for each in self.trajectories(np.arange(len(self.lengths))))  # type: ignore[attr-defined]
+        rewards = (each.rews for each in self.trajectories(np.arange(len(self.lengths))))
         returns = [float(rews.sum(dtype=np.float64)) if rews.ndim == 1 else None for rews in rewards]
         return with_columns(self._base.table, {"return_": pa.array(returns, pa.float64())})
 
@@ -111,7 +100,7 @@ class Relabeled:
         return self._base.order.identity(number)
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
         return self._base.order.metadata(number)
 
     def about(self, number: int) -> dict[str, Any]:
@@ -121,7 +110,7 @@ class Relabeled:
     def __reduce__(self) -> tuple[Any, ...]:
         return Relabeled, (self._base, self._rewards)
 
-    def _relabeled(self, trajectory: Trajectory) -> Trajectory:
+    def _relabeled(self, trajectory: Trajectory) -> TrajectoryWithRew:
         rews = np.array(checked_rewards(self._rewards(trajectory), len(trajectory)))
         rews.flags.writeable = False
         return trusted(TrajectoryWithRew, {**vars(trajectory), "rews": rews})
@@ -135,7 +124,7 @@ class Joined:
         runs: Numbers of the fragments of each trajectory, in the episode's order.
     """
 
-    def __init__(self, base: Base, runs: Sequence[Sequence[int]]) -> None:
+    def __init__(self, base: StoredTrajectories, runs: Sequence[Sequence[int]]) -> None:
         self._base, self._runs = base, runs
         self.paths: tuple[Path | str, ...] = base.order.paths
         """Directories and URLs of the files."""
@@ -143,6 +132,26 @@ class Joined:
         self._counts = np.array(list(map(len, runs)), np.int64)
         # Where in the fragments each trajectory's begin.
         self._begins = np.cumsum(self._counts) - self._counts
+
+    @classmethod
+    def of(cls, base: StoredTrajectories) -> Joined:
+        """All trajectories, joined wherever one goes on where another of its episode stopped."""
+        starts, lengths, ended_by = (
+            base.table.column(name).to_pylist() for name in ("start_step", "length", "ended_by")
+        )
+        of_episode: dict[Any, list[int]] = {}
+        for number, key in enumerate(episode_keys(base.order, base.table)):
+            of_episode.setdefault(key, []).append(number)
+        runs: list[list[int]] = []
+        for numbers in of_episode.values():
+            numbers.sort(key=starts.__getitem__)
+            runs.append(numbers[:1])
+            for left, right in pairwise(numbers):
+                if ended_by[left] is None and starts[left] + lengths[left] == starts[right]:
+                    runs[-1].append(right)
+                else:
+                    runs.append([right])
+        return cls(base, runs)
 
     @cached_property
     def lengths(self) -> Numbers:
@@ -189,19 +198,19 @@ class Joined:
         part = self.trajectory(number, start, stop)
         return {name: getattr(part, name, None) for name in names}
 
-    @cached_property
-    def step_index(self) -> StepIndex:
-        """Where each step lies."""
-        index = self._base.order.step_index.select(self._fragments)
-        last = self._begins + self._counts - 1
-        is_last = np.zeros(len(self._fragments), bool)
+    def step_index(self, numbers: Numbers) -> StepIndex:
+        """Where each step of some trajectories lies."""
+        counts = self._counts[numbers]
+        last = np.cumsum(counts) - 1
+        first = last - counts + 1
+        fragments = self._fragments[np.repeat(self._begins[numbers] - first, counts) + np.arange(int(counts.sum()))]
+        index = self._base.order.select(fragments).step_index
+        is_last = np.zeros(len(fragments), bool)
         is_last[last] = True
         rows = SequencedRows(index, is_last, None)
-        first = self._begins
         flags = index.terminated[last], index.truncated[last]
-        return StepIndex(
-            rows, self.lengths, *flags, rows.obs_rows[first], rows.step_rows[first], index.start_steps[first]
-        )
+        starts = rows.obs_rows[first], rows.step_rows[first], index.start_steps[first]
+        return StepIndex(rows, self.lengths[numbers], *flags, *starts)
 
     @cached_property
     def table(self) -> Any:
@@ -221,7 +230,7 @@ class Joined:
         return first if len(run) == 1 else replace(first, ended_by=last.ended_by)
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about the fragments of a trajectory; the first one's word counts."""
+        """The user's metadata of a trajectory's fragments; of equal keys, the first fragment's counts."""
         found: dict[str, Any] = {}
         for each in self._runs[number]:
             found = {**self._base.order.metadata(each), **found}

@@ -1,14 +1,17 @@
-"""The episode table of a data set, and what is worked out from it."""
+"""The episode table of a data set: made, filtered, and summarized."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
 
 from vecrollout.data.stats import statistics
+from vecrollout.data.structures import Structure
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
+from vecrollout.errors import MissingDependencyError, OptionError
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.table import joined_tables
@@ -45,8 +48,32 @@ def with_columns(table: Any, columns: dict[str, Any]) -> Any:
     return table
 
 
+def matching_rows(table: Any, condition: Any) -> Any:
+    """Numbers of the rows that fulfill a `pyarrow.compute` expression."""
+    numbered = table.append_column("", pa.array(np.arange(len(table))))
+    try:
+        return numbered.filter(condition).column("").to_numpy()
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise OptionError(
+            f"condition: expected an expression over the columns {table.column_names}, got {condition}: {error}"
+        ) from error
+
+
+def frame_of(table: Any) -> Any:
+    """The table as a pandas `DataFrame`."""
+    _pandas()
+    return table.to_pandas()
+
+
+def frame_of_steps(trajectories: Iterable[Trajectory]) -> Any:
+    """All steps as a pandas `DataFrame`."""
+    pandas = _pandas()
+    frames = [pandas.DataFrame(_steps(number, each)) for number, each in enumerate(trajectories)]
+    return pandas.concat(frames, ignore_index=True)
+
+
 def episode_keys(order: Order, table: Any) -> list[Hashable]:
-    """What the fragments of an episode have in common, whichever writers wrote them."""
+    """One value a trajectory, equal for the fragments of one episode, whichever writers wrote them."""
     identities = [table.column(name).to_pylist() for name in ("recording", "id", "env")]
     return [
         number if recording is None or id_ is None else (recording, id_, env)
@@ -60,14 +87,14 @@ def stats_of(table: Any) -> dict[str, float]:
     return {"n_traj": len(table), **statistics({name: values for name, values in samples.items() if len(values)})}
 
 
-def summary_text(order: Order, table: Any) -> str:
-    """A few lines about the trajectories."""
+def summary_lines(order: Order, table: Any) -> dict[str, str]:
+    """A few lines about the trajectories, by name."""
     lengths = table.column("length").to_numpy()
     returns = table.column("return_").drop_null().to_numpy()
     endings = Counter(each or "not ended" for each in table.column("ended_by").to_pylist())
     environments = table.column("env").drop_null().unique()
     size, steps = round(float(order.sizes.sum())), int(lengths.sum())
-    lines = {
+    return {
         "episodes": f"{len(set(episode_keys(order, table))):,}",
         "trajectories": f"{len(table):,}",
         "steps": f"{steps:,}",
@@ -77,8 +104,32 @@ def summary_text(order: Order, table: Any) -> str:
         "length": _spread(lengths),
         "size on disk": f"{_size(size)}, {size / max(steps, 1):,.1f} bytes a step",
     }
-    width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingDependencyError(
+            'to_pandas needs pandas: install it with: pip install "vecrollout[pandas]"'
+        ) from error
+    return pandas
+
+
+def _steps(number: int, trajectory: Trajectory) -> dict[str, Any]:
+    steps = len(trajectory)
+    last = np.arange(steps) == steps - 1
+    columns: dict[str, Any] = {
+        "trajectory": np.full(steps, number),
+        "step": trajectory.episode.start_step + np.arange(steps),
+    }
+    for name, tree in (("obs", trajectory.obs[:-1]), ("acts", trajectory.acts)):
+        structure = Structure.of(tree)
+        for column, leaf in zip(structure.names(name), structure.flatten(tree), strict=True):
+            columns[column] = leaf if leaf.ndim == 1 else list(leaf)
+    if isinstance(trajectory, TrajectoryWithRew):
+        columns["rews"] = trajectory.rews
+    return {**columns, "terminated": last & trajectory.terminated, "truncated": last & trajectory.truncated}
 
 
 def _spread(values: Any) -> str:

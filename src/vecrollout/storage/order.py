@@ -1,4 +1,4 @@
-"""Which trajectories of which sources a data set consists of, in which order, and which steps of each."""
+"""The order of a data set: which trajectories of which sources, and which steps of each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import numpy.typing as npt
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.checks import whole_number
 from vecrollout.data.choosing import Numbers, chosen
-from vecrollout.data.sampling.joined_rows import joined_index
+from vecrollout.data.sampling.joined_rows import index_in_parts
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, part_of_episode
+from vecrollout.errors import OptionError
 from vecrollout.storage.files.objects import shown
 
 
 class Source(Protocol):
-    """N trajectories by number, in `[0, N)`: those of a directory, or made of others."""
+    """N trajectories by number, in `[0, N)`: those of a directory, or derived ones."""
 
     @property
     def lengths(self) -> Numbers:
@@ -41,12 +42,11 @@ class Source(Protocol):
         """Bytes on disk of each trajectory, shape `(N,)`."""
 
     @property
-    def step_index(self) -> StepIndex:
-        """Where each step lies."""
-
-    @property
     def table(self) -> Any:
         """The episode table, a `pyarrow.Table` with a row a trajectory."""
+
+    def step_index(self, numbers: Numbers) -> StepIndex:
+        """Where each step of some trajectories lies; these are of one kind."""
 
     def trajectory(self, number: int, start: int, stop: int) -> Trajectory:
         """The steps `[start, stop)` of a trajectory."""
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Identity of a trajectory."""
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory is in."""
@@ -111,10 +111,12 @@ class Order:
         """Directories and URLs of the files, each once."""
         return tuple(dict.fromkeys(path for source in self.sources for path in source.paths))
 
-    @property
+    @cached_property
     def lengths(self) -> Numbers:
-        """Steps of each trajectory."""
-        return self.stop - self.start
+        """Steps of each trajectory; read-only, as it is handed out."""
+        lengths: Numbers = self.stop - self.start
+        lengths.flags.writeable = False
+        return lengths
 
     @cached_property
     def source_lengths(self) -> Numbers:
@@ -134,10 +136,10 @@ class Order:
         everything = Order.of(*self.sources)
         return all(np.array_equal(getattr(self, name), getattr(everything, name)) for name in _ARRAYS)
 
-    def numbers(self, key: Any) -> Numbers:
+    def numbers(self, key: Any, name: str) -> Numbers:
         """Numbers that a key chooses, shape `()` for a single one."""
         try:
-            return chosen(key, len(self), of="trajectories", name="number")
+            return chosen(key, len(self), of="trajectories", name=name)
         except IndexError as error:
             raise IndexError(f"{', '.join(map(shown, self.paths))}: {error}") from None
 
@@ -145,7 +147,17 @@ class Order:
         """A number of a trajectory, counted from the first one."""
         if type(number) is int and 0 <= number < len(self):
             return number
-        return int(self.numbers(whole_number("number", number)))
+        return int(self.numbers(whole_number("number", number), "number"))
+
+    def range(self, at: int, start: int, stop: int | None) -> tuple[int, int]:
+        """Which steps of a trajectory a slice chooses; at least one."""
+        steps = self.lengths.item(at)
+        start = whole_number("start", start)
+        stop = None if stop is None else whole_number("stop", stop)
+        begin, end, _ = slice(start, stop).indices(steps)
+        if begin >= end:
+            raise OptionError(f"start, stop: expected a range within {steps} steps, got {start} to {stop}")
+        return begin, end
 
     def select(self, numbers: Any) -> Order:
         """Some of the trajectories."""
@@ -185,7 +197,7 @@ class Order:
         return source.columns(self.number.item(at), names, first + start, first + stop)
 
     def metadata(self, at: int) -> dict[str, Any]:
-        """What was said about a trajectory."""
+        """The user's metadata of a trajectory."""
         return self.sources[self.source.item(at)].metadata(self.number.item(at))
 
     def about(self, at: int) -> dict[str, Any]:
@@ -209,12 +221,8 @@ class Order:
     @cached_property
     def step_index(self) -> StepIndex:
         """Where each step lies."""
-        # Other sources may have trajectories of another kind.
-        used = np.unique(self.source).tolist() or list(range(len(self.sources)))
-        index = joined_index([self.sources[each].step_index for each in used])
-        counts = np.zeros(len(self.sources) + 1, np.int64)
-        counts[1:][used] = [len(self.sources[each].lengths) for each in used]
-        return index.select(np.cumsum(counts)[self.source] + self.number, self.start, self.stop)
+        index = index_in_parts(self.source, lambda each, at: self.sources[each].step_index(self.number[at]))
+        return index.select(slice(None), self.start, self.stop)
 
     @cached_property
     def sizes(self) -> npt.NDArray[np.float64]:
@@ -239,7 +247,7 @@ class Order:
         return self._distinct([source.writers for source in self.sources])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without what is worked out anew.
+        # Without cached values.
         return Order, (self.sources, *(getattr(self, name) for name in _ARRAYS))
 
     def positions(self) -> Numbers:

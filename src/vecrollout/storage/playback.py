@@ -1,4 +1,4 @@
-"""Every recorded episode handed to a callback."""
+"""Passes every recorded episode to a callback."""
 
 from __future__ import annotations
 

@@ -3,78 +3,39 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 
 from vecrollout.data.equality import same
-from vecrollout.errors import OptionError, TraceWriteError
+from vecrollout.errors import OptionError
 from vecrollout.progress import Progress, with_progress
 from vecrollout.storage.files.folder import folder_of
-from vecrollout.storage.files.whole import make_directory, sync_directory, temporary_path
+from vecrollout.storage.files.whole import whole_directory
 from vecrollout.storage.order import Order
-from vecrollout.storage.reading.reader import TraceReader
-from vecrollout.storage.views import Viewed
+from vecrollout.storage.stored import StoredTrajectories
 from vecrollout.storage.writing.writer import TraceWriter
 
 _QUEUE_BYTES = 64 << 20
 _KEPT = ("spaces", "env_spec", "metadata")
 
-WriteT = TypeVar("WriteT", bound=Viewed)
 
-
-def write(
-    self: WriteT,
+def write_trace(
+    data: StoredTrajectories,
     path: str | os.PathLike[str],
-    *,
-    compression: Literal["zstd", "lz4"] | None = "zstd",
-    max_shard_bytes: int = 512 << 20,
-    metadata: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-) -> WriteT:
-    """Write these trajectories as a new trace. This is how to delete, merge, compact, and recompress.
-
-    Spaces, environment spec, metadata and the identity of episodes are kept. Memory does not grow with the trace.
-
-    A local directory appears when it is complete: a process that is killed leaves at most a temporary directory beside
-    it, `.<name>.<random>.tmp`. An object store has no such step: it shows what was written so far.
-
-    Like every trace, the new one is read by the start of episodes, whatever the order of this view.
-
-    Args:
-        path: A new or empty directory, or the URL of an object store.
-        compression: As in `TraceWriter`.
-        max_shard_bytes: As in `TraceWriter`.
-        metadata: Metadata of the new trace; None: that of these traces. Traces with different metadata keep their own.
-        progress: Whether to show a progress bar on a terminal if it takes long, and whose (`"tqdm"`, `"rich"`); None:
-            where one of them is installed.
-
-    Returns:
-        The new trace, opened.
-
-    Raises:
-        OptionError: If the directory has files, a step of an episode comes twice, or an argument is outside what it may
-            be.
-        ArgumentTypeError: If `path` is neither a path nor a URL, or an argument is of another kind.
-        DamagedTraceError: If a trace cannot be read, or is not what was written.
-        TraceWriteError: If the directory cannot be written.
-        StoreError: If an object store fails.
-        MissingDependencyError: If the package of the progress bar is not installed.
-    """
-    _check_once(self)
-    options = {"compression": compression, "max_shard_bytes": max_shard_bytes, "queue_bytes": _QUEUE_BYTES}
-    steps = int(self.order.lengths.sum())
+    metadata: Mapping[str, Any] | None,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Write a data set as a new trace, as `TraceDataset.write` describes; with other options of `TraceWriter`."""
+    _check_once(data.table)
     with _appearing(path) as place:
-        numbers = with_progress(
-            _write_parts(self.order, place, metadata, options), self.order.lengths.item, progress, "steps", steps
-        )
-        for _ in numbers:
+        numbers = _write_parts(data.order, place, metadata, options)
+        for _ in with_progress(numbers, data.order.lengths.item, progress, "steps", data.total_steps):
             pass
-    return type(self)(Order.of(TraceReader.opened(path)))
 
 
 def _write_parts(
@@ -97,16 +58,16 @@ def _write_parts(
     for part, header in enumerate(headers or [{}]):
         (numbers,) = (parts == part).nonzero()
         selected = order.select(numbers)
-        with TraceWriter(place, **header, **options) as writer:
+        with TraceWriter(place, **header, **options, queue_bytes=_QUEUE_BYTES) as writer:
             for at, (number, trajectory) in enumerate(zip(numbers.tolist(), selected.trajectories(), strict=True)):
                 writer.append(trajectory, metadata=selected.metadata(at) or None)
                 yield number
 
 
-def _check_once(data: Viewed) -> None:
-    """Refuse steps that come twice: a writer takes them once, whatever their rewards are."""
+def _check_once(table: Any) -> None:
+    """Refuse steps that come twice: a writer takes each step once, whatever its reward is."""
     names = ("recording", "id", "env", "start_step", "length")
-    rows = zip(*(data.table.column(name).to_pylist() for name in names), strict=True)
+    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
     named = sorted(
         (row for row in rows if row[0] is not None and row[1] is not None), key=lambda row: (*row[:2], row[3])
     )
@@ -122,30 +83,17 @@ def _check_once(data: Viewed) -> None:
 
 @contextmanager
 def _appearing(path: str | os.PathLike[str]) -> Iterator[str | os.PathLike[str]]:
-    """Where to write what appears at a path when it is complete; the path itself if it is a URL of a store."""
+    """Where to write a directory that appears when it is complete; the URL itself for an object store."""
     folder = folder_of(path)
     if not isinstance(folder.path, Path):
         yield path
         return
-    target = folder.path
+    target = folder.path.absolute()
     try:
         names = os.listdir(target) if target.exists() else []
     except OSError as error:
         raise OptionError(f"path: expected a directory that is new or empty: {error}") from error
     if names:
         raise OptionError(f"path: expected a directory that is new or empty, got {str(target)!r} with {names[0]!r}")
-    temporary = temporary_path(target.absolute())
-    make_directory(temporary)
-    try:
+    with whole_directory(target) as temporary:
         yield temporary
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    try:
-        if target.exists():
-            target.rmdir()
-        temporary.rename(target)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise TraceWriteError(f"{target}: expected a directory that can be made: {error}") from error
-    sync_directory(target.absolute().parent)

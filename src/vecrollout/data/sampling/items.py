@@ -1,4 +1,4 @@
-"""What is drawn from trajectories, by number: the common part of steps, windows and n-step transitions."""
+"""Items of trajectories by number: the common part of steps, windows and n-step transitions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.data.checks import whole_number
+from vecrollout.data.checks import check_generator, whole_number
 from vecrollout.data.choosing import chosen
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.errors import ArgumentTypeError, ShapeError, StateError
+from vecrollout.errors import ShapeError, StateError
 
 BatchT = TypeVar("BatchT")
 
@@ -59,10 +59,7 @@ class Items(ABC, Generic[BatchT]):
             ArgumentTypeError: If `n` is no integer, or `rng` no `np.random.Generator`.
         """
         n = whole_number("n", n, 0)
-        if not isinstance(rng, np.random.Generator):
-            raise ArgumentTypeError(
-                f"rng: expected a NumPy Generator, such as np.random.default_rng(0), got {type(rng).__name__}"
-            )
+        check_generator(rng)
         if not len(self):
             raise ShapeError("sample: expected at least one item to draw from, got none")
         return self.batch(rng.integers(len(self), size=n))
@@ -91,7 +88,7 @@ class Items(ABC, Generic[BatchT]):
         return (self[i] for i in range(len(self)))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the index, which is made anew; its size tells whether it is of the same data."""
+        """Without the index, which is made anew; its size shows whether the data is the same."""
         index = self._index
         return {**vars(self), "_index": (len(index.lengths), len(index))}
 

@@ -1,8 +1,8 @@
-"""Rows that are made of others: those of several traces, of relabeled trajectories, and of joined fragments."""
+"""Rows derived from others: those of several traces, of relabeled trajectories, and of joined fragments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
+from vecrollout.data.choosing import Numbers
 from vecrollout.data.fields import info_array
-from vecrollout.data.kinds import Kind, Part
+from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.rows import RowNumbers, Rows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.structures import Structure
@@ -23,7 +24,7 @@ class JoinedRows:
 
     def __init__(self, indices: Sequence[StepIndex]) -> None:
         self._rows = [index.rows for index in indices]
-        self.kind = agreed_kind({f"part {number}": rows.kind for number, rows in enumerate(self._rows)})
+        self.kind = agreed_kind([rows.kind for rows in self._rows])
         sizes = [int((index.obs_rows + index.lengths).max(initial=-1)) + 1 for index in indices]
         self.begins = np.cumsum([0, *sizes], dtype=np.int64)
         """First row of each part, and behind them the number of all rows."""
@@ -31,7 +32,7 @@ class JoinedRows:
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
         structure = Structure(None) if name == "rews" else getattr(self.kind, name).structure
-        # A part without any of the rows tells the dtype of text, which differs between parts.
+        # A part without any of the rows still gives the dtype of text, which differs between parts.
         parts = [(at, each.take(name, local)) for at, each, local in self._split(rows)]
         leaves = zip(*(structure.flatten(part) for _, part in parts), strict=True)
         return structure.unflatten([_scattered([at for at, _ in parts], leaf, len(rows)) for leaf in leaves])
@@ -112,34 +113,35 @@ def joined_index(indices: Sequence[StepIndex]) -> StepIndex:
     return StepIndex(rows, joined("lengths"), *flags, *firsts, joined("start_steps"))
 
 
-def agreed_kind(kinds: Mapping[str, Kind]) -> Kind:
-    """The kind of all parts; rewards may differ in precision."""
-    if not kinds:
-        raise ShapeError("steps: expected at least one trajectory, got a trace without any")
-    name, first = next(iter(kinds.items()))
-    for other, kind in kinds.items():
+def index_in_parts(parts: Numbers, index_of: Callable[[int, Numbers], StepIndex]) -> StepIndex:
+    """The index of trajectories that are in several parts.
+
+    `parts` has the number of each trajectory's part; `index_of` makes the index of the trajectories at some places.
+    """
+    used = np.unique(parts).tolist() or [0]
+    places = [np.flatnonzero(parts == part) for part in used]
+    joined = joined_index([index_of(part, at) for part, at in zip(used, places, strict=True)])
+    if len(used) == 1:
+        return joined
+    order = np.empty(len(parts), np.int64)
+    order[np.concatenate(places)] = np.arange(len(parts))
+    return joined.select(order)
+
+
+def agreed_kind(kinds: Iterable[Kind]) -> Kind:
+    """The kind of all parts; rewards may differ in precision, and text in length."""
+    first, *others = kinds
+    for kind in others:
+        if kind.family == first.family:
+            continue
+        told = f"{first} in some, and {kind} in others; choose trajectories of one kind"
         if (kind.rews is None) != (first.rews is None):
-            raise ArgumentTypeError(f"{other}: expected rewards in all shards or in none; {name} differs")
+            raise ArgumentTypeError(f"steps: expected rewards in all trajectories or in none, got {told}")
         if kind.rew_shape != first.rew_shape:
-            raise ShapeError(f"{other}: expected rewards of one shape in all shards; {name} differs")
-        if _plain(kind.obs) != _plain(first.obs) or _plain(kind.acts) != _plain(first.acts):
-            raise StructureError(
-                f"{other}: expected observations and actions of one structure, dtypes and shapes in all shards; "
-                f"{name} differs"
-            )
-    rews = None if first.rews is None else np.result_type(*(kind.rews for kind in kinds.values()))
+            raise ShapeError(f"steps: expected rewards of one shape, got {told}")
+        raise StructureError(f"steps: expected observations and actions of one structure and shape, got {told}")
+    rews = None if first.rews is None else np.result_type(first.rews, *(kind.rews for kind in others))
     return replace(first, rews=rews)
-
-
-def _plain(part: Part) -> Part:
-    """A part without the length of its texts, which differs between shards."""
-    return replace(
-        part,
-        items=tuple(
-            replace(each, dtype=np.dtype(each.dtype.kind if each.dtype.kind in "US" else each.dtype))
-            for each in part.items
-        ),
-    )
 
 
 def _scattered(places: Sequence[RowNumbers], parts: Sequence[Array], count: int) -> Array:

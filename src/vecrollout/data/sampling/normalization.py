@@ -38,7 +38,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Normalization:
-    """Statistics of trajectories for normalizing what a learner gets."""
+    """Statistics of trajectories, for normalizing the data of a learner."""
 
     obs: Moments
     """Of all observations, the last ones of trajectories too."""
@@ -48,7 +48,7 @@ class Normalization:
     """Of all rewards; None where the trajectories have none."""
 
 
-def normalization(index: StepIndex) -> Normalization:
+def normalization_of(index: StepIndex) -> Normalization:
     """The statistics of all rows, in one pass of bounded memory."""
     if not len(index):
         raise ShapeError("normalization: expected at least one step, got none")

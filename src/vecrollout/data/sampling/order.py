@@ -1,4 +1,4 @@
-"""In which order items come: batches of their numbers, by epoch."""
+"""The order of items: batches of their numbers, by epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MIXED_BLOCKS = 16
 """Items of so many blocks are shuffled together."""
 
 _SHARED = ("items", "batch_size", "shuffle", "seed", "block", "drop_last", "world_size")
-"""What the order of all processes depends on."""
+"""Fields that the order of all processes depends on."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class BatchOrder:
         if self._last is None or self._last[0] != (epoch, number):
             block = self.items if self.block is None else self.block
             rng = np.random.default_rng((self.seed, epoch))
-            # Which items make a block, and which the shorter one at the end, differs between epochs.
+            # Blocks begin at other items in each epoch, and so does the shorter one at the end.
             offset, whole = rng.integers(self.items), self.items // block
             blocks = np.append(rng.permutation(whole), whole)[number * _MIXED_BLOCKS : (number + 1) * _MIXED_BLOCKS]
             items = (blocks[:, None] * block + np.arange(block)).reshape(-1)
@@ -105,5 +105,5 @@ class BatchOrder:
         return self._last[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is shuffled anew."""
+        """Without the shuffled items, which are made anew."""
         return {**vars(self), "_last": None}

@@ -11,9 +11,9 @@ from typing import Any, Protocol, TypeVar, overload
 import gymnasium
 
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.grouping import grouped
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ProtocolError
-from vecrollout.interop.conversion.source import grouped
 
 _Self = TypeVar("_Self", bound="FileTrajectories")
 

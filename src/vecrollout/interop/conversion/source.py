@@ -12,15 +12,13 @@ import gymnasium
 
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.grouping import grouped, kind_of
 from vecrollout.data.kinds import Kind, Part
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
 from vecrollout.progress import Progress, with_progress
 
 _Part = TypeVar("_Part")
-
-_BATCH_BYTES = 32 << 20
-_BATCH_TRAJECTORIES = 4096
 
 
 class Source:
@@ -79,14 +77,12 @@ class Source:
         """All trajectories, of the same structure and shapes, for formats that have arrays for each."""
         first: Trajectory | None = None
         form: Any = None
-        for number, each in enumerate(self._with_progress(_trajectories(self._trajectories), len)):
-            if not isinstance(each, Trajectory):
-                raise _no_trajectory(number, each)
+        for number, each in enumerate(self._with_progress(_checked(_trajectories(self._trajectories)), len)):
             its = _form(each.obs), _form(each.acts), isinstance(each, TrajectoryWithRew)
             if first is None:
                 first, form = each, its
             if its != form:
-                _check_alike(_kind(first), _kind(each), number)
+                _check_alike(kind_of(first), kind_of(each), number)
             yield each
 
     def _with_progress(self, parts: Iterable[_Part], steps_of: Callable[[_Part], int]) -> Iterator[_Part]:
@@ -138,32 +134,14 @@ def _batches(trajectories: Any) -> Iterator[TrajectoryBatch]:
     elif hasattr(trajectories, "batches"):
         yield from trajectories.batches()
     else:
-        yield from grouped(trajectories)
+        yield from grouped(_checked(trajectories))
 
 
-def grouped(trajectories: Iterable[Trajectory]) -> Iterator[TrajectoryBatch]:
-    """Trajectories of one kind that follow one another, some at a time."""
-    group: list[Trajectory] = []
-    kind, size = None, 0
+def _checked(trajectories: Iterable[Any]) -> Iterator[Trajectory]:
     for number, each in enumerate(trajectories):
         if not isinstance(each, Trajectory):
-            raise _no_trajectory(number, each)
-        its = _kind(each)
-        if group and (its != kind or size >= _BATCH_BYTES or len(group) >= _BATCH_TRAJECTORIES):
-            yield TrajectoryBatch.from_trajectories(group)
-            group, size = [], 0
-        group.append(each)
-        kind, size = its, size + len(each) * sum(item.nbytes for part in (its.obs, its.acts) for item in part.items)
-    if group:
-        yield TrajectoryBatch.from_trajectories(group)
-
-
-def _no_trajectory(number: int, given: Any) -> ArgumentTypeError:
-    return ArgumentTypeError(f"trajectory {number}: expected a Trajectory, got {type(given).__name__}")
-
-
-def _kind(trajectory: Trajectory) -> Kind:
-    return Kind.of(trajectory.obs, trajectory.acts, getattr(trajectory, "rews", None))
+            raise ArgumentTypeError(f"trajectory {number}: expected a Trajectory, got {type(each).__name__}")
+        yield each
 
 
 def _form(tree: Any) -> Any:

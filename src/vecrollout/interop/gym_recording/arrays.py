@@ -14,7 +14,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
-from vecrollout.data.dtypes import dtype_from_json
+from vecrollout.data.dtypes import dtype_from_name
 from vecrollout.errors import DamagedTraceError, DtypeError, StructureError
 from vecrollout.interop.gym_recording.directory import open_regular
 from vecrollout.storage.files.names import is_file_name
@@ -23,9 +23,6 @@ KIND = "__type"
 """The key that tells the description of an array from a dict."""
 
 _ALIGNMENT = 8
-
-_NAMES = {np.dtype(code).name: np.dtype(code) for code in "?bhilqBHILQefdgFDG"}
-_TIMES = {"datetime64": "M8", "timedelta64": "m8"}
 
 # The header that `numpy.save` writes; it is not given to Python's parser.
 _NPY_MAGIC = b"\x93NUMPY"
@@ -170,27 +167,18 @@ def _nbytes(shape: Any, dtype: np.dtype[Any]) -> int:
 
 def _dtype(name: Any) -> np.dtype[Any]:
     """The dtype of a name as `str(dtype)` writes it."""
-    if type(name) is not str:
-        raise TypeError("expected the name of a dtype")
-    known = _NAMES.get(name)
-    if known is not None:
-        return known
-    for long, short in _TIMES.items():
-        name = f"<{short}{name.removeprefix(long)}" if name.startswith(long) else name
     try:
-        dtype = dtype_from_json(name)
+        dtype = dtype_from_name(name)
     except ValueError:
         dtype = np.dtype(object)
-    if dtype.hasobject:
+    if dtype.hasobject or not dtype.itemsize:
         raise ValueError("expected the dtype of numbers or text; Python objects are not read, as that could run code")
-    if not dtype.itemsize:
-        raise ValueError("expected a dtype of 1 byte or more")
     return dtype
 
 
 def _is_name_of(name: str, dtype: np.dtype[Any]) -> bool:
-    """Whether `np.dtype(name)` is this dtype. It is not for structured dtypes and for objects."""
+    """Whether reading finds this dtype. It does not for structured dtypes and objects."""
     try:
-        return not dtype.hasobject and bool(np.dtype(name) == dtype)
-    except TypeError:
+        return _dtype(name) == dtype
+    except ValueError:
         return False

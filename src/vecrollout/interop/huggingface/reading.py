@@ -11,13 +11,13 @@ import numpy as np
 from vecrollout._typing import Array
 from vecrollout.data.demonstrations import one_episode
 from vecrollout.data.episode import Episode, ended_by
+from vecrollout.data.png import decoded
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError, ShapeError
 from vecrollout.interop.conversion.files import About, FileTrajectories
 from vecrollout.interop.conversion.leaves import tree_of
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.conversion.parquet import numpy_column, pyarrow_modules
-from vecrollout.interop.conversion.png import decoded
 
 _NEEDED = ("episode", "step", "terminated", "truncated")
 

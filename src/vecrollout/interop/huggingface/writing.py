@@ -13,6 +13,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.png import encoded, is_image
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import ArgumentTypeError, ShapeError
 from vecrollout.interop.conversion.columns import OneDtype
@@ -27,7 +28,6 @@ from vecrollout.interop.conversion.parquet import (
     pyarrow_modules,
     value_feature,
 )
-from vecrollout.interop.conversion.png import encoded, is_image
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.rows import row_columns
 from vecrollout.interop.conversion.source import Source, checked_final

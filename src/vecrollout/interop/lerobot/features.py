@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.png import decoded, encoded, is_image
 from vecrollout.errors import DamagedTraceError, StructureError
 from vecrollout.interop.conversion.parquet import (
     arrow_column,
@@ -19,7 +20,6 @@ from vecrollout.interop.conversion.parquet import (
     pyarrow_modules,
     value_feature,
 )
-from vecrollout.interop.conversion.png import decoded, encoded, is_image
 
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

@@ -15,6 +15,7 @@ from vecrollout._typing import Array
 from vecrollout.data.columns import ArrayColumns, Columns, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
@@ -63,6 +64,14 @@ class DecodedBatch:
         self.entries = Entries(entries, index, where)
         """The trajectories that begin here."""
 
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
+
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""
@@ -92,6 +101,11 @@ class DecodedBatch:
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
         return [entry[5] for entry in self.entries.all()]
+
+    @property
+    def identities(self) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
 
     def column(self, name: str) -> Any:
         """A column of a `TrajectoryBatch`: all rows of observations, those of steps of everything else."""

@@ -1,4 +1,4 @@
-"""A batch of trajectories as a record batch: one row a step, and one more for the observation that follows the last."""
+"""Encodes a batch of trajectories as a record batch: one row a step, and one more row for the last observation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
 from vecrollout.storage.codec.columns import Column
-from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema
@@ -26,20 +26,20 @@ _INT64 = 1 << 63
 
 @dataclass(frozen=True)
 class Numbered:
-    """Trajectories as they are written: with the numbers of their episodes in the trace."""
+    """Trajectories with the numbers of their episodes in the trace."""
 
     batch: TrajectoryBatch
     identities: Identities
     numbers: list[int]
-    """Of each trajectory's episode."""
+    """Number of each trajectory's episode."""
     has_infos: list[bool]
-    """Whether infos of each were kept; where they were not, the batch may have empty ones."""
+    """Whether infos of each trajectory were kept. If not, the batch may have empty ones."""
     notes: list[dict[str, Any]] | None = None
-    """What else is kept of each, in JSON's types: `metadata`, and `dtypes` of text; None: nothing."""
+    """Further facts about each trajectory, in JSON's types: `metadata`, and `dtypes` of text; None: there are none."""
 
 
 def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: Counter[str]) -> tuple[Any, BatchIndex]:
-    """A `pyarrow.RecordBatch`, and where its trajectories begin; `dropped` counts what could not be kept, by key."""
+    """A `pyarrow.RecordBatch`, and where its trajectories begin. `dropped` counts values that were left out, by key."""
     batch = numbered.batch
     steps, identities = batch.lengths, numbered.identities
     lengths = steps + 1
@@ -47,7 +47,7 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
     is_last = np.zeros(rows, bool)
     is_last[last] = True
-    # What a step's row takes of columns without a row behind each trajectory; the last rows take anything.
+    # The step of each row. In the last row of a trajectory, any step: its values are null.
     step_rows = np.arange(rows)
     step_rows -= np.repeat(np.arange(len(steps)), lengths)
     index = BatchIndex(
@@ -76,13 +76,13 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     typed, texts = schema.infos.encode(batch.infos, steps, batch.obs, dropped)
     arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
     arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values())) if texts else pa.nulls(rows, pa.string())
-    arrays["trajectory"] = _trajectories(numbered, starts, rows, dropped)
+    arrays["trajectory"] = _trajectories(numbered, index, rows, dropped)
     record_batch = pa.record_batch([arrays[name] for name in arrow_schema.names], schema=arrow_schema)
     return record_batch, index
 
 
 def split(record_batch: Any, limit_bytes: int) -> list[Any]:
-    """A record batch of a single large trajectory in pieces; any other one as it is."""
+    """A record batch of a single large trajectory in pieces; any other record batch unchanged."""
     pieces = min(-(-record_batch.nbytes // limit_bytes), record_batch.num_rows // 2)
     if pieces < 2 or len(record_batch.column("trajectory").values) != 1:
         return [record_batch]
@@ -92,7 +92,7 @@ def split(record_batch: Any, limit_bytes: int) -> list[Any]:
 
 
 def _encode_steps(column: Column, leaf: Array, step_rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
-    """Values of the steps, and nulls behind each trajectory."""
+    """Values of the steps, and a null in the last row of each trajectory."""
     # Rewards of one batch may come in several dtypes.
     leaf = leaf if column.is_text else leaf.astype(column.dtype, copy=False)
     return column.encode(taken(leaf, step_rows), is_last)
@@ -106,43 +106,43 @@ def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bo
     return pa.Array.from_buffers(pa.bool_(), len(column), [validity, packed], nulls)
 
 
-def _trajectories(numbered: Numbered, starts: Array, rows: int, dropped: Counter[str]) -> Any:
-    """The column that says in a trajectory's first row what there is to say of it."""
+def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Counter[str]) -> Any:
+    """The column with the identity of each trajectory in its first row."""
     identities = numbered.identities
-    columns: dict[str, Any] = {
-        "recording": identities.recording,
-        "id": identities.id,
-        "env_index": identities.env_index,
-        "start_step": identities.start_step,
-        "seed": _small(identities.seed),
-        "ended_by": identities.ended_by,
-        "steps": numbered.batch.lengths,
-        "has_infos": numbered.has_infos,
-        "extra": _extras(numbered, dropped),
+    columns = {
+        "recording": _values(identities.recording, pa.string()),
+        "id": _values(identities.id, pa.int64()),
+        "env_index": numbers(index.env.astype(np.int32), index.env < 0),
+        "start_step": numbers(index.start_step),
+        "seed": _values(_small(identities.seed), pa.int64()),
+        "ended_by": _values(identities.ended_by, pa.string()),
+        "steps": numbers(index.rows - 1),
+        "has_infos": _values(numbered.has_infos, pa.bool_()),
+        "extra": _values(_extras(numbered, dropped), pa.string()),
     }
-    fields = [_array(columns[field.name], field.type) for field in TRAJECTORY_FIELDS]
+    fields = [columns[field.name] for field in TRAJECTORY_FIELDS]
     entries = pa.StructArray.from_arrays(fields, fields=list(TRAJECTORY_FIELDS))
     offsets = np.zeros(rows + 1, np.int32)
-    offsets[starts + 1] = 1
+    offsets[index.row + 1] = 1
     return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
 
 
 def _small(seeds: list[int | None]) -> list[int | None]:
-    """Seeds that a column has room for."""
+    """Seeds that fit into the column; others become None."""
     if seeds.count(None) == len(seeds):
         return seeds
     return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
 
 
-def _array(values: Any, arrow_type: Any) -> Any:
-    """Values or Nones; the same for many trajectories, most of them."""
-    if isinstance(values, list) and values.count(values[0]) == len(values):
+def _values(values: list[Any], arrow_type: Any) -> Any:
+    """Values or Nones; often the same for all trajectories."""
+    if values[-1] == values[0] and values.count(values[0]) == len(values):
         return pa.repeat(pa.scalar(values[0], arrow_type), len(values))
     return pa.array(values, arrow_type)
 
 
 def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
-    """What else there is to say of each trajectory, as JSON."""
+    """The column `extra`: further facts about each trajectory, as JSON."""
     identities, notes = numbered.identities, numbered.notes
     reset_infos = identities.reset_info
     has_seeds = identities.seed.count(None) < len(reset_infos)

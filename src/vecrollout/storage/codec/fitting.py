@@ -26,19 +26,19 @@ def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
 
 
 def fits(item: Item, values: Sequence[Any]) -> bool:
-    """Whether all objects but Nones are what the item says."""
+    """Whether all objects are of the item's kind; None is of none."""
     types = set(map(type, values))
-    has_none = type(None) in types
-    types.discard(type(None))
     # Of most columns the types say it all.
     if isinstance(item, Plain) and item.name in ("bool", "float"):
-        return types <= {bool if item.name == "bool" else float}
-    if isinstance(item, Plain) and types == {int} and not has_none:
+        return types == {bool if item.name == "bool" else float}
+    if isinstance(item, Plain) and types == {int}:
         return item.name == "int" and min(values) >= -(2**63) and max(values) < 2**63
     if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":
-        return types <= {item.dtype.type}
-    if isinstance(item, Numbers) and item.shape and types == {np.ndarray} and not has_none:
+        return types == {item.dtype.type}
+    if isinstance(item, Numbers) and item.shape and types == {np.ndarray}:
         return {(value.dtype, value.shape) for value in values} == {(item.dtype, item.shape)}
+    if type(None) in types:
+        return False
     return item_of(values, item) == item
 
 

@@ -1,13 +1,12 @@
-"""Identities of trajectories, field by field."""
+"""Identities that can be written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from operator import attrgetter, index
+from collections.abc import Mapping
+from operator import index
 from typing import Any, get_args
 
-from vecrollout.data.trajectory import EndedBy, Episode
+from vecrollout.data.trajectory import EndedBy
 from vecrollout.errors import ArgumentTypeError, OptionError
 
 # A dict, of which an ending that is no text at all is no key.
@@ -16,35 +15,6 @@ _INT32, _INT64 = 1 << 31, 1 << 63
 
 # Python itself writes no number that is much longer.
 _SEED = 1 << 4096
-
-_fields_of = attrgetter("recording", "id", "env_index", "start_step", "seed", "ended_by", "reset_info")
-_INTEGERS = frozenset((int, type(None)))
-
-
-@dataclass
-class Identities:
-    """Identity of each of some trajectories, as in `Episode`; integers are Python's own."""
-
-    recording: list[str | None]
-    id: list[int | None]
-    env_index: list[int | None]
-    start_step: list[int]
-    seed: list[int | None]
-    ended_by: list[EndedBy | None]
-    reset_info: list[Mapping[str, Any] | None]
-
-    @classmethod
-    def of(cls, episodes: Iterable[Episode]) -> Identities:
-        """The fields of at least one episode."""
-        found = cls(*map(list, zip(*map(_fields_of, episodes), strict=True)))
-        columns: tuple[list[Any], ...] = (found.id, found.env_index, found.start_step, found.seed)
-        for column in columns:
-            if not _INTEGERS.issuperset(map(type, column)):
-                column[:] = [None if value is None else int(value) for value in column]
-        return found
-
-    def __len__(self) -> int:
-        return len(self.id)
 
 
 def check_episode(episode: Any, steps: int) -> None:

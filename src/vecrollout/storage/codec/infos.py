@@ -1,8 +1,8 @@
-"""Info dicts as typed columns where they allow it, and as JSON where not.
+"""Info dicts as typed columns where possible, and as JSON otherwise.
 
-Which keys get a column is decided when a shard is begun, by its first infos, if they are enough to tell; those of
-earlier shards keep theirs. Dicts in an info are taken apart into columns of their own. What does not fit its column
-goes into the row's JSON, so that everything comes back as it was.
+The first infos of a shard decide which keys get a column. Keys with a column in an earlier shard keep it. The values
+of nested dicts get columns of their own. Values that do not fit into a column go into the row's JSON, so infos are read
+back exactly as they were.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _MAX_COLUMNS = 1000
 _NUMBERS = {"bool": np.dtype(bool), "int": np.dtype(np.int64), "float": np.dtype(np.float64)}
 
 Found: TypeAlias = list[list[tuple[Any, list[Any]]]]
-"""Of each column, rows and the values there."""
+"""Of each column, rows and their values."""
 
-# Of these a column costs little, however few rows have one.
+# A column of these costs little, even if few rows have a value.
 _SMALL = (bool, int, float, str)
 
 
 @dataclass
 class _Node:
-    """Where the values of a key go: into a column, taken apart by their own keys, or either."""
+    """Where the values of a key go: into a column, or if they are dicts, into the columns of their keys."""
 
     item: Item | None = None
     column: int = -1
@@ -66,7 +66,7 @@ class InfoColumns:
 
     @classmethod
     def plan(cls, infos: Iterable[Any], known: Sequence[Column] = ()) -> InfoColumns:
-        """Known columns, and new ones for keys with one kind of value; of arrays only if half of the infos have it."""
+        """Known columns, and new ones for keys with one kind of value. Arrays need half of the infos to have them."""
         found: dict[tuple[str, ...], list[Any]] = {}
         total = 0
         for info in infos:
@@ -88,7 +88,7 @@ class InfoColumns:
     def encode(
         self, infos: npt.NDArray[np.object_] | None, lengths: Array, obs: Any, dropped: Counter[str]
     ) -> tuple[list[Any], dict[int, str]]:
-        """A `pyarrow.Array` a column, null behind each trajectory, and the JSON of what is left of a row, by row."""
+        """A `pyarrow.Array` for each column, null behind each trajectory, and the JSON of the rest of a row, by row."""
         rows = int(lengths.sum()) + len(lengths)
         if infos is None:
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
@@ -99,46 +99,28 @@ class InfoColumns:
         is_last = np.zeros(len(infos), bool)
         is_last[last] = True
         found: Found = [[] for _ in self.columns]
-        texts: dict[int, str] = {}
         # Last infos have other keys than the others, which are alike in most recordings.
-        if not is_last.all():
-            self._take(infos[~is_last].tolist(), at[~is_last], [()] * (len(infos) - len(last)), found, texts, dropped)
         dicts = infos[last].tolist()
-        self._take(dicts, at[last], repeating_keys(dicts, obs, at[last] + 1), found, texts, dropped)
+        repeated = repeating_keys(dicts, obs, at[last] + 1)
+        for i, keys in repeated.items():
+            dicts[i] = {key: value for key, value in dicts[i].items() if key not in keys}
+        left = _take(infos[~is_last].tolist(), at[~is_last], self._root, found)
+        left.update(_take(dicts, at[last], self._root, found))
+        keys_of = dict(zip(at[last][list(repeated)].tolist(), repeated.values(), strict=True))
+        texts: dict[int, str] = {}
+        for row in sorted({*left, *keys_of}):
+            rest, keys = left.get(row), keys_of.get(row, ())
+            if rest:
+                texts[row] = dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})})
+            else:
+                texts[row] = _repeated(keys)
         arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
-        return arrays, dict(sorted(texts.items()))
-
-    def _take(
-        self,
-        dicts: list[dict[Any, Any]],
-        rows: Array,
-        repeating: Sequence[tuple[str, ...]],
-        found: Found,
-        texts: dict[int, str],
-        dropped: Counter[str],
-    ) -> None:
-        """Put values of infos into columns, and the others into texts; `repeating` has keys of last observations."""
-        repeats = sum(map(len, repeating))
-        own: Found = [[] for _ in self.columns]
-        has_columns = any(key in self._root.children for key in FINAL_OBS_KEYS)
-        if not (repeats and has_columns) and _take_all(dicts, rows, self._root, own, repeats):
-            if repeats:
-                texts.update({row: _repeated(keys) for row, keys in zip(rows.tolist(), repeating, strict=True) if keys})
-        else:
-            own = [[] for _ in self.columns]
-            for row, info, keys in zip(rows.tolist(), dicts, repeating, strict=True):
-                kept = {key: value for key, value in info.items() if key not in keys} if keys else info
-                rest = _split(kept, self._root, row, own)
-                if rest or keys:
-                    repeated = {_FINAL_OBS: keys} if keys else {}
-                    texts[row] = dumps({**packed_info(rest, dropped), **repeated})
-        for column, mine in zip(found, own, strict=True):
-            column += mine
+        return arrays, texts
 
     def decode(
         self, columns: Sequence[Sequence[Any]], texts: Sequence[str | None], final_obs: Callable[[int], Any]
     ) -> npt.NDArray[np.object_]:
-        """Infos of some rows, the inverse of `encode`; `final_obs` gives the observation behind one of the rows."""
+        """Infos of some rows, the inverse of `encode`. `final_obs` returns the observation after a row's step."""
         whole = [
             (column.path[0], values)
             for column, values in zip(self.columns, columns, strict=True)
@@ -169,7 +151,7 @@ class InfoColumns:
 
 
 def packed_info(info: Mapping[Any, Any], dropped: Counter[str]) -> dict[str, Any]:
-    """An info in JSON's types, without the values that have no form there, which `dropped` counts by key."""
+    """An info in JSON's types. Values that JSON cannot hold are left out, and `dropped` counts them by key."""
     if not info:
         return {}
     kept = {}
@@ -207,7 +189,7 @@ def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[st
 
 
 def _column_item(values: list[Any]) -> Item | None:
-    """What a column of the values would hold; None where there can be none: a missing value is not None there."""
+    """The item of a column of these values; None if no column can hold them. In a column, None means no value."""
     if any(value is None for value in values):
         return None
     item = item_of(values)
@@ -215,15 +197,17 @@ def _column_item(values: list[Any]) -> Item | None:
 
 
 def _is_nested(value: Any) -> bool:
-    """Whether a value is a dict that can be taken apart: an empty one would be lost."""
+    """Whether a value is a dict whose values can have columns. An empty dict would be lost."""
     return type(value) is dict and bool(value) and all(type(key) is str for key in value)
 
 
-def _take_all(dicts: Sequence[Any], rows: Array, node: _Node, found: Found, repeats: int = 0) -> bool:
-    """Put all values into columns, key by key, but for so many; False, after some, where not all of them fit."""
-    rest, first = sum(map(len, dicts)) - repeats, dicts[0]
-    for key in sorted(node.children, key=lambda each: each not in first):
-        if not rest:
+def _take(dicts: list[dict[Any, Any]], rows: Array, node: _Node, found: Found) -> dict[int, dict[Any, Any]]:
+    """Put the values that fit into columns, key by key; returns the other values of dicts, by row."""
+    left: dict[int, dict[Any, Any]] = {}
+    count = sum(map(len, dicts))
+    # The keys of the first dict, which many dicts have and no others, first.
+    for key in sorted(node.children, key=lambda each: each not in dicts[0]) if count else ():
+        if not count:
             break
         child, where = node.children[key], rows
         try:
@@ -231,21 +215,30 @@ def _take_all(dicts: Sequence[Any], rows: Array, node: _Node, found: Found, repe
         except KeyError:
             having = [i for i, info in enumerate(dicts) if key in info]
             where, values = rows[having], [dicts[i][key] for i in having]
-        rest -= len(values)
+        count -= len(values)
         if not values:
             continue
-        if child.children:
-            if not all(map(_is_nested, values)) or not _take_all(values, where, child, found):
-                return False
-        elif child.item is None or type(None) in set(map(type, values)) or not fits(child.item, values):
-            return False
-        else:
+        if child.item is not None and fits(child.item, values):
             found[child.column].append((where, values))
-    return not rest
+        elif child.children and all(map(_is_nested, values)):
+            for row, rest in _take(values, where, child, found).items():
+                left.setdefault(row, {})[key] = rest
+        elif len(values) > 1:
+            for i, value in enumerate(values):
+                for row, rest in _take([{key: value}], where[i : i + 1], node, found).items():
+                    left.setdefault(row, {}).update(rest)
+        else:
+            left.setdefault(int(where[0]), {})[key] = values[0]
+    if count:
+        for row, info in zip(rows.tolist(), dicts, strict=True):
+            rest = {key: value for key, value in info.items() if key not in node.children}
+            if rest:
+                left.setdefault(row, {}).update(rest)
+    return left
 
 
 def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
-    """A `pyarrow.Array` of values at some rows, and of nulls at the others."""
+    """A `pyarrow.Array` with values in some rows, and nulls in the others."""
     dtype = _NUMBERS.get(item.name) if isinstance(item, Plain) else None
     if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":
         dtype = item.dtype
@@ -262,24 +255,6 @@ def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
         numbers[where] = np.fromiter(values, dtype, len(values))
         missing[where] = False
     return ArrayType(dtype, ()).encode(numbers, missing)
-
-
-def _split(info: Mapping[Any, Any], node: _Node, row: int, found: Found) -> dict[Any, Any]:
-    """Put what fits into the columns' lists; returns the rest."""
-    rest = {}
-    for key, value in info.items():
-        child = node.children.get(key) if type(key) is str else None
-        if child is None:
-            rest[key] = value
-        elif child.children and _is_nested(value):
-            remaining = _split(value, child, row, found)
-            if remaining:
-                rest[key] = remaining
-        elif child.item is not None and value is not None and fits(child.item, [value]):
-            found[child.column].append(([row], [value]))
-        else:
-            rest[key] = value
-    return rest
 
 
 @lru_cache
@@ -305,7 +280,7 @@ def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
 
 
 def _merge(info: Info, rest: Info) -> None:
-    """Add what JSON kept; a dict of which columns have some values gets the others."""
+    """Add the values that JSON kept, also to dicts of which columns have the other values."""
     for key, value in rest.items():
         if isinstance(value, dict) and value and isinstance(info.get(key), dict):
             _merge(info[key], value)

@@ -15,19 +15,16 @@ FINAL_OBS_KEYS = ("terminal_observation", "final_observation", "final_obs")
 """Under these, the last step's info repeats the trajectory's last observation."""
 
 
-def repeating_keys(dicts: Sequence[dict[Any, Any]], obs: Any, rows: Array) -> list[tuple[str, ...]]:
-    """The keys under which infos repeat their rows of the observations."""
-    repeating: list[tuple[str, ...]] = [()] * len(dicts)
+def repeating_keys(dicts: Sequence[dict[Any, Any]], obs: Any, rows: Array) -> dict[int, tuple[str, ...]]:
+    """The keys under which infos repeat their rows of the observations, by number of the info."""
+    repeating: dict[int, tuple[str, ...]] = {}
     for key in FINAL_OBS_KEYS:
-        values = [info.get(key) for info in dicts]
-        if set(map(type, values)) == {type(None)}:
-            continue
-        if _all_repeat(values, obs, rows):
-            repeating = [(*keys, key) for keys in repeating]
-            continue
-        for i, (value, row) in enumerate(zip(values, rows.tolist(), strict=True)):
-            if value is not None and _repeats(value, obs, row):
-                repeating[i] = (*repeating[i], key)
+        having = [i for i, info in enumerate(dicts) if key in info]
+        values = [dicts[i][key] for i in having]
+        if values and not _all_repeat(values, obs, rows[having]):
+            pairs = zip(having, values, strict=True)
+            having = [i for i, value in pairs if value is not None and _repeats(value, obs, int(rows[i]))]
+        repeating.update({i: (*repeating.get(i, ()), key) for i in having})
     return repeating
 
 

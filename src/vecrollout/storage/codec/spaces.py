@@ -20,6 +20,9 @@ from vecrollout.storage.arrow import ArrowErrors
 # A few bytes of JSON could ask for any amount of memory.
 _MAX_BOUND_BYTES = 1 << 28
 
+RANDOM = "random"
+"""Key of the state of a space's random numbers, which takes no part in comparisons."""
+
 
 class UnknownSpace(Space[Any]):
     """A part of a space that is none of Gymnasium's own: only its text is known.
@@ -84,7 +87,7 @@ def _part(space: Any) -> dict[str, Any]:
     # Exactly Gymnasium's classes: a subclass may hold more than is known here.
     if type(space) is getattr(spaces, kind, None) and kind in _TO_JSON:
         with contextlib.suppress(UnstorableError):
-            return {"kind": kind, **_TO_JSON[kind](space)}
+            return {"kind": kind, **_TO_JSON[kind](space), **_random_to_json(space)}
     return _unknown(space)
 
 
@@ -119,7 +122,32 @@ def _space(packed: Any) -> Space[Any]:
     if packed["kind"] == "unknown":
         return UnknownSpace(str(packed["repr"]))
     space: Space[Any] = _FROM_JSON[packed["kind"]](packed)
+    if RANDOM in packed:
+        # There is no public way: `np_random` of a Dict or a Tuple would seed its parts anew.
+        space._np_random = _generator_of(packed[RANDOM])
     return space
+
+
+def _random_to_json(space: Any) -> dict[str, Any]:
+    """The state of random numbers, if the space was seeded or has been sampled from."""
+    generator = vars(space).get("_np_random")  # `np_random` would make one
+    state = {} if generator is None else generator.bit_generator.state
+    if state.get("bit_generator") != "PCG64":
+        return {}
+    # Text, as these numbers have 128 bits.
+    numbers = {name: str(number) for name, number in state["state"].items()}
+    return {RANDOM: {**numbers, "has_uint32": state["has_uint32"], "uinteger": state["uinteger"]}}
+
+
+def _generator_of(packed: Any) -> np.random.Generator:
+    numbers = {name: int(packed[name]) for name in ("state", "inc", "has_uint32", "uinteger")}
+    if min(numbers.values()) < 0:
+        raise ValueError(f"expected the state of random numbers, got {packed}")
+    has_uint32, uinteger = numbers.pop("has_uint32"), numbers.pop("uinteger")
+    bits = np.random.PCG64(0)
+    state: Any = {"bit_generator": "PCG64", "state": numbers, "has_uint32": has_uint32, "uinteger": uinteger}
+    bits.state = state
+    return np.random.Generator(bits)
 
 
 def _box_to_json(space: Any) -> dict[str, Any]:

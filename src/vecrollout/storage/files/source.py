@@ -1,4 +1,4 @@
-"""A file of which some bytes are read."""
+"""Files for reading some of their bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors, pa
 
-# Of a far file's parts that are read one behind the other, at most so many bytes are fetched at once.
+# The most bytes that are fetched at once when parts of a remote file are read in order.
 _READ_AHEAD_BYTES = 8 << 20
 
 
 class MappedFile:
-    """A local file in memory: what is read are views of it."""
+    """A local file mapped into memory; reads are views of it."""
 
     def __init__(self, path: Path) -> None:
         check_regular(path)
@@ -37,19 +37,19 @@ class MappedFile:
 
 
 class RangedFile:
-    """A file that is far away, of which ranges of bytes are fetched."""
+    """A remote file, of which ranges of bytes are fetched."""
 
     def __init__(self, name: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
         self.name = name
         self.size = size
         self._fetch = fetch
-        # What was fetched last and where it begins: replaced as one, as several threads may read.
+        # The bytes fetched last and where they begin. They are replaced together, as several threads may read.
         self._held: tuple[int, Any] = 0, pa.py_buffer(b"")
         self._read_to = -1
         self._ahead = 0
 
     def read(self, begin: int, end: int, reach: int = 0) -> Any:
-        """The same. Up to `reach`, more and more is fetched at once where parts are read one behind the other."""
+        """As `MappedFile.read`. When parts are read in order, growing ranges up to `reach` are fetched at once."""
         begin, end = min(begin, self.size), min(end, self.size)
         is_next, self._read_to = begin == self._read_to, end
         first, held = self._held
@@ -57,7 +57,7 @@ class RangedFile:
         if begin < first or end > last:
             self._ahead = min(2 * self._ahead + end - begin, _READ_AHEAD_BYTES) if is_next else 0
             wanted = min(max(end, min(reach, end + self._ahead)), self.size)
-            # What was fetched already of these bytes is not fetched again.
+            # Do not fetch bytes again.
             known = held.slice(begin - first) if first <= begin < last else b""
             fetched = self._fetch(begin + len(known), wanted)
             first, held = begin, pa.py_buffer(b"".join([known, fetched]) if known else fetched)
@@ -69,7 +69,7 @@ class RangedFile:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no regular file: reading a pipe or a device may never end."""
+    """Refuse pipes and devices, whose reading may never end, and directories."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:

@@ -18,12 +18,12 @@ from vecrollout.storage.reading.shard import Shard
 
 
 class BatchArrays:
-    """Columns of record batches; the arrays that were used last are kept. Views of mapped files take no memory.
+    """Columns of record batches; recently used arrays are cached. Views of mapped files take no memory.
 
     Args:
         pieces: Group and number in the group of each record batch.
         shard: Opens the shard of a group.
-        limit_bytes: Limit of the arrays that are kept; at least one is.
+        limit_bytes: Limit of the cached arrays; at least one is kept.
     """
 
     def __init__(self, pieces: Sequence[tuple[Place, int]], shard: Callable[[Place], Shard], limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Decoded batches that were used last, up to a number of bytes."""
+"""A cache of decoded batches, limited by their bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _MAX_ENTRIES = 256
 
 
 class BatchCache:
-    """Decoded batches; those that were not used for longest go first."""
+    """Decoded batches; the least recently used ones go first."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
         self._batches: OrderedDict[Hashable, DecodedBatch] = OrderedDict()
 
     def get(self, key: Hashable, read: Callable[[], DecodedBatch]) -> DecodedBatch:
-        """A batch, which is read where it is not here."""
+        """A batch, which is read if it is not cached."""
         batch = self._batches.get(key)
         if batch is None:
-            # Before it is read: the next batch can have the memory of those that go.
+            # Before reading, so that the new batch can take the memory of those that go.
             self._shrink()
             batch = self._batches[key] = read()
         else:
@@ -31,11 +31,11 @@ class BatchCache:
         return batch
 
     def known(self, key: Hashable) -> DecodedBatch | None:
-        """A batch if it is here."""
+        """A batch if it is cached."""
         return self._batches.get(key)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all batches."""
         self._batches.clear()
 
     def _shrink(self) -> None:

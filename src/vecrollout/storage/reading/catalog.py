@@ -1,4 +1,4 @@
-"""What the writers of a trace say that there is: the union of their journals, and the order of the trajectories."""
+"""All trajectories that the writers' journals list, in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Place:
 
 
 class Catalog:
-    """What can be read in some folders."""
+    """The trajectories that can be read in some folders."""
 
     def __init__(self, folders: Sequence[Folder]) -> None:
         self._journals = [_Journals(folder) for folder in folders]
@@ -58,7 +58,7 @@ class Catalog:
         self.located = _located([], [])
 
     def refresh(self) -> None:
-        """See what was written since the last time."""
+        """Read the lines that were added to the journals."""
         writers = [places for each in self._journals for places in each.refresh()]
         self.groups = [place for places in writers for place in places]
         numbers = [number for number, places in enumerate(writers) for _ in places]
@@ -66,18 +66,18 @@ class Catalog:
 
 
 class _Journals:
-    """The journals of a folder, and what of the shards can be read."""
+    """The journals of a folder, and the groups of its shards that can be read."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.journals: dict[str, Journal] = {}
         """By writer."""
-        # Groups of shards that are not finished whose bytes are as written, and how many of each shard.
+        # Of each unfinished shard, how many groups have the bytes that the journal tells.
         self._verified: dict[str, int] = {}
         self._warned: set[str] = set()
 
     def refresh(self) -> list[list[Place]]:
-        """What each writer wrote, as far as it can be read."""
+        """The readable groups of each writer."""
         sizes = self._folder.sizes()
         self._read_journals(sorted(writer for name in sizes if (writer := journal_of(name))))
         self._warn_of_lost_journals(sizes)
@@ -104,7 +104,7 @@ class _Journals:
             self.journals[writer] = journal
 
     def _warn_of_lost_journals(self, sizes: dict[str, int]) -> None:
-        """Warn of shards that no journal tells of: a writer makes its journal before its first shard."""
+        """Warn of shards without a journal, which a writer makes before its first shard."""
         for name in sorted(sizes):
             found = shard_of(name)
             if found is None or name in self._warned:
@@ -142,9 +142,9 @@ class _Journals:
         return self._unflushed(name, shard)
 
     def _unflushed(self, name: str, shard: ShardRecord) -> int:
-        """Groups of a shard that is not finished, up to the first whose bytes are others: they did not reach the disk.
+        """Number of sound groups of an unfinished shard. A group whose bytes differ did not reach the disk.
 
-        A journal's line may outlive a power cut that took the bytes it is about, if neither was flushed.
+        Without a flush, a power cut can keep a line of the journal and lose the bytes that it describes.
         """
         count = self._verified.get(name, 0)
         while count < len(shard.groups) and _end(shard, shard.groups[count]) <= shard.flushed:
@@ -174,7 +174,7 @@ def _end(shard: ShardRecord, group: Group) -> int:
 
 
 def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
-    """All trajectories by writer, and of one writer by the episodes' starts."""
+    """All trajectories, sorted by writer and then by the start of the episode."""
     counts = [len(group) for group in groups]
 
     def joined(name: str) -> npt.NDArray[Any]:
@@ -184,7 +184,7 @@ def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
     place = np.concatenate([np.empty(0, np.int64), *map(np.arange, counts)]).astype(np.int64)
     writer = np.repeat(np.array(writers, np.int64), counts)
     episode = joined("episode")
-    # Stable: what is equal stays in the order of the files.
+    # Stable: equal ones stay in the order of the files.
     order = np.lexsort((joined("start_step"), episode, writer))
     writer, episode = writer[order], episode[order]
     changes = np.ones(len(order), bool)

@@ -1,4 +1,4 @@
-"""The trajectories of one directory by number: what the journals list, and the batches that were read last."""
+"""The trajectories of directories by number, as the journals list them; recently read batches are cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
 from vecrollout.storage.reading.catalog import Catalog, Place
-from vecrollout.storage.reading.rows import TraceRows
+from vecrollout.storage.reading.rows import RowsByKind
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.table import table_of
 
@@ -45,7 +45,7 @@ Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class ShardFiles:
-    """The shards of some folders that were opened last, and the batches that were read last."""
+    """The shards of some folders; recently opened shards and recently read batches are kept."""
 
     def __init__(self, folders: Sequence[Folder], *, check: bool) -> None:
         self.folders, self.check = folders, check
@@ -96,7 +96,7 @@ class TraceReader:
     def __init__(self, files: ShardFiles, memory_bytes: int) -> None:
         self._files, self._memory_bytes = files, memory_bytes
         self._located, self._groups = files.catalog.located, files.catalog.groups
-        # The group that a trajectory was read of last: most users go on with the next one in it.
+        # The group that was read last. Most users go on with its next trajectory.
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
@@ -107,7 +107,7 @@ class TraceReader:
         return cls(files, memory_bytes)
 
     def refreshed(self) -> TraceReader:
-        """A reader of what is there now, with the same memory of what was read."""
+        """A reader of the trajectories that are there now, with the same cache."""
         self._files.catalog.refresh()
         return TraceReader(self._files, self._memory_bytes)
 
@@ -196,13 +196,13 @@ class TraceReader:
         pieces = self._pieces(group, number, start, stop, wanted)
         return {name: field(first, self._located.place.item(number), pieces, name) for name in names}
 
+    def step_index(self, numbers: npt.NDArray[np.int64]) -> StepIndex:
+        """Where each step of some trajectories lies; these are of one kind."""
+        return self._rows.index(numbers)
+
     @cached_property
-    def step_index(self) -> StepIndex:
-        """Where each step lies."""
-        located, files = self._located, self._files
-        rows = TraceRows(self._groups, located, files.shard, self.columns, self._memory_bytes)
-        first, ended = rows.first_rows, located.ended
-        return StepIndex(rows, located.steps, ended & 1 > 0, ended & 2 > 0, first, first, located.start_step)
+    def _rows(self) -> RowsByKind:
+        return RowsByKind(self._groups, self._located, self._files.shard, self.columns, self._memory_bytes)
 
     @cached_property
     def table(self) -> Any:
@@ -240,7 +240,7 @@ class TraceReader:
         return ", ".join(map(str, self._files.folders))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Open files cannot be pickled, and batches need not.
+        # Open files cannot be pickled, and batches need not be.
         return _reopened, (list(self.paths), self._files.check, self._memory_bytes)
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:

@@ -1,4 +1,4 @@
-"""Make a damaged trace whole again, as far as it is sound."""
+"""Repairs a damaged trace: keeps the sound part of each shard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
 from vecrollout.storage.files.source import MappedFile
-from vecrollout.storage.files.whole import sync_directory, temporary_path
+from vecrollout.storage.files.whole import whole_file
 from vecrollout.storage.reading.scan import Examined, Problem, Seen
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.verify import Listed, Survey
@@ -88,9 +88,9 @@ def _repair(folder: Folder) -> RepairReport:
 
 
 class _Writer:
-    """The repair of one writer's files: new shards first, then the journal that lists them, then what is set aside.
+    """The repair of one writer's files: writes new shards, then their journal, and then sets damaged shards aside.
 
-    A process that is killed in between leaves either the old journal with the old shards, or the new ones.
+    If the process is killed in between, either the old journal and shards are valid, or the new ones.
     """
 
     def __init__(self, folder: Folder, writer: str, survey: Survey, seen: Seen) -> None:
@@ -100,13 +100,13 @@ class _Writer:
         journal = survey.journals.get(writer)
         self._about = None if journal is None else journal.about
         self._lines: list[bytes] = []
-        # Shards that no journal lists any more: a name to keep each under, or None.
+        # Shards that the new journal does not list: a name to keep each under, or None to remove it.
         self._obsolete: dict[str, str | None] = {}
         numbers = [found[1] for name in survey.sizes if (found := shard_of(name)) and found[0] == writer]
         self._next = 1 + max([*numbers, *(journal.shards if journal else ()), -1])
 
     def take(self, listed: Listed) -> None:
-        """Keep a shard, or what is sound of it."""
+        """Keep a shard, or its sound part."""
         name = listed.name
         with self._folder.copied([name]) as directory:
             examined = listed.examine(directory, self._seen)
@@ -136,14 +136,14 @@ class _Writer:
                 self.changes.append(Problem(name, "file", done))
 
     def finish(self, is_damaged: bool) -> None:
-        """Put the journal in place, and what it does not list aside."""
+        """Write the journal, and set aside the shards that it does not list."""
         name = journal_name(self._writer)
         journal = self._survey.journals.get(self._writer)
         content = b"".join(
             [lines.header_line({"writer": self._writer, **(self._about or {})}), *self._lines, lines.closed_line()]
         )
         if self._about is None:
-            # There is nothing that a journal could say.
+            # There is nothing to list.
             if name in self._survey.sizes:
                 self._folder.remove(name)
                 if not is_damaged:
@@ -175,25 +175,20 @@ def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined
     described |= {"number": number, "repaired_from": shard.name}
     schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
     path = directory / shard_name(writer, number)
-    temporary = temporary_path(path)
     compression: Any = described.get("compression")
+    options = ipc.IpcWriteOptions(compression=compression)
     ends: list[list[int]] = []
-    try:
-        options = ipc.IpcWriteOptions(compression=compression)
-        with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, schema, options=options) as file:
-            for pieces, _ in examined.sound:
-                ends.append([])
-                for piece in pieces:
-                    batch = shard.batch(0, piece)
-                    file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-                    ends[-1].append(sink.tell())
-        with temporary.open("rb") as done:
-            os.fsync(done.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(directory)
+    with (
+        whole_file(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        ipc.new_file(sink, schema, options=options) as file,
+    ):
+        for pieces, _ in examined.sound:
+            ends.append([])
+            for piece in pieces:
+                batch = shard.batch(0, piece)
+                file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+                ends[-1].append(sink.tell())
     content = MappedFile(path)
     at = head = 8 + int(schema.serialize().size)
     written = [lines.shard_line(number, head, checksum(content.read(0, head)))]
@@ -208,7 +203,7 @@ def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined
 
 
 def _refuse_beside_writers(folder: Folder) -> None:
-    """What a writer is writing must not be taken away from under it."""
+    """Refuse to repair files that a writer is writing."""
     for name in folder.sizes():
         if (journal_of(name) or shard_of(name)) and folder.is_locked(name):
             raise ProtocolError(
@@ -226,7 +221,7 @@ def _cleared(folder: Folder) -> list[Problem]:
 
 
 def _brought_in(folder: Folder) -> list[Problem]:
-    """Put in place what killed writers of this machine had written elsewhere; what was done."""
+    """Upload the data that killed writers of this machine left in local folders; what was done."""
     spools = folder.left_spools()
     for spool in spools:
         folder.take_over(spool)

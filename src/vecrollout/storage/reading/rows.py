@@ -1,4 +1,4 @@
-"""The rows of a trace by number: small columns in memory, large ones where they lie in the files."""
+"""The rows of a trace by number. Small columns are joined in memory, large ones stay in the files."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.fields import info_array
 from vecrollout.data.kinds import Kind, Part
-from vecrollout.data.sampling.joined_rows import agreed_kind
+from vecrollout.data.sampling.joined_rows import index_in_parts
 from vecrollout.data.sampling.rows import Leaf, RowNumbers
+from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.structures import Structure
+from vecrollout.errors import ShapeError
 from vecrollout.storage.reading.arrays import BatchArrays
 from vecrollout.storage.reading.catalog import Located, Place
 from vecrollout.storage.reading.shard import Shard
@@ -31,8 +33,9 @@ class TraceRows:
     """All rows of a trace, numbered in the order of the files; a trajectory's last observation is a row, too.
 
     Args:
-        groups: What there is to read.
+        groups: All groups of the trace.
         located: Where in the groups each trajectory is.
+        is_used: Which groups the rows come from; their shards are of one kind.
         shard: Opens the shard of a group.
         read_steps: Reads some steps of a trajectory: for text, objects and infos.
         memory_bytes: Limit of the memory in use. Columns of small rows get it first. Decoded batches of the other
@@ -43,21 +46,27 @@ class TraceRows:
         self,
         groups: Sequence[Place],
         located: Located,
+        is_used: npt.NDArray[np.bool_],
         shard: Callable[[Place], Shard],
         read_steps: ReadSteps,
         memory_bytes: int,
     ) -> None:
         self._read_steps = read_steps
-        pieces = [(each, number) for each in groups for number in range(each.group.pieces)]
+        used = [each for each, is_in in zip(groups, is_used.tolist(), strict=True) if is_in]
+        pieces = [(each, number) for each in used for number in range(each.group.pieces)]
         rows = [place.record.pieces[place.group.first + number].rows for place, number in pieces]
         # Row with which each record batch begins, and behind them the number of all.
         self._begins = np.cumsum([0, *rows], dtype=np.int64)
-        of_group = np.cumsum([0, *(each.group.pieces for each in groups)], dtype=np.int64)[:-1]
-        self.first_rows: RowNumbers = self._begins[of_group[located.group]] + located.row
-        """Row of each trajectory's first step, shape `(N,)`."""
+        of_group = np.cumsum([each.group.pieces for each in used], dtype=np.int64)
+        first_pieces = np.zeros(len(groups), np.int64)
+        first_pieces[is_used] = of_group - [each.group.pieces for each in used]
+        self.first_rows: RowNumbers = self._begins[first_pieces[located.group]] + located.row
+        """Row of each trajectory's first step, shape `(N,)`; of other groups' trajectories, any number."""
         self._lengths = located.steps
-        first_groups = {place.shard: place for place in groups}.values()
-        self.kind = agreed_kind({place.shard: shard(place).schema.kind for place in first_groups})
+        (mine,) = is_used[located.group].nonzero()
+        # Numbers of the trajectories by row.
+        self._by_row = mine[self.first_rows[mine].argsort(kind="stable")]
+        self.kind = shard(used[0]).schema.kind
         self._items = [*self.kind.obs.items, *self.kind.acts.items]
         names = ["obs"] * len(self.kind.obs.items) + ["acts"] * len(self.kind.acts.items)
         if self.kind.rews is not None:
@@ -108,7 +117,7 @@ class TraceRows:
         order = rows.argsort(kind="stable")
         ordered = rows[order]
         batches = self._begins.searchsorted(ordered, "right") - 1
-        # Rows behind one another that are asked for in this order are moved in one piece.
+        # Neighboring rows that are wanted in their own order are copied in one piece.
         breaks = (np.diff(ordered) != 1) | (np.diff(order) != 1) | (np.diff(batches) != 0)
         first = np.concatenate([[0], np.flatnonzero(breaks) + 1])
         counts = np.diff(first, append=len(rows)).tolist()
@@ -121,7 +130,7 @@ class TraceRows:
         return found
 
     def _one_by_one(self, name: str, rows: RowNumbers) -> Any:
-        """Rows that have text or objects."""
+        """Rows with text or objects."""
         structure: Structure = getattr(self.kind, name).structure
         found: list[Any] = [None] * len(rows)
         for i, number, at in self._steps(rows):
@@ -135,10 +144,64 @@ class TraceRows:
 
     def _steps(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
         """Place among the rows, trajectory, and step of each row, in the order of the files."""
-        by_row = self.first_rows.argsort(kind="stable")
+        by_row = self._by_row
         order = rows.argsort(kind="stable")
         numbers = by_row[self.first_rows[by_row].searchsorted(rows[order], "right") - 1]
         return zip(order.tolist(), numbers.tolist(), (rows[order] - self.first_rows[numbers]).tolist(), strict=True)
+
+
+class RowsByKind:
+    """The rows of a trace, those of each structure, dtypes and shapes apart.
+
+    Args:
+        groups: All groups of the trace.
+        located: Where in the groups each trajectory is.
+        shard: Opens the shard of a group.
+        read_steps: Reads some steps of a trajectory.
+        memory_bytes: Limit of the memory in use; each kind gets a share by its rows.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Place],
+        located: Located,
+        shard: Callable[[Place], Shard],
+        read_steps: ReadSteps,
+        memory_bytes: int,
+    ) -> None:
+        self._groups, self._located, self._shard, self._read_steps = groups, located, shard, read_steps
+        self._memory_bytes = memory_bytes
+        kinds: dict[Any, int] = {}
+        of_shards: dict[str, int] = {}
+        for place in _firsts(groups):
+            kind = shard(place).schema.kind
+            of_shards[place.shard] = kinds.setdefault((kind.family, str(kind.rews)), len(kinds))
+        # Number of each group's kind.
+        self._kinds = np.array([of_shards[place.shard] for place in groups], np.int64)
+        self._rows: dict[int, TraceRows] = {}
+
+    def index(self, numbers: npt.NDArray[np.int64]) -> StepIndex:
+        """Where each step of some trajectories lies; a `ShapeError` where there are none at all."""
+        if not self._groups:
+            raise ShapeError("steps: expected at least one trajectory, got a trace without any")
+        kinds = self._kinds[self._located.group[numbers]]
+        return index_in_parts(kinds, lambda kind, at: self._index_of_kind(kind, numbers[at]))
+
+    def _index_of_kind(self, kind: int, numbers: npt.NDArray[np.int64]) -> StepIndex:
+        located, rows = self._located, self._rows.get(kind)
+        if rows is None:
+            steps = np.bincount(self._kinds[located.group], located.steps)
+            limit = int(self._memory_bytes * (steps[kind] / steps.sum()))
+            is_used = self._kinds == kind
+            rows = self._rows[kind] = TraceRows(self._groups, located, is_used, self._shard, self._read_steps, limit)
+        first, ended = rows.first_rows[numbers], located.ended[numbers]
+        flags = ended & 1 > 0, ended & 2 > 0
+        return StepIndex(rows, located.steps[numbers], *flags, first, first, located.start_step[numbers])
+
+
+def _firsts(groups: Sequence[Place]) -> list[Place]:
+    """A group of each shard."""
+    return list({place.shard: place for place in groups}.values())
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Looking through a shard: what of it is sound, and what is damaged."""
+"""Examines a shard: which parts are sound, and which are damaged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vecrollout.storage.reading.shard import END_MAGIC, MAGIC, Shard, compare
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a trace that is not as it was written."""
+    """A part of a trace that is not as it was written."""
 
     file: str
     """Name of the file."""
@@ -38,7 +38,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Examined:
-    """A shard that was looked through."""
+    """The result of examining a shard."""
 
     problems: tuple[Problem, ...]
     shard: Shard | None
@@ -46,7 +46,7 @@ class Examined:
     sound: tuple[tuple[list[Piece], BatchIndex], ...]
     """Record batches of each group before the first damaged one, and the trajectories in them."""
     lacks_lines: bool
-    """Whether more lies behind what the journal lists than a killed writer leaves: one batch, or the footer."""
+    """Whether the shard has more unlisted data than a killed writer leaves: one batch, or the footer."""
 
     @property
     def trajectories(self) -> int:
@@ -55,7 +55,7 @@ class Examined:
 
 
 class Seen:
-    """Steps that were found so far, by (`recording`, `id`): no step of an episode is there twice."""
+    """The steps found so far, by (`recording`, `id`), to detect steps that come twice."""
 
     def __init__(self) -> None:
         self._ranges: dict[tuple[str, int], list[range]] = {}
@@ -72,16 +72,17 @@ class Seen:
 
 
 def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, is_old: bool) -> Examined:
-    """Look through a shard.
+    """Examine a shard.
 
-    `adopt`: the journal is damaged or missing, so what it does not list may be sound. `is_old`: it lists later shards.
+    `adopt`: the journal is damaged or missing, so unlisted batches may be sound. `is_old`: the journal lists later
+    shards.
     """
     name = path.name
     try:
         file = MappedFile(path)
         if record is None and _is_begun(file):
             return Examined((), None, (), False)
-        # Unlike when it is opened for reading, damage of each part is named below.
+        # Not compared here: each damaged part is named below.
         problems, altered = ([], 1 << 62) if record is None else _altered(file, record)
         if any(problem.place == "schema" for problem in problems):
             return Examined(tuple(problems), None, (), False)
@@ -186,12 +187,12 @@ def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
 
 
 def told(error: Exception, name: str) -> str:
-    """The message without the file's name, which the problem has already."""
+    """The message without the name of the file, which the problem has already."""
     return str(error).removeprefix(f"{name}: ")
 
 
 def _altered(file: MappedFile, record: ShardRecord) -> tuple[list[Problem], int]:
-    """Parts of the file whose bytes are others than written, and the first such record batch."""
+    """The altered parts of the file, and the number of the first altered record batch."""
     problems, first = [], 1 << 62
     if record.size not in (None, file.size):
         problems.append(Problem(file.name, "file", f"expected {record.size} bytes, got {file.size}"))
@@ -210,7 +211,7 @@ def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]
 
 
 def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
-    """Groups behind those that the journal lists, as far as they are whole."""
+    """The whole groups that follow those of the journal."""
     pieces: list[Piece] = []
     group: list[Any] = []
     for piece, batch in shard.walk(begin):
@@ -238,7 +239,7 @@ def _has_footer(shard: Shard) -> bool:
 
 
 def _is_begun(file: MappedFile) -> bool:
-    """Whether a shard ends before its schema does, as one does that was begun a moment ago."""
+    """Whether the shard ends within its schema, as a shard that was just begun does."""
     head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
     if len(head) < len(MAGIC) + 8:
         return MAGIC.startswith(head[: len(MAGIC)])

@@ -21,7 +21,7 @@ END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
 
 _LARGE_BYTES = 1024
-"""Rows of this size on disk and more are images, for example."""
+"""Rows of at least this size on disk are large, such as images."""
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 
@@ -59,7 +59,7 @@ class Shard:
         self._check_name()
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str], reach: int = 0) -> Any:
-        """Some columns as from `batch`; of a finished local shard of large rows, nothing else is read or compared."""
+        """Some columns, as from `batch`. Of a finished local shard with large rows, only these columns are read."""
         record = self._record
         is_whole = record is not None and record.size == self.file.size and isinstance(self.file, MappedFile)
         if record is None or not is_whole or piece.bytes < _LARGE_BYTES * piece.rows:
@@ -81,7 +81,7 @@ class Shard:
         return self._with_rows(batch, piece, where)
 
     def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
-        """A `pyarrow.RecordBatch` of all or some columns; up to `reach` bytes are likely to be asked for next."""
+        """A `pyarrow.RecordBatch` of all or some columns; bytes up to `reach` will probably be read next."""
         content = self.file.read(piece.offset, piece.end, reach)
         where = f"batch {number}"
         if self._check and piece.offset not in self._checked:
@@ -95,7 +95,7 @@ class Shard:
         return batch
 
     def walk(self, begin: int) -> Iterator[tuple[Piece, Any]]:
-        """The record batches from a byte on, with their checksums as they are; ends at the first that is not whole."""
+        """The whole record batches from a byte on, with their present checksums."""
         number, at = 0, begin
         while True:
             content = self.file.read(at, self.file.size)
@@ -119,7 +119,7 @@ class Shard:
             message = ipc.read_message(content)
             if message.type != "record batch":
                 raise DamagedTraceError(f"{self.name}: {where}: expected a record batch, got {message.type}")
-            # To choose columns makes a copy, which pays where it saves decompressing others.
+            # Choosing columns copies the bytes, which pays only if other columns need not be decompressed.
             if columns is None or self.schema.about.get("compression") is None:
                 batch = ipc.read_record_batch(message, self.arrow_schema)
                 return batch if columns is None else batch.select(list(columns))
@@ -140,7 +140,7 @@ class Shard:
 
 
 def head_end(file: File) -> int:
-    """Where in a shard the first record batch begins, as the shard itself says."""
+    """Where the first record batch begins, as the head of the shard says."""
     head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
     if not head.startswith(MAGIC) or len(head) < len(MAGIC) + 8:
         raise DamagedTraceError(f"{file.name}: expected an Arrow IPC file, got one that begins with {head[:8]!r}")
@@ -151,7 +151,7 @@ def head_end(file: File) -> int:
 
 
 def compare(name: str, place: str, content: Any, size: int, expected: str) -> None:
-    """Refuse bytes of another checksum."""
+    """Refuse bytes with another checksum."""
     if content.size < size:
         raise DamagedTraceError(f"{name}: {place}: cut off: expected {size} bytes, got {content.size}")
     if checksum(content) != expected:

@@ -106,7 +106,7 @@ def _returns(place: Place, first: DecodedBatch, read: Read) -> Any:
 
 
 def _note(extra: str | None, where: str) -> Mapping[str, Any] | None:
-    """What the user said about a trajectory; None: nothing."""
+    """The user's metadata of a trajectory; None: none."""
     if extra is None or '"metadata"' not in extra:
         return None
     return unpacked_info(parsed(extra, where).get("metadata", {}), where)
@@ -130,7 +130,7 @@ def _metadata_columns(
 
 
 def _plain(value: Any) -> Any:
-    """A value that a column can have, JSON where it is neither a number nor text."""
+    """A value for a column; JSON if it is neither a number nor text."""
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, _PLAIN):
         return value
@@ -148,5 +148,5 @@ def _array(values: list[Any]) -> Any:
 
 
 def _copied(column: Any) -> Any:
-    """A copy, so that the record batch can go."""
+    """A copy, so that the record batch can be freed."""
     return column.take(pa.array(np.arange(len(column), dtype=np.int64)))

@@ -1,4 +1,4 @@
-"""Whether a trace is as it was written, and where it is not."""
+"""Finds damage in a trace."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class TraceReport:
     trajectories: int
     """Number of sound trajectories."""
     leftovers: tuple[str, ...] = ()
-    """Temporary files of processes that were killed or are at work just now, and folders on this machine with what
-    killed writers had not put into the object store. They are no damage; `repair_traces` clears them."""
+    """Temporary files of killed or running processes, and folders on this machine with data that killed writers had not
+    uploaded. They are no damage; `repair_traces` clears them."""
 
     @property
     def ok(self) -> bool:
@@ -66,14 +66,14 @@ def verify_traces(path: str | os.PathLike[str]) -> TraceReport:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the journal of its writer says about a shard."""
+    """A shard, and what the journal of its writer says about it."""
 
     name: str
     record: ShardRecord | None
     """None: nothing."""
     journal: Journal | None
     adopt: bool
-    """Whether the journal is damaged or missing, so that it may say too little."""
+    """Whether the journal is damaged or missing, so that the shard may hold unlisted data."""
     is_there: bool
     is_growing: bool
     """Whether a writer may be at work in it."""
@@ -84,7 +84,7 @@ class Listed:
         return (shard_of(self.name) or ("", 0))[1] < max(numbers, default=0)
 
     def examine(self, directory: Path, seen: Seen) -> Examined:
-        """Look through the shard."""
+        """Examine the shard."""
         return examine(directory / self.name, self.record, seen, adopt=self.adopt, is_old=self._is_old)
 
     def problems(self, examined: Examined) -> list[Problem]:
@@ -108,7 +108,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Survey:
-    """The files of a trace, and what the journals say."""
+    """The files of a trace, and its journals."""
 
     sizes: Mapping[str, int]
     journals: dict[str, Journal] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Survey:
             writer = journal_of(name)
             if writer is None:
                 continue
-            # Before it is read: what a writer adds after that is not listed.
+            # Before reading the journal, to which a running writer adds lines.
             if not folder.appends or folder.is_locked(name):
                 survey.growing.add(writer)
             journal = Journal(name, writer)
@@ -150,7 +150,7 @@ class Survey:
         return sorted(found, key=lambda name: shard_of(name) or ("", 0))
 
     def listed(self, name: str) -> Listed:
-        """What is said about a shard."""
+        """A shard with what its journal says."""
         writer, number = shard_of(name) or ("", 0)
         journal = self.journals.get(writer)
         if journal is not None and journal.is_begun:

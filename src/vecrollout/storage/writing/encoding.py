@@ -3,82 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.trajectory import Episode, Trajectory, cut
+from vecrollout.data.trajectory import cut
 from vecrollout.storage.codec.encode import Numbered, encode
-from vecrollout.storage.codec.identities import Identities
 from vecrollout.storage.codec.infos import InfoColumns
 from vecrollout.storage.codec.layout import Layout
 from vecrollout.storage.codec.schema import TraceSchema
+from vecrollout.storage.writing.intake import BATCH_BYTES, BATCH_ROWS, Handed
 from vecrollout.storage.writing.numbering import Numbering
 from vecrollout.storage.writing.shards import Shards
 
-BATCH_ROWS = 8192
-"""A batch is written once it has so many rows,"""
-
-BATCH_BYTES = 8 << 20
-"""or so many bytes before compression. A trajectory of that size has a batch of its own."""
-
-# A new column stays in all shards that follow: fewer infos than these do not decide on one.
+# A new column stays in all later shards, so fewer infos than these do not add one.
 _TELLING_INFOS = 32
 
-# More do not tell more of their keys. Only the last ones may have some keys, which are rare all the same.
+# Infos whose keys are looked at: the first ones, and the last ones of the first trajectories.
 _TOLD_INFOS = 512
 _TOLD_ENDS = 64
-
-
-class Handed(NamedTuple):
-    """Trajectories of one layout on their way to the disk."""
-
-    trajectories: TrajectoryBatch | list[Trajectory]
-    layout: Layout
-    rows: int
-    """Rows that all of them take."""
-    nbytes: int
-    """Memory of their arrays, and a guess at that of their infos."""
-    has_infos: list[bool] | bool
-    """Whether infos of each or of all were kept."""
-    notes: list[dict[str, Any]] | None = None
-    """What else is kept of each; None: nothing."""
-
-    @property
-    def episodes(self) -> Sequence[Episode]:
-        """Identity of each trajectory."""
-        if isinstance(self.trajectories, TrajectoryBatch):
-            return self.trajectories.episodes
-        return [each.episode for each in self.trajectories]
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps of each trajectory."""
-        if isinstance(self.trajectories, TrajectoryBatch):
-            return self.trajectories.lengths.tolist()  # type: ignore[no-any-return]
-        return list(map(len, self.trajectories))
-
-    def part(self, begin: int, end: int, rows: int) -> Handed:
-        """Some of the trajectories, which take so many rows."""
-        if isinstance(self.trajectories, TrajectoryBatch):
-            some: TrajectoryBatch | list[Trajectory] = self.trajectories.part(begin, end)
-        else:
-            some = self.trajectories[begin:end]
-        has_infos = self.has_infos if isinstance(self.has_infos, bool) else self.has_infos[begin:end]
-        notes = None if self.notes is None else self.notes[begin:end]
-        return Handed(some, self.layout, rows, self.nbytes * rows // self.rows, has_infos, notes)
 
 
 class TraceEncoder:
     """Writes one writer's trajectories; knows nothing of threads.
 
     Args:
-        shards: Where to.
-        about: What the shards say about the trace.
-        dropped: Gains, by key, the number of values of infos that could not be kept.
+        shards: Where to write.
+        about: Facts about the trace, for the shards' schemas.
+        dropped: Counts the values of infos that cannot be kept, by key.
     """
 
     def __init__(self, shards: Shards, about: Mapping[str, Any], dropped: Counter[str]) -> None:
@@ -86,69 +42,36 @@ class TraceEncoder:
         self._about = about
         self._dropped = dropped
         self._numbering = Numbering()
-        # Of the last shard; its layout, and the one that it was made from when the shard was begun.
+        # Of the last shard; its layout, and the layout of the trajectories with which the shard began.
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
         self._base: Layout | None = None
+        # Not written yet, each at most a record batch. If a write fails, the first ones have their numbers already.
         self._taken: deque[Handed] = deque()
-        # The next batch, of one layout; once its episodes have numbers, what of it did not come before.
-        self._pending: list[Handed] = []
-        self._numbered: Numbered | None = None
-        self._pending_rows = 0
-        self._pending_bytes = 0
+        self._numbered: tuple[int, Numbered | None] | None = None
         self.info_bytes = 200
         """A guess at the memory of an info."""
-
-    def take(self, handed: Handed) -> None:
-        """Take trajectories."""
-        if _is_full(handed.rows // 2, handed.nbytes // 2):
-            self._taken.extend(_parts(handed))
-        else:
-            self._taken.append(handed)
-
-    def write_full(self) -> None:
-        """Write what makes a batch."""
-        if self._numbered is not None:
-            self._write_pending()  # it failed before
-        taken, pending = self._taken, self._pending
-        while taken:
-            following = taken[0]
-            rows, nbytes = self._pending_rows + following.rows, self._pending_bytes + following.nbytes
-            if pending and (_is_full(rows, nbytes) or following.layout is not pending[0].layout):
-                self._write_pending()
-                rows, nbytes = following.rows, following.nbytes
-            pending.append(following)
-            self._pending_rows, self._pending_bytes = rows, nbytes
-            taken.popleft()
-        if _is_full(self._pending_rows, self._pending_bytes):
-            self._write_pending()
 
     @property
     def is_clear(self) -> bool:
         """Whether everything that was taken is written."""
-        return not (self._pending or self._taken)
+        return not self._taken
 
-    def lost(self) -> list[tuple[int, int]]:
-        """Of each trajectory that is not written, the number of its episode and the steps."""
-        lost: list[tuple[int, int]] = []
-        if self._numbered is not None:
-            lost += zip(self._numbered.numbers, self._numbered.batch.lengths.tolist(), strict=True)
-        for each in [*([] if self._numbered else self._pending), *self._taken]:
-            steps = each.steps
-            numbers, news = self._numbering.place(Identities.of(each.episodes), steps)
-            for number, new in zip(numbers, news or [[(0, length)] for length in steps], strict=True):
-                lost += [(number, end - begin) for begin, end in new]
-        return lost
+    def take(self, handed: Sequence[Handed]) -> None:
+        """Take trajectories."""
+        for each in handed:
+            if each.rows > BATCH_ROWS or each.nbytes > BATCH_BYTES:
+                self._taken.extend(each.parts())
+            else:
+                self._taken.append(each)
 
-    def forget(self) -> None:
-        """Let go of what is not written."""
-        self._clear()
-        self._taken.clear()
+    def write_full(self) -> None:
+        """Write all full record batches."""
+        self._write(only_full=True)
 
     def write(self) -> None:
         """Write everything that was taken."""
-        self.write_full()
-        self._write_pending()
+        self._write(only_full=False)
 
     def save(self) -> None:
         """Write everything, and make it durable on this machine."""
@@ -156,7 +79,7 @@ class TraceEncoder:
         self._shards.save()
 
     def sync(self) -> None:
-        """Write everything, and make it durable where it belongs."""
+        """Write everything, and make it durable in its final place."""
         self.write()
         self._shards.sync()
 
@@ -165,54 +88,88 @@ class TraceEncoder:
         self.write()
         self._shards.close()
 
-    def _write_pending(self) -> None:
-        """Write what is pending; if that fails, it stays so."""
-        if self._numbered is None:
-            self._numbered = self._number(self._pending)
-        numbered = self._numbered
+    def lost(self) -> list[tuple[int, int]]:
+        """The number of the episode and the steps of each trajectory that is not written."""
+        lost: list[tuple[int, int]] = []
+        count, numbered = self._numbered or (0, None)
         if numbered is not None:
-            batch = numbered.batch
-            schema = self._fitting_schema(batch, self._pending[0].layout)
-            record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
-            if not self._shards.is_open:
-                self._shards.begin(self._arrow_schema)
-            self._shards.write(record_batch, index)
-            if batch.infos is not None:
-                self.info_bytes = _info_bytes(batch.infos[0])
-        self._clear()
-        self._shards.finish_full()
+            lost += zip(numbered.numbers, numbered.batch.lengths.tolist(), strict=True)
+        for each in islice(self._taken, count, None):
+            steps = each.batch.lengths.tolist()
+            numbers, news = self._numbering.place(each.batch.identities, steps)
+            for number, new in zip(numbers, news or [[(0, length)] for length in steps], strict=True):
+                lost += [(number, end - begin) for begin, end in new]
+        return lost
 
-    def _clear(self) -> None:
-        self._pending.clear()
-        self._numbered, self._pending_rows, self._pending_bytes = None, 0, 0
+    def forget(self) -> None:
+        """Let go of everything that is not written."""
+        self._numbered = None
+        self._taken.clear()
 
-    def _number(self, pending: Collection[Handed]) -> Numbered | None:
-        """Trajectories as one batch, without steps that came before; None: there are none."""
-        if not pending:
-            return None
-        batch, has_infos, notes = _joined(pending)
-        identities = Identities.of(batch.episodes)
+    def _write(self, *, only_full: bool) -> None:
+        while self._taken:
+            if self._numbered is None:
+                count, is_full = self._next_batch()
+                if only_full and not is_full:
+                    return
+                self._numbered = count, self._number(list(islice(self._taken, count)))
+            count, numbered = self._numbered
+            if numbered is not None:
+                self._write_batch(numbered, self._taken[0].layout)
+            self._numbered = None
+            for _ in range(count):
+                self._taken.popleft()
+            self._shards.finish_full()
+
+    def _next_batch(self) -> tuple[int, bool]:
+        """How many of what was taken make the next record batch, and whether no more fits into it."""
+        count = rows = nbytes = 0
+        layout = self._taken[0].layout
+        for each in self._taken:
+            rows, nbytes = rows + each.rows, nbytes + each.nbytes
+            if count and (rows > BATCH_ROWS or nbytes > BATCH_BYTES or each.layout is not layout):
+                return count, True
+            count += 1
+        return count, rows >= BATCH_ROWS or nbytes >= BATCH_BYTES
+
+    def _write_batch(self, numbered: Numbered, layout: Layout) -> None:
+        schema = self._fitting_schema(numbered.batch, layout)
+        record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
+        if not self._shards.is_open:
+            self._shards.begin(self._arrow_schema)
+        self._shards.write(record_batch, index)
+        if numbered.batch.infos is not None:
+            self.info_bytes = _info_bytes(numbered.batch.infos[0])
+
+    def _number(self, parts: Sequence[Handed]) -> Numbered | None:
+        """Trajectories as one batch, without steps that came before; None if nothing is left."""
+        batch = TrajectoryBatch.concatenate([each.batch for each in parts])
+        has_infos = [each.batch.has_infos for each in parts for _ in range(len(each.batch))]
+        notes = None
+        if any(each.notes is not None for each in parts):
+            notes = [note for each in parts for note in each.notes or [{}] * len(each.batch)]
+        identities = batch.identities
         numbers, news = self._numbering.place(identities, batch.lengths.tolist())
         if news is None:
             return Numbered(batch, identities, numbers, has_infos, notes)
         pieces = [(i, begin, end) for i, new in enumerate(news) for begin, end in new]
         if not pieces:
             return None
-        left = _batch([cut(batch[i], begin, end) for i, begin, end in pieces])
+        left = TrajectoryBatch.from_trajectories([cut(batch[i], begin, end) for i, begin, end in pieces])
         return Numbered(
             left,
-            Identities.of(left.episodes),
+            left.identities,
             [numbers[i] for i, _, _ in pieces],
             [has_infos[i] for i, _, _ in pieces],
             None if notes is None else [notes[i] for i, _, _ in pieces],
         )
 
     def _fitting_schema(self, batch: TrajectoryBatch, base: Layout) -> TraceSchema:
-        """The columns, planned when a shard is begun; where later data needs another type, that is a new shard's."""
+        """The columns of the open shard, or of a new one where the batch needs other columns."""
         old = self._schema
         first = old is None or self._base is not base
         layout = base if old is None or first else old.layout
-        if first or layout.has_objects or (layout.rews and layout.rews.dtype != batch.rews.dtype):  # type: ignore[union-attr]
+        if first or layout.has_objects or (layout.rews and layout.rews.dtype != batch.kind.rews):
             layout = layout.fitting(layout.flattened(batch.obs, batch.acts, batch.rews), may_narrow=first)
         if old is not None and self._shards.is_open:
             if layout is old.layout:
@@ -229,75 +186,13 @@ class TraceEncoder:
         return schema
 
 
-def _parts(handed: Handed) -> list[Handed]:
-    """The trajectories in runs that make a batch each, as far as single ones are not larger."""
-    ends = np.cumsum(np.array(handed.steps) + 1)
-    most = max(1, min(BATCH_ROWS, BATCH_BYTES * handed.rows // max(handed.nbytes, 1)))
-    parts, begin, before = [], 0, 0
-    while begin < len(ends):
-        end = max(int(np.searchsorted(ends, before + most)), begin + 1)
-        parts.append(handed.part(begin, end, int(ends[end - 1]) - before))
-        begin, before = end, int(ends[end - 1])
-    return parts
-
-
-def _joined(pending: Collection[Handed]) -> tuple[TrajectoryBatch, list[bool], list[dict[str, Any]] | None]:
-    """Trajectories as one batch, whether infos of each were kept, and what else is kept of each."""
-    parts: list[TrajectoryBatch] = []
-    singles: list[Trajectory] = []
-    for each in pending:
-        if not isinstance(each.trajectories, TrajectoryBatch):
-            singles += each.trajectories
-            continue
-        if singles:
-            parts.append(_batch(singles))
-            singles = []
-        parts.append(each.trajectories)
-    if singles:
-        parts.append(_batch(singles))
-    batch = TrajectoryBatch.concatenate(parts)
-    kept = [each.has_infos for each in pending]
-    if kept.count(True) == len(kept) or kept.count(False) == len(kept):
-        has_infos = [kept[0] is True] * len(batch)
-    else:
-        all_kept = (
-            [has] * len(each) if isinstance(has, bool) else has for (each, *_), has in zip(pending, kept, strict=True)
-        )
-        has_infos = [has for some in all_kept for has in some]
-    notes = None
-    if any(each.notes is not None for each in pending):
-        notes = [note for each in pending for note in each.notes or [{}] * len(each.trajectories)]
-    return batch, has_infos, notes
-
-
-def _batch(trajectories: list[Trajectory]) -> TrajectoryBatch:
-    if len(trajectories) > 1:
-        return TrajectoryBatch.from_trajectories(trajectories)
-    # Without a copy: it may be as large as memory allows.
-    (one,) = trajectories
-    return TrajectoryBatch.from_arrays(
-        one.obs,
-        one.acts,
-        getattr(one, "rews", None),
-        one.infos,
-        lengths=[len(one)],
-        terminated=[one.terminated],
-        truncated=[one.truncated],
-        episodes=[one.episode],
-    )
-
-
 def _told(batch: TrajectoryBatch) -> list[Any]:
-    """Infos that tell what is in all of them: of the first steps, and of the last ones of episodes."""
+    """Infos that show which keys there are: those of the first steps, and the last ones of trajectories."""
     if batch.infos is None:
         return []
     last: Array = np.cumsum(batch.lengths[:_TOLD_ENDS]) - 1
     rows = np.union1d(np.arange(min(_TOLD_INFOS, len(batch.infos))), last)
     return [batch.infos[row] for row in rows.tolist()]
-
-
-def _is_full(rows: int, size: int) -> bool:
-    return rows >= BATCH_ROWS or size >= BATCH_BYTES
 
 
 def _info_bytes(info: Any) -> int:

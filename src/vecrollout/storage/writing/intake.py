@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
+from vecrollout.data.columns import ArrayColumns, joined_columns
 from vecrollout.data.dtypes import dtype_to_json
-from vecrollout.data.fields import trusted
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.layout import Layout, Spaces
-from vecrollout.storage.writing.encoding import Handed
+
+BATCH_ROWS = 8192
+"""A record batch has at most this many rows,"""
+
+BATCH_BYTES = 8 << 20
+"""and this many bytes before compression. A larger trajectory has a record batch of its own."""
 
 _TRAJECTORY_BYTES = 1000
 """A guess at the memory of a trajectory beside its arrays."""
@@ -23,14 +31,51 @@ _TRAJECTORY_BYTES = 1000
 Notes = dict[str, Any]
 
 
+class Handed(NamedTuple):
+    """Trajectories of one layout on their way to the disk."""
+
+    batch: TrajectoryBatch
+    layout: Layout
+    rows: int
+    """Rows on disk: the steps, and one more for each trajectory."""
+    nbytes: int
+    """Memory of their arrays, and a guess at that of their infos."""
+    notes: list[Notes] | None = None
+    """Further facts about each trajectory; None: there are none."""
+
+    def parts(self) -> Iterator[Handed]:
+        """The trajectories in parts of at most a record batch each, unless one trajectory is larger."""
+        ends = np.cumsum(self.batch.lengths + 1)
+        most = max(1, min(BATCH_ROWS, BATCH_BYTES * self.rows // max(self.nbytes, 1)))
+        begin = before = 0
+        while begin < len(ends):
+            end = max(int(np.searchsorted(ends, before + most, "right")), begin + 1)
+            rows = int(ends[end - 1]) - before
+            notes = self.notes and self.notes[begin:end]
+            yield Handed(self.batch.part(begin, end), self.layout, rows, self.nbytes * rows // self.rows, notes)
+            begin, before = end, before + rows
+
+
+@dataclass
+class _Group:
+    """Trajectories that make a batch."""
+
+    layout: Layout
+    has_infos: bool
+    trajectories: list[Trajectory] = field(default_factory=list)
+    notes: list[Notes] = field(default_factory=list)
+    rows: int = 0
+    nbytes: int = 0
+
+
 class Intake:
-    """The layouts of a writer's trajectories. All have the structure of the first. Several threads may bring them."""
+    """The layouts of a writer's trajectories. All have the structure of the first. Several threads may call it."""
 
     def __init__(self, spaces: Spaces | None) -> None:
         self._spaces = spaces
         self._lock = threading.RLock()
         self._layouts: list[Layout] = []
-        # Plain batches of a known kind need no look at their arrays.
+        # A recorder's batches share their kind. Arrays of a known kind without text or objects need no further check.
         self._kinds: deque[tuple[Kind, Layout]] = deque(maxlen=8)
 
     @property
@@ -39,14 +84,13 @@ class Intake:
         return bool(self._layouts)
 
     def of_batch(self, batch: TrajectoryBatch, notes: list[Notes] | None, info_bytes: int) -> Handed:
-        """A batch whose data can be written; `notes` are those of each of its trajectories."""
-        kind, layout = batch.kind, None
+        """A batch that can be written."""
+        count, kind, layout = len(batch), batch.kind, None
         for known, its_layout in self._kinds:
             if kind is known:
                 layout = its_layout
-        steps = batch.lengths.tolist()
         if not batch.is_recorded:
-            for episode, length in zip(batch.episodes, steps, strict=True):
+            for episode, length in zip(batch.episodes, batch.lengths.tolist(), strict=True):
                 check_episode(episode, length)
         if layout is None:
             with self._lock:
@@ -55,34 +99,48 @@ class Intake:
                     self._kinds.append((kind, layout))
             if layout.has_text:
                 dtypes = _text_dtypes(leaves, layout)
-                notes = [{**dtypes, **note} for note in notes or [{}] * len(steps)]
-        rows = sum(steps) + len(steps)
-        has_infos = batch.has_infos
-        nbytes = rows * (layout.row_bytes + has_infos * info_bytes) + len(steps) * _TRAJECTORY_BYTES
-        return Handed(batch, layout, rows, nbytes, has_infos, notes)
+                notes = [{**dtypes, **note} for note in notes or [{}] * count]
+        rows = batch.total_steps + count
+        row_bytes = layout.row_bytes + info_bytes if batch.has_infos else layout.row_bytes
+        return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
 
-    def of_list(self, trajectories: list[Trajectory], notes: Sequence[Notes], info_bytes: int) -> list[Handed]:
-        """Trajectories whose data can be written, with copies of writable arrays: those of one layout together."""
-        found: list[Handed] = []
-        group: list[tuple[Trajectory, int, Notes]] = []
-        last: Layout | None = None
+    def of_list(
+        self, trajectories: Sequence[Trajectory], notes: Sequence[Notes] | None, info_bytes: int
+    ) -> Iterator[Handed]:
+        """Trajectories that can be written, joined to batches of at most a record batch, with copies of their arrays.
+
+        A single trajectory is not copied if its arrays are read-only. It may be as large as memory allows.
+        """
+        groups: list[_Group] = []
+        group = None
         with self._lock:
-            for trajectory, note in zip(trajectories, notes, strict=True):
-                steps = len(trajectory)
-                check_episode(trajectory.episode, steps)
+            for i, trajectory in enumerate(trajectories):
+                rows = len(trajectory) + 1
+                check_episode(trajectory.episode, rows - 1)
                 rews = getattr(trajectory, "rews", None)
                 layout, leaves = self._layout_of(trajectory.obs, trajectory.acts, rews)
+                note = notes[i] if notes else {}
                 if layout.has_text:
                     note = {**_text_dtypes(leaves, layout), **note}
-                if layout is not last and last is not None:
-                    found.append(_handed(group, last, info_bytes))
-                    group = []
-                last = layout
-                group.append((_owned(trajectory, leaves, layout), steps, note))
-        return [*found, _handed(group, last, info_bytes)] if last is not None else []
+                has_infos = trajectory.infos is not None
+                nbytes = rows * (layout.row_bytes + info_bytes * has_infos) + _TRAJECTORY_BYTES
+                if (
+                    group is None
+                    or layout is not group.layout
+                    or has_infos is not group.has_infos
+                    or group.rows + rows > BATCH_ROWS
+                    or group.nbytes + nbytes > BATCH_BYTES
+                ):
+                    group = _Group(layout, has_infos)
+                    groups.append(group)
+                group.trajectories.append(trajectory)
+                group.notes.append(note)
+                group.rows += rows
+                group.nbytes += nbytes
+        return map(_handed, groups)
 
     def _layout_of(self, obs: Any, acts: Any, rews: Array | None) -> tuple[Layout, list[Array]]:
-        """The layout of some arrays, and the arrays as it has them. Another dtype or shape makes another layout."""
+        """The layout of some arrays, and the arrays by column. Another dtype or shape makes another layout."""
         if self._layouts:
             layout = self._layouts[-1]
             if layout.has_plain(obs, acts, rews):
@@ -97,34 +155,28 @@ class Intake:
         return layout, leaves
 
 
-def _handed(group: list[tuple[Trajectory, int, Notes]], layout: Layout, info_bytes: int) -> Handed:
-    trajectories, steps, notes = map(list, zip(*group, strict=True))
-    has_infos = [each.infos is not None for each in trajectories]
-    rows = sum(steps) + len(steps)
-    nbytes = rows * (layout.row_bytes + info_bytes * any(has_infos)) + len(steps) * _TRAJECTORY_BYTES
-    return Handed(trajectories, layout, rows, nbytes, has_infos, notes if any(notes) else None)
+def _handed(group: _Group) -> Handed:
+    several = len(group.trajectories) > 1
+    columns = joined_columns(group.trajectories) if several else _columns_of(group.trajectories[0], group.layout)
+    notes = group.notes if any(group.notes) else None
+    return Handed(TrajectoryBatch(columns), group.layout, group.rows, group.nbytes, notes)
 
 
-def _owned(trajectory: Trajectory, leaves: list[Array], layout: Layout) -> Trajectory:
-    """The trajectory with arrays that nobody else can write to."""
-    for leaf in leaves:
-        if leaf.flags.writeable:
-            break
-    else:
-        return trajectory
-    leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in leaves]
-    count = len(layout.obs.columns)
-    fields = {
-        **vars(trajectory),
-        "obs": layout.obs.structure.unflatten(leaves[:count]),
-        "acts": layout.acts.structure.unflatten(leaves[count:]),
-    }
-    if layout.rews is not None:
-        fields["rews"] = leaves[-1]
-    return trusted(type(trajectory), fields)
+def _columns_of(trajectory: Trajectory, layout: Layout) -> ArrayColumns:
+    """One trajectory as columns, with copies of writable arrays."""
+    obs, acts, rews = trajectory.obs, trajectory.acts, getattr(trajectory, "rews", None)
+    leaves = layout.flattened(obs, acts, rews)
+    if any(leaf.flags.writeable for leaf in leaves):
+        leaves = [leaf.copy() if leaf.flags.writeable else leaf for leaf in leaves]
+        count = len(layout.obs.columns)
+        rews = leaves.pop() if layout.rews is not None else None
+        obs, acts = layout.obs.structure.unflatten(leaves[:count]), layout.acts.structure.unflatten(leaves[count:])
+    flags = np.array([trajectory.terminated]), np.array([trajectory.truncated])
+    lengths = np.array([len(trajectory)], np.int64)
+    return ArrayColumns(obs, acts, rews, trajectory.infos, lengths, *flags, [trajectory.episode])
 
 
 def _text_dtypes(leaves: list[Array], layout: Layout) -> Notes:
-    """The dtypes of text: each array is as wide as its longest, and columns do not tell."""
+    """The dtypes of text. Each array is as wide as its longest text, which the columns do not tell."""
     pairs = zip(layout.columns, leaves, strict=True)
     return {"dtypes": {column.name: dtype_to_json(leaf.dtype) for column, leaf in pairs if column.is_text}}

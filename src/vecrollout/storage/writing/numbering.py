@@ -1,4 +1,4 @@
-"""Which episode a trajectory is of, by its recording and id, and which of its steps a writer got before."""
+"""Numbers of episodes, and which of their steps a writer already has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.storage.codec.identities import Identities
+from vecrollout.data.identities import Identities
 
 _ID_BITS = 40
 _PAGE_BITS = 15
@@ -20,20 +20,20 @@ Steps: TypeAlias = tuple[int, int]
 
 
 class Recording:
-    """What came of one recording."""
+    """The steps of one recording that a writer has."""
 
     def __init__(self, rank: int) -> None:
         self.first = rank << _ID_BITS
         """Number of the episode whose id is 0."""
-        # Episodes of which every step came: a byte each, as there can be millions.
+        # Complete episodes. There can be millions, so each takes one byte of a page.
         self._whole: dict[int, npt.NDArray[np.bool_]] = {}
-        # Of all others, the steps that came, in order.
+        # Of all other episodes, the steps so far, in order.
         self._parts: dict[int, list[Steps]] = {}
-        # Of those that ended, the number of steps.
+        # The number of steps of those that ended.
         self._ends: dict[int, int] = {}
 
     def new_steps(self, number: int, start: int, stop: int, has_ended: bool) -> list[Steps]:
-        """Which of these steps did not come before; from now on they did."""
+        """Which of these steps are new. They are known from now on."""
         page, at = number >> _PAGE_BITS, number & _PAGE_MASK
         whole = self._whole.get(page)
         if whole is not None and whole[at]:
@@ -53,7 +53,7 @@ class Recording:
         return new
 
     def are_new(self, numbers: npt.NDArray[np.int64]) -> bool:
-        """Whether nothing came before of whole episodes, each of which comes once; from now on they did."""
+        """Whether whole episodes are new, and each is given once. If so, they are known from now on."""
         pages, at = numbers >> _PAGE_BITS, numbers & _PAGE_MASK
         first = int(pages[0])
         if not self._parts.keys().isdisjoint(numbers.tolist()) or (pages != first).any():
@@ -77,8 +77,8 @@ class Recording:
 class Numbering:
     """Numbers of episodes that are unique in a trace, recording by recording in the order of their first trajectories.
 
-    The first recording's ids are taken as they are. Trajectories without a recording are never taken for repeated: an
-    id that comes again begins another recording, and one without an id is an episode of its own.
+    The first recording keeps its ids as numbers. Trajectories without a recording are always new: an id that is given
+    again begins another recording, and a trajectory without an id is an episode of its own.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Numbering:
         self._ranks = 0
 
     def place(self, identities: Identities, steps: Sequence[int]) -> tuple[list[int], list[list[Steps]] | None]:
-        """Numbers of the trajectories' episodes, and which steps of each are new; None: all are."""
+        """Numbers of the trajectories' episodes, and the new steps of each; None: all steps are new."""
         numbers = self._place_whole(identities) if len(steps) >= _MANY else None
         if numbers is not None:
             return numbers, None
@@ -100,7 +100,7 @@ class Numbering:
         return [number for number, _ in placed], None if is_all else news
 
     def _place_whole(self, identities: Identities) -> list[int] | None:
-        """Numbers of whole episodes of one recording, all of them new; None where they are others."""
+        """Numbers of new whole episodes of one recording; None if the trajectories are anything else."""
         names, ids = set(identities.recording), [number for number in identities.id if number is not None]
         name = names.pop()
         is_whole = not any(identities.start_step) and None not in identities.ended_by
@@ -129,7 +129,7 @@ class Numbering:
                 self._unnamed = self._begun()
             if self._unnamed.new_steps(number, start, start + steps, has_ended) == [(start, start + steps)]:
                 break
-            self._unnamed = None  # of another recording, which has the same ids
+            self._unnamed = None  # another recording with the same ids begins
         return (self._unnamed or self._begun()).first + number, [(0, steps)]
 
     def _recording(self, name: str) -> Recording:
@@ -150,7 +150,7 @@ class Numbering:
 
 
 def _without(parts: list[Steps], start: int, stop: int) -> list[Steps]:
-    """What of [start, stop) is in no part."""
+    """The parts of [start, stop) that no part has."""
     found = []
     for begin, end in parts:
         if start < begin:

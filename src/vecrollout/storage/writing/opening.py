@@ -1,4 +1,4 @@
-"""Makes a directory ready for a writer: checks the spaces of earlier traces, or removes these."""
+"""Prepares a directory for a writer: checks the spaces of earlier traces, or removes these traces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError, OptionError, ProtocolError
+from vecrollout.storage.codec.spaces import RANDOM
 from vecrollout.storage.files.folder import Folder
 from vecrollout.storage.files.journal import header_of
 from vecrollout.storage.files.names import TEMPORARY_NAME, is_of_trace, journal_of
@@ -32,7 +33,7 @@ def check_spaces(folder: Folder, spaces: list[Any]) -> None:
         try:
             theirs = header_of(_first_line(folder, name)).get("spaces")
         except DamagedTraceError:
-            continue  # reading says so
+            continue  # reading the trace reports it
         if isinstance(theirs, list):
             if not _is_same(mine, theirs):
                 raise OptionError(
@@ -56,7 +57,8 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         if "unknown" in (one.get("kind"), other.get("kind")):
             return True
-        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+        names = one.keys() - {RANDOM}
+        return names == other.keys() - {RANDOM} and all(_is_same(one[name], other[name]) for name in names)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_is_same, one, other))
     return bool(one == other)

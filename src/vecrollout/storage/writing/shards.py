@@ -1,4 +1,4 @@
-"""A writer's files: shards one behind another, and the journal of what was written."""
+"""A writer's files: its shards, and the journal that lists what was written."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ from vecrollout.storage.files.names import journal_name, shard_name, shard_of
 from vecrollout.storage.files.whole import sync_directory, write_whole
 
 SPLIT_BYTES = 64 << 20
-"""A batch of a compressed shard is no larger than this before compression, nor a trajectory in one piece."""
+"""The most bytes of a record batch of a compressed shard, before compression. A larger trajectory is split."""
 
 _MAGIC_BYTES = 8
 
+_BUFFER_BYTES = 1 << 20
+
 
 class Shards:
-    """Writes record batches into a writer's shards, and into its journal what became of them."""
+    """Writes record batches into a writer's shards, and lists them in its journal."""
 
     def __init__(self, folder: Folder, about: Mapping[str, Any], compression: str | None, max_shard_bytes: int) -> None:
         self._folder = folder
@@ -42,7 +44,7 @@ class Shards:
         self._about = about
         self._compression = compression
         self._max_shard_bytes = max_shard_bytes
-        # Where files are written: the directory itself, or a temporary one from which they are put into a store.
+        # Where files are written: the directory itself, or a temporary one. From there files are put into a store.
         self._spool: Path | None = None
         self._journal: int | None = None
         self._shard: _Shard | None = None
@@ -56,7 +58,7 @@ class Shards:
 
     @property
     def left_in(self) -> Path | None:
-        """The local folder of what is not in the object store; None: everything is in its place."""
+        """The local folder with files that are not in the object store; None: there are none."""
         return None if self._folder.appends or self._spool is None or not self._spool.exists() else self._spool
 
     def begin(self, arrow_schema: Any) -> None:
@@ -91,7 +93,7 @@ class Shards:
         self._sync_journal()
 
     def sync(self) -> None:
-        """Make what was written durable where it belongs; an object store gets a shard of its own."""
+        """Make what was written durable in its final place. In an object store, this finishes the shard."""
         if self._folder.appends:
             self.save()
         else:
@@ -115,7 +117,7 @@ class Shards:
             path.unlink()
 
     def close(self) -> None:
-        """Finish the last shard, and say that no other follows."""
+        """Finish the last shard and the journal."""
         self.finish()
         if self._journal is None or self._spool is None:
             return
@@ -128,7 +130,7 @@ class Shards:
             self._folder.remove_spool(self._spool)
 
     def keep_in_spool(self) -> Path | None:
-        """From now on write into the local folder, whose journal tells of what did not get into the object store."""
+        """From now on write into the local folder. Its journal lists what did not get into the object store."""
         if self._folder.appends:
             return None
         self.abandon()
@@ -159,7 +161,7 @@ class Shards:
         path = spool / journal_name(self._writer)
         self._open_journal(path, os.O_CREAT | os.O_EXCL)
         self._note(header_line(self._about))
-        # A store is known to take files before anything is lost, and whose the folder is if the process is killed.
+        # A store that refuses files is noticed now. If the process is killed, the journal names the folder's writer.
         self._folder.put(path)
         return spool
 
@@ -201,7 +203,8 @@ class _Shard:
         self.is_synced = False
         """Whether everything that was written is durable."""
         try:
-            self._sink = pa.OSFile(str(path), "wb")
+            # pyarrow writes each buffer of a record batch by itself.
+            self._sink = pa.BufferedOutputStream(pa.OSFile(str(path), "wb"), _BUFFER_BYTES)
             self._writer = ipc.new_file(self._sink, schema, options=ipc.IpcWriteOptions(compression=compression))
         except BaseException:
             os.close(self._descriptor)
@@ -220,6 +223,7 @@ class _Shard:
             # pyarrow writes the schema with the first batch.
             begin = self.size or self.head_bytes
             self._writer.write_batch(record_batch)
+            self._sink.flush()
             pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self.sum(begin, self.size)))
         return pieces
 

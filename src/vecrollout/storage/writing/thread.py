@@ -1,4 +1,4 @@
-"""The thread that writes, and the queue before it."""
+"""The thread that writes, and the queue of trajectories for it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from vecrollout.errors import ProtocolError, StoreError, TraceWriteError
-from vecrollout.storage.writing.encoding import BATCH_BYTES, Handed, TraceEncoder
+from vecrollout.storage.writing.encoding import TraceEncoder
+from vecrollout.storage.writing.intake import BATCH_BYTES, Handed
 from vecrollout.storage.writing.shards import Shards
 
-# How long a caller waits before it looks again whether its call is done.
+# How long a caller waits before it checks again whether its call is done.
 _WAIT_S = 0.05
 
 
 class _Call:
-    """A caller's request to the thread; it covers everything that was handed over before."""
+    """A caller's request to the thread. It covers all trajectories that were put into the queue before it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -29,11 +30,11 @@ class _Call:
 
 
 class WriterThread:
-    """Hands trajectories over to an encoder in a thread of its own.
+    """Runs an encoder in a thread of its own.
 
-    The thread wakes when there is enough for several record batches, and every `flush_every_s`. In between it takes no
-    time from the thread that steps. An interrupt such as Ctrl-C leaves everything in order: a put into a `SimpleQueue`
-    happens or does not, and nobody waits for a lock that an interrupt could leave taken.
+    The thread wakes when the queue holds data for several record batches, and every `flush_every_s`. In between it
+    takes no time from the thread that steps. Ctrl-C leaves the queue intact: a put into a `SimpleQueue` happens or does
+    not, and nobody waits for a lock that an interrupt could leave taken.
 
     Args:
         encoder: Used by the thread alone, as is `shards`.
@@ -49,23 +50,23 @@ class WriterThread:
         self._shards = shards
         self._limit = queue_bytes
         self._flush_every_s = flush_every_s
-        # Each with the sum of all bytes up to it.
+        # Each entry has the sum of all bytes up to its end.
         self._queue: SimpleQueue[tuple[Handed, int]] = SimpleQueue()
         # These wake the thread.
         self._calls: SimpleQueue[_Call] = SimpleQueue()
-        # A put and the count of its bytes are one; the thread takes it only to stop puts when it fails.
+        # Keeps a put and the count of its bytes together. The thread takes it only to stop puts when it fails.
         self._putting = threading.RLock()
         self._is_failing = False
-        # Of everything that was ever handed over.
+        # The bytes of all puts so far.
         self._handed_bytes = 0
-        # Up to which of these sums everything is written; the thread's own.
+        # The sums of bytes up to which data was taken out of the queue, and written. Only the thread sets them.
         self._taken_bytes = self._written_bytes = 0
         self._error: TraceWriteError | None = None
         self.is_closed = False
         """Whether `close` was called."""
         self.has_ended = False
         """Whether the thread has done all its work."""
-        # A daemon: the interpreter joins other threads before it runs what closes the writer at its exit.
+        # A daemon, because at its exit the interpreter joins all other threads before it closes the writer.
         threading.Thread(target=self._run, name="vecrollout-trace-writer", daemon=True).start()
 
     @property
@@ -107,13 +108,13 @@ class WriterThread:
     def check(self) -> None:
         """Raise the thread's error."""
         while self._is_failing and self._error is None:
-            time.sleep(_WAIT_S)  # it still sees to what is not written
+            time.sleep(_WAIT_S)  # the thread still collects what is not written
         if self._error is not None:
             # A new one each time, as a traceback grows with every raise.
             raise TraceWriteError(str(self._error)) from self._error.__cause__
 
     def check_open(self) -> None:
-        """Raise the thread's error, or that the writer is closed."""
+        """Raise the thread's error, or an error if the writer is closed."""
         self.check()
         if self.is_closed:
             raise ProtocolError("writer: expected one that is open, got one that is closed; close recorders first")
@@ -155,7 +156,7 @@ class WriterThread:
             call.finish()
 
     def _next_call(self, flush_at: float | None) -> _Call:
-        """A caller's, or at this time one of the thread's own."""
+        """The next call of a caller; at the time of a flush, one of the thread's own."""
         if flush_at is None:
             return self._calls.get()
         rest = flush_at - time.monotonic()
@@ -174,15 +175,16 @@ class WriterThread:
             self._written_bytes = self._taken_bytes
 
     def _take_all(self) -> None:
-        with suppress(Empty):
-            while True:
-                handed, self._taken_bytes = self._queue.get_nowait()
-                self._encoder.take(handed)
+        # Nobody else takes from the queue, so all that it holds now is there.
+        taken = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        if taken:
+            self._taken_bytes = taken[-1][1]
+            self._encoder.take([handed for handed, _ in taken])
 
     def _fail(self, error: BaseException) -> None:
-        """Say what is lost; of what did not get into an object store, nothing is."""
+        """Describe what is lost. Data that did not get into an object store is not lost: it stays in a local folder."""
         with self._putting:
-            # What is put later would not be among what is lost.
+            # Otherwise a later put would be lost, and the error would not name it.
             self._is_failing = True
         self._take_all()
         told, folder = "unknown", None

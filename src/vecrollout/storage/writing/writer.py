@@ -51,12 +51,12 @@ class Traces(Protocol):
 
 
 class TraceWriter:
-    """Writes trajectories into a directory, where any number of other writers may write at the same time.
+    """Writes trajectories into a directory. Any number of other writers may write there at the same time.
 
-    A sink: recorders take it as `sink=`. A thread encodes and writes, behind a queue of bounded size; `append` and
-    `extend` wait while the queue is full. Data is durable after the next `flush` or `close`, or once its shard is full.
-    The next call raises an error of the thread and says what was lost. The writer is of no more use then, but what it
-    had written before can be read.
+    It is a sink: recorders take it as `sink=`. A background thread encodes and writes. `append` and `extend` put data
+    into a queue of bounded size, and wait while it is full. Data is durable after the next `flush` or `close`, or once
+    its shard is full. If the thread fails, the next call raises its error, which says which trajectories were lost.
+    Open a new writer then. What the writer wrote before can be read.
 
     (`recording`, `id`) of its `episode` names a trajectory's episode. The writer ignores steps that it got before, so
     trajectories that a recorder offers again after Ctrl-C are not written twice. To write an altered copy of a
@@ -203,7 +203,7 @@ class TraceWriter:
         """Take several trajectories, all of them or, if one does not fit, none. Blocks while the queue is full.
 
         Of a `TrajectoryBatch` nothing is copied: the writer's thread gathers its columns. Its arrays and infos must not
-        change until they are written. Of other trajectories writable arrays are copied, as by `append`.
+        change until they are written. Other trajectories are joined to batches, which copies their arrays.
 
         Args:
             trajectories: A `TrajectoryBatch`, or any iterable of trajectories, like the first one that was appended.
@@ -309,7 +309,9 @@ class TraceWriter:
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise ArgumentTypeError(f"trajectory: expected a Trajectory, got {type(trajectory).__name__}")
-        notes = [self._described(trajectory, metadata) for trajectory in trajectories]
+        notes = None
+        if metadata is not None or self._episode_metadata is not None:
+            notes = [self._described(trajectory, metadata) for trajectory in trajectories]
         for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
             self._thread.put(handed)
         self._warn()

@@ -1,0 +1,280 @@
+"""Collecting with many workers."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import gymnasium as gym
+import numpy as np
+
+from vecrollout import exits
+from vecrollout._typing import RecordInfos
+from vecrollout.buffer.unknown import check_options
+from vecrollout.collecting.policy import AnyPolicy
+from vecrollout.collecting.stop import positive
+from vecrollout.data.checks import check_function, positive_number, whole_number
+from vecrollout.distributed._ray import ray, start
+from vecrollout.distributed.crew import Crew
+from vecrollout.distributed.gathered import Gathered
+from vecrollout.distributed.line import line
+from vecrollout.distributed.order import Order, Policy, Progressed
+from vecrollout.distributed.policies import PolicyHandle, packed, put
+from vecrollout.distributed.round import Round, shares
+from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.progress import Progress
+from vecrollout.recording.environments import AnyEnv
+from vecrollout.storage.dataset import TraceDataset
+from vecrollout.storage.files.folder import folder_of
+from vecrollout.storage.files.objects import shown
+from vecrollout.storage.writing.opening import remove_traces
+from vecrollout.storage.writing.writer import TraceWriter
+
+_Self = TypeVar("_Self", bound="Collector")
+
+Until = Callable[[Progressed], bool]
+"""A condition: takes how far a round is, and says whether that is enough."""
+
+
+class Collector:
+    """Workers on the machines of a Ray cluster that act, record, and write one data set.
+
+    Each worker is a Ray actor with environments, a recorder and a `TraceWriter` of its own. All of them write to the
+    same directory, and `open_traces` reads it as one data set, also while they write. Each trajectory has the metadata
+    `policy_version`, `round`, `worker` and `incarnation`, which are columns of the episode table.
+
+    A worker that dies is started again, with other seeds. What it had written stays, and is counted. Its running
+    episodes are lost.
+
+    If the program is not connected to Ray, a collector starts Ray on this machine. To use a cluster, set `RAY_ADDRESS`,
+    or call `ray.init` before.
+
+    Args:
+        env_fn: Makes a single environment, a SB3 `VecEnv` or a Gymnasium `VectorEnv`, in the worker; or the id of a
+            registered environment. Single environments are stepped together, without wasted steps.
+        directory: Where to write: a directory that all machines share, or the URL of an object store.
+        num_workers: Number of workers, 1 or more.
+        num_envs: Number of environments of each worker; None: as many as `env_fn` makes.
+        seed: Every environment of every worker gets a seed of its own, which depends on this number, the worker's index
+            and the number of its restarts only. None: any seed.
+        deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
+        record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
+        record_masks: Whether to record action masks.
+        record_states: Whether to record the state of a recurrent policy.
+        max_restarts: How often each worker is started again; None: any number.
+        chunk_s: Seconds after which workers report and take up a new version of the policy.
+        start_timeout_s: Seconds that workers may take to start. Ray itself may need a minute on a busy machine.
+        ray_options: Options of the Ray actors, such as `{"num_cpus": 2, "resources": {"simulator": 1}}`. By default,
+            a worker takes one CPU, and workers are spread over the machines.
+        progress: Whether to show a line with steps a second, episodes, mean return and restarts on a terminal.
+        **writer_options: Options of `TraceWriter`.
+
+    Raises:
+        OptionError: If an option has another value than described, or workers do not share the directory.
+        ArgumentTypeError: If an option does not exist, or `env_fn` makes no environments.
+        PolicyError: If `env_fn` cannot be pickled.
+        WorkerError: If an environment cannot be made or reset, or the cluster has too few CPUs.
+        TraceWriteError: If the directory cannot be made, or nothing can be written there.
+    """
+
+    def __init__(
+        self,
+        env_fn: Callable[[], AnyEnv] | str,
+        directory: str | os.PathLike[str],
+        *,
+        num_workers: int = 2,
+        num_envs: int | None = None,
+        seed: int | None = None,
+        deterministic_policy: bool = False,
+        record_infos: RecordInfos = "all",
+        record_masks: bool = False,
+        record_states: bool = False,
+        max_restarts: int | None = 3,
+        chunk_s: float = 0.5,
+        start_timeout_s: float = 300.0,
+        ray_options: Mapping[str, Any] | None = None,
+        progress: Progress = False,
+        **writer_options: Any,
+    ) -> None:
+        check_options(writer_options, Collector, TraceWriter)
+        num_workers = whole_number("num_workers", num_workers, 1)
+        if num_envs is not None:
+            num_envs = whole_number("num_envs", num_envs, 1)
+        if max_restarts is not None:
+            max_restarts = whole_number("max_restarts", max_restarts, 0)
+        self._chunk_s = positive_number("chunk_s", chunk_s)
+        start_timeout_s = positive_number("start_timeout_s", start_timeout_s)
+        if isinstance(env_fn, str):
+            env_fn = functools.partial(gym.make, env_fn)
+        check_function("env_fn", env_fn, "nothing")
+        entropy: Any = np.random.SeedSequence(seed).entropy
+        folder = folder_of(directory)
+        folder.make()
+        if writer_options.pop("overwrite", False):
+            remove_traces(folder)
+        start(num_workers)
+        self.directory: Path | str = folder.path
+        """Where the workers write."""
+        self._name = uuid4().hex
+        metadata = {**(writer_options.get("metadata") or {}), "collection": self._name}
+        acting = {
+            "deterministic_policy": deterministic_policy,
+            "record_infos": record_infos,
+            "record_masks": record_masks,
+            "record_states": record_states,
+        }
+        worker_args = {
+            "env_fn": put(env_fn, "env_fn"),
+            "num_envs": num_envs,
+            "writing": {**writer_options, "metadata": metadata},
+            "acting": acting,
+        }
+        options = ray_options or {}
+        self._crew = Crew(self.directory, num_workers, entropy, worker_args, options, max_restarts, start_timeout_s)
+        self._progress = progress
+        self._gathered = Gathered(self.directory, self._name)
+        self._rounds = 0
+        self._versions = 0
+        self._is_closed = False
+        exits.close_at_exit(self)
+
+    def collect(
+        self,
+        policy: AnyPolicy | PolicyHandle,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        until: Until | None = None,
+    ) -> TraceDataset:
+        """Let all workers act until there is enough data: one round.
+
+        Give one of `steps`, `episodes` and `until`. With `steps`, episodes go on from round to round, and the round has
+        their fragments. With the others, the round consists of whole episodes: when there are enough, each environment
+        finishes the one that it is in, so that short episodes are not preferred.
+
+        Args:
+            policy: An SB3 algorithm or policy, a function as `policy_to_callable` takes it, None for random actions, or
+                a `PolicyHandle`. The round uses the policy as it is now. Each call makes a new version of it; a handle
+                numbers its versions itself.
+            steps: Exact number of transitions, of all workers together. Workers make equal parts. Where `num_envs` does
+                not divide it, some fragments are cut one step short.
+            episodes: The least number of episodes, of all workers together. Workers finish equal parts.
+            until: Takes how far the round is, a `Progressed`, and says whether that is enough. How many episodes there
+                are then depends on how quick the workers are.
+
+        Returns:
+            The data of this round, ordered by worker, environment and time. With the same seed, `steps` or `episodes`,
+            and a policy that is the same, it is the same data, unless a worker was restarted.
+
+        Raises:
+            OptionError: If none or more than one condition is given, or a number is not positive.
+            PolicyError: If the policy is of another kind, or cannot be pickled.
+            SpaceMismatchError: If an algorithm was made for other spaces.
+            WorkerError: If an environment or the policy raises, or a worker died too often. The workers are ended. What
+                they had written can be read.
+            ProtocolError: If the collector is closed.
+        """
+        if sum(each is not None for each in (steps, episodes, until)) != 1:
+            raise OptionError("steps, episodes, until: expected one of them, got none or several")
+        if until is not None:
+            check_function("until", until, "how far the round is")
+        order = Order(self._rounds, self._version(policy), is_whole=steps is None, chunk_s=self._chunk_s)
+        count, quotas, total = len(self._crew), None, None
+        if steps is not None:
+            total = positive("steps", steps)
+            quotas = shares(total, count, self._crew.num_envs)
+        elif episodes is not None:
+            total = positive("episodes", episodes)
+            quotas = shares(total, count, 1)
+        self._rounds += 1
+        progressed = Progressed()
+        carried_out = Round(self._crew, self._gathered, order, quotas, until, progressed)
+        with line(self._progress, count, "steps" if steps else "episodes", total, progressed) as show:
+            carried_out.run(show)
+        return self._gathered.round(order.round)
+
+    def stream(self, policy: AnyPolicy | PolicyHandle) -> Iterator[TraceDataset]:
+        """Let all workers act without an end, also while the caller trains.
+
+        Args:
+            policy: As for `collect`. Workers take up a version that a `PolicyHandle` publishes within `chunk_s`
+                seconds. A fragment ends where the version changes.
+
+        Yields:
+            The trajectories that were written since the last time: finished episodes and fragments.
+
+        Raises:
+            PolicyError: If the policy is of another kind, or cannot be pickled.
+            WorkerError: As for `collect`.
+            ProtocolError: If the collector is closed.
+        """
+        fixed = None if isinstance(policy, PolicyHandle) else self._version(policy)
+        number = self._rounds
+        self._rounds += 1
+
+        def order(worker: int) -> Any:
+            version = self._version(policy) if fixed is None else fixed
+            return self._crew.order(worker, Order(number, version, is_endless=True, chunk_s=self._chunk_s))
+
+        progressed = Progressed()
+        running: dict[Any, int] = {}
+        try:
+            with line(self._progress, len(self._crew), "steps", None, progressed) as show:
+                for worker in [*range(len(self._crew))] * 2:  # a second order waits while the first is carried out
+                    running[order(worker)] = worker
+                while True:
+                    ready, _ = ray.wait(list(running))
+                    for ref in ready:
+                        worker = running.pop(ref)
+                        report = self._crew.report(worker, ref)
+                        if report is None:
+                            progressed.restarts += 1
+                        else:
+                            progressed.add(report)
+                        running[order(worker)] = worker
+                    show()
+                    view = self._gathered.new(number)
+                    if len(view):
+                        yield view
+        finally:
+            if running:
+                ray.wait(list(running), num_returns=len(running))
+
+    def close(self) -> None:
+        """Let the workers write their running episodes, and end them. A second call does nothing.
+
+        Raises:
+            WorkerError: If a worker could not write.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        exits.closed(self)
+        if ray.is_initialized():
+            self._crew.close()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Collector of {len(self._crew)} workers into {shown(self.directory)!r}, {self._rounds} rounds>"
+
+    def _version(self, policy: AnyPolicy | PolicyHandle) -> Policy:
+        """The policy as it is now."""
+        if self._is_closed:
+            raise ProtocolError("expected an open collector, got one that is closed; make a new one")
+        if isinstance(policy, PolicyHandle):
+            return policy.published
+        version = Policy(self._versions, [put(packed(policy), "policy")])
+        self._versions += 1
+        return version

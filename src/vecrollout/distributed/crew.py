@@ -1,0 +1,146 @@
+"""The workers of a collection: started, started again, and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from vecrollout.distributed._ray import ray
+from vecrollout.distributed.order import Order, Place, Report
+from vecrollout.distributed.sharing import probe
+from vecrollout.distributed.worker import Worker
+from vecrollout.errors import VecrolloutError, WorkerError
+
+# An actor or its node died, or cannot be reached.
+DEATHS = ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError
+
+
+class Crew:
+    """Ray actors, one for each index.
+
+    Args:
+        directory: Where they write.
+        num_workers: How many there are.
+        seed: Seed of the collection.
+        worker_args: What `Worker.start` takes beside the directory, by name.
+        ray_options: Options of the actors.
+        max_restarts: How often each worker is started again; None: any number.
+        start_timeout_s: Seconds that workers may take to start.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        num_workers: int,
+        seed: int,
+        worker_args: Mapping[str, Any],
+        ray_options: Mapping[str, Any],
+        max_restarts: int | None,
+        start_timeout_s: float,
+    ) -> None:
+        self._directory, self._seed, self._worker_args = directory, seed, worker_args
+        self._make = ray.remote(Worker).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **ray_options})
+        self._max_restarts, self._start_timeout_s = max_restarts, start_timeout_s
+        self._starts = [0] * num_workers
+        self._actors: list[Any] = [None] * num_workers
+        self.num_envs = self._start(range(num_workers))
+        """Number of environments of each worker."""
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def order(self, worker: int, order: Order) -> Any:
+        """Give an order; returns a reference to the report."""
+        return self._actors[worker].work.remote(order)
+
+    def report(self, worker: int, ref: Any) -> Report | None:
+        """A worker's report that is there; None where the worker died, and was started again."""
+        try:
+            report: Report = ray.get(ref)
+        except DEATHS as error:
+            self._restart(worker, error)
+            return None
+        except ray.exceptions.RayTaskError as error:
+            raise _as_own(worker, error) from error.cause
+        return report
+
+    def close(self) -> None:
+        """Let all workers write what they hold, and end them."""
+        closing = [actor.close.remote() for actor in self._actors if actor is not None]
+        failed = list[tuple[int, Any]]()
+        for worker, ref in enumerate(closing):
+            try:
+                ray.get(ref)
+            except DEATHS:
+                pass  # what it held is lost already
+            except ray.exceptions.RayTaskError as error:
+                failed.append((worker, error))
+        self.kill()
+        for worker, failure in failed:
+            raise _as_own(worker, failure) from failure.cause
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for actor in self._actors:
+            if actor is not None:
+                ray.kill(actor)
+        self._actors = [None] * len(self._actors)
+
+    def _restart(self, worker: int, error: Exception) -> None:
+        if self._max_restarts is not None and self._starts[worker] > self._max_restarts:
+            raise WorkerError(
+                f"worker {worker}: ended {self._starts[worker]} times, of which max_restarts={self._max_restarts} "
+                f"restarts are allowed; what it wrote is in {str(self._directory)!r}"
+            ) from error
+        self._start([worker])
+
+    def _start(self, workers: Sequence[int]) -> int:
+        with nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file:
+            for worker in workers:
+                place = Place(worker, self._starts[worker], self._seed)
+                self._starts[worker] += 1
+                self._actors[worker] = self._make.remote(place)
+            started = {"directory": self._directory, "probe": file, **self._worker_args}
+            refs = {self._actors[worker].start.remote(**started): worker for worker in workers}
+            with self._killed_on_error():
+                return self._await(refs)
+
+    def _await(self, refs: Mapping[Any, int]) -> int:
+        """Wait for new workers; returns the number of environments of each."""
+        ready, missing = ray.wait(list(refs), num_returns=len(refs), timeout=self._start_timeout_s)
+        counts, failed = set[int](), list[tuple[int, Any]]()
+        for ref in ready:
+            try:
+                counts.add(ray.get(ref))
+            except ray.exceptions.RayError as error:  # the others' are often the same
+                failed.append((refs[ref], error))
+        for worker, failure in failed:
+            raise _as_own(worker, failure) from getattr(failure, "cause", None)
+        if missing:
+            cluster: Any = ray
+            cpus, free = (each().get("CPU", 0) for each in (cluster.cluster_resources, cluster.available_resources))
+            raise WorkerError(
+                f"{len(missing)} of {len(refs)} workers did not start in start_timeout_s={self._start_timeout_s:g}; "
+                f"the cluster has {cpus:g} CPUs, of which {free:g} are free; use fewer workers, or set "
+                'ray_options={"num_cpus": ...}'
+            )
+        return counts.pop()
+
+    @contextmanager
+    def _killed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
+
+
+def _as_own(worker: int, error: Any) -> Exception:
+    """An error of a worker as one of our own."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, VecrolloutError):
+        return type(cause)(f"worker {worker}: {cause}")
+    shown = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+    return WorkerError(f"worker {worker}: {shown}")

@@ -1,0 +1,127 @@
+"""Policies on their way to workers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from vecrollout.collecting.policy import AnyPolicy
+from vecrollout.data.checks import check_function
+from vecrollout.distributed._ray import ray
+from vecrollout.distributed.order import Policy
+from vecrollout.errors import PolicyError, ProtocolError
+
+
+class PolicyHandle:
+    """A policy of which workers get only new weights.
+
+    Each worker builds the policy once. Weights go to Ray's object store, from which every worker reads them once a
+    version. Weights that are NumPy arrays are not copied there.
+
+    Examples:
+        A policy of your own, without SB3: ::
+
+            handle = PolicyHandle(build=MyPolicy, load=MyPolicy.set_weights)
+            handle.publish(learner.weights())
+            data = collector.collect(handle, steps=2000)
+
+    Args:
+        build: Makes the policy: an SB3 algorithm or policy, or a function such as `policy_to_callable` takes. It is
+            called in the worker.
+        load: Takes the policy and weights, and puts the weights into the policy. It is called in the worker.
+    """
+
+    def __init__(self, build: Callable[[], AnyPolicy], load: Callable[[Any, Any], object]) -> None:
+        check_function("build", build, "nothing")
+        check_function("load", load, "a policy and weights")
+        self._built = Built(uuid4().hex, build, load, None)
+        self._published: Policy | None = None
+
+    @property
+    def version(self) -> int | None:
+        """The number of the newest weights, 0 or more; None before the first."""
+        return None if self._published is None else self._published.version
+
+    def publish(self, weights: Any) -> int:
+        """Send weights. Workers take them up at the beginning of a round, or in a stream within `chunk_s` seconds.
+
+        Args:
+            weights: What `load` takes, such as a dict of arrays.
+
+        Returns:
+            The version's number, one more than that before, which `policy_version` of the trajectories says.
+
+        Raises:
+            PolicyError: If the weights cannot be pickled.
+        """
+        version = 0 if self._published is None else self._published.version + 1
+        self._published = Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "policy")])
+        return version
+
+    @property
+    def published(self) -> Policy:
+        """The newest version."""
+        if self._published is None:
+            raise ProtocolError("policy: expected a PolicyHandle with weights, got one without; call publish() first")
+        return self._published
+
+
+class Built(NamedTuple):
+    """A policy that the worker builds and that weights are loaded into."""
+
+    name: str
+    build: Callable[[], AnyPolicy]
+    load: Callable[[Any, Any], object]
+    weights: Any
+
+
+class Saved(NamedTuple):
+    """An SB3 algorithm or policy, as its `save` makes it: without environments, buffers and devices."""
+
+    cls: Any
+    content: bytes
+
+
+def packed(policy: AnyPolicy) -> Any:
+    """A policy as something that Ray can send."""
+    if isinstance(policy, BaseAlgorithm | BasePolicy):
+        content = io.BytesIO()
+        policy.save(content)  # type: ignore[arg-type]
+        return Saved(type(policy), content.getvalue())
+    return policy
+
+
+def put(value: Any, name: str) -> Any:
+    """A reference to a value in Ray's object store."""
+    try:
+        return ray.put(value)
+    except Exception as error:  # cloudpickle raises what the object's own methods raise
+        raise PolicyError(
+            f"{name}: expected something that can be pickled, as Ray sends it to workers, got {type(value).__name__}: "
+            f"{str(error).splitlines()[0]}; create what cannot be pickled in the worker: PolicyHandle(build=...)"
+        ) from error
+
+
+class Unpacking:
+    """The policies that a worker has built so far."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, AnyPolicy] = {}
+
+    def policy(self, version: Policy) -> AnyPolicy:
+        """A version of a policy, ready to act."""
+        (ref,) = version.ref
+        found = ray.get(ref)
+        if isinstance(found, Saved):
+            return found.cls.load(io.BytesIO(found.content), device="cpu")  # type: ignore[no-any-return]
+        if not isinstance(found, Built):
+            return found  # type: ignore[no-any-return]
+        if found.name not in self._policies:
+            self._policies[found.name] = found.build()
+        found.load(self._policies[found.name], ray.get(found.weights[0]))
+        return self._policies[found.name]

@@ -1,0 +1,200 @@
+"""A process that acts in environments of its own and writes what it records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.utils import set_random_seed
+
+from vecrollout._typing import RecordInfos
+from vecrollout.collecting.acting import Acting
+from vecrollout.collecting.collection import of_envs
+from vecrollout.collecting.extras import Extras
+from vecrollout.collecting.masks import ActionMasks
+from vecrollout.collecting.policy import callable_of
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew, cut
+from vecrollout.distributed import environments
+from vecrollout.distributed.order import Order, Place, Policy, Report
+from vecrollout.distributed.policies import Unpacking
+from vecrollout.distributed.seeds import env_seeds, policy_rng
+from vecrollout.distributed.sharing import check_probe
+from vecrollout.recording.around import recorder_around
+from vecrollout.recording.environments import AnyEnv, num_envs_of, spaces_of
+from vecrollout.recording.writing import most_transitions, trace_writer
+
+
+class Worker:
+    """Acts, records and writes, from `start` on.
+
+    Args:
+        place: Which worker this is.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._rng = policy_rng(place)
+        set_random_seed(int(self._rng.integers(1 << 31)))
+        self._unpacking = Unpacking()
+        self._round, self._is_whole = -1, False
+        self._policy: Policy | None = None
+        self._acting: Acting
+
+    def start(
+        self,
+        env_fn: Callable[[], AnyEnv],
+        num_envs: int | None,
+        directory: str | Path,
+        probe: Path | None,
+        writing: Mapping[str, Any],
+        acting: Mapping[str, Any],
+    ) -> int:
+        """Make the environments and the writer.
+
+        Args:
+            env_fn: Makes the environments.
+            num_envs: Number of environments, where `env_fn` makes one.
+            directory: Where to write.
+            probe: A file that the directory holds on every machine; None for an object store.
+            writing: Options of `TraceWriter`.
+            acting: `deterministic_policy`, `record_infos`, `record_masks` and `record_states` of
+                `generate_trajectories`.
+
+        Returns:
+            The number of environments.
+        """
+        if probe is not None:
+            check_probe(probe)
+        self._env = env = environments.made(env_fn, num_envs)
+        self._num_envs = num_envs_of(env)
+        self._options = acting
+        extras = acting["record_masks"] or acting["record_states"]
+        infos: RecordInfos = [] if acting["record_infos"] == "none" and extras else acting["record_infos"]
+        self._recorder = recorder_around(env, {"record_infos": infos, "error_on_premature_reset": False}, {})
+        self._most_held = most_transitions(spaces_of(env), self._num_envs)
+        self._active = np.ones(self._num_envs, dtype=bool)
+        # Of the running episodes, without the steps that the recorder holds.
+        self._returns = np.zeros(self._num_envs)
+        self._first_obs = environments.reset(self._recorder, env, env_seeds(self._place, self._num_envs))
+        place = {"worker": self._place.worker, "incarnation": self._place.incarnation}
+        self._episode_metadata = writing.get("episode_metadata")
+        said = {"metadata": {**(writing.get("metadata") or {}), **place}, "episode_metadata": self._described}
+        self._writer = trace_writer(directory, env, spaces_of(env), **{**writing, **said})
+        return self._num_envs
+
+    def work(self, order: Order) -> Report:
+        """Carry out an order, or a part of it that takes `chunk_s`; an error leaves what was made before on disk."""
+        self._begin(order)
+        try:
+            return self._whole_episodes(order) if order.is_whole else self._steps(order)
+        except BaseException:
+            self._write(self._recorder.pop_trajectories()[0])
+            self._writer.flush()
+            raise
+
+    def close(self) -> None:
+        """Write everything, and close environments and writer."""
+        if not self._is_whole:
+            self._write(self._recorder.pop_trajectories()[0])
+        self._writer.close()
+        self._recorder.close()  # type: ignore[attr-defined]
+
+    def _begin(self, order: Order) -> None:
+        if self._policy is not None and order.policy.version != self._policy.version and not order.is_whole:
+            # A fragment is of one version.
+            self._write(self._recorder.pop_trajectories()[0])
+        if self._policy is None or order.policy != self._policy:
+            self._load(order.policy)
+        if order.round == self._round:
+            return
+        if self._round != -1 and (order.is_whole or self._is_whole):
+            self._recorder.pop_trajectories()
+            self._returns[:] = 0
+            self._acting.begin(self._recorder.restart())
+        self._active[:] = True
+        self._round, self._is_whole = order.round, order.is_whole
+
+    def _load(self, version: Policy) -> None:
+        policy, options = self._unpacking.policy(version), self._options
+        masks = ActionMasks(self._env)
+        act = callable_of(policy, self._env, options["deterministic_policy"], self._rng, masks)
+        if self._policy is None:
+            extras = Extras(policy, masks, options["record_masks"], options["record_states"])
+            self._acting = Acting(self._recorder, self._num_envs, spaces_of(self._env), extras, act)
+            self._acting.begin(self._first_obs)
+        self._acting.policy = act
+        self._policy = version
+
+    def _steps(self, order: Order) -> Report:
+        """Make transitions; the fragments of running episodes count when there are enough."""
+        recorder, before, until = self._recorder, self._recorder.stepped, monotonic() + order.chunk_s
+        made = 0
+        while monotonic() < until and (order.steps is None or made < order.steps):
+            self._acting.step()
+            made = recorder.stepped - before
+        is_done = order.steps is not None and made >= order.steps
+        trajectories = (recorder.pop_trajectories if is_done else recorder.pop_finished_trajectories)()[0]
+        if order.steps is not None and made > order.steps:
+            trajectories = _shortened(trajectories, made - order.steps)
+            made = order.steps
+        elif recorder.held > self._most_held:
+            trajectories += recorder.pop_trajectories()[0]
+        returns = self._write(trajectories)
+        if is_done or order.is_endless:
+            self._writer.flush()
+        return Report(made, returns, is_done)
+
+    def _whole_episodes(self, order: Order) -> Report:
+        """Finish episodes; where there are enough, each environment finishes the one that it is in."""
+        recorder, until = self._recorder, monotonic() + order.chunk_s
+        steps, returns, is_enough = 0, list[float](), order.finishes
+        while monotonic() < until and self._active.any():
+            ended = self._acting.step()
+            if ended.any():
+                trajectories = of_envs(self._active, recorder.pop_finished_trajectories()[0])
+                steps += sum(map(len, trajectories))
+                returns += self._write(trajectories)
+                is_enough = is_enough or (order.episodes is not None and len(returns) >= order.episodes)
+            if is_enough:
+                self._active &= ~ended
+        is_done = not self._active.any()
+        if is_done:
+            self._writer.flush()
+        return Report(steps, returns, is_done)
+
+    def _write(self, trajectories: Iterable[TrajectoryWithRew]) -> list[float]:
+        """Write trajectories; returns the returns of the episodes that ended."""
+        ended = []
+        listed = list(trajectories)
+        for each in listed:
+            env = each.episode.env_index
+            self._returns[env] += float(np.sum(each.rews))
+            if each.terminated or each.truncated:
+                ended.append(float(self._returns[env]))
+            if each.episode.ended_by is not None:
+                self._returns[env] = 0.0
+        if listed:
+            self._writer.extend(listed)
+        return ended
+
+    def _described(self, trajectory: Trajectory) -> Mapping[str, Any]:
+        """What a trace keeps with a trajectory."""
+        said = self._episode_metadata(trajectory) if self._episode_metadata is not None else None
+        version = None if self._policy is None else self._policy.version
+        return {**(said or {}), "policy_version": version, "round": self._round}
+
+
+def _shortened(trajectories: list[TrajectoryWithRew], surplus: int) -> list[TrajectoryWithRew]:
+    """Trajectories without the last steps of as many environments."""
+    kept, shortened = list[TrajectoryWithRew](), set[int | None]()
+    for each in reversed(trajectories):
+        if each.episode.env_index not in shortened and len(shortened) < surplus:
+            shortened.add(each.episode.env_index)
+            if len(each) > 1:
+                kept.append(cut(each, 0, len(each) - 1))
+        else:
+            kept.append(each)
+    return kept[::-1]

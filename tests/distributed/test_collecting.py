@@ -1,0 +1,269 @@
+"""Rounds and streams on a real cluster."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+from ticking import Numbered, Ticking, check_all, length_of
+
+from vecrollout import open_traces, verify_traces
+from vecrollout.distributed import Collector, PolicyHandle, collect
+from vecrollout.errors import (
+    ArgumentTypeError,
+    OptionError,
+    PolicyError,
+    ProtocolError,
+    SpaceMismatchError,
+    WorkerError,
+)
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def table(dataset: Any) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = dataset.to_arrow().to_pydict()
+    return columns
+
+
+def content(dataset: Any) -> list[Any]:
+    return [(each.obs.tolist(), each.acts.tolist(), each.rews.tolist(), each.episode.ended_by) for each in dataset]
+
+
+@pytest.mark.parametrize("steps", [240, 121, 3])
+def test_rounds_of_steps_are_exact(tmp_path: Path, steps: int) -> None:
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=4, seed=1) as collector:
+        rounds = [collector.collect(Numbered(number), steps=steps) for number in range(3)]
+        assert [each.total_steps for each in rounds] == [steps] * 3
+        check_all(each for data in rounds for each in data)
+        for number, data in enumerate(rounds):
+            assert {int(act) for each in data for act in each.acts} == {number}
+            assert set(table(data)["policy_version"]) == set(table(data)["round"]) == {number}
+            assert set(table(data)["worker"]) <= {0, 1}
+    everything = open_traces(tmp_path)
+    assert everything.total_steps == 3 * steps
+    assert verify_traces(tmp_path).ok
+    if steps % 4 == 0:  # nothing is cut, so that episodes go on from round to round
+        whole = everything.whole_episodes()
+        assert {len(each) for each in whole if each.terminated or each.truncated} > {3, 4, 5}
+        assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole)
+
+
+def test_the_same_seed_makes_the_same_rounds(tmp_path: Path) -> None:
+    runs = []
+    for name in ("first", "second"):
+        with Collector(Ticking, tmp_path / name, num_workers=3, num_envs=2, seed=7, chunk_s=0.01) as collector:
+            runs.append(
+                [
+                    content(collector.collect(None, steps=100)),
+                    content(collector.collect(None, episodes=20)),
+                    content(collector.collect(None, steps=60)),
+                ]
+            )
+    assert runs[0] == runs[1]
+
+
+def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    data = collect(Ticking, None, tmp_path, steps=400, num_workers=4, num_envs=5, seed=3)
+    seeds = [seed for seed in table(data)["seed"] if seed is not None]
+    assert len(set(seeds)) == 20
+    first_numbers = {each.obs[0, 0] for each in data if each.episode.seed is not None}
+    assert len(first_numbers) == 20
+    for each in data:
+        if each.episode.seed is not None:
+            env = Ticking()
+            assert env.reset(seed=each.episode.seed)[0].tolist() == each.obs[0].tolist()
+
+
+def test_rounds_of_episodes_are_whole(tmp_path: Path) -> None:
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3, seed=5) as collector:
+        collector.collect(None, steps=50)
+        for number in (1, 10, 30):
+            data = collector.collect(None, episodes=number)
+            check_all(data)
+            assert number <= len(data) <= number + 6
+            assert all(each.episode.start_step == 0 and (each.terminated or each.truncated) for each in data)
+
+
+def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
+    """Each environment's episodes are its first ones, without a gap."""
+    data = collect(Ticking, None, tmp_path, episodes=40, num_workers=2, num_envs=4, seed=11)
+    rows = table(data)
+    for worker in (0, 1):
+        for env in range(4):
+            of_env = [each for i, each in enumerate(data) if (rows["worker"][i], rows["env"][i]) == (worker, env)]
+            replayed = Ticking()
+            obs, _ = replayed.reset(seed=of_env[0].episode.seed)
+            for each in of_env:
+                assert each.obs[0].tolist() == obs.tolist()
+                obs, _ = replayed.reset()
+
+
+def test_until(tmp_path: Path) -> None:
+    asked = []
+
+    def until(progressed: Any) -> bool:
+        asked.append(progressed.episodes)
+        return progressed.steps >= 300
+
+    data = collect(Ticking, None, tmp_path, until=until, num_workers=2, num_envs=2, chunk_s=0.02)
+    check_all(data)
+    assert asked == sorted(asked)
+    assert data.total_steps >= 300
+    assert all(each.terminated or each.truncated for each in data)
+
+
+def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
+    handle = PolicyHandle(Numbered, Numbered.set_number)
+    assert handle.version is None
+    assert handle.publish(10) == 0
+    parts = []
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3, chunk_s=0.05) as collector:
+        for data in collector.stream(handle):
+            parts.append(data)
+            rows = table(data)
+            for i, each in enumerate(data):
+                assert set(each.acts.tolist()) == {10 + rows["policy_version"][i]}
+            newest = max(rows["policy_version"])
+            if newest == 3:
+                break
+            if handle.version == newest:
+                handle.publish(10 + newest + 1)
+    check_all(each for data in parts for each in data)
+    # What was made after the last part is there, too.
+    everything = open_traces(tmp_path)
+    check_all(everything)
+    assert everything.total_steps >= sum(each.total_steps for each in parts)
+    whole = everything.whole_episodes()
+    assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole if each.terminated or each.truncated)
+
+
+def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", DummyVecEnv([lambda: gym.make("CartPole-v1")]), n_steps=64, batch_size=64, device="cpu")
+    with Collector("CartPole-v1", tmp_path, num_workers=2, num_envs=2, seed=0, deterministic_policy=True) as collector:
+        before = collector.collect(model, steps=80)
+        model.learn(256)
+        after = collector.collect(model, steps=80)
+        policy_only = collector.collect(model.policy, steps=80)
+    untrained = [each for each in before if each.episode.start_step == 0]
+    assert untrained
+    for data in (after, policy_only):
+        for each in data:
+            acts, _ = model.predict(each.obs[:-1], deterministic=True)
+            assert acts.tolist() == each.acts.tolist()
+
+
+@pytest.mark.parametrize("kind", ["VecEnv", "VectorEnv"])
+def test_environments_of_other_kinds(tmp_path: Path, kind: str) -> None:
+    def make() -> Any:
+        makers = [Ticking] * 3
+        return DummyVecEnv(makers) if kind == "VecEnv" else gym.vector.SyncVectorEnv(makers)
+
+    data = collect(make, None, tmp_path, steps=60, num_workers=2)
+    assert data.total_steps == 60
+    check_all(data)
+    assert len({seed for seed in table(data)["seed"] if seed is not None}) == 6
+
+
+def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"metadata": {"run": "a"}, "episode_metadata": lambda each: {"steps": len(each)}}
+    data = collect(Ticking, None, tmp_path, steps=30, record_infos="none", compression=None, **options)
+    assert table(data)["steps"] == [len(each) for each in data]
+    assert data.metadata["run"] == "a"
+    again = collect(Ticking, None, tmp_path, steps=20, overwrite=True)
+    assert again.total_steps == open_traces(tmp_path).total_steps == 20
+
+
+def test_a_directory_that_holds_other_collections(tmp_path: Path) -> None:
+    first = collect(Ticking, None, tmp_path, steps=40)
+    second = collect(Ticking, None, tmp_path, steps=50)
+    assert (first.total_steps, second.total_steps) == (40, 50)
+    assert open_traces(tmp_path).total_steps == 90
+
+
+class Broken(Ticking):
+    def reset(self, **kwargs: Any) -> Any:
+        raise ValueError("the simulator is not licensed")
+
+
+class Failing(Ticking):
+    def step(self, action: Any) -> Any:
+        if self.number % 5 == 0 and self.step_count == 2:
+            raise ValueError("the arm broke")
+        return super().step(action)
+
+
+class TestBadInput:
+    def test_an_environment_that_raises_at_reset_is_shown_once(self, tmp_path: Path) -> None:
+        with pytest.raises(WorkerError, match=r"worker [0-3]: ValueError: the simulator is not licensed") as caught:
+            Collector(Broken, tmp_path, num_workers=4)
+        assert str(caught.value).count("licensed") == 1
+
+    def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
+        with (
+            Collector(Failing, tmp_path, num_workers=2, num_envs=2, seed=1) as collector,
+            pytest.raises(WorkerError, match="the arm broke"),
+        ):
+            collector.collect(None, steps=100_000)
+        kept = open_traces(tmp_path)
+        assert kept.total_steps
+        check_all(kept)
+
+    def test_a_policy_that_cannot_be_pickled(self, tmp_path: Path) -> None:
+        lock = threading.Lock()
+        with Collector(Ticking, tmp_path, num_workers=1) as collector:
+            with pytest.raises(PolicyError, match="policy: expected something that can be pickled"):
+                collector.collect(lambda obs, states, starts: (lock, None), steps=10)
+            assert collector.collect(None, steps=10).total_steps == 10
+
+    def test_environments_that_cannot_be_pickled(self, tmp_path: Path) -> None:
+        lock = threading.Lock()
+        with pytest.raises(PolicyError, match="env_fn: expected something that can be pickled"):
+            Collector(lambda: lock, tmp_path)  # type: ignore[arg-type, return-value]
+
+    def test_a_model_of_another_space(self, tmp_path: Path) -> None:
+        model = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
+        with Collector(Ticking, tmp_path, num_workers=2) as collector, pytest.raises(SpaceMismatchError):
+            collector.collect(model, steps=10)
+
+    def test_too_many_workers(self, tmp_path: Path) -> None:
+        with pytest.raises(WorkerError, match="workers did not start in start_timeout_s=3; the cluster has 4 CPUs"):
+            Collector(Ticking, tmp_path, num_workers=3, ray_options={"num_cpus": 2}, start_timeout_s=3)
+
+    def test_another_number_of_environments(self, tmp_path: Path) -> None:
+        with pytest.raises(OptionError, match="num_envs: expected None or 3, as many as env_fn makes, got 2"):
+            Collector(lambda: DummyVecEnv([Ticking] * 3), tmp_path, num_envs=2)
+
+    @pytest.mark.parametrize("conditions", [{}, {"steps": 1, "episodes": 1}, {"steps": 0}, {"episodes": -1}])
+    def test_conditions(self, tmp_path: Path, conditions: dict[str, int]) -> None:
+        with Collector(Ticking, tmp_path, num_workers=1) as collector, pytest.raises(OptionError):
+            collector.collect(None, **conditions)  # type: ignore[arg-type]
+
+    def test_a_handle_without_weights(self, tmp_path: Path) -> None:
+        handle = PolicyHandle(Numbered, Numbered.set_number)
+        with Collector(Ticking, tmp_path, num_workers=1) as collector, pytest.raises(ProtocolError, match="publish"):
+            collector.collect(handle, steps=10)
+
+    def test_a_closed_collector(self, tmp_path: Path) -> None:
+        collector = Collector(Ticking, tmp_path, num_workers=1)
+        collector.close()
+        collector.close()
+        with pytest.raises(ProtocolError, match="closed"):
+            collector.collect(None, steps=10)
+
+    def test_a_misspelled_option(self, tmp_path: Path) -> None:
+        with pytest.raises(ArgumentTypeError, match="did you mean 'num_workers'"):
+            collect(Ticking, None, tmp_path, steps=10, num_worker=2)
+
+
+def test_arrays_of_a_handle(tmp_path: Path) -> None:
+    handle = PolicyHandle(Numbered, Numbered.set_number)
+    handle.publish(np.int64(4))
+    data = collect(Ticking, handle, tmp_path, steps=10)
+    assert {int(act) for each in data for act in each.acts} == {4}

@@ -1,0 +1,106 @@
+"""Workers and nodes that die at random moments."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ticking import NODE, Ticking, check_all, length_of
+
+from vecrollout import open_traces
+from vecrollout.distributed import Collector
+from vecrollout.errors import WorkerError
+
+
+class Registered(Ticking):
+    """Leaves a file with the name of its process."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / str(os.getpid())).touch()
+
+
+class Killing(threading.Thread):
+    """Kills workers, and with `nodes` also removes nodes, at random moments."""
+
+    def __init__(self, folder: Path, times: int, cluster: Any = None) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._rng, self._cluster = folder, np.random.default_rng(times), cluster
+        self._times = times
+        self._ends = threading.Event()
+        self.kills = 0
+
+    def run(self) -> None:
+        while self.kills < self._times and not self._ends.wait(self._rng.uniform(0.0, 4.0)):
+            if self._cluster is not None and self._rng.random() < 0.3:
+                self._cluster.remove_node(self._cluster.list_all_nodes[-1], allow_graceful=False)
+                self._cluster.add_node(**NODE)
+                self.kills += 1
+                continue
+            alive = [int(file.name) for file in self._folder.iterdir() if Path("/proc", file.name).exists()]
+            if alive:
+                os.kill(int(self._rng.choice(alive)), signal.SIGKILL)
+                self.kills += 1
+
+    def end(self) -> None:
+        self._ends.set()
+        self.join()
+
+
+def check_faults(cluster: Any, tmp_path: Path, kills: int) -> None:
+    folder, directory = tmp_path / "processes", tmp_path / "traces"
+    folder.mkdir()
+    rounds = []
+    killing = Killing(folder, kills, cluster)
+    env_fn = functools.partial(Registered, folder)
+    with Collector(
+        env_fn, directory, num_workers=2, num_envs=3, seed=1, max_restarts=None, chunk_s=0.1, flush_every_s=0.2
+    ) as collector:
+        killing.start()
+        try:
+            while killing.is_alive():
+                rounds.append(collector.collect(None, steps=9_000))
+                rounds.append(collector.collect(None, episodes=300))
+        finally:
+            killing.end()
+    check_all(each for data in rounds for each in data)
+    assert {data.total_steps for data in rounds[::2]} == {9_000}
+    assert all(len(data) >= 300 for data in rounds[1::2])
+    assert all(each.terminated or each.truncated for data in rounds[1::2] for each in data)
+    everything = open_traces(directory)
+    check_all(everything)
+    assert len({each.total_steps for each in rounds}) > 1
+    ended = [each for each in everything.whole_episodes() if each.terminated or each.truncated]
+    assert all(len(each) == length_of(int(each.obs[0, 0])) for each in ended)
+
+
+def test_killed_workers_and_nodes(cluster: Any, tmp_path: Path) -> None:
+    check_faults(cluster, tmp_path, 4)
+
+
+@pytest.mark.slow
+def test_fifty_kills(cluster: Any, tmp_path: Path) -> None:
+    check_faults(cluster, tmp_path, 50)
+
+
+def test_too_many_deaths(cluster: Any, tmp_path: Path) -> None:
+    folder, directory = tmp_path / "processes", tmp_path / "traces"
+    folder.mkdir()
+    killing = Killing(folder, 2)
+    with Collector(
+        functools.partial(Registered, folder), directory, num_workers=1, max_restarts=1, flush_every_s=0.1
+    ) as collector:
+        collector.collect(None, steps=100)
+        killing.start()
+        try:
+            with pytest.raises(WorkerError, match="worker 0: ended 2 times, of which max_restarts=1"):
+                collector.collect(None, steps=10_000_000)
+        finally:
+            killing.end()
+    check_all(open_traces(directory))
+    assert open_traces(directory).total_steps >= 100
