@@ -26,8 +26,8 @@ _AIM = 3
 _STEPS, _WINDOWS, _LENGTH = 256, 64, 32
 _CARTPOLE = "CartPole"
 _NUMPY, _MEMORY, _MAPPED, _ZSTD = "NumPy", "in memory", "trace", "zstd"
-_TORCHRL, _MINARI, _DATASETS = "torchrl", "Minari", "datasets"
-_PEERS = _TORCHRL, _MINARI, _DATASETS
+_TORCHRL, _MINARI, _DATASETS, _D3RLPY = "torchrl", "Minari", "datasets", "d3rlpy"
+_PEERS = _TORCHRL, _MINARI, _DATASETS, _D3RLPY
 _MINARI_EPISODES = 500
 
 Draws = dict[str, Callable[[], Any]]
@@ -48,18 +48,18 @@ def sampling_tables(options: Options) -> list[Table]:
             f"{_STEPS} random steps with their next observations, and {_WINDOWS} random windows of {_LENGTH} steps; "
             "cached files. NumPy indexes arrays in memory. A `TrajectoryBatch` in memory, a trace without compression, "
             "and one with zstd; torchrl's memmap storage; Minari, which reads whole episodes, with flat observations "
-            "and at most 500 episodes; `datasets` from its own Arrow files. d3rlpy needs an older Gymnasium, so it "
-            "cannot take part.",
+            "and at most 500 episodes; `datasets` from its own Arrow files; d3rlpy's replay buffer in memory, if it is "
+            "installed (its wheel replaces Gymnasium by 1.0.0: install the newest again).",
         )
     ]
 
 
 def _rows(name: str, episodes: Episodes, options: Options) -> list[tuple[str, ...]]:
     contenders = {_NUMPY: _numpy(episodes), **_ours(episodes)}
-    for who, make in ((_TORCHRL, _torchrl), (_MINARI, _minari), (_DATASETS, _datasets)):
+    for who, make in ((_TORCHRL, _torchrl), (_MINARI, _minari), (_DATASETS, _datasets), (_D3RLPY, _d3rlpy)):
         if find_spec(who.lower()):
             contenders[who] = make(episodes)
-    calls = {who: 1 if who == _MINARI or (who == _ZSTD and name == ATARI) else 20 for who in contenders}
+    calls = {who: 1 if who in (_MINARI, _D3RLPY) or (who == _ZSTD and name == ATARI) else 20 for who in contenders}
     rows = []
     for what, label in (("steps", f"{_STEPS} steps"), ("windows", f"{_WINDOWS} windows of {_LENGTH}")):
         timed = {who: partial(_timed, draws[what], calls[who]) for who, draws in contenders.items()}
@@ -226,6 +226,22 @@ def _datasets(episodes: Episodes) -> Draws:
         return rows[(first[:, None] + np.arange(wide + 1)).reshape(-1)]
 
     return {"steps": partial(read, _STEPS, 1), "windows": partial(read, _WINDOWS, _LENGTH)}
+
+
+def _d3rlpy(episodes: Episodes) -> Draws:
+    import d3rlpy
+
+    buffer = d3rlpy.dataset.ReplayBuffer(
+        d3rlpy.dataset.InfiniteBuffer(),
+        episodes=[
+            d3rlpy.dataset.Episode(obs[:-1], acts[:, None], rews[:, None], terminated=True)
+            for obs, acts, rews in zip(episodes.obs, episodes.acts, episodes.rews, strict=True)
+        ],
+    )
+    return {
+        "steps": partial(buffer.sample_transition_batch, _STEPS),
+        "windows": partial(buffer.sample_trajectory_batch, _WINDOWS, _LENGTH),
+    }
 
 
 def _directory() -> str:

@@ -35,7 +35,7 @@ class VideoWriter:
     def __init__(self, directory: Path, key: str, fps: int, video: Video) -> None:
         self._av = av_module()
         self._directory, self._key, self._fps, self._video = directory, key, fps, video
-        self._file = self._frames = 0
+        self._file = self._frames = self._bytes = 0
         self._container: Any = None
         self._stream: Any = None
         self.about: dict[str, Any] = {}
@@ -45,7 +45,7 @@ class VideoWriter:
         """Append an episode's frames, shape (T, H, W, 3), and return where they are, for the episode's metadata."""
         if self._container is not None and self._is_full(len(frames)):
             self.close()
-            self._file, self._frames = self._file + 1, 0
+            self._file, self._frames, self._bytes = self._file + 1, 0, 0
         try:
             if self._container is None:
                 self._open(*frames.shape[1:3])
@@ -53,8 +53,9 @@ class VideoWriter:
             for frame in frames:
                 picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
                 picture.pts, picture.time_base = self._frames, Fraction(1, self._fps)
-                self._container.mux(self._stream.encode(picture))
-                self._frames += 1
+                packets = self._stream.encode(picture)
+                self._container.mux(packets)
+                self._frames, self._bytes = self._frames + 1, self._bytes + sum(packet.size for packet in packets)
         except self._av.error.FFmpegError as error:
             raise TraceWriteError(f"{self._key}: the video could not be encoded: {error}") from error
         chunk, file = divmod(self._file, _CHUNK_FILES)
@@ -77,7 +78,7 @@ class VideoWriter:
             container.close()
 
     def _is_full(self, more: int) -> bool:
-        return (self._frames + more) / self._fps > _FILE_S or self._path.stat().st_size >= FILE_BYTES
+        return (self._frames + more) / self._fps > _FILE_S or self._bytes >= FILE_BYTES
 
     @property
     def _path(self) -> Path:
