@@ -115,6 +115,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             after = self._reset_infos.current()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
+                self._resets.forget()
             raise
         return obs
 

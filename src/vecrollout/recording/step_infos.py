@@ -43,8 +43,9 @@ class BatchedStep:
         return without_finals(self._infos) if self._has_finals else self._infos
 
     def kept(self, keys: Sequence[str] | None) -> BatchedInfos:
-        """The infos as a buffer takes them."""
-        own = without_finals(self._given) if self._has_finals else self._given
+        """The infos as a buffer takes them; those of a device are copied from it once."""
+        is_converted = "_infos" in vars(self)
+        own = self._own if is_converted else without_finals(self._given) if self._has_finals else self._given
         return BatchedInfos(own, self._count, keys)
 
     def own(self, at: int) -> Info:

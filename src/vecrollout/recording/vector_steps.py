@@ -83,7 +83,6 @@ class VectorSteps:
         waiting = buffer.waiting
         if has_ends or waiting or type(infos) is not dict:
             each = step_infos(infos, count, has_finals)
-            kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
             if waiting and self._autoreset is Autoreset.NEXT_STEP:
                 restarts = [Restart(_env(at, envs), each.own(at)) for at in self._waiting_at(envs)]
             elif waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
@@ -95,6 +94,7 @@ class VectorSteps:
                 endings = [
                     self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended
                 ]
+            kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
         else:
             own = without_finals(infos) if has_finals and infos else infos
             kept = BatchedInfos(own if buffer.keeps_infos else {}, count, buffer.info_keys)
