@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -89,6 +90,11 @@ def test_rounds_of_episodes_are_whole(tmp_path: Path) -> None:
             check_all(data)
             assert number <= len(data) <= number + 6
             assert all(each.episode.start_step == 0 and (each.terminated or each.truncated) for each in data)
+        collector.collect(None, steps=50)
+    # What runs after such a round is not written.
+    for number in (1, 2, 3):
+        of_round = open_traces(tmp_path).filter(pc.field("round") == number)
+        assert all(each.terminated or each.truncated for each in of_round)
 
 
 def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
@@ -206,11 +212,11 @@ class TestBadInput:
         assert str(caught.value).count("licensed") == 1
 
     def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
-        with (
-            Collector(Failing, tmp_path, num_workers=2, num_envs=2, seed=1) as collector,
-            pytest.raises(WorkerError, match="the arm broke"),
-        ):
-            collector.collect(None, steps=100_000)
+        with Collector(Failing, tmp_path, num_workers=2, num_envs=2, seed=1) as collector:
+            with pytest.raises(WorkerError, match="the arm broke"):
+                collector.collect(None, steps=100_000)
+            with pytest.raises(ProtocolError, match="has failed"):
+                collector.collect(None, steps=10)
         kept = open_traces(tmp_path)
         assert kept.total_steps
         check_all(kept)

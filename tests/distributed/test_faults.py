@@ -88,6 +88,26 @@ def test_fifty_kills(cluster: Any, tmp_path: Path) -> None:
     check_faults(cluster, tmp_path, 50)
 
 
+def test_a_stream_goes_on(cluster: Any, tmp_path: Path) -> None:
+    """A worker that dies has two orders, and is started again once."""
+    folder, directory = tmp_path / "processes", tmp_path / "traces"
+    folder.mkdir()
+    env_fn = functools.partial(Registered, folder)
+    incarnations = set()
+    with Collector(env_fn, directory, num_workers=1, num_envs=2, max_restarts=2, chunk_s=0.1) as collector:
+        for part in collector.stream(None):
+            check_all(part)
+            number = max(part.to_arrow().column("incarnation").to_pylist())
+            if number == 2:
+                break
+            if number not in incarnations:
+                incarnations.add(number)
+                (alive,) = [file.name for file in folder.iterdir() if Path("/proc", file.name).exists()]
+                os.kill(int(alive), signal.SIGKILL)
+    assert incarnations == {0, 1}
+    check_all(open_traces(directory))
+
+
 def test_too_many_deaths(cluster: Any, tmp_path: Path) -> None:
     folder, directory = tmp_path / "processes", tmp_path / "traces"
     folder.mkdir()

@@ -221,7 +221,7 @@ class Collector:
             version = self._version(policy) if fixed is None else fixed
             return self._crew.order(worker, Order(number, version, is_endless=True, chunk_s=self._chunk_s))
 
-        progressed = Progressed()
+        progressed, restarts_before = Progressed(), self._crew.restarts
         running: dict[Any, int] = {}
         try:
             with line(self._progress, len(self._crew), "steps", None, progressed) as show:
@@ -232,10 +232,9 @@ class Collector:
                     for ref in ready:
                         worker = running.pop(ref)
                         report = self._crew.report(worker, ref)
-                        if report is None:
-                            progressed.restarts += 1
-                        else:
+                        if report is not None:
                             progressed.add(report)
+                        progressed.restarts = self._crew.restarts - restarts_before
                         running[order(worker)] = worker
                     show()
                     view = self._gathered.new(number)

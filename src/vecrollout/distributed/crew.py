@@ -11,7 +11,7 @@ from vecrollout.distributed._ray import ray
 from vecrollout.distributed.order import Order, Place, Report
 from vecrollout.distributed.sharing import probe
 from vecrollout.distributed.worker import Worker
-from vecrollout.errors import VecrolloutError, WorkerError
+from vecrollout.errors import ProtocolError, VecrolloutError, WorkerError
 
 # An actor or its node died, or cannot be reached.
 DEATHS = ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError
@@ -45,6 +45,10 @@ class Crew:
         self._max_restarts, self._start_timeout_s = max_restarts, start_timeout_s
         self._starts = [0] * num_workers
         self._actors: list[Any] = [None] * num_workers
+        # How often its worker had been started when an order was given.
+        self._given: dict[Any, int] = {}
+        self.restarts = 0
+        """How often workers were started again."""
         self.num_envs = self._start(range(num_workers))
         """Number of environments of each worker."""
 
@@ -53,14 +57,20 @@ class Crew:
 
     def order(self, worker: int, order: Order) -> Any:
         """Give an order; returns a reference to the report."""
-        return self._actors[worker].work.remote(order)
+        if self._actors[worker] is None:
+            raise ProtocolError("expected a collector whose workers run, got one that has failed; make a new one")
+        ref = self._actors[worker].work.remote(order)
+        self._given[ref] = self._starts[worker]
+        return ref
 
     def report(self, worker: int, ref: Any) -> Report | None:
-        """A worker's report that is there; None where the worker died, and was started again."""
+        """A worker's report that is there; None where the worker died. It is started again, once for all its orders."""
+        start = self._given.pop(ref)
         try:
             report: Report = ray.get(ref)
         except DEATHS as error:
-            self._restart(worker, error)
+            if start == self._starts[worker]:
+                self._restart(worker, error)
             return None
         except ray.exceptions.RayTaskError as error:
             raise _as_own(worker, error) from error.cause
@@ -94,6 +104,9 @@ class Crew:
                 f"worker {worker}: ended {self._starts[worker]} times, of which max_restarts={self._max_restarts} "
                 f"restarts are allowed; what it wrote is in {str(self._directory)!r}"
             ) from error
+        self.restarts += 1
+        # One that could not be reached for a while must not go on writing.
+        ray.kill(self._actors[worker])
         self._start([worker])
 
     def _start(self, workers: Sequence[int]) -> int:

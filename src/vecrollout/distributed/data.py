@@ -56,7 +56,9 @@ def to_ray(traces: TraceDataset, *, fields: Sequence[str] = FIELDS, parallelism:
 def from_ray(data: Any, directory: str | os.PathLike[str], **options: Any) -> TraceDataset:
     """Write a `ray.data.Dataset` with one row a trajectory as a trace.
 
-    Several tasks write at the same time. A task that Ray repeats does not write its trajectories twice.
+    Several tasks write at the same time. If a task dies and Ray repeats it, trajectories that it had written are in the
+    directory twice. `verify_traces` then names them, and `repair_traces` removes them. Rows have no reset infos, spaces
+    and spec; pass `spaces` and `env_spec` to keep these.
 
     Args:
         data: A data set with the columns of `to_ray`, with at least `obs` and `acts`. Without `terminated` and

@@ -23,13 +23,6 @@ class PolicyHandle:
     Each worker builds the policy once. Weights go to Ray's object store, from which every worker reads them once a
     version. Weights that are NumPy arrays are not copied there.
 
-    Examples:
-        A policy of your own, without SB3: ::
-
-            handle = PolicyHandle(build=MyPolicy, load=MyPolicy.set_weights)
-            handle.publish(learner.weights())
-            data = collector.collect(handle, steps=2000)
-
     Args:
         build: Makes the policy: an SB3 algorithm or policy, or a function such as `policy_to_callable` takes. It is
             called in the worker.

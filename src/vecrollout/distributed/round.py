@@ -37,6 +37,7 @@ class Round:
         self._quotas, self._until = quotas, until
         self._progressed = progressed
         self._done = [0] * len(crew)
+        self._restarts_before = crew.restarts
         self._is_enough = False
         self._running: dict[Any, int] = {}
 
@@ -77,11 +78,11 @@ class Round:
             self._done[worker] += len(report.returns) if self._order.is_whole else report.steps
             is_done = report.is_done
         else:
-            self._progressed.restarts += 1
             steps, episodes = self._gathered.made(self._order.round, worker)
             self._done[worker] = episodes if self._order.is_whole else steps
             # The episodes that it was to finish are lost.
             is_done = self._is_enough or self._left(worker) == 0
+        self._progressed.restarts = self._crew.restarts - self._restarts_before
         self._is_enough = self._is_enough or (self._until is not None and bool(self._until(self._progressed)))
         if not is_done:
             self._give(worker)

@@ -103,8 +103,8 @@ class Worker:
         self._recorder.close()  # type: ignore[attr-defined]
 
     def _begin(self, order: Order) -> None:
-        if self._policy is not None and order.policy.version != self._policy.version and not order.is_whole:
-            # A fragment is of one version.
+        if self._policy is not None and order.policy.version != self._policy.version and not self._is_whole:
+            # A fragment is of one version. What runs after a round of whole episodes belongs to no round.
             self._write(self._recorder.pop_trajectories()[0])
         if self._policy is None or order.policy != self._policy:
             self._load(order.policy)
