@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +28,54 @@ class Registered(Ticking):
         (folder / str(os.getpid())).touch()
 
 
-class Killing(threading.Thread):
-    """Kills workers, and with `nodes` also removes nodes, at random moments."""
+class Killing:
+    """Kills workers, and with a cluster also removes nodes, at random moments; nodes start in the main thread only."""
 
-    def __init__(self, folder: Path, times: int, cluster: Any = None) -> None:
-        super().__init__(daemon=True)
-        self._folder, self._rng, self._cluster = folder, np.random.default_rng(times), cluster
-        self._times = times
-        self._ends = threading.Event()
+    def __init__(self, folder: Path, seed: int, cluster: Any = None) -> None:
+        self._folder, self._rng, self._cluster = folder, np.random.default_rng(seed), cluster
         self.kills = 0
 
-    def run(self) -> None:
-        while self.kills < self._times and not self._ends.wait(self._rng.uniform(0.0, 4.0)):
-            if self._cluster is not None and self._rng.random() < 0.3:
-                self._cluster.remove_node(self._cluster.list_all_nodes[-1], allow_graceful=False)
-                self._cluster.add_node(**NODE)
-                self.kills += 1
-                continue
-            alive = [int(file.name) for file in self._folder.iterdir() if Path("/proc", file.name).exists()]
-            if alive:
+    def kill(self) -> None:
+        """Kill one, after a while."""
+        time.sleep(self._rng.uniform(0.0, 4.0))
+        if self._cluster is not None and self._rng.random() < 0.3:
+            self._cluster.remove_node(next(iter(self._cluster.worker_nodes)), allow_graceful=False)
+            self._cluster.add_node(**NODE)
+            self.kills += 1
+            return
+        alive = [int(file.name) for file in self._folder.iterdir() if Path("/proc", file.name).exists()]
+        if alive:
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
                 os.kill(int(self._rng.choice(alive)), signal.SIGKILL)
                 self.kills += 1
-
-    def end(self) -> None:
-        self._ends.set()
-        self.join()
 
 
 def check_faults(cluster: Any, tmp_path: Path, kills: int) -> None:
     folder, directory = tmp_path / "processes", tmp_path / "traces"
     folder.mkdir()
-    rounds = []
     killing = Killing(folder, kills, cluster)
+    ends = threading.Event()
     env_fn = functools.partial(Registered, folder)
     with Collector(
         env_fn, directory, num_workers=2, num_envs=3, seed=1, max_restarts=None, chunk_s=0.1, flush_every_s=0.2
     ) as collector:
-        killing.start()
-        try:
-            while killing.is_alive():
+
+        def collect() -> list[Any]:
+            rounds = []
+            while not ends.is_set():
                 rounds.append(collector.collect(None, steps=9_000))
                 rounds.append(collector.collect(None, episodes=300))
-        finally:
-            killing.end()
+            return rounds
+
+        with ThreadPoolExecutor() as executor:
+            collected = executor.submit(collect)
+            try:
+                while killing.kills < kills and not collected.done():
+                    killing.kill()
+            finally:
+                ends.set()
+            rounds = collected.result()
+    assert killing.kills == kills
     check_all(each for data in rounds for each in data)
     assert {data.total_steps for data in rounds[::2]} == {9_000}
     assert all(len(data) >= 300 for data in rounds[1::2])
@@ -116,11 +124,11 @@ def test_too_many_deaths(cluster: Any, tmp_path: Path) -> None:
         functools.partial(Registered, folder), directory, num_workers=1, max_restarts=1, flush_every_s=0.1
     ) as collector:
         collector.collect(None, steps=100)
-        killing.start()
-        try:
+        with ThreadPoolExecutor() as executor:
+            collected = executor.submit(lambda: collector.collect(None, steps=10_000_000))
+            while not collected.done():
+                killing.kill()
             with pytest.raises(WorkerError, match="worker 0: ended 2 times, of which max_restarts=1"):
-                collector.collect(None, steps=10_000_000)
-        finally:
-            killing.end()
+                collected.result()
     check_all(open_traces(directory))
     assert open_traces(directory).total_steps >= 100

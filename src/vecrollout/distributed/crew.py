@@ -49,8 +49,11 @@ class Crew:
         self._given: dict[Any, int] = {}
         self.restarts = 0
         """How often workers were started again."""
-        self.num_envs = self._start(range(num_workers))
+        self.num_envs: int
         """Number of environments of each worker."""
+        for worker, error in self._start(range(num_workers)).items():
+            with self._killed_on_error():
+                self._restart(worker, error)
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -99,34 +102,41 @@ class Crew:
         self._actors = [None] * len(self._actors)
 
     def _restart(self, worker: int, error: Exception) -> None:
-        if self._max_restarts is not None and self._starts[worker] > self._max_restarts:
-            raise WorkerError(
-                f"worker {worker}: ended {self._starts[worker]} times, of which max_restarts={self._max_restarts} "
-                f"restarts are allowed; what it wrote is in {str(self._directory)!r}"
-            ) from error
-        self.restarts += 1
-        # One that could not be reached for a while must not go on writing.
-        ray.kill(self._actors[worker])
-        self._start([worker])
+        died = {worker: error}
+        while died:
+            if self._max_restarts is not None and self._starts[worker] > self._max_restarts:
+                raise WorkerError(
+                    f"worker {worker}: ended {self._starts[worker]} times, of which max_restarts={self._max_restarts} "
+                    f"restarts are allowed; what it wrote is in {str(self._directory)!r}"
+                ) from died[worker]
+            self.restarts += 1
+            # One that could not be reached for a while must not go on writing.
+            ray.kill(self._actors[worker])
+            died = self._start([worker])
 
-    def _start(self, workers: Sequence[int]) -> int:
-        with nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file:
+    def _start(self, workers: Sequence[int]) -> dict[int, Exception]:
+        """Start workers; returns the errors of those that died meanwhile."""
+        with (
+            self._killed_on_error(),
+            nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file,
+        ):
             for worker in workers:
                 place = Place(worker, self._starts[worker], self._seed)
                 self._starts[worker] += 1
                 self._actors[worker] = self._make.remote(place)
             started = {"directory": self._directory, "probe": file, **self._worker_args}
             refs = {self._actors[worker].start.remote(**started): worker for worker in workers}
-            with self._killed_on_error():
-                return self._await(refs)
+            return self._await(refs)
 
-    def _await(self, refs: Mapping[Any, int]) -> int:
-        """Wait for new workers; returns the number of environments of each."""
+    def _await(self, refs: Mapping[Any, int]) -> dict[int, Exception]:
+        """Wait for new workers; returns the errors of those that died meanwhile."""
         ready, missing = ray.wait(list(refs), num_returns=len(refs), timeout=self._start_timeout_s)
-        counts, failed = set[int](), list[tuple[int, Any]]()
+        died, failed = dict[int, Exception](), list[tuple[int, Any]]()
         for ref in ready:
             try:
-                counts.add(ray.get(ref))
+                self.num_envs = ray.get(ref)
+            except DEATHS as error:
+                died[refs[ref]] = error
             except ray.exceptions.RayError as error:  # the others' are often the same
                 failed.append((refs[ref], error))
         for worker, failure in failed:
@@ -139,7 +149,7 @@ class Crew:
                 f"the cluster has {cpus:g} CPUs, of which {free:g} are free; use fewer workers, or set "
                 'ray_options={"num_cpus": ...}'
             )
-        return counts.pop()
+        return died
 
     @contextmanager
     def _killed_on_error(self) -> Iterator[None]:
