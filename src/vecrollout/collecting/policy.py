@@ -88,12 +88,12 @@ def callable_of(
             "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
             f"(observations, states, episode_starts) -> (actions, states), got {type(policy)} instead"
         )
-    _check_signature(policy)
     if deterministic_policy:
         raise OptionError(
             "Cannot set deterministic_policy=True when policy is a callable: it decides by itself, and the argument "
             "is ignored."
         )
+    _check_signature(policy)
     return policy
 
 
