@@ -185,7 +185,8 @@ class Chunk:
             rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
             return rows
         table = self.table(last, last + 1)
+        envs = np.arange(layout.num_envs)
         row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)])
-        taken = table.column(leaf).take(table.row_numbers(np.arange(layout.num_envs), row_of), axis=0)
+        taken = table.column(leaf).take(table.row_numbers(envs, row_of, np.ones_like(envs)), axis=0)
         current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
         return current

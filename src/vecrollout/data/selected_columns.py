@@ -73,6 +73,10 @@ class SelectedColumns:
         rows = np.repeat(begins - (np.cumsum(mine) - mine), mine) + np.arange(mine.sum())
         return read_only(map_leaves(lambda leaf: np.asarray(leaf)[rows], column))
 
+    def aligned(self, name: str) -> Any:
+        """Nothing is gained."""
+        return None
+
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory."""
         return self._columns.trajectory(self._numbers.item(i))

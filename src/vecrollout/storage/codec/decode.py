@@ -116,6 +116,10 @@ class DecodedBatch:
             return rows[self._step_rows]
         return rows if name == "obs" or rows is None else map_leaves(self._of_steps, rows)
 
+    def aligned(self, name: str) -> Any:
+        """Nothing is gained."""
+        return None
+
     def trajectory(self, i: int) -> Trajectory:
         """A trajectory that ends in this batch."""
         begin, end, terminated, truncated, has_infos, episode = self.entries.entry(i)

@@ -94,6 +94,8 @@ class InfoColumns:
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
         if set(map(type, infos.tolist())) != {dict}:
             infos = np.fromiter((_as_dict(info, dropped) for info in infos), object, len(infos))
+        if not any(infos.tolist()):
+            return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
         at = np.arange(len(infos)) + np.repeat(np.arange(len(lengths)), lengths)
         last = np.cumsum(lengths) - 1
         is_last = np.zeros(len(infos), bool)

@@ -167,8 +167,8 @@ class TraceWriter:
         }
         self._intake = Intake(spaces)
         shards = Shards(folder, self._about, compression, max_shard_bytes)
-        encoder = TraceEncoder(shards, self._about, self._dropped)
-        self._thread = WriterThread(encoder, shards, queue_bytes, flush_every_s)
+        self._encoder = TraceEncoder(shards, self._about, self._dropped)
+        self._thread = WriterThread(self._encoder, shards, queue_bytes, flush_every_s)
         exits.close_at_exit(self)
 
     @property
@@ -219,17 +219,18 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        if not isinstance(trajectories, TrajectoryBatch) and isinstance(trajectories, Traces):
+        is_batch = isinstance(trajectories, TrajectoryBatch)
+        if not is_batch and isinstance(trajectories, Traces):
             self._extend_by(trajectories)
         elif type(self).append is not TraceWriter.append:
             for each in trajectories:  # a subclass may alter what it appends
                 self.append(each)
-        elif not isinstance(trajectories, TrajectoryBatch):
+        elif not is_batch:
             self._hand_over(list(trajectories), None)
         elif len(trajectories):
             self._check_process()
             described = self._episode_metadata and [self._described(each, None) for each in trajectories]
-            self._thread.put(self._intake.of_batch(trajectories, described or None, self._thread.info_bytes))
+            self._thread.put(self._intake.of_batch(trajectories, described or None, self._encoder.info_bytes))
             if self._dropped:
                 self._warn()
 
@@ -312,7 +313,7 @@ class TraceWriter:
         notes = None
         if metadata is not None or self._episode_metadata is not None:
             notes = [self._described(trajectory, metadata) for trajectory in trajectories]
-        for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
+        for handed in self._intake.of_list(trajectories, notes, self._encoder.info_bytes):
             self._thread.put(handed)
         self._warn()
 
