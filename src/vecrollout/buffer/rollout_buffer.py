@@ -321,9 +321,10 @@ class RolloutBuffer:
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
-        if [ending for ending in endings if ending.drops_last]:
+        if self.options.sink is not None:
+            self._delivery.deliver()
+        elif any([ending.drops_last for ending in endings]):
             self._keeper.settle()  # so that `dropped` counts them at once
-        self._delivery.deliver()
 
     def _prepare(self, envs: Array | None) -> None:
         """Refuse what comes out of order, and see that the next step fits."""

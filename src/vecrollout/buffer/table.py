@@ -30,6 +30,11 @@ class Place:
     at: npt.NDArray[np.int64] | None
     """Row in the lanes of each environment's current observation, shape `(E,)`; None: no lanes."""
 
+    def of(self, env: int, record: int) -> tuple[int, int]:
+        """An environment's row after the record of this number, and its row in the lanes; 0 where there are none."""
+        row = record if self.clock is None else int(self.clock[env])
+        return row, 0 if self.at is None else int(self.at[env])
+
 
 class Table:
     """Records behind one another as columns of small items: opaque elements, or rows where they hold objects.

@@ -89,9 +89,9 @@ class Intake:
         """Whether any trajectory was checked."""
         return bool(self._layouts)
 
-    def of_batch(self, batch: TrajectoryBatch, notes: list[Notes] | None, info_bytes: int) -> Handed:
-        """A batch that can be written."""
-        count, known = len(batch), self._recorded.get(id(batch.kind))
+    def of_batch(self, batch: TrajectoryBatch, count: int, notes: list[Notes] | None, info_bytes: int) -> Handed:
+        """A batch of so many trajectories that can be written."""
+        known = self._recorded.get(id(batch.kind))
         if known is not None:
             layout = known[1]
         else:

@@ -227,10 +227,10 @@ class TraceWriter:
                 self.append(each)
         elif not is_batch:
             self._hand_over(list(trajectories), None)
-        elif len(trajectories):
+        elif count := len(trajectories):
             self._check_process()
             described = self._episode_metadata and [self._described(each, None) for each in trajectories]
-            self._thread.put(self._intake.of_batch(trajectories, described or None, self._encoder.info_bytes))
+            self._thread.put(self._intake.of_batch(trajectories, count, described or None, self._encoder.info_bytes))
             if self._dropped:
                 self._warn()
 
