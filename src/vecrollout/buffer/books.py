@@ -125,8 +125,8 @@ class Bookkeeper:
                     if note.begins:
                         is_reset = type(note) is Restart
                         seed, start_step = (note.seed, note.start_step) if is_reset else (None, 0)
-                        here = chunk.number, row, lane
-                        running[env] = Span(self.recording, env, next_id, seed, note.reset_info, start_step, *here)
+                        named = self.recording, env, next_id, seed, note.reset_info, start_step
+                        running[env] = Span(*named, chunk.number, row, lane)
                         next_id += 1
             begin = 0
         if finished:

@@ -228,9 +228,9 @@ class LogColumns:
     def _infos(self) -> npt.NDArray[np.object_]:
         out = np.empty(self.total_steps, object)
         self._rows.put(out, INFOS, None, are_steps=True)
-        for run, end in zip(self._runs, self._rows.ends(0).tolist(), strict=True):
-            if run.info is not None:
-                out[end - 1] = run.info
+        for ending, end in zip(self._endings, self._rows.ends(0).tolist(), strict=True):
+            if ending is not None and ending.info is not None:
+                out[end - 1] = ending.info
         return out
 
     def _put_finals(self, leaf: int, out: Array, at: Array) -> None:

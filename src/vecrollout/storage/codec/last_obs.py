@@ -24,7 +24,8 @@ def repeating_keys(dicts: Sequence[dict[Any, Any]], obs: Any, rows: Array) -> di
         if values and not _all_repeat(values, obs, rows[having]):
             pairs = zip(having, values, strict=True)
             having = [i for i, value in pairs if value is not None and _repeats(value, obs, int(rows[i]))]
-        repeating.update({i: (*repeating.get(i, ()), key) for i in having})
+        for i in having:
+            repeating[i] = (*repeating[i], key) if i in repeating else (key,)
     return repeating
 
 

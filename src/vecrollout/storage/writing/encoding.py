@@ -59,7 +59,7 @@ class TraceEncoder:
     def take(self, handed: Sequence[Handed]) -> None:
         """Take trajectories."""
         for each in handed:
-            if each.is_large:
+            if each.rows > BATCH_ROWS or each.nbytes > BATCH_BYTES:
                 self._taken.extend(each.parts())
             else:
                 self._taken.append(each)
@@ -143,13 +143,13 @@ class TraceEncoder:
         """Trajectories as one batch, without steps that came before; None if nothing is left."""
         batches = [each.batch for each in parts]
         batch = TrajectoryBatch.concatenate(batches)
-        have_infos = {each.has_infos for each in batches}
+        have_infos = {each.columns.has_infos for each in batches}
         if len(have_infos) == 1:
             has_infos = [*have_infos] * len(batch)
         else:
             has_infos = [each.has_infos for each in batches for _ in range(len(each))]
         notes = None
-        if any([each.notes is not None for each in parts]):
+        if any([each.notes for each in parts]):
             notes = [note for each in parts for note in each.notes or [{}] * len(each.batch)]
         identities = batch.identities
         numbers, news = self._numbering.place(identities, batch.lengths.tolist())

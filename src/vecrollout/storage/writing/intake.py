@@ -18,7 +18,7 @@ from vecrollout.data.trajectory import Trajectory
 from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.layout import Layout, Spaces
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 32768
 """A record batch has at most this many rows,"""
 
 BATCH_BYTES = 8 << 20
@@ -43,11 +43,6 @@ class Handed(NamedTuple):
     """Memory of their arrays, and a guess at that of their infos."""
     notes: list[Notes] | None = None
     """Further facts about each trajectory; None: there are none."""
-
-    @property
-    def is_large(self) -> bool:
-        """Whether they do not fit into one record batch."""
-        return self.rows > BATCH_ROWS or self.nbytes > BATCH_BYTES
 
     def parts(self) -> Iterator[Handed]:
         """The trajectories in parts of at most a record batch each, unless one trajectory is larger."""
@@ -91,15 +86,17 @@ class Intake:
 
     def of_batch(self, batch: TrajectoryBatch, count: int, notes: list[Notes] | None, info_bytes: int) -> Handed:
         """A batch of so many trajectories that can be written."""
-        known = self._recorded.get(id(batch.kind))
+        # Not by way of the batch: a recorder's stepping thread is here.
+        columns = batch.columns
+        known = self._recorded.get(id(columns.kind))
         if known is not None:
             layout = known[1]
         else:
             layout, dtypes = self._checked(batch)
             if dtypes:
                 notes = [{**dtypes, **note} for note in notes or [{}] * count]
-        rows = batch.total_steps + count
-        row_bytes = layout.row_bytes + info_bytes if batch.has_infos else layout.row_bytes
+        rows = columns.total_steps + count
+        row_bytes = layout.row_bytes + info_bytes if columns.has_infos else layout.row_bytes
         return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
 
     def _checked(self, batch: TrajectoryBatch) -> tuple[Layout, Notes]:

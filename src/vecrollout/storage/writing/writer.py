@@ -148,6 +148,8 @@ class TraceWriter:
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
         self._process = os.getpid()
+        # A subclass may alter what it appends.
+        self._has_other_append = type(self).append is not TraceWriter.append
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
@@ -222,8 +224,8 @@ class TraceWriter:
         is_batch = isinstance(trajectories, TrajectoryBatch)
         if not is_batch and isinstance(trajectories, Traces):
             self._extend_by(trajectories)
-        elif type(self).append is not TraceWriter.append:
-            for each in trajectories:  # a subclass may alter what it appends
+        elif self._has_other_append:
+            for each in trajectories:
                 self.append(each)
         elif not is_batch:
             self._hand_over(list(trajectories), None)
