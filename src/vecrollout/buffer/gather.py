@@ -90,8 +90,10 @@ class LogColumns:
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
         if self._layout.large:
-            for chunk in {piece.chunk for run in self._runs for piece in run.pieces if piece.chunk.lanes}:
-                chunk.lanes.is_shared = True
+            for run in self._runs:
+                for piece in run.pieces:
+                    if piece.chunk.lanes is not None:
+                        piece.chunk.lanes.is_shared = True
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`, read-only but for infos. It is gathered at each call; a batch keeps it."""

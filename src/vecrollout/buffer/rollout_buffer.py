@@ -87,12 +87,13 @@ class RolloutBuffer:
         """Keep the actions that are about to be taken: those of all environments, or one for each of `envs`."""
         if terminations:
             leave()
-        if self._room > 0 and self._acts is None and type(acts) is _ndarray and envs is None:
+        if self._room < 1 or self._acts is not None:
+            self._prepare(envs)
+        if self._room > 0 and type(acts) is _ndarray and envs is None:
             chunk = self._log.chunks[-1]
             if acts.dtype is chunk.act_dtype and acts.shape == chunk.act_shape:
                 self._acts = acts.tobytes()
                 return
-        self._prepare(envs)
         if envs is not None:
             self._log.take_acts_of(envs, acts)
             self._acts = ()

@@ -143,12 +143,13 @@ class Table:
             return np.fromiter(chain.from_iterable(infos), object)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]
-        if self._has_gaps:
+        try:
+            values = [record[leaf] for record in records]
+        except IndexError:  # records of resets before any action was known
             values = [record[leaf] if len(record) > leaf else None for record in records]
+        if self._has_gaps:
             for i in [i for i, value in enumerate(values) if value is None]:
                 values[i] = item.filler(self._width(records[i]))
-        else:
-            values = [record[leaf] for record in records]
         if item.is_bytes:
             return np.frombuffer(b"".join(values), item.void)
         return np.concatenate([item.filler(0), *values])

@@ -95,7 +95,7 @@ def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[An
     acts, rews = batch.aligned("acts"), batch.aligned("rews") if batch.has_rews else None
     if acts is not None:
         return acts, rews
-    step_rows = np.cumsum(~is_last) - ~is_last
+    step_rows: Array = np.cumsum(~is_last) - ~is_last
     acts = map_leaves(lambda leaf: taken(np.asarray(leaf), step_rows), batch.acts)
     return acts, None if batch.rews is None else taken(batch.rews, step_rows)
 

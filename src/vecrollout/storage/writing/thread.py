@@ -176,7 +176,7 @@ class WriterThread:
         get = self._queue.get_nowait
         taken = [get() for _ in range(self._queue.qsize())]
         self._encoder.take(taken)
-        self._taken_bytes += sum([handed.nbytes for handed in taken])
+        self._taken_bytes += sum(handed.nbytes for handed in taken)
 
     def _fail(self, error: BaseException) -> None:
         """Describe what is lost. Data that did not get into an object store is not lost: it stays in a local folder."""

@@ -221,13 +221,12 @@ class TraceWriter:
             ProtocolError: If the writer is closed, or was made in another process.
             TraceWriteError: If writing failed since the last call.
         """
-        is_batch = isinstance(trajectories, TrajectoryBatch)
-        if not is_batch and isinstance(trajectories, Traces):
+        if not isinstance(trajectories, TrajectoryBatch) and isinstance(trajectories, Traces):
             self._extend_by(trajectories)
         elif self._has_other_append:
             for each in trajectories:
                 self.append(each)
-        elif not is_batch:
+        elif not isinstance(trajectories, TrajectoryBatch):
             self._hand_over(list(trajectories), None)
         elif count := len(trajectories):
             self._check_process()
