@@ -16,6 +16,7 @@ from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.objects import shown
 from vecrollout.viewer import episode, images
 from vecrollout.viewer.episodes import Episodes, window
+from vecrollout.viewer.flags import Flags
 
 _LIVE_S = 10.0
 """A trace that grew so recently is being recorded."""
@@ -33,7 +34,7 @@ class Session:
 
     def __init__(self, dataset: TraceDataset) -> None:
         self._dataset = dataset
-        self._flags: set[tuple[Any, ...]] = set()
+        self._flags = Flags()
         self._seen = self._files()
         self._version = 0
         self._grown_at = -np.inf
@@ -43,8 +44,9 @@ class Session:
 
     def _begin_version(self) -> None:
         self._episodes = Episodes(self._dataset.table)
-        keys = self._episodes.keys() if self._flags else []
-        self._flagged = {number for number, key in enumerate(keys) if key in self._flags}
+        flags = self._flags.of(self._episodes.writers)
+        keys = self._episodes.keys() if flags else []
+        self._flagged = {number for number, key in enumerate(keys) if key in flags}
         self._made: dict[str, Any] = {}
 
     def status(self) -> dict[str, Any]:
@@ -121,10 +123,9 @@ class Session:
         return images.image(self._dataset, number, step, source)
 
     def flag(self, number: int, wanted: bool) -> dict[str, Any]:
-        """Flag an episode, or take the flag away. Flags last as long as the session."""
+        """Flag an episode, or take the flag away."""
         self._dataset.order.at(number)
-        key = self._episodes.key(number)
-        (self._flags.add if wanted else self._flags.discard)(key)
+        self._flags.set(self._episodes.key(number), wanted)
         (self._flagged.add if wanted else self._flagged.discard)(number)
         return {"number": number, "flagged": wanted, "count": len(self._flagged)}
 
