@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+
+pytest.importorskip("selenium")
 from browsers import chromium, needs_chromium, width_of
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not ZENSICAL.is_file(), reason='needs Zensical: pip install "vecrollout[docs]"'),
 ]
 
-# What does not fit into its box, and what a reader copies of it: tables of output need their lines, and nobody copies them.
+# The width of the page, and code that does not fit into its box. Output is no code: its tables need their lines.
 CODE = """
 const wide = (element) => element.scrollWidth > element.clientWidth;
 const code = [...document.querySelectorAll("article pre, article pre > code")];
@@ -44,7 +46,7 @@ class Site(NamedTuple):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: Any) -> None:
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Nothing."""
 
 

@@ -94,9 +94,7 @@ READERS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("command", READERS)
-def test_no_trace(
-    run: Run, cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
+def test_no_trace(run: Run, cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.chdir(tmp_path)
     more = READERS[command]
     assert "got no such directory" in run(command, tmp_path / "missing", *more).error

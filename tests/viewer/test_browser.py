@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from browsers import chromium, needs_chromium, width_of
+from served import served
+from traces_to_view import HOSTILE, episode, write
+
+from vecrollout import TraceWriter
+
+pytest.importorskip("selenium")
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
-from served import served
-from traces_to_view import HOSTILE, episode, write
 from viewer_page import Page
 
-from vecrollout import TraceWriter
+from browsers import chromium, needs_chromium, width_of
 
 pytestmark = needs_chromium
 

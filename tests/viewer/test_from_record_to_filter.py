@@ -10,9 +10,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from browsers import chromium, needs_chromium
 from served import served
+
+pytest.importorskip("selenium")
 from viewer_page import Page
+
+from browsers import chromium, needs_chromium
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
