@@ -67,7 +67,7 @@ def list_traces(
 
 
 def info(path: Trace, as_json: AsJson = False) -> None:
-    """Tell what is known about a trace: environment, spaces, metadata, versions, size."""
+    """Show what is known about a trace: environment, spaces, metadata, versions, size."""
     with busy("Reading the table of episodes"):
         traces = opened(path)
         found = [_about(each) for each in traces.order.abouts.values()]
