@@ -82,7 +82,7 @@ def _frames(traces: TraceDataset, number: int) -> list[Any]:
     from vecrollout.cli.environments import FIRST_FRAME, FRAME
 
     infos = traces.columns(number, ["infos"])["infos"]
-    frames = [each[key] for each in infos or () for key in (FIRST_FRAME, FRAME) if key in each]
+    frames = [each[key] for each in (() if infos is None else infos) for key in (FIRST_FRAME, FRAME) if key in each]
     if not frames:
         raise OptionError("source: expected frames, the recording has none; use --source render")
     return frames

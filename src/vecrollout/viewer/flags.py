@@ -42,7 +42,7 @@ class Flags:
         """
         return {key for writer in writers for key in self._of_writer(writer)}
 
-    def set(self, key: Key, wanted: bool) -> None:
+    def mark(self, key: Key, wanted: bool) -> None:
         """Flag a trajectory, or take its flag away.
 
         Raises:

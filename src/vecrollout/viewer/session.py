@@ -125,7 +125,7 @@ class Session:
     def flag(self, number: int, wanted: bool) -> dict[str, Any]:
         """Flag an episode, or take the flag away."""
         self._dataset.order.at(number)
-        self._flags.set(self._episodes.key(number), wanted)
+        self._flags.mark(self._episodes.key(number), wanted)
         (self._flagged.add if wanted else self._flagged.discard)(number)
         return {"number": number, "flagged": wanted, "count": len(self._flagged)}
 

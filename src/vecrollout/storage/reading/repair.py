@@ -76,10 +76,8 @@ def _repair(folder: Folder, progress: Progress | None) -> RepairReport:
     survey = Survey.of(folder)
     changes += survey.problems
     damaged = {problem.file for problem in survey.problems}
-    names: dict[str, list[str]] = {writer: [] for writer in survey.journals}
-    for name in damaged:
-        if (writer := journal_of(name)) is not None:
-            names.setdefault(writer, [])
+    found = [*survey.journals, *filter(None, map(journal_of, damaged))]
+    names: dict[str, list[str]] = {name: [] for name in found}
     for name in survey.shards:
         names.setdefault((shard_of(name) or ("", 0))[0], []).append(name)
     seen = Seen()
