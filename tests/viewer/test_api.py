@@ -154,6 +154,15 @@ def test_flags_and_the_command_for_them(client: TestClient, directory: Path) -> 
     assert client.post("api/episodes/1/flag", content="{").status_code == 400
 
 
+def test_the_command_does_not_write_where_something_is(tmp_path: Path) -> None:
+    trace = write(tmp_path / "trace", [episode(0, 3)])
+    with client_of(trace) as client:
+        for expected in ("trace-selected", "trace-selected-2", "trace-selected-3"):
+            place = Path(shlex.split(get(client, "api/selection")["command"])[-1])
+            assert place == tmp_path / expected
+            place.mkdir()
+
+
 def test_a_path_in_the_command_is_quoted(tmp_path: Path) -> None:
     with client_of(write(tmp_path / "it's $(here)", [episode(0, 3)])) as client:
         command = get(client, "api/selection")["command"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import time
@@ -105,8 +106,8 @@ class Session:
             command = None
         else:
             path = shown(paths[0])
-            new = f"{path.rstrip('/')}-selected"
-            command = f"vecrollout filter {shlex.quote(path)} --episodes {text} --out {shlex.quote(new)}"
+            new = shlex.quote(_new_place(f"{path.rstrip('/')}-selected"))
+            command = f"vecrollout filter {shlex.quote(path)} --episodes {text} --out {new}"
         return {"count": len(numbers), "command": command}
 
     def episode(self, number: int, query: Mapping[str, str]) -> dict[str, Any]:
@@ -160,6 +161,12 @@ def _ranges(numbers: Numbers) -> str:
     """Ascending numbers as text such as `1,5,9-12`, the end included."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run.tolist())) for run in runs)
+
+
+def _new_place(path: str) -> str:
+    """The path, with a number where an earlier selection has it. Object stores are not asked."""
+    names = itertools.chain([path], (f"{path}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if not os.path.exists(each))
 
 
 def _dims(query: Mapping[str, str]) -> bool:
