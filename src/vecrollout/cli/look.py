@@ -77,7 +77,8 @@ def info(path: Trace, as_json: AsJson = False) -> None:
         return
     first, *others = _distinct(found) or [{}]
     for about in ({"path": traces.path, **first}, *others):
-        say_facts({name: _text(value) for name, value in about.items() if value not in (None, {}, "")})
+        shown = {name: _text(value) for name, value in about.items() if value not in (None, {}, "")}
+        say_facts(shown, width=len("trajectories"))  # as in the summary below
     for line in summary.splitlines():
         say(line)
 
