@@ -247,6 +247,17 @@ def test_a_missing_extra_is_named(
     assert extra in ran.error
 
 
+def test_without_typer(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\")\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ran = subprocess.run(
+        [sys.executable, "-m", "vecrollout", "ls"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert 'pip install "vecrollout[cli]"' in line
+
+
 def test_the_viewer_without_starlette(cartpole: Path) -> None:
     code = (
         "import importlib.util as util, sys; find = util.find_spec\n"
@@ -258,14 +269,3 @@ def test_the_viewer_without_starlette(cartpole: Path) -> None:
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
     assert "pip install 'vecrollout[viewer]'" in line
-
-
-def test_without_typer(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\")\n")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    ran = subprocess.run(
-        [sys.executable, "-m", "vecrollout", "ls"], capture_output=True, text=True, env=environment, timeout=60
-    )
-    assert ran.returncode == 2
-    (line,) = ran.stderr.splitlines()
-    assert 'pip install "vecrollout[cli]"' in line
