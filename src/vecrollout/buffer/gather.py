@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from vecrollout.data.transitions import Transitions
 
 _ROWS, _STEPS = 1, 2  # of a `Part`
 
+_steps_of = attrgetter("steps")
+
 _ENDED_BY = np.array([ended_by(bool(flags & 1), flags >= 2) for flags in range(4)], object)
 
 
@@ -43,7 +46,7 @@ class LogColumns:
         """Whether infos were kept."""
         self.kind = layout.kind
         """Structures, dtypes and shapes."""
-        self.total_steps = sum([run.steps for run in runs])
+        self.total_steps = sum(map(_steps_of, runs))
         """Steps of all trajectories together."""
 
     def __len__(self) -> int:

@@ -324,7 +324,7 @@ class RolloutBuffer:
         """Hand over the episodes that a step ended."""
         if self.options.sink is not None:
             self._delivery.deliver()
-        elif any([ending.drops_last for ending in endings]):
+        elif any(ending.drops_last for ending in endings):
             self._keeper.settle()  # so that `dropped` counts them at once
 
     def _prepare(self, envs: Array | None) -> None:

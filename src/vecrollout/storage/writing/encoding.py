@@ -149,7 +149,7 @@ class TraceEncoder:
         else:
             has_infos = [each.has_infos for each in batches for _ in range(len(each))]
         notes = None
-        if any([each.notes for each in parts]):
+        if any(each.notes for each in parts):
             notes = [note for each in parts for note in each.notes or [{}] * len(each.batch)]
         identities = batch.identities
         numbers, news = self._numbering.place(identities, batch.lengths.tolist())
