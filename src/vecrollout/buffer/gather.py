@@ -245,7 +245,7 @@ class LogColumns:
         if len(finals) < len(rows):
             at = at[[row is not None for row in rows]]
         item = self._layout.obs.items[leaf]
-        if item.is_bytes and {final.dtype for final in finals} == {item.dtype}:
+        if item.is_bytes and not [final for final in finals if final.dtype is not item.dtype]:
             item.closed(out)[at] = np.frombuffer(b"".join([final.tobytes() for final in finals]), item.void)
         else:
             for place, final in zip(at.tolist(), finals, strict=True):

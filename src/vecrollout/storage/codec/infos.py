@@ -194,9 +194,11 @@ def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[st
 
 def _column_item(values: list[Any]) -> Item | None:
     """The item of a column of these values; None if no column can hold them. In a column, None means no value."""
-    if any(value is None for value in values):
+    types = set(map(type, values))
+    if type(None) in types:
         return None
-    item = item_of(values)
+    # Of these the type says it all.
+    item = item_of(values[:1] if types in ({bool}, {float}) else values)
     return item if isinstance(item, Plain | Numbers | Rows) else None
 
 
