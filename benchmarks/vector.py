@@ -27,6 +27,7 @@ _BARE, _OURS, _STATISTICS = "bare", "VectorBufferingWrapper", "RecordEpisodeStat
 _COPIES = "copies of the infos"
 _SB3_BARE, _SB3_OURS = "bare VecEnv", "BufferingWrapper"
 _RECORD = "record"
+_BOOL = np.dtype(bool)
 
 VectorStep = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 """What `VectorEnv.step` returns."""
@@ -196,7 +197,7 @@ class _Copies(_Bare):
         step, kept = self.env.step, []
         for actions in self.actions:
             infos = step(actions)[-1]
-            kept.append({key: each.copy() for key, each in infos.items() if each.dtype != bool or not each.all()})
+            kept.append({k: each.copy() for k, each in infos.items() if each.dtype is not _BOOL or 0 in each.tobytes()})
 
 
 class _Statistics(_Bare):

@@ -71,10 +71,16 @@ class BatchedInfos:
     __slots__ = ("_batch", "_num_envs")
 
     def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
-        if keys is not None:
-            batch = {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
+        batch = _chosen(batch, keys)
         self._batch = _copied(batch) if batch else {}
         self._num_envs = num_envs
+
+    @classmethod
+    def of_copies(cls, batch: Info, num_envs: int) -> BatchedInfos:
+        """The same of arrays that nobody else has, without masks that leave nobody out."""
+        infos = cls.__new__(cls)
+        infos._batch, infos._num_envs = batch, num_envs
+        return infos
 
     def __len__(self) -> int:
         return self._num_envs
@@ -89,6 +95,52 @@ class BatchedInfos:
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
         return info_of(self._batch, env, self._num_envs)
+
+
+class InfoCopier:
+    """Makes `BatchedInfos` of steps, whose infos are mostly made of the same arrays as those of the step before.
+
+    Args:
+        keys: Which keys to keep; None: all.
+    """
+
+    def __init__(self, keys: Sequence[str] | None) -> None:
+        self._keys = keys
+        self._nothing = BatchedInfos({}, 0)
+        # Names and dtypes of the last infos, and which of the names are of values and of masks to keep.
+        self._names: tuple[str, ...] = ()
+        self._dtypes: list[np.dtype[Any]] = []
+        self._values: list[str] = []
+        self._masks: list[str] = []
+        self._is_plain = False
+
+    def copied(self, batch: Info, num_envs: int) -> BatchedInfos:
+        """The infos of a step, as `BatchedInfos` copies them."""
+        if not batch:
+            if len(self._nothing) != num_envs:
+                self._nothing = BatchedInfos({}, num_envs)
+            return self._nothing
+        dtypes = [each.dtype for each in batch.values() if type(each) is _ndarray]
+        if tuple(batch) != self._names or dtypes != self._dtypes:
+            self._look_at(batch, dtypes)
+        if self._is_plain and 0 not in b"".join([batch[name].tobytes() for name in self._masks]):
+            return BatchedInfos.of_copies({name: batch[name].copy() for name in self._values}, num_envs)
+        return BatchedInfos(batch, num_envs, self._keys)
+
+    def _look_at(self, batch: Info, dtypes: list[np.dtype[Any]]) -> None:
+        self._names, self._dtypes = tuple(batch), dtypes
+        self._is_plain = len(dtypes) == len(batch) and not any(dtype.hasobject for dtype in dtypes)
+        if self._is_plain:
+            kept = _chosen(batch, self._keys)
+            self._masks = [name for name in kept if _names_mask(name, kept) and kept[name].dtype is _BOOL]
+            self._values = [name for name in kept if name not in self._masks]
+
+
+def _chosen(batch: Info, keys: Sequence[str] | None) -> Info:
+    """The entries of some keys, and their masks."""
+    if keys is None:
+        return batch
+    return {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
 
 
 def _copied(batch: Info) -> Info:
@@ -141,6 +193,9 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
         if _is_mask(key, batch):
             continue
         mask = batch.get(f"_{key}")
+        if mask is None and type(value) is _ndarray and value.shape == (num_envs,) and value.dtype.type in _SINGLE:
+            info[key] = value[env]  # as most are
+            continue
         if isinstance(mask, np.ndarray) and not mask[env]:
             continue
         info[key] = _item_of(value, env, num_envs, mask is not None)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -172,11 +173,23 @@ def taken(leaf: Array, rows: Array) -> Array:
     """Some rows of an array, as a copy; the last one for rows behind it."""
     if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
         return leaf.take(rows, axis=0, mode="clip")
-    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
-    # A row as one opaque value, which NumPy moves in one piece.
-    opaque = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
-    found: Array = opaque.take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
+    found: Array = _opaque(leaf).take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
     return found
+
+
+def chosen(leaf: Array, is_chosen: npt.NDArray[np.bool_]) -> Array:
+    """The rows of an array that a mask chooses, as a copy."""
+    if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
+        return leaf[is_chosen]
+    found: Array = _opaque(leaf)[is_chosen].view(leaf.dtype).reshape(-1, *leaf.shape[1:])
+    return found
+
+
+def _opaque(leaf: Array) -> Array:
+    """Each row as one opaque value, which NumPy moves in one piece."""
+    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
+    opaque: Array = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
+    return opaque
 
 
 def validity(column: Any) -> npt.NDArray[np.bool_]:
@@ -194,6 +207,31 @@ def values(column: Any, dtype: Any) -> Array:
     # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
     buffer = column.buffers()[1]
     return np.frombuffer(b"" if buffer is None else buffer, dtype)[column.offset : column.offset + len(column)]
+
+
+def listed(column: Any) -> list[Any]:
+    """The rows of a checked `pyarrow.Array` of numbers, bools or text; None where they are null."""
+    rows, kind = len(column), column.type
+    if column.null_count == rows:
+        return [None] * rows
+    if kind == pa.string():
+        found: list[Any] = _texts(column)
+    else:
+        found = (bits(column) if kind == pa.bool_() else values(column, kind.to_pandas_dtype())).tolist()
+    if column.null_count:
+        found = [each if is_there else None for each, is_there in zip(found, validity(column).tolist(), strict=True)]
+    return found
+
+
+def _texts(column: Any) -> list[str]:
+    """The rows of text; anything where they are null."""
+    rows, (_, offsets, data) = len(column), column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + rows + 1]
+    ends, content = ends - ends[0], memoryview(data)[ends[0] : ends[-1]].tobytes() if data else b""
+    size = len(content) // rows
+    if content == content[:size] * rows and (np.diff(ends) == size).all():  # all rows are alike
+        return [content[:size].decode()] * rows
+    return [content[begin:end].decode() for begin, end in pairwise(ends.tolist())]
 
 
 def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:

@@ -10,7 +10,7 @@ from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import values
+from vecrollout.storage.codec.arrays import listed, values
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -43,12 +43,11 @@ class Entries:
         self.index = index
         """Where trajectories begin and how they end."""
         try:
-            self._entries, self._offsets = column.values, column.offsets
-            self._entries.validate(full=True)
+            self._entries, self._offsets = column.values, values(column.offsets, np.int32)
             steps = values(self._entries.field(_FIELDS["steps"]), np.int64)
         except ArrowErrors as error:
             raise DamagedTraceError(f"{where}: expected trajectories: {error}") from error
-        if column.null_count or self._entries.null_count or not np.array_equal(steps, index.rows - 1):
+        if column.null_count or self._entries.null_count or steps.tobytes() != (index.rows - 1).tobytes():
             raise DamagedTraceError(f"{where}: expected the trajectories that the journal lists, got others")
         self._all: list[Entry] | None = None
         self._singles: dict[int, Entry] = {}
@@ -90,11 +89,15 @@ class Entries:
 
     def _read(self, begin: int, end: int) -> list[Entry]:
         entries = self._entries.slice(begin, end - begin)
-        recordings, ids, envs, starts, seeds, endings, has_infos, extras = (entries.field(i).to_pylist() for i in _READ)
+        try:
+            entries.validate(full=True)
+            recordings, ids, envs, starts, seeds, endings, has_infos, extras = (listed(entries.field(i)) for i in _READ)
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{self._where}: expected trajectories: {error}") from error
         if not _ENDINGS.issuperset(endings) or None in starts or (starts and min(starts) < 0):
             raise DamagedTraceError(f"{self._where}: expected identities of episodes, got {endings} from {starts}")
         first, ended = self.index.row[begin:end], self.index.ended[begin:end]
-        offsets = values(self._offsets, np.int32)
+        offsets = self._offsets
         counts = [*range(begin, end + 1)]
         if offsets[first].tolist() != counts[:-1] or offsets[first + 1].tolist() != counts[1:]:
             raise DamagedTraceError(f"{self._where}: expected an entry in the first row of each trajectory, got others")
