@@ -90,10 +90,11 @@ def _measured(case: _Case, options: Options) -> dict[str, float]:
         _BARE: lambda: _Bare(script, steps, case.mode),
         _OURS: lambda: _Ours(script, steps, case.mode),
         _STATISTICS: lambda: _Statistics(script, steps, case.mode),
-        _COPIES: lambda: _Copies(script, steps, case.mode),
         _SB3_BARE: lambda: BareVecEnv(script),
         _SB3_OURS: lambda: OursOnVecEnv(script),
     }
+    if case.info_keys:
+        contenders[_COPIES] = lambda: _Copies(script, steps, case.mode)
 
     def once(make: Callable[[], Any]) -> Callable[[], Phases]:
         return lambda: _record(make())

@@ -10,7 +10,7 @@ import pytest
 from journals import lines_of, only, parts_of, with_shard
 from traces import write
 
-from vecrollout import TrajectoryWithRew, open_traces
+from vecrollout import TraceWriter, TrajectoryWithRew, open_traces
 from vecrollout.errors import DamagedTraceError
 
 
@@ -33,8 +33,6 @@ def test_rewards_of_images_leave_the_images_where_they_are(tmp_path: Path) -> No
 
 
 def test_a_shard_that_still_grows(tmp_path: Path) -> None:
-    from vecrollout import TraceWriter
-
     written = images()
     with TraceWriter(tmp_path) as writer:
         writer.append(written)
@@ -54,5 +52,8 @@ def test_a_footer_that_tells_other_columns(tmp_path: Path) -> None:
     only(tmp_path / "it", ".arrow").write_bytes(forged)
     journal = only(tmp_path / "it", ".journal")
     journal.write_bytes(with_shard(lines_of(journal), forged))
-    with pytest.raises(DamagedTraceError, match="footer"):
+    with pytest.raises(DamagedTraceError):
         list(open_traces(tmp_path / "it"))
+    (batch,) = open_traces(tmp_path / "it").batches()
+    with pytest.raises(DamagedTraceError, match="footer"):
+        _ = batch.obs

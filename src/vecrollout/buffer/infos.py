@@ -68,33 +68,34 @@ class BatchedInfos:
         `VectorEnv._add_info` (Gymnasium 0.29 to 1.4), which fills in zeros for environments that lack a key.
     """
 
-    __slots__ = ("_batch", "_num_envs")
+    __slots__ = ("_batch", "num_envs")
 
     def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
         batch = _chosen(batch, keys)
         self._batch = _copied(batch) if batch else {}
-        self._num_envs = num_envs
+        self.num_envs = num_envs
+        """Number of environments."""
 
     @classmethod
     def of_copies(cls, batch: Info, num_envs: int) -> BatchedInfos:
         """The same of arrays that nobody else has, without masks that leave nobody out."""
         infos = cls.__new__(cls)
-        infos._batch, infos._num_envs = batch, num_envs
+        infos._batch, infos.num_envs = batch, num_envs
         return infos
 
     def __len__(self) -> int:
-        return self._num_envs
+        return self.num_envs
 
     def keys(self) -> Iterable[str]:
         """The keys of the infos, and those of masks that leave somebody out."""
         return self._batch.keys()
 
     def __iter__(self) -> Iterator[Info]:
-        return iter(_split(self._batch, self._num_envs))
+        return iter(_split(self._batch, self.num_envs))
 
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
-        return info_of(self._batch, env, self._num_envs)
+        return info_of(self._batch, env, self.num_envs)
 
 
 class InfoCopier:
@@ -117,7 +118,7 @@ class InfoCopier:
     def copied(self, batch: Info, num_envs: int) -> BatchedInfos:
         """The infos of a step, as `BatchedInfos` copies them."""
         if not batch:
-            if len(self._nothing) != num_envs:
+            if self._nothing.num_envs != num_envs:
                 self._nothing = BatchedInfos({}, num_envs)
             return self._nothing
         dtypes = [each.dtype for each in batch.values() if type(each) is _ndarray]

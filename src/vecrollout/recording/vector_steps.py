@@ -79,28 +79,28 @@ class VectorSteps:
             terminated, truncated = as_flags(terminated, count, "terminated"), as_flags(truncated, count, "truncated")
         # A search in bytes costs a fraction of `terminated.any()`.
         has_ends = 1 in terminated.tobytes() or 1 in truncated.tobytes()
+        over = self._waiting_at(envs) if buffer.waiting else ()
+        each = None
+        if (has_ends and has_finals) or type(infos) is not dict:
+            each = step_infos(infos, count, has_finals)
         restarts: Sequence[Restart] = ()
         endings: Sequence[Ending] = ()
+        if has_ends:
+            ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in over]
+            finals = self._finals_of(infos, count) if ended and has_finals else None
+            endings = [self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended]
         kept: Any
-        if has_ends or buffer.waiting or type(infos) is not dict:
-            each, over = step_infos(infos, count, has_finals), self._waiting_at(envs)
-            if has_ends:
-                ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in over]
-                finals = self._finals_of(infos, count) if ended and has_finals else None
-                endings = [
-                    self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended
-                ]
-            # Behind the endings, which may have taken infos from a device.
-            kept = each.kept(self._infos.copied) if buffer.keeps_infos else self._infos.copied({}, count)
-            if over and self._autoreset is Autoreset.NEXT_STEP:
-                own = kept.__getitem__ if self._keeps_all else each.own
-                restarts = [Restart(_env(at, envs), own(at)) for at in over]
-            elif over and self._autoreset is Autoreset.DISABLED and self._may_warn:
-                self._look_for_resets(over, terminated | truncated, envs)
-        elif not buffer.keeps_infos:
+        if not buffer.keeps_infos:
             kept = self._infos.copied({}, count)
-        else:
+        elif each is None:
             kept = self._infos.copied(without_finals(infos) if has_finals and infos else infos, count)
+        else:
+            kept = each.kept(self._infos.copied)  # endings may have taken infos from a device
+        if over and self._autoreset is Autoreset.NEXT_STEP:
+            own = kept.__getitem__ if self._keeps_all else (each or step_infos(infos, count, has_finals)).own
+            restarts = [Restart(_env(at, envs), own(at)) for at in over]
+        elif over and self._autoreset is Autoreset.DISABLED and self._may_warn:
+            self._look_for_resets(over, terminated | truncated, envs)
         buffer.step(
             obs if self.observations.is_plain else self.observations.leaves(obs), rews, kept, endings, restarts, envs
         )
@@ -132,10 +132,10 @@ class VectorSteps:
         return self.observations.rows(self._final_obs_fn(infos), count, "final_obs_fn")
 
     def _ending(
-        self, at: int, terminated: bool, truncated: bool, infos: StepInfos, finals: Any, envs: Array | None
+        self, at: int, terminated: bool, truncated: bool, infos: StepInfos | None, finals: Any, envs: Array | None
     ) -> Ending:
         env = _env(at, envs)
-        if self._autoreset is not Autoreset.SAME_STEP:
+        if infos is None or not self._has_finals:
             return Ending(env, terminated, truncated, None)
         info, reset_info = infos.final_info(at), infos.reset_info(at)
         final_obs = infos.final_obs(at, self.observations) if finals is None else row_of(finals, at)

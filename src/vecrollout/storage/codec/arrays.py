@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -75,18 +74,23 @@ class ArrayType:
         rows = len(column)
         if self.width == 0:
             decoded = np.zeros((rows, *self.shape), self.dtype)
+        elif self._is_view or self._is_raw:
+            # Its offset is 0, as it comes from a file and not from a slice.
+            buffer = column.buffers()[-1] if rows else b""
+            if column.offset or buffer is None:
+                raise DamagedTraceError(f"expected the values of {rows} rows, got none")
+            if self._is_view:
+                decoded = np.ndarray((rows, *self.shape), self._native, buffer)
+            else:
+                # Arrow aligns to 8 bytes, a long double wants 16.
+                packed = np.frombuffer(buffer, np.uint8, rows * self.width).copy() if rows else np.empty(0, np.uint8)
+                decoded = packed.view(self.dtype).reshape(rows, *self.shape)
+            if not self.dtype.isnative:
+                decoded = decoded.astype(self.dtype)
         elif self.is_text:
             decoded = self.text_rows(self.texts(column), rows, self.dtype)
-        elif self._is_flag:
-            decoded = bits(column)
         else:
-            # Its offset is 0, as it comes from a file and not from a slice.
-            buffer = column.buffers()[-1]
-            if column.offset or (buffer is None and rows):
-                raise DamagedTraceError(f"expected the values of {rows} rows, got none")
-            numbers = self._scalar_numpy
-            flat = np.frombuffer(buffer, numbers, rows * self.width) if rows else np.empty(0, numbers)
-            decoded = self._from_stored(flat, rows)
+            decoded = bits(column)
         decoded.flags.writeable = False
         return decoded
 
@@ -120,6 +124,11 @@ class ArrayType:
         return self.width == 1 and not self.shape and not self._is_raw
 
     @cached_property
+    def _is_view(self) -> bool:
+        """Whether the bytes in Arrow are the array's, in the order of this machine."""
+        return not (self.is_text or self._is_flag or self._is_raw)
+
+    @cached_property
     def _native(self) -> np.dtype[Any]:
         native: np.dtype[Any] = self.dtype.newbyteorder("=")
         return native
@@ -151,15 +160,6 @@ class ArrayType:
         if not self.dtype.isnative and self.dtype.kind != "V":
             values = values.astype(self._native)
         return values.reshape(-1).view(self._scalar_numpy)
-
-    def _from_stored(self, flat: Array, rows: int) -> Array:
-        if self._is_raw:
-            # Arrow aligns to 8 bytes, a long double wants 16.
-            raw: Array = flat.copy().view(self.dtype).reshape(rows, *self.shape)
-            return raw
-        native: Array = flat.view(self._native).reshape(rows, *self.shape)
-        in_order: Array = native if self.dtype.isnative else native.astype(self.dtype)
-        return in_order
 
     def _encode_text(self, values: Array, missing: Any, validity: Any, nulls: int) -> Any:
         texts = values.reshape(-1).tolist()
@@ -207,31 +207,6 @@ def values(column: Any, dtype: Any) -> Array:
     # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
     buffer = column.buffers()[1]
     return np.frombuffer(b"" if buffer is None else buffer, dtype)[column.offset : column.offset + len(column)]
-
-
-def listed(column: Any) -> list[Any]:
-    """The rows of a checked `pyarrow.Array` of numbers, bools or text; None where they are null."""
-    rows, kind = len(column), column.type
-    if column.null_count == rows:
-        return [None] * rows
-    if kind == pa.string():
-        found: list[Any] = _texts(column)
-    else:
-        found = (bits(column) if kind == pa.bool_() else values(column, kind.to_pandas_dtype())).tolist()
-    if column.null_count:
-        found = [each if is_there else None for each, is_there in zip(found, validity(column).tolist(), strict=True)]
-    return found
-
-
-def _texts(column: Any) -> list[str]:
-    """The rows of text; anything where they are null."""
-    rows, (_, offsets, data) = len(column), column.buffers()
-    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + rows + 1]
-    ends, content = ends - ends[0], memoryview(data)[ends[0] : ends[-1]].tobytes() if data else b""
-    size = len(content) // rows
-    if content == content[:size] * rows and (np.diff(ends) == size).all():  # all rows are alike
-        return [content[:size].decode()] * rows
-    return [content[begin:end].decode() for begin, end in pairwise(ends.tolist())]
 
 
 def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:

@@ -182,10 +182,13 @@ class DecodedBatch:
     @cached_property
     def _plain(self) -> tuple[Any, Any, Any] | None:
         """All rows of observations, actions and rewards; None where text or objects are made anew each time."""
-        if not self.schema.layout.is_plain:
+        layout = self.schema.layout
+        if not layout.is_plain:
             return None
-        obs, acts, rews = (self.field(name, 0, self.rows, self._widest) for name in ("obs", "acts", "rews"))
-        return obs, acts, rews
+        obs, acts = (
+            part.structure.unflatten(list(map(self._array, part.columns))) for part in (layout.obs, layout.acts)
+        )
+        return obs, acts, None if layout.rews is None else self._array(layout.rews)
 
     @cached_property
     def _is_step(self) -> npt.NDArray[np.bool_]:
