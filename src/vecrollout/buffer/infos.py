@@ -191,13 +191,13 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
     """
     info: dict[str, Any] = {}
     for key, value in batch.items():
-        if _is_mask(key, batch):
-            continue
         mask = batch.get(f"_{key}")
-        if mask is None and type(value) is _ndarray and value.shape == (num_envs,) and value.dtype.type in _SINGLE:
-            info[key] = value[env]  # as most are
+        is_masked = isinstance(mask, np.ndarray)
+        if type(value) is _ndarray and value.shape == (num_envs,) and value.dtype.type in _SINGLE and key[:1] != "_":
+            if not is_masked or mask[env]:
+                info[key] = value[env]
             continue
-        if isinstance(mask, np.ndarray) and not mask[env]:
+        if _is_mask(key, batch) or (is_masked and not mask[env]):
             continue
         info[key] = _item_of(value, env, num_envs, mask is not None)
     return info
