@@ -192,21 +192,13 @@ def _opaque(leaf: Array) -> Array:
     return opaque
 
 
-def validity(column: Any) -> npt.NDArray[np.bool_]:
-    """Which rows of a `pyarrow.Array` are not null, shape `(n,)`."""
-    return _unpacked(column.buffers()[0], column)
-
-
 def bits(column: Any) -> npt.NDArray[np.bool_]:
     """The rows of a `pyarrow.BooleanArray`, shape `(n,)`; anything where they are null."""
-    return _unpacked(column.buffers()[1], column)
-
-
-def values(column: Any, dtype: Any) -> Array:
-    """The rows of a `pyarrow.Array` of numbers of this dtype, shape `(n,)`; anything where they are null."""
-    # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
-    buffer = column.buffers()[1]
-    return np.frombuffer(b"" if buffer is None else buffer, dtype)[column.offset : column.offset + len(column)]
+    rows, offset, buffer = len(column), column.offset, column.buffers()[1]
+    if buffer is None:
+        return np.ones(rows, dtype=bool)
+    packed = np.frombuffer(buffer, np.uint8)
+    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
 
 
 def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
@@ -247,11 +239,3 @@ def bitmap(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
     if missing is None or not missing.any():
         return None, 0
     return pa.py_buffer(np.packbits(~missing, bitorder="little")), int(np.count_nonzero(missing))
-
-
-def _unpacked(buffer: Any, column: Any) -> npt.NDArray[np.bool_]:
-    rows, offset = len(column), column.offset
-    if buffer is None:
-        return np.ones(rows, dtype=bool)
-    packed = np.frombuffer(buffer, np.uint8)
-    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
