@@ -191,7 +191,7 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
     """
     info: dict[str, Any] = {}
     for key, value in batch.items():
-        mask = batch.get(f"_{key}")
+        mask: Any = batch.get(f"_{key}")
         is_masked = isinstance(mask, np.ndarray)
         if type(value) is _ndarray and value.shape == (num_envs,) and value.dtype.type in _SINGLE and key[:1] != "_":
             if not is_masked or mask[env]:

@@ -84,7 +84,8 @@ class ArrayType:
             else:
                 # Arrow aligns to 8 bytes, a long double wants 16.
                 packed = np.frombuffer(buffer, np.uint8, rows * self.width).copy() if rows else np.empty(0, np.uint8)
-                decoded = packed.view(self.dtype).reshape(rows, *self.shape)
+                stored = self.dtype if self.dtype.kind == "V" else self._native
+                decoded = packed.view(stored).reshape(rows, *self.shape)
             if not self.dtype.isnative:
                 decoded = decoded.astype(self.dtype)
         elif self.is_text:
