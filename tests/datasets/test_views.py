@@ -17,6 +17,7 @@ from vecrollout import (
     TraceDataset,
     TraceWriter,
     Trajectory,
+    TrajectoryBatch,
     TrajectoryWithRew,
     open_traces,
     rollout_stats,
@@ -349,10 +350,19 @@ def test_arguments_that_are_wrong(directories: list[Path]) -> None:
             traces.split(fractions, rng)  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="rng"):
         traces.split({"a": 1}, 0)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentTypeError, match="others"):
-        traces.concat(list(traces))  # type: ignore[arg-type]
+    for other in (list(traces), traces[0], TrajectoryBatch.from_trajectories(traces)):
+        with pytest.raises(ArgumentTypeError, match=r"others.*TraceDataset"):
+            traces.concat(other)  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="start"):
         traces.trim("a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="stop"):
+        traces.trim(0, 1.5)  # type: ignore[arg-type]
+
+
+def test_numbers_that_no_array_holds(directories: list[Path]) -> None:
+    traces = open_traces(directories)
+    assert list(traces.trim(-(10**30), 10**30)) == list(traces)
+    assert len(traces.trim(10**30)) == len(traces.trim(stop=-(10**30))) == 0
 
 
 def test_views_of_a_growing_trace(tmp_path: Path) -> None:

@@ -163,8 +163,8 @@ class CuratedTrajectories(Sequence[Trajectory], ABC):
             stop: End of the steps; None: each trajectory's end.
 
         Returns:
-            A view. A part that does not reach its trajectory's end is neither `terminated` nor `truncated`. Its `episode`
-            says where it starts.
+            A view. A part that does not reach the end of its trajectory is neither `terminated` nor `truncated`. Its
+            `episode` says where it starts.
 
         Raises:
             ArgumentTypeError: If a number is no integer.
