@@ -45,19 +45,19 @@ def disk_tables(options: Options) -> list[Table]:
                 *("shuffled epoch, x raw", "random rows, MB/s", "256 random steps, x rows"),
             ),
             [_reading_row(*case, options) for case in cases],
-            "Wall time of everything in a trace, of which no byte is cached, in multiples of the time that the same "
-            f"process takes to read the files' bytes in pieces of 8 MiB. The epoch is that of a `data_loader` with "
-            f"batches of {_STEPS} steps, shuffled by blocks of {_BLOCK}. Random steps are beside reads of as many bytes "
-            "as two observations have, at as many places; checksums are off for them, as a checksum needs a whole "
-            "record batch. The aim is ours: at most 1.5 times the disk's time.",
+            "Wall time of reading a trace of which no byte is cached, in multiples of the time that the same process "
+            "takes to read the bytes of its files in pieces of 8 MiB. The epoch is that of a `data_loader` with batches "
+            f"of {_STEPS} steps, shuffled by blocks of {_BLOCK}. Random steps are beside reads of as many bytes as two "
+            "observations have, at as many random places. Checksums are off for them, because a checksum needs a whole "
+            "record batch.",
         ),
         Table(
             "Converting from the disk",
             ("", "raw read and write, s", *(f"{name}, x raw" for name in _CONVERSIONS), "Parquet MB"),
             [_converting_row(name, episodes, options) for name, episodes in data.items()],
-            "Wall time of conversions of a trace with zstd, of which no byte is cached, until the result is on the disk. "
-            "Raw is a read of the trace's bytes, and a write of as many bytes as the result has. `write` writes a trace "
-            "without compression.",
+            "Wall time of converting a trace with zstd, of which no byte is cached, until the result is on the disk. "
+            "Raw is a read of the bytes of the trace, and a write of as many bytes as the result has. `write` writes a "
+            "trace without compression.",
         ),
     ]
 

@@ -55,6 +55,8 @@ IMPORTERS = {
     "typer": {"cli"},
     "rich": {"progress", "cli"},
     "av": {"cli", "interop"},
+    # Other libraries' formats are written and read without them.
+    **{name: set() for name in ("d3rlpy", "datasets", "lerobot", "minari", "robomimic", "tensordict", "torchrl")},
 }
 
 

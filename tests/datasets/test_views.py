@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from vecrollout import (
 from vecrollout.errors import (
     ArgumentTypeError,
     DamagedTraceError,
+    MissingDependencyError,
     OptionError,
     ProtocolError,
     SpaceMismatchError,
@@ -324,6 +326,13 @@ def test_pandas(directories: list[Path]) -> None:
     assert int(steps["terminated"].sum()) == sum(e.terminated for e in plain)
 
 
+def test_pandas_may_be_missing(directories: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for steps in (False, True):
+        with pytest.raises(MissingDependencyError, match=r"vecrollout\[pandas\]"):
+            open_traces(directories).to_pandas(steps=steps)
+
+
 def test_arguments_that_are_wrong(directories: list[Path]) -> None:
     traces = open_traces(directories)
     rng = np.random.default_rng(0)
@@ -441,6 +450,7 @@ def test_the_table_of_a_damaged_trace_of_images(compression: Any, tmp_path: Path
     damaged = bytearray(content)
     damaged[image] ^= 1
     shard.write_bytes(damaged)
+    assert "mean 4," in open_traces(tmp_path).summary()
     with pytest.raises(DamagedTraceError):
         list(open_traces(tmp_path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from trajectories import alike, assert_equal, endings, episode, without_empty
 
 from vecrollout import Trajectory
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, OptionError, ShapeError
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, MissingDependencyError, OptionError, ShapeError
 from vecrollout.testing import assert_same
 from vecrollout.testing import strategies as ours
 
@@ -188,6 +189,13 @@ def test_upload(hub: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     lines = [json.loads(line) for line in commit.splitlines()]
     assert lines[0]["value"]["summary"] == "Upload trajectories"
     assert sorted(line["value"]["path"] for line in lines[1:]) == ["README.md", "data/train.parquet"]
+
+
+def test_uploads_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_hf(endings(), tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match="pip install huggingface_hub"):
+        push_to_hub(tmp_path / "data", "me/data")
 
 
 def test_upload_of_nothing(tmp_path: Path) -> None:
