@@ -46,7 +46,7 @@ def disk_tables(options: Options) -> list[Table]:
             ),
             [_reading_row(*case, options) for case in cases],
             "Wall time of reading a trace of which no byte is cached, in multiples of the time that the same process "
-            "takes to read the bytes of its files in pieces of 8 MiB. The epoch is that of a `data_loader` with batches "
+            "takes to read the bytes of its files in pieces of 8 MiB. The epoch is that of a `data_loader` in batches "
             f"of {_STEPS} steps, shuffled by blocks of {_BLOCK}. Random steps are beside reads of as many bytes as two "
             "observations have, at as many random places. Checksums are off for them, because a checksum needs a whole "
             "record batch.",
