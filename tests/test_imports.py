@@ -55,8 +55,9 @@ IMPORTERS = {
     "typer": {"cli"},
     "rich": {"progress", "cli"},
     "av": {"cli", "interop"},
+    "datasets": {"compat"},
     # Other libraries' formats are written and read without them.
-    **{name: set() for name in ("d3rlpy", "datasets", "lerobot", "minari", "robomimic", "tensordict", "torchrl")},
+    **{name: set[str]() for name in ("d3rlpy", "lerobot", "minari", "robomimic", "tensordict", "torchrl")},
 }
 
 

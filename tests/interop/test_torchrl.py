@@ -68,9 +68,13 @@ def test_bad_input(tmp_path: Path) -> None:
 
 def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to_torchrl(endings(), tmp_path / "data")
-    monkeypatch.setitem(sys.modules, "tensordict", None)
-    with pytest.raises(MissingDependencyError, match="pip install tensordict"):
-        load_torchrl(tmp_path / "data")
+    for name, call in (
+        ("torchrl", lambda: load_torchrl(tmp_path / "data")),
+        ("tensordict", lambda: to_tensordict(endings())),
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
+            call()
 
 
 def test_damaged_directories(tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ def image_column(encoded: Iterable[bytes]) -> Any:
     return pa.StructArray.from_arrays([blobs, pa.nulls(len(blobs), pa.string())], ["bytes", "path"])
 
 
+def repeating_columns(schema: Any) -> list[str]:
+    """Parquet's names of the columns whose values repeat: a dictionary of floats or images takes time and space."""
+    pa, _ = pyarrow_modules()
+    names = []
+    for column in schema:
+        name, kind = column.name, column.type
+        while hasattr(kind, "value_type"):
+            name, kind = f"{name}.list.element", kind.value_type
+        if not (pa.types.is_floating(kind) or pa.types.is_struct(kind)):
+            names.append(name)
+    return names
+
+
 def value_feature(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:
     """The feature of `datasets` for a column, as JSON."""
     name = dtype.newbyteorder("=").name
