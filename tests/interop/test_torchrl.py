@@ -68,10 +68,11 @@ def test_bad_input(tmp_path: Path) -> None:
 
 def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to_torchrl(endings(), tmp_path / "data")
-    for name, call in (
-        ("torchrl", lambda: load_torchrl(tmp_path / "data")),
-        ("tensordict", lambda: to_tensordict(endings())),
-    ):
+    calls: dict[str, Any] = {
+        "torchrl": lambda: load_torchrl(tmp_path / "data"),
+        "tensordict": lambda: to_tensordict(endings()),
+    }
+    for name, call in calls.items():
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
             call()

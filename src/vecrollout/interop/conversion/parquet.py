@@ -96,7 +96,7 @@ def repeating_columns(schema: Any) -> list[str]:
         name, kind = column.name, column.type
         while hasattr(kind, "value_type"):
             name, kind = f"{name}.list.element", kind.value_type
-        if not (pa.types.is_floating(kind) or pa.types.is_struct(kind)):
+        if not (pa.types.is_floating(kind) or pa.types.is_struct(kind) or pa.types.is_binary(kind)):
             names.append(name)
     return names
 
