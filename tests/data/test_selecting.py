@@ -337,6 +337,12 @@ def test_wrong_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
                 BATCH.filter(condition)
 
 
+def test_values_that_cannot_be_compared() -> None:
+    given = [replace(each, episode=Episode(id=name)) for each, name in zip(PLAIN, ("a", 1), strict=False)]  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="column: expected one whose values can be compared"):
+        TrajectoryBatch.from_trajectories(given).sort_by("id")
+
+
 def test_batches_that_are_not_alike(tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.extend(BATCH)

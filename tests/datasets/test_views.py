@@ -257,6 +257,19 @@ def test_relabel(directories: list[Path]) -> None:
     assert pickle.loads(pickle.dumps(view))[3] == expected[3]
 
 
+@pytest.mark.parametrize("verb", ["stitched", "relabel"])
+def test_what_is_known_of_derived_views(directories: list[Path], verb: str) -> None:
+    traces = open_traces(directories)
+    view = traces.stitched() if verb == "stitched" else traces.relabel(rews=doubled)
+    assert len(view.episodes()) == len(traces.episodes()) == 36
+    size = [line for line in traces.summary().splitlines() if line.startswith("size")]
+    assert [line for line in view.summary().splitlines() if line.startswith("size")] == size
+    assert list(pickle.loads(pickle.dumps(view))) == list(view)
+    assert [view.about(i)["metadata"] for i in (0, -1)] == [{"policy": "p0"}, {"policy": "p2"}]
+    drawn = view.concat(traces).steps(infos=True)[[0, view.total_steps]]
+    assert [dict(each) for each in drawn.infos] == [{"t": 0}, {"t": 0}]
+
+
 def test_rewards_for_trajectories_without_any(tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.append(Trajectory(np.arange(3.0), np.zeros(2), None, True))

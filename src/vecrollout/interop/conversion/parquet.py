@@ -69,7 +69,7 @@ def numpy_column(name: str, column: Any, shape: tuple[int, ...] | None = None) -
             if not hasattr(found, "flatten") or not hasattr(found.type, "value_type"):
                 break
             fixed = getattr(found.type, "list_size", None)
-            sizes.append(fixed if fixed is not None else len(found[0]) if len(found) else 0)
+            sizes.append(_length_of_lists(name, found) if fixed is None else fixed)
             found = found.flatten()
         values: Array = found.to_numpy(zero_copy_only=False)
         if values.dtype.kind not in _KINDS:
@@ -79,6 +79,15 @@ def numpy_column(name: str, column: Any, shape: tuple[int, ...] | None = None) -
         if isinstance(error, DamagedTraceError):
             raise
         raise DamagedTraceError(f"{name}: expected rows of shape {shape}: {error}") from error
+
+
+def _length_of_lists(name: str, lists: Any) -> int:
+    """The length that all lists have."""
+    lengths = np.diff(lists.offsets.to_numpy())
+    length = int(lengths[0]) if len(lengths) else 0
+    if (lengths != length).any():
+        raise DamagedTraceError(f"{name}: expected lists of one length, got {lengths.min()} to {lengths.max()}")
+    return length
 
 
 def image_column(encoded: Iterable[bytes]) -> Any:
