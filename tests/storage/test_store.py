@@ -219,7 +219,7 @@ def rows_of_batches(store: S3Server) -> list[int]:
 
 def many_batches(store: S3Server) -> tuple[int, int]:
     """A shard of several batches; its size in bytes, and the number of batches."""
-    write(store.url, [of_space("box", 404, number) for number in range(300)], compression=None, queue_bytes=1 << 20)
+    write(store.url, [of_space("box", 404, number) for number in range(600)], compression=None, queue_bytes=1 << 20)
     size, count = len(store.request("GET", only(store, ".arrow"))), len(rows_of_batches(store))
     assert count > 5
     store.answered.clear()
@@ -251,7 +251,7 @@ def test_one_episode_is_read_without_the_others(store: S3Server) -> None:
 
 def test_batches_in_a_row_are_read_at_once(store: S3Server) -> None:
     size, count = many_batches(store)
-    assert sum(len(each) for each in open_traces(store.url)) == 300 * 404
+    assert sum(len(each) for each in open_traces(store.url)) == 600 * 404
     head, *batches = store.sent(".arrow")
     assert head <= 64 << 10
     assert len(batches) <= 1 + count // 2

@@ -9,12 +9,12 @@ from typing import Any
 from vecrollout.buffer.episodes import Discard, Ending, Note, Piece, Restart, Run, Span
 from vecrollout.buffer.log import StepLog
 from vecrollout.buffer.memory import Chunk
-from vecrollout.buffer.table import NOTES
+from vecrollout.buffer.table import NOTES, PLACE
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: that takes several times as long to make
 class Books:
     """What is known of the log's episodes. Changes make new books, so that one assignment commits them.
 
@@ -105,12 +105,14 @@ class Bookkeeper:
             records = chunk.records
             end = len(records)
             for number in range(begin, end):
-                notes = records[number][NOTES]
+                record = records[number]
+                notes = record[NOTES]
                 if not notes:
                     continue
+                place = record[PLACE]
                 for note in notes:
                     env = note.env
-                    row = chunk.row(number, env)
+                    row, lane = (number, 0) if place is None else place.of(env, number)
                     span, running[env] = running[env], None
                     if span is not None:
                         run, lost = self._ended(span, chunk, row, note)
@@ -124,18 +126,25 @@ class Bookkeeper:
                     if note.begins:
                         is_reset = type(note) is Restart
                         seed, start_step = (note.seed, note.start_step) if is_reset else (None, 0)
-                        place = chunk.number, row, chunk.lane_row(number, env)
-                        running[env] = Span(self.recording, env, next_id, seed, note.reset_info, start_step, *place)
+                        named = self.recording, env, next_id, seed, note.reset_info, start_step
+                        running[env] = Span(*named, chunk.number, row, lane)
                         next_id += 1
             begin = 0
-        self.books = books.with_finished(
-            finished,
-            chunk=chunks[-1].number,
-            read=end,
-            running=tuple(running),
-            next_id=next_id,
-            dropped=dropped,
-            discarded=discarded,
+        if finished:
+            # An interrupt may have left some behind that no books count.
+            books.finished[books.count :] = finished
+        # Not by `but`: this is a part of what the end of an episode costs.
+        self.books = Books(
+            chunks[-1].number,
+            end,
+            tuple(running),
+            books.finished,
+            books.count + len(finished),
+            next_id,
+            books.popped,
+            books.delivered,
+            dropped,
+            discarded,
         )
         return self.books
 
@@ -154,10 +163,22 @@ class Bookkeeper:
         popped = self.books.popped + sum(run.steps for run in [*runs, *fragments])
         self.books = self.books.without(len(runs), running=self._moved(fragments), popped=popped)
 
-    def take_delivered(self, count: int) -> None:
+    def take_delivered(self, count: int, steps: int) -> None:
         """Take out the first finished fragments, which went to the sink."""
-        delivered = self.books.delivered + sum(run.steps for run in self.books.finished[:count])
-        self.books = self.books.without(count, delivered=delivered)
+        books = self.books
+        rest = books.finished[count : books.count]
+        self.books = Books(
+            books.chunk,
+            books.read,
+            books.running,
+            rest,
+            len(rest),
+            books.next_id,
+            books.popped,
+            books.delivered + steps,
+            books.dropped,
+            books.discarded,
+        )
 
     def drop_oldest(self, steps: int) -> None:
         """Drop the oldest finished fragments, until these steps or all are gone."""
@@ -177,6 +198,8 @@ class Bookkeeper:
 
     def close_running(self, ended_by: EndedBy | None, envs: Collection[int] | None = None) -> None:
         """Make finished fragments of the running ones, or drop them where a reset ends them and that is asked for."""
+        if not any(self.settle().running) and not self.books.discarded:
+            return
         fragments = [run for run in self.fragments(ended_by) if envs is None or run.span.env in envs]
         books, running = self.books, self._moved(fragments)
         discarded = books.discarded

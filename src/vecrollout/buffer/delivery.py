@@ -31,10 +31,10 @@ class Delivery:
         """Hand over what is finished. What the sink refuses by raising stays held."""
         if self._sink is None:
             return
-        runs = self._keeper.settle().runs()
-        if not runs:
+        books = self._keeper.settle()
+        if not books.count:
             return
-        columns = LogColumns(runs, self._log.layout, self._log.keeps_infos)
+        columns = LogColumns(books.runs(), self._log.layout, self._log.keeps_infos)
         columns.share()
         batch = TrajectoryBatch(columns)
         if self._takes_batches:
@@ -44,6 +44,6 @@ class Delivery:
         else:
             for trajectory in batch:
                 self._sink.append(trajectory)
-                self._keeper.take_delivered(1)
+                self._keeper.take_delivered(1, len(trajectory))
             return
-        self._keeper.take_delivered(len(runs))
+        self._keeper.take_delivered(books.count, columns.total_steps)

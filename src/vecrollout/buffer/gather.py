@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.rows import Part, Rows, Source
 from vecrollout.buffer.table import INFOS, LEAVES, REWS
 from vecrollout.data.columns import transitions_of
+from vecrollout.data.episode import ended_by
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Item
@@ -22,6 +24,10 @@ from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
 _ROWS, _STEPS = 1, 2  # of a `Part`
+
+_steps_of = attrgetter("steps")
+
+_ENDED_BY = np.array([ended_by(bool(flags & 1), flags >= 2) for flags in range(4)], object)
 
 
 class LogColumns:
@@ -40,7 +46,7 @@ class LogColumns:
         """Whether infos were kept."""
         self.kind = layout.kind
         """Structures, dtypes and shapes."""
-        self.total_steps = sum(run.steps for run in runs)
+        self.total_steps = sum(map(_steps_of, runs))
         """Steps of all trajectories together."""
 
     def __len__(self) -> int:
@@ -49,7 +55,7 @@ class LogColumns:
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory."""
-        return np.array([run.steps for run in self._runs], np.int64)
+        return np.fromiter([run.steps for run in self._runs], np.int64, len(self))
 
     @cached_property
     def terminated(self) -> npt.NDArray[np.bool_]:
@@ -73,22 +79,24 @@ class LogColumns:
     def identities(self) -> Identities:
         """The same, field by field."""
         spans = [run.span for run in self._runs]
+        by_env = _ENDED_BY[self.terminated + 2 * self.truncated].tolist()
         return Identities(
             [span.recording for span in spans],
             [span.id for span in spans],
             [span.env for span in spans],
             [span.start_step for span in spans],
             [span.seed for span in spans],
-            [run.ended_by for run in self._runs],
+            [name or run.closed_by for name, run in zip(by_env, self._runs, strict=True)],
             [span.reset_info for span in spans],
         )
 
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
-        for run in self._runs if self._layout.large else ():
-            for piece in run.pieces:
-                if piece.chunk.lanes is not None:
-                    piece.chunk.lanes.is_shared = True
+        if self._layout.large:
+            for run in self._runs:
+                for piece in run.pieces:
+                    if piece.chunk.lanes is not None:
+                        piece.chunk.lanes.is_shared = True
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`, read-only but for infos. It is gathered at each call; a batch keeps it."""
@@ -139,6 +147,10 @@ class LogColumns:
             structure.unflatten(obs), self._acts(), infos, structure.unflatten(next_obs), self._rews(), self
         )
 
+    def aligned(self, name: str) -> Any:
+        """Actions or rewards with a row for each observation."""
+        return self._acts(1) if name == "acts" else self._rews(1)
+
     def part(self, begin: int, end: int) -> LogColumns:
         """Some of the fragments."""
         return LogColumns(self._runs[begin:end], self._layout, self.has_infos)
@@ -157,7 +169,7 @@ class LogColumns:
             layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
         return LogColumns([run for part in parts for run in part._runs], layout, self.has_infos)
 
-    @property
+    @cached_property
     def _endings(self) -> list[Ending | None]:
         return [run.ending for run in self._runs]
 
@@ -205,26 +217,25 @@ class LogColumns:
             infos[-1] = run.info
         return infos
 
-    def _acts(self) -> Any:
-        part = self._layout.kind.acts
-        leaves = []
-        for leaf, item in enumerate(part.items):
-            out = np.empty((self.total_steps, *item.shape), item.dtype)
-            self._rows.put(out, LEAVES + len(self._layout.obs.items) + leaf, item, are_steps=True)
-            leaves.append(out)
-        return part.structure.unflatten(leaves)
+    def _acts(self, extra: int = 0) -> Any:
+        part, first = self._layout.kind.acts, LEAVES + len(self._layout.obs.items)
+        return part.structure.unflatten([self._steps(first + i, item, extra) for i, item in enumerate(part.items)])
 
-    def _rews(self) -> Array:
-        out = np.empty((self.total_steps, *self._layout.rew_shape), self._layout.rews)
-        self._rows.put(out, REWS, self._layout.items[0], are_steps=True)
+    def _rews(self, extra: int = 0) -> Array:
+        return self._steps(REWS, self._layout.items[0], extra)
+
+    def _steps(self, leaf: int, item: Item, extra: int) -> Array:
+        """A column of the steps; with `extra` 1, with a row of anything behind each fragment."""
+        out = np.empty((self.total_steps + extra * len(self), *item.shape), item.dtype)
+        self._rows.put(out, leaf, item, are_steps=True, extra=extra)
         return out
 
     def _infos(self) -> npt.NDArray[np.object_]:
         out = np.empty(self.total_steps, object)
         self._rows.put(out, INFOS, None, are_steps=True)
-        for run, end in zip(self._runs, self._rows.ends(0).tolist(), strict=True):
-            if run.info is not None:
-                out[end - 1] = run.info
+        for ending, end in zip(self._endings, self._rows.ends(0).tolist(), strict=True):
+            if ending is not None and ending.info is not None:
+                out[end - 1] = ending.info
         return out
 
     def _put_finals(self, leaf: int, out: Array, at: Array) -> None:
@@ -234,7 +245,7 @@ class LogColumns:
         if len(finals) < len(rows):
             at = at[[row is not None for row in rows]]
         item = self._layout.obs.items[leaf]
-        if item.is_bytes and {final.dtype for final in finals} == {item.dtype}:
+        if item.is_bytes and not [final for final in finals if final.dtype is not item.dtype]:
             item.closed(out)[at] = np.frombuffer(b"".join([final.tobytes() for final in finals]), item.void)
         else:
             for place, final in zip(at.tolist(), finals, strict=True):

@@ -118,15 +118,13 @@ class Chunk:
 
     def row(self, record: int, env: int) -> int:
         """Row of an environment's current observation after a record; -1 is the last record."""
-        place = self.records[record][PLACE]
-        if place is not None and place.clock is not None:
-            return int(place.clock[env])
-        return record if record >= 0 else self.steps
+        place, number = self.records[record][PLACE], record if record >= 0 else self.steps
+        return number if place is None else place.of(env, number)[0]
 
     def lane_row(self, record: int, env: int) -> int:
         """The same in the lanes; 0 where there are none."""
         place = self.records[record][PLACE]
-        return 0 if place is None or place.at is None else int(place.at[env])
+        return 0 if place is None else place.of(env, record)[1]
 
     @property
     def steps(self) -> int:
@@ -185,7 +183,8 @@ class Chunk:
             rows: Array = lane.take(self.records[-1][PLACE].at, axis=0)
             return rows
         table = self.table(last, last + 1)
+        envs = np.arange(layout.num_envs)
         row_of = np.array([self.row(-1, env) for env in range(layout.num_envs)])
-        taken = table.column(leaf).take(table.row_numbers(np.arange(layout.num_envs), row_of), axis=0)
+        taken = table.column(leaf).take(table.row_numbers(envs, row_of, np.ones_like(envs)), axis=0)
         current: Array = layout.obs.items[leaf - LEAVES].opened(taken)
         return current

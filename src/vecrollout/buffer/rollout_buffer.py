@@ -87,12 +87,13 @@ class RolloutBuffer:
         """Keep the actions that are about to be taken: those of all environments, or one for each of `envs`."""
         if terminations:
             leave()
-        if self._room > 0 and self._acts is None and type(acts) is _ndarray and envs is None:
+        if self._room < 1 or self._acts is not None:
+            self._prepare(envs)
+        if self._room > 0 and type(acts) is _ndarray and envs is None:
             chunk = self._log.chunks[-1]
             if acts.dtype is chunk.act_dtype and acts.shape == chunk.act_shape:
                 self._acts = acts.tobytes()
                 return
-        self._prepare(envs)
         if envs is not None:
             self._log.take_acts_of(envs, acts)
             self._acts = ()
@@ -138,9 +139,10 @@ class RolloutBuffer:
             and rews.shape == chunk.rew_shape
             and len(infos) == self.num_envs
         ):
-            kept = (
-                tuple(infos) if self._infos.are_plain and type(infos) is list else self._infos.of_step(infos, endings)
-            )
+            if not self._infos.are_plain:
+                kept = self._infos.of_step(infos, endings)
+            else:
+                kept = infos if type(infos) is BatchedInfos else tuple(infos)
             total, waiting = chunk.records[-1][:NOTES]
             total += self.num_envs - len(waiting)
             notes: Any = None
@@ -321,9 +323,10 @@ class RolloutBuffer:
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
-        if [ending for ending in endings if ending.drops_last]:
+        if self.options.sink is not None:
+            self._delivery.deliver()
+        elif any(ending.drops_last for ending in endings):
             self._keeper.settle()  # so that `dropped` counts them at once
-        self._delivery.deliver()
 
     def _prepare(self, envs: Array | None) -> None:
         """Refuse what comes out of order, and see that the next step fits."""

@@ -78,17 +78,20 @@ class Rows:
     def __init__(self, runs: Sequence[Run], source: Source) -> None:
         pieces = [piece for run in runs for piece in run.pieces]
         chunks = [piece.chunk for piece in pieces]
-        self._envs = np.array([piece.env for piece in pieces])
-        self._firsts = np.array([piece.row for piece in pieces])
-        self._steps = np.array([piece.steps for piece in pieces])
+        count = len(pieces)
+        self._envs = np.fromiter([piece.env for piece in pieces], np.int64, count)
+        self._firsts = np.fromiter([piece.row for piece in pieces], np.int64, count)
+        self._steps = np.fromiter([piece.steps for piece in pieces], np.int64, count)
         self._last: Any = slice(None)  # pieces with which a fragment ends
         if len(pieces) > len(runs):
             self._last = np.cumsum([len(run.pieces) for run in runs]) - 1
         by_id = dict(zip(map(id, chunks), chunks, strict=True))
         self._tables: list[tuple[Table, Any]] = [(source.table(chunk), slice(None)) for chunk in by_id.values()]
         if len(by_id) > 1:
-            ids = np.array(list(map(id, chunks)))
+            ids = np.fromiter(map(id, chunks), np.int64, count)
             self._tables = [(source.table(chunk), ids == key) for key, chunk in by_id.items()]
+        # Otherwise steps have the numbers of the observations before them.
+        self._is_ragged = any(table.is_ragged for table, _ in self._tables)
         self._indices: dict[tuple[bool, int, int], list[tuple[Table, Array, Any]]] = {}
 
     def ends(self, extra: int) -> Array:
@@ -102,17 +105,18 @@ class Rows:
         """Put the rows of a column in their places.
 
         `are_steps`: the column has actions, rewards or infos, and otherwise observations. `shift` 1 takes the following
-        rows. An `item` of None means infos.
+        rows. With `extra`, rows behind the last steps have anything. An `item` of None means infos.
         """
         closed = whole if item is None else item.closed(whole)
-        if (are_steps, shift, extra) not in self._indices:
-            self._indices[are_steps, shift, extra] = self._index(are_steps, shift, extra)
-        for table, numbers, places in self._indices[are_steps, shift, extra]:
+        which = are_steps and self._is_ragged, shift, extra
+        if which not in self._indices:
+            self._indices[which] = self._index(*which)
+        for table, numbers, places in self._indices[which]:
             column, out = table.column(leaf), closed
             theirs = None if item is None else table.layout.item(leaf - LEAVES)
             if item is not None and theirs is not None and theirs.dtype != item.dtype:
                 column, out = theirs.opened(column), whole  # recorded before the column was widened
-            out[places] = column.take(numbers, axis=0)
+            out[places] = column.take(numbers, axis=0, mode="clip")
 
     def _counts(self, extra: int) -> Array:
         """Rows of each piece."""
@@ -127,12 +131,10 @@ class Rows:
         found = []
         for table, mine in self._tables:
             rows = counts[mine]
-            before = np.cumsum(rows) - rows
-            count = np.arange(int(rows.sum()))
-            row_of = count + np.repeat(self._firsts[mine] + shift - before, rows)
-            numbers = (table.step_numbers if are_steps else table.row_numbers)(
-                np.repeat(self._envs[mine], rows), row_of
-            )
-            places = slice(None) if len(self._tables) == 1 else count + np.repeat(begins[mine] - before, rows)
+            numbers_of = table.step_numbers if are_steps else table.row_numbers
+            numbers = numbers_of(self._envs[mine], self._firsts[mine] + shift, rows)
+            places: Any = slice(None)
+            if len(self._tables) > 1:
+                places = np.arange(len(numbers)) + np.repeat(begins[mine] - (np.cumsum(rows) - rows), rows)
             found.append((table, numbers, places))
         return found

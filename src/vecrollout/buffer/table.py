@@ -30,6 +30,11 @@ class Place:
     at: npt.NDArray[np.int64] | None
     """Row in the lanes of each environment's current observation, shape `(E,)`; None: no lanes."""
 
+    def of(self, env: int, record: int) -> tuple[int, int]:
+        """An environment's row after the record of this number, and its row in the lanes; 0 where there are none."""
+        row = record if self.clock is None else int(self.clock[env])
+        return row, 0 if self.at is None else int(self.at[env])
+
 
 class Table:
     """Records behind one another as columns of small items: opaque elements, or rows where they hold objects.
@@ -64,6 +69,11 @@ class Table:
         table = cls(layout, (), 0, False, False)
         table._columns = columns
         return table
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether a record may not have all environments."""
+        return self._order is not None
 
     def column(self, leaf: int) -> Array:
         """A column.
@@ -106,19 +116,23 @@ class Table:
             return self.rows(env, row + 1, count) - self._num_envs
         return self.rows(env, row, count)
 
-    def row_numbers(self, envs: Array, rows: Array) -> Array:
-        """Where the observations of environments in these rows of the chunk are."""
+    def row_numbers(self, envs: Array, rows: Array, counts: Array) -> Array:
+        """Where the observations of environments are: so many of each, from these rows of the chunk on."""
+        numbers: Array = np.arange(int(counts.sum()))
+        before = np.cumsum(counts) - counts
         if self._order is not None:
             order, firsts = self._order
-            numbers: Array = order.take(firsts.take(envs) + rows)
-            return numbers
-        return (rows - self._begin) * self._num_envs + envs
+            numbers += np.repeat(firsts.take(envs) + rows - before, counts)
+            return order.take(numbers, mode="clip")
+        numbers *= self._num_envs
+        numbers += np.repeat((rows - self._begin - before) * self._num_envs + envs, counts)
+        return numbers
 
-    def step_numbers(self, envs: Array, rows: Array) -> Array:
-        """Where the steps that follow them are."""
+    def step_numbers(self, envs: Array, rows: Array, counts: Array) -> Array:
+        """Where the steps that follow them are; of a row that none follows, anything."""
         if self._order is not None:
-            return self.row_numbers(envs, rows + 1) - self._num_envs
-        return self.row_numbers(envs, rows)
+            return self.row_numbers(envs, rows + 1, counts) - self._num_envs
+        return self.row_numbers(envs, rows, counts)
 
     def _joined(self, leaf: int) -> Array:
         is_obs = LEAVES <= leaf < LEAVES + len(self.layout.obs.items)
@@ -129,12 +143,13 @@ class Table:
             return np.fromiter(chain.from_iterable(infos), object)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]
-        if self._has_gaps:
-            found = [record[leaf] if len(record) > leaf else None for record in records]
-            pairs = zip(found, records, strict=True)
-            values = [item.filler(self._width(record)) if value is None else value for value, record in pairs]
-        else:
+        try:
             values = [record[leaf] for record in records]
+        except IndexError:  # records of resets before any action was known
+            values = [record[leaf] if len(record) > leaf else None for record in records]
+        if self._has_gaps:
+            for i in [i for i, value in enumerate(values) if value is None]:
+                values[i] = item.filler(self._width(records[i]))
         if item.is_bytes:
             return np.frombuffer(b"".join(values), item.void)
         return np.concatenate([item.filler(0), *values])

@@ -45,7 +45,8 @@ class TrajectoryBatch(TrajectorySequence):
     __array_ufunc__ = None
 
     def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+        self.columns = columns
+        """Where the data lies."""
 
     @classmethod
     def from_arrays(
@@ -93,7 +94,7 @@ class TrajectoryBatch(TrajectorySequence):
             ArgumentTypeError: If some have rewards and others not, or one is no trajectory.
         """
         if isinstance(trajectories, TrajectoryBatch):
-            return cls(trajectories._columns)
+            return cls(trajectories.columns)
         return cls(joined_columns(list(trajectories)))
 
     @classmethod
@@ -114,58 +115,58 @@ class TrajectoryBatch(TrajectorySequence):
         listed = [batch for batch in given if len(batch)]
         if len(listed) < 2:
             return (listed or given)[0]
-        first, *others = [batch._columns for batch in listed]
+        first, *others = [batch.columns for batch in listed]
         joined = first.joined(others) if all(type(each) is type(first) for each in others) else None
         return cls(joined_columns([each for batch in listed for each in batch]) if joined is None else joined)
 
     @cached_property
     def obs(self) -> Observation:
         """Observations, shape `(sum(lengths) + N, *obs_shape)`: of each trajectory one more than steps."""
-        obs: Observation = self._columns.column("obs")
+        obs: Observation = self.columns.column("obs")
         return obs
 
     @cached_property
     def acts(self) -> Array:
         """Actions, shape `(sum(lengths), *act_shape)`."""
-        acts: Array = self._columns.column("acts")
+        acts: Array = self.columns.column("acts")
         return acts
 
     @cached_property
     def rews(self) -> npt.NDArray[np.floating[Any]] | None:
         """Rewards, shape `(sum(lengths),)`, float; None where the trajectories have none."""
-        rews: npt.NDArray[np.floating[Any]] | None = self._columns.column("rews")
+        rews: npt.NDArray[np.floating[Any]] | None = self.columns.column("rews")
         return rews
 
     @cached_property
     def infos(self) -> npt.NDArray[np.object_] | None:
         """Info dicts, shape `(sum(lengths),)`, dtype object; None where they were not kept."""
-        infos: npt.NDArray[np.object_] | None = self._columns.column("infos")
+        infos: npt.NDArray[np.object_] | None = self.columns.column("infos")
         return infos
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""
-        return self._columns.lengths
+        return self.columns.lengths
 
     @property
     def terminated(self) -> npt.NDArray[np.bool_]:
         """Whether each trajectory's last step reached a terminal state, shape `(N,)`."""
-        return self._columns.terminated
+        return self.columns.terminated
 
     @property
     def truncated(self) -> npt.NDArray[np.bool_]:
         """Whether each trajectory was cut short at its last step, shape `(N,)`."""
-        return self._columns.truncated
+        return self.columns.truncated
 
     @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
-        return self._columns.episodes
+        return self.columns.episodes
 
     @property
     def identities(self) -> Identities:
         """The same, field by field."""
-        return self._columns.identities
+        return self.columns.identities
 
     @property
     def has_rews(self) -> bool:
@@ -175,26 +176,38 @@ class TrajectoryBatch(TrajectorySequence):
     @property
     def has_infos(self) -> bool:
         """Whether infos were kept; told without gathering them."""
-        return self._columns.has_infos
+        return self.columns.has_infos
 
     @property
     def is_recorded(self) -> bool:
         """Whether a recorder gave the episodes their identities."""
-        return self._columns.is_recorded
+        return self.columns.is_recorded
 
     @property
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
-        return self._columns.kind
+        return self.columns.kind
 
     @property
     def total_steps(self) -> int:
         """Steps of all trajectories together."""
-        return self._columns.total_steps
+        return self.columns.total_steps
 
     def __len__(self) -> int:
         """Number of trajectories, N."""
-        return len(self._columns)
+        return len(self.columns)
+
+    def aligned(self, name: str) -> Any:
+        """Actions or rewards with a row for each observation, where they can be gathered so at no cost.
+
+        Args:
+            name: `"acts"` or `"rews"`.
+
+        Returns:
+            The column, `sum(lengths) + N` rows; the row behind a trajectory's last step may hold anything. None where
+            `acts` or `rews` is as quick.
+        """
+        return self.columns.aligned(name)
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
@@ -203,9 +216,9 @@ class TrajectoryBatch(TrajectorySequence):
             begin: Index of the first one, 0 or more.
             end: Index behind the last one, larger than `begin` and at most N.
         """
-        columns = self._columns.part(begin, end)
+        columns = self.columns.part(begin, end)
         return TrajectoryBatch(
-            joined_columns(list(map(self._columns.trajectory, range(begin, end)))) if columns is None else columns
+            joined_columns(list(map(self.columns.trajectory, range(begin, end)))) if columns is None else columns
         )
 
     def transitions(self) -> Transitions:
@@ -216,23 +229,23 @@ class TrajectoryBatch(TrajectorySequence):
         """
         if not len(self):
             raise ShapeError("trajectories: expected at least one, got none")
-        return self._columns.transitions()
+        return self.columns.transitions()
 
     @cached_property
     def step_index(self) -> StepIndex:
         """Where each step lies, for the methods that draw steps and windows."""
-        return StepIndex.of_columns(self._columns, self.obs, self.acts, self.rews)
+        return StepIndex.of_columns(self.columns, self.obs, self.acts, self.rews)
 
     def _at(self, number: int) -> Trajectory:
-        return self._columns.trajectory(number)
+        return self.columns.trajectory(number)
 
     def _selected(self, numbers: Numbers) -> TrajectoryBatch:
         return self._parts(numbers, np.zeros(len(numbers), np.int64), self.lengths[numbers])
 
     def _parts(self, numbers: Numbers, begins: Numbers, ends: Numbers) -> TrajectoryBatch:
-        if isinstance(self._columns, SelectedColumns):
-            return TrajectoryBatch(self._columns.parts(numbers, begins, ends))
-        return TrajectoryBatch(SelectedColumns(self._columns, partial(getattr, self), numbers, begins, ends))
+        if isinstance(self.columns, SelectedColumns):
+            return TrajectoryBatch(self.columns.parts(numbers, begins, ends))
+        return TrajectoryBatch(SelectedColumns(self.columns, partial(getattr, self), numbers, begins, ends))
 
     def _followed_by(self, others: Sequence[TrajectoryBatch]) -> TrajectoryBatch:
         return TrajectoryBatch.concatenate([self, *others])
@@ -252,7 +265,7 @@ class TrajectoryBatch(TrajectorySequence):
 
     def __iter__(self) -> Iterator[Trajectory]:
         """The trajectories, in order."""
-        return map(self._columns.trajectory, range(len(self)))
+        return map(self.columns.trajectory, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         """Whether all data is equal, identity (`episodes`) aside; never raises."""

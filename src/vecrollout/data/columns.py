@@ -77,6 +77,12 @@ class Columns(Protocol):
     def column(self, name: str) -> Any:
         """One of `COLUMNS`, all trajectories behind one another; None for rewards or infos that were not kept."""
 
+    def aligned(self, name: str) -> Any:
+        """Actions or rewards with a row for each observation; None where that gains nothing.
+
+        Rows behind the last steps may hold anything.
+        """
+
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory."""
 
@@ -149,6 +155,10 @@ class ArrayColumns:
     def column(self, name: str) -> Any:
         """One of `COLUMNS`."""
         return self._views[name]
+
+    def aligned(self, name: str) -> Any:
+        """Nothing is gained."""
+        return None
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory, as views."""

@@ -82,6 +82,10 @@ class SelectedColumns:
         rows = np.repeat(firsts - (np.cumsum(mine) - mine), mine) + np.arange(mine.sum())
         return read_only(map_leaves(lambda leaf: np.asarray(leaf)[rows], column))
 
+    def aligned(self, name: str) -> Any:
+        """Nothing is gained."""
+        return None
+
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory."""
         return cut(self._columns.trajectory(self._numbers.item(i)), self._begins.item(i), self._ends.item(i))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,9 @@ from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
+from vecrollout.data.trees import map_leaves
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
-from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema
@@ -30,7 +30,7 @@ class Numbered:
 
     batch: TrajectoryBatch
     identities: Identities
-    numbers: list[int]
+    numbers: npt.NDArray[np.int64]
     """Number of each trajectory's episode."""
     has_infos: list[bool]
     """Whether infos of each trajectory were kept. If not, the batch may have empty ones."""
@@ -47,13 +47,10 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
     is_last = np.zeros(rows, bool)
     is_last[last] = True
-    # The step of each row. In the last row of a trajectory, any step: its values are null.
-    step_rows = np.arange(rows)
-    step_rows -= np.repeat(np.arange(len(steps)), lengths)
     index = BatchIndex(
         row=starts,
         rows=lengths,
-        episode=np.array(numbered.numbers, np.int64),
+        episode=numbered.numbers,
         env=np.maximum([-1 if each is None else each for each in identities.env_index], -1).astype(np.int64),
         start_step=np.array(identities.start_step, np.int64),
         ended=batch.terminated + 2 * batch.truncated.astype(np.int64),
@@ -69,10 +66,12 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     layout = schema.layout
     for column, leaf in zip(layout.obs.columns, layout.obs.structure.flatten(batch.obs, "obs"), strict=True):
         arrays[column.name] = column.encode(np.asarray(leaf))
-    acts = layout.acts.structure.flatten(batch.acts, "acts")
-    by_step = [*zip(layout.acts.columns, acts, strict=True), *([(layout.rews, batch.rews)] if layout.rews else [])]
-    for column, leaf in cast("list[tuple[Column, Array]]", by_step):
-        arrays[column.name] = _encode_steps(column, np.asarray(leaf), step_rows, is_last)
+    acts, rews = _aligned(batch, is_last)
+    by_row = [*zip(layout.acts.columns, layout.acts.structure.flatten(acts, "acts"), strict=True)]
+    for column, leaf in [*by_row, *([(layout.rews, rews)] if layout.rews else [])]:
+        # Rewards of one batch may come in several dtypes.
+        leaf = np.asarray(leaf) if column.is_text else np.asarray(leaf).astype(column.dtype, copy=False)
+        arrays[column.name] = column.encode(leaf, is_last)
     typed, texts = schema.infos.encode(batch.infos, steps, batch.obs, dropped)
     arrays.update({column.name: array for column, array in zip(schema.infos.columns, typed, strict=True)})
     arrays["info_json"] = sparse_text(rows, list(texts), list(texts.values())) if texts else pa.nulls(rows, pa.string())
@@ -91,11 +90,14 @@ def split(record_batch: Any, limit_bytes: int) -> list[Any]:
     return [record_batch.slice(begin, end - begin) for begin, end in pairwise(bounds)]
 
 
-def _encode_steps(column: Column, leaf: Array, step_rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
-    """Values of the steps, and a null in the last row of each trajectory."""
-    # Rewards of one batch may come in several dtypes.
-    leaf = leaf if column.is_text else leaf.astype(column.dtype, copy=False)
-    return column.encode(taken(leaf, step_rows), is_last)
+def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
+    """Actions and rewards with a row of anything behind each trajectory."""
+    acts, rews = batch.aligned("acts"), batch.aligned("rews") if batch.has_rews else None
+    if acts is not None:
+        return acts, rews
+    step_rows: Array = np.cumsum(~is_last) - ~is_last
+    acts = map_leaves(lambda leaf: taken(np.asarray(leaf), step_rows), batch.acts)
+    return acts, None if batch.rews is None else taken(batch.rews, step_rows)
 
 
 def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:

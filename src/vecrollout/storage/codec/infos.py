@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import compress
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -90,30 +91,33 @@ class InfoColumns:
     ) -> tuple[list[Any], dict[int, str]]:
         """A `pyarrow.Array` for each column, null behind each trajectory, and the JSON of the rest of a row, by row."""
         rows = int(lengths.sum()) + len(lengths)
-        if infos is None:
+        dicts: list[Any] = [] if infos is None else infos.tolist()
+        if set(map(type, dicts)) != {dict}:
+            dicts = [_as_dict(info, dropped) for info in dicts]
+        if not any(dicts):
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
-        if set(map(type, infos.tolist())) != {dict}:
-            infos = np.fromiter((_as_dict(info, dropped) for info in infos), object, len(infos))
-        at = np.arange(len(infos)) + np.repeat(np.arange(len(lengths)), lengths)
-        last = np.cumsum(lengths) - 1
-        is_last = np.zeros(len(infos), bool)
-        is_last[last] = True
-        found: Found = [[] for _ in self.columns]
         # Last infos have other keys than the others, which are alike in most recordings.
-        dicts = infos[last].tolist()
-        repeated = repeating_keys(dicts, obs, at[last] + 1)
+        last = np.cumsum(lengths) - 1
+        is_other = np.ones(len(dicts), bool)
+        is_other[last] = False
+        last_at = last + np.arange(len(lengths))
+        at = (np.arange(len(dicts)) + np.repeat(np.arange(len(lengths)), lengths))[is_other]
+        finals = [dicts[i] for i in last.tolist()]
+        repeated = repeating_keys(finals, obs, last_at + 1)
         for i, keys in repeated.items():
-            dicts[i] = {key: value for key, value in dicts[i].items() if key not in keys}
-        left = _take(infos[~is_last].tolist(), at[~is_last], self._root, found)
-        left.update(_take(dicts, at[last], self._root, found))
-        keys_of = dict(zip(at[last][list(repeated)].tolist(), repeated.values(), strict=True))
-        texts: dict[int, str] = {}
-        for row in sorted({*left, *keys_of}):
-            rest, keys = left.get(row), keys_of.get(row, ())
-            if rest:
+            finals[i] = finals[i].copy()
+            for key in keys:
+                del finals[i][key]
+        found: Found = [[] for _ in self.columns]
+        left = _take(list(compress(dicts, is_other.tolist())), at, self._root, found)
+        left.update(_take(finals, last_at, self._root, found))
+        texts = dict(zip(last_at[list(repeated)].tolist(), map(_repeated, repeated.values()), strict=True))
+        if left:
+            keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
+            for row, rest in left.items():
+                keys = keys_of.get(row, ())
                 texts[row] = dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})})
-            else:
-                texts[row] = _repeated(keys)
+        texts = dict(sorted(texts.items()))
         arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
         return arrays, texts
 
@@ -190,9 +194,11 @@ def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[st
 
 def _column_item(values: list[Any]) -> Item | None:
     """The item of a column of these values; None if no column can hold them. In a column, None means no value."""
-    if any(value is None for value in values):
+    types = set(map(type, values))
+    if type(None) in types:
         return None
-    item = item_of(values)
+    # Of these the type says it all.
+    item = item_of(values[:1] if types in ({bool}, {float}) else values)
     return item if isinstance(item, Plain | Numbers | Rows) else None
 
 

@@ -24,7 +24,8 @@ def repeating_keys(dicts: Sequence[dict[Any, Any]], obs: Any, rows: Array) -> di
         if values and not _all_repeat(values, obs, rows[having]):
             pairs = zip(having, values, strict=True)
             having = [i for i, value in pairs if value is not None and _repeats(value, obs, int(rows[i]))]
-        repeating.update({i: (*repeating.get(i, ()), key) for i in having})
+        for i in having:
+            repeating[i] = (*repeating[i], key) if i in repeating else (key,)
     return repeating
 
 
@@ -32,7 +33,9 @@ def _all_repeat(values: list[Any], obs: Any, rows: Array) -> bool:
     """Whether plain arrays are the observations of some rows; False also where that is not told at once."""
     if type(obs) is not np.ndarray or obs.dtype.hasobject or set(map(type, values)) != {np.ndarray}:
         return False
-    if {(value.dtype, value.shape) for value in values} != {(obs.dtype, obs.shape[1:])}:
+    dtype, shape = obs.dtype, obs.shape[1:]
+    # A set of dtypes takes several times as long.
+    if [value for value in values if value.dtype is not dtype or value.shape != shape]:
         return False
     return b"".join([value.tobytes() for value in values]) == obs[rows].tobytes()
 

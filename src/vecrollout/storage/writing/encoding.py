@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ class TraceEncoder:
         self._arrow_schema: Any = None
         self._base: Layout | None = None
         # Not written yet, each at most a record batch. If a write fails, the first ones have their numbers already.
-        self._taken: deque[Handed] = deque()
+        self._taken: list[Handed] = []
         self._numbered: tuple[int, Numbered | None] | None = None
         self.info_bytes = 200
         """A guess at the memory of an info."""
@@ -93,11 +92,11 @@ class TraceEncoder:
         lost: list[tuple[int, int]] = []
         count, numbered = self._numbered or (0, None)
         if numbered is not None:
-            lost += zip(numbered.numbers, numbered.batch.lengths.tolist(), strict=True)
-        for each in islice(self._taken, count, None):
+            lost += zip(numbered.numbers.tolist(), numbered.batch.lengths.tolist(), strict=True)
+        for each in self._taken[count:]:
             steps = each.batch.lengths.tolist()
             numbers, news = self._numbering.place(each.batch.identities, steps)
-            for number, new in zip(numbers, news or [[(0, length)] for length in steps], strict=True):
+            for number, new in zip(numbers.tolist(), news or [[(0, length)] for length in steps], strict=True):
                 lost += [(number, end - begin) for begin, end in new]
         return lost
 
@@ -112,25 +111,24 @@ class TraceEncoder:
                 count, is_full = self._next_batch()
                 if only_full and not is_full:
                     return
-                self._numbered = count, self._number(list(islice(self._taken, count)))
+                self._numbered = count, self._number(self._taken[:count])
             count, numbered = self._numbered
             if numbered is not None:
                 self._write_batch(numbered, self._taken[0].layout)
             self._numbered = None
-            for _ in range(count):
-                self._taken.popleft()
+            del self._taken[:count]
             self._shards.finish_full()
 
     def _next_batch(self) -> tuple[int, bool]:
         """How many of what was taken make the next record batch, and whether no more fits into it."""
-        count = rows = nbytes = 0
-        layout = self._taken[0].layout
-        for each in self._taken:
-            rows, nbytes = rows + each.rows, nbytes + each.nbytes
-            if count and (rows > BATCH_ROWS or nbytes > BATCH_BYTES or each.layout is not layout):
+        rows = nbytes = 0
+        first = self._taken[0]
+        for count, (_, layout, its_rows, its_bytes, _) in enumerate(self._taken):
+            rows += its_rows
+            nbytes += its_bytes
+            if count and (rows > BATCH_ROWS or nbytes > BATCH_BYTES or layout is not first.layout):
                 return count, True
-            count += 1
-        return count, rows >= BATCH_ROWS or nbytes >= BATCH_BYTES
+        return len(self._taken), rows >= BATCH_ROWS or nbytes >= BATCH_BYTES
 
     def _write_batch(self, numbered: Numbered, layout: Layout) -> None:
         schema = self._fitting_schema(numbered.batch, layout)
@@ -143,10 +141,15 @@ class TraceEncoder:
 
     def _number(self, parts: Sequence[Handed]) -> Numbered | None:
         """Trajectories as one batch, without steps that came before; None if nothing is left."""
-        batch = TrajectoryBatch.concatenate([each.batch for each in parts])
-        has_infos = [each.batch.has_infos for each in parts for _ in range(len(each.batch))]
+        batches = [each.batch for each in parts]
+        batch = TrajectoryBatch.concatenate(batches)
+        have_infos = {each.columns.has_infos for each in batches}
+        if len(have_infos) == 1:
+            has_infos = [*have_infos] * len(batch)
+        else:
+            has_infos = [each.has_infos for each in batches for _ in range(len(each))]
         notes = None
-        if any(each.notes is not None for each in parts):
+        if any(each.notes for each in parts):
             notes = [note for each in parts for note in each.notes or [{}] * len(each.batch)]
         identities = batch.identities
         numbers, news = self._numbering.place(identities, batch.lengths.tolist())
@@ -159,7 +162,7 @@ class TraceEncoder:
         return Numbered(
             left,
             left.identities,
-            [numbers[i] for i, _, _ in pieces],
+            numbers[[i for i, _, _ in pieces]],
             [has_infos[i] for i, _, _ in pieces],
             None if notes is None else [notes[i] for i, _, _ in pieces],
         )

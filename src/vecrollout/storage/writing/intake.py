@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,11 +18,13 @@ from vecrollout.data.trajectory import Trajectory
 from vecrollout.storage.codec.identities import check_episode
 from vecrollout.storage.codec.layout import Layout, Spaces
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 32768
 """A record batch has at most this many rows,"""
 
 BATCH_BYTES = 8 << 20
 """and this many bytes before compression. A larger trajectory has a record batch of its own."""
+
+_MOST_KINDS = 64
 
 _TRAJECTORY_BYTES = 1000
 """A guess at the memory of a trajectory beside its arrays."""
@@ -75,34 +76,41 @@ class Intake:
         self._spaces = spaces
         self._lock = threading.RLock()
         self._layouts: list[Layout] = []
-        # A recorder's batches share their kind. Arrays of a known kind without text or objects need no further check.
-        self._kinds: deque[tuple[Kind, Layout]] = deque(maxlen=8)
+        # By identity: a recorder's batches share their kind. Those without text or objects need no further check.
+        self._recorded: dict[int, tuple[Kind, Layout]] = {}
 
     @property
     def has_begun(self) -> bool:
         """Whether any trajectory was checked."""
         return bool(self._layouts)
 
-    def of_batch(self, batch: TrajectoryBatch, notes: list[Notes] | None, info_bytes: int) -> Handed:
-        """A batch that can be written."""
-        count, kind, layout = len(batch), batch.kind, None
-        for known, its_layout in self._kinds:
-            if kind is known:
-                layout = its_layout
+    def of_batch(self, batch: TrajectoryBatch, count: int, notes: list[Notes] | None, info_bytes: int) -> Handed:
+        """A batch of so many trajectories that can be written."""
+        # Not by way of the batch: a recorder's stepping thread is here.
+        columns = batch.columns
+        known = self._recorded.get(id(columns.kind))
+        if known is not None:
+            layout = known[1]
+        else:
+            layout, dtypes = self._checked(batch)
+            if dtypes:
+                notes = [{**dtypes, **note} for note in notes or [{}] * count]
+        rows = columns.total_steps + count
+        row_bytes = layout.row_bytes + info_bytes if columns.has_infos else layout.row_bytes
+        return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
+
+    def _checked(self, batch: TrajectoryBatch) -> tuple[Layout, Notes]:
+        """The layout of a batch, whose values are looked at, and the dtypes of text."""
         if not batch.is_recorded:
             for episode, length in zip(batch.episodes, batch.lengths.tolist(), strict=True):
                 check_episode(episode, length)
-        if layout is None:
-            with self._lock:
-                layout, leaves = self._layout_of(batch.obs, batch.acts, batch.rews)
-                if layout.is_plain:
-                    self._kinds.append((kind, layout))
-            if layout.has_text:
-                dtypes = _text_dtypes(leaves, layout)
-                notes = [{**dtypes, **note} for note in notes or [{}] * count]
-        rows = batch.total_steps + count
-        row_bytes = layout.row_bytes + info_bytes if batch.has_infos else layout.row_bytes
-        return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
+        with self._lock:
+            layout, leaves = self._layout_of(batch.obs, batch.acts, batch.rews)
+            if layout.is_plain and batch.is_recorded:
+                if len(self._recorded) == _MOST_KINDS:
+                    self._recorded.clear()
+                self._recorded[id(batch.kind)] = batch.kind, layout
+        return layout, _text_dtypes(leaves, layout) if layout.has_text else {}
 
     def of_list(
         self, trajectories: Sequence[Trajectory], notes: Sequence[Notes] | None, info_bytes: int

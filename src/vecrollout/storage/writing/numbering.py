@@ -55,16 +55,13 @@ class Recording:
     def are_new(self, numbers: npt.NDArray[np.int64]) -> bool:
         """Whether whole episodes are new, and each is given once. If so, they are known from now on."""
         pages, at = numbers >> _PAGE_BITS, numbers & _PAGE_MASK
-        first = int(pages[0])
-        if not self._parts.keys().isdisjoint(numbers.tolist()) or (pages != first).any():
+        first, once = int(pages[0]), set(numbers.tolist())
+        if len(once) < len(numbers) or not self._parts.keys().isdisjoint(once) or (pages != first).any():
             return False
         whole = self._page(first)
         if whole[at].any():
             return False
         whole[at] = True
-        if np.count_nonzero(np.bincount(at) > 1):
-            whole[at] = False
-            return False
         return True
 
     def _page(self, number: int) -> npt.NDArray[np.bool_]:
@@ -88,7 +85,9 @@ class Numbering:
         self._next_without_id = 0
         self._ranks = 0
 
-    def place(self, identities: Identities, steps: Sequence[int]) -> tuple[list[int], list[list[Steps]] | None]:
+    def place(
+        self, identities: Identities, steps: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], list[list[Steps]] | None]:
         """Numbers of the trajectories' episodes, and the new steps of each; None: all steps are new."""
         numbers = self._place_whole(identities) if len(steps) >= _MANY else None
         if numbers is not None:
@@ -97,22 +96,21 @@ class Numbering:
         placed = [self._place(*each) for each in zip(*columns, strict=True)]
         news = [new for _, new in placed]
         is_all = all(new == [(0, length)] for new, length in zip(news, steps, strict=True))
-        return [number for number, _ in placed], None if is_all else news
+        return np.array([number for number, _ in placed], np.int64), None if is_all else news
 
-    def _place_whole(self, identities: Identities) -> list[int] | None:
+    def _place_whole(self, identities: Identities) -> npt.NDArray[np.int64] | None:
         """Numbers of new whole episodes of one recording; None if the trajectories are anything else."""
-        names, ids = set(identities.recording), [number for number in identities.id if number is not None]
+        names, ids = set(identities.recording), identities.id
         name = names.pop()
-        is_whole = not any(identities.start_step) and None not in identities.ended_by
-        if names or not is_whole or len(ids) < len(identities):
+        if names or None in ids or any(identities.start_step) or None in identities.ended_by:
             return None
-        if min(ids) < 0 or max(ids) >= 1 << _ID_BITS:
+        numbers = np.array(ids, np.int64)
+        if numbers.min() < 0 or numbers.max() >= 1 << _ID_BITS:
             return None
         if name is None and self._unnamed is None:
             self._unnamed = self._begun()
         recording = self._unnamed if name is None else self._recording(name)
-        numbers = np.array(ids, np.int64)
-        return (numbers + recording.first).tolist() if recording and recording.are_new(numbers) else None
+        return numbers + recording.first if recording and recording.are_new(numbers) else None
 
     def _place(
         self, name: str | None, number: int | None, start: int, ended_by: str | None, steps: int

@@ -12,6 +12,9 @@ from vecrollout.storage.writing.encoding import TraceEncoder
 from vecrollout.storage.writing.intake import BATCH_BYTES, Handed
 from vecrollout.storage.writing.shards import Shards
 
+# So much in the queue wakes the thread: several record batches.
+_WAKING_BYTES = BATCH_BYTES
+
 # How long a caller waits before it checks again whether its call is done.
 _WAIT_S = 0.05
 
@@ -50,8 +53,7 @@ class WriterThread:
         self._shards = shards
         self._limit = queue_bytes
         self._flush_every_s = flush_every_s
-        # Each entry has the sum of all bytes up to its end.
-        self._queue: SimpleQueue[tuple[Handed, int]] = SimpleQueue()
+        self._queue: SimpleQueue[Handed] = SimpleQueue()
         # These wake the thread.
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         # Keeps a put and the count of its bytes together. The thread takes it only to stop puts when it fails.
@@ -69,22 +71,17 @@ class WriterThread:
         # A daemon, because at its exit the interpreter joins all other threads before it closes the writer.
         threading.Thread(target=self._run, name="vecrollout-trace-writer", daemon=True).start()
 
-    @property
-    def info_bytes(self) -> int:
-        """A guess at the memory of an info."""
-        return self._encoder.info_bytes
-
     def put(self, handed: Handed) -> None:
         """Take trajectories; waits while too much is on its way."""
-        if self._handed_bytes - self._written_bytes + handed.nbytes > self._limit:
-            self._wait_for_room(handed.nbytes)
+        nbytes = handed.nbytes
+        if self._handed_bytes - self._written_bytes + nbytes > self._limit:
+            self._wait_for_room(nbytes)
         with self._putting:
             if self._is_failing or self.is_closed:
                 self.check_open()
-            total = self._handed_bytes + handed.nbytes
-            self._queue.put((handed, total))
-            self._handed_bytes = total
-        if total - self._taken_bytes >= BATCH_BYTES and self._calls.empty():
+            self._queue.put(handed)
+            self._handed_bytes += nbytes
+        if self._handed_bytes - self._taken_bytes >= _WAKING_BYTES and self._calls.empty():
             self._calls.put(_Call("take"))
 
     def flush(self) -> None:
@@ -176,10 +173,10 @@ class WriterThread:
 
     def _take_all(self) -> None:
         # Nobody else takes from the queue, so all that it holds now is there.
-        taken = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
-        if taken:
-            self._taken_bytes = taken[-1][1]
-            self._encoder.take([handed for handed, _ in taken])
+        get = self._queue.get_nowait
+        taken = [get() for _ in range(self._queue.qsize())]
+        self._encoder.take(taken)
+        self._taken_bytes += sum(handed.nbytes for handed in taken)
 
     def _fail(self, error: BaseException) -> None:
         """Describe what is lost. Data that did not get into an object store is not lost: it stays in a local folder."""

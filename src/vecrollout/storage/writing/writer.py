@@ -148,6 +148,8 @@ class TraceWriter:
         self.name = new_writer_name()
         """The writer's name, with which the names of all its files begin."""
         self._process = os.getpid()
+        # A subclass may alter what it appends.
+        self._has_other_append = type(self).append is not TraceWriter.append
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
@@ -167,8 +169,8 @@ class TraceWriter:
         }
         self._intake = Intake(spaces)
         shards = Shards(folder, self._about, compression, max_shard_bytes)
-        encoder = TraceEncoder(shards, self._about, self._dropped)
-        self._thread = WriterThread(encoder, shards, queue_bytes, flush_every_s)
+        self._encoder = TraceEncoder(shards, self._about, self._dropped)
+        self._thread = WriterThread(self._encoder, shards, queue_bytes, flush_every_s)
         exits.close_at_exit(self)
 
     @property
@@ -221,15 +223,15 @@ class TraceWriter:
         """
         if not isinstance(trajectories, TrajectoryBatch) and isinstance(trajectories, Traces):
             self._extend_by(trajectories)
-        elif type(self).append is not TraceWriter.append:
-            for each in trajectories:  # a subclass may alter what it appends
+        elif self._has_other_append:
+            for each in trajectories:
                 self.append(each)
         elif not isinstance(trajectories, TrajectoryBatch):
             self._hand_over(list(trajectories), None)
-        elif len(trajectories):
+        elif count := len(trajectories):
             self._check_process()
             described = self._episode_metadata and [self._described(each, None) for each in trajectories]
-            self._thread.put(self._intake.of_batch(trajectories, described or None, self._thread.info_bytes))
+            self._thread.put(self._intake.of_batch(trajectories, count, described or None, self._encoder.info_bytes))
             if self._dropped:
                 self._warn()
 
@@ -312,7 +314,7 @@ class TraceWriter:
         notes = None
         if metadata is not None or self._episode_metadata is not None:
             notes = [self._described(trajectory, metadata) for trajectory in trajectories]
-        for handed in self._intake.of_list(trajectories, notes, self._thread.info_bytes):
+        for handed in self._intake.of_list(trajectories, notes, self._encoder.info_bytes):
             self._thread.put(handed)
         self._warn()
 
