@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.baseline import Baseline
 from benchmarks.charts import FOLDER, draw, measured_on
+from benchmarks.disk import disk_tables
 from benchmarks.distributed import distributed_tables
 from benchmarks.endings import ending_table
 from benchmarks.growth import growth_table
@@ -49,6 +50,7 @@ _PARTS: dict[str, Callable[[Options], list[Table]]] = {
     "writing": writing_tables,
     "reading": reading_tables,
     "opening": lambda options: [opening_table(options)],
+    "disk": disk_tables,
     "interop": interop_tables,
     "sampling": sampling_tables,
     "distributed": distributed_tables,

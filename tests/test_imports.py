@@ -46,7 +46,7 @@ RANKS = {
 # Who may import which heavy or optional package.
 IMPORTERS = {
     "stable_baselines3": {"recording", "collecting", "compat", "distributed", "interop", "cli", "testing"},
-    "pyarrow": {"interop", "storage", "cli"},
+    "pyarrow": {"interop", "storage", "cli", "data"},  # in `data` only for a condition that is its expression
     "h5py": {"interop"},
     "starlette": {"viewer"},
     "uvicorn": {"viewer"},
@@ -55,6 +55,9 @@ IMPORTERS = {
     "typer": {"cli"},
     "rich": {"progress", "cli"},
     "av": {"cli", "interop"},
+    "datasets": {"compat"},
+    # Other libraries' formats are written and read without them.
+    **{name: set[str]() for name in ("d3rlpy", "lerobot", "minari", "robomimic", "tensordict", "torchrl")},
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vecrollout import (
     TraceDataset,
     TraceWriter,
     Trajectory,
+    TrajectoryBatch,
     TrajectoryWithRew,
     open_traces,
     rollout_stats,
@@ -25,6 +27,7 @@ from vecrollout import (
 from vecrollout.errors import (
     ArgumentTypeError,
     DamagedTraceError,
+    MissingDependencyError,
     OptionError,
     ProtocolError,
     SpaceMismatchError,
@@ -254,6 +257,19 @@ def test_relabel(directories: list[Path]) -> None:
     assert pickle.loads(pickle.dumps(view))[3] == expected[3]
 
 
+@pytest.mark.parametrize("verb", ["stitched", "relabel"])
+def test_what_is_known_of_derived_views(directories: list[Path], verb: str) -> None:
+    traces = open_traces(directories)
+    view = traces.stitched() if verb == "stitched" else traces.relabel(rews=doubled)
+    assert len(view.episodes()) == len(traces.episodes()) == 36
+    size = [line for line in traces.summary().splitlines() if line.startswith("size")]
+    assert [line for line in view.summary().splitlines() if line.startswith("size")] == size
+    assert list(pickle.loads(pickle.dumps(view))) == list(view)
+    assert [view.about(i)["metadata"] for i in (0, -1)] == [{"policy": "p0"}, {"policy": "p2"}]
+    drawn = view.concat(traces).steps(infos=True)[[0, view.total_steps]]
+    assert [dict(each) for each in drawn.infos] == [{"t": 0}, {"t": 0}]
+
+
 def test_rewards_for_trajectories_without_any(tmp_path: Path) -> None:
     with TraceWriter(tmp_path) as writer:
         writer.append(Trajectory(np.arange(3.0), np.zeros(2), None, True))
@@ -323,6 +339,13 @@ def test_pandas(directories: list[Path]) -> None:
     assert int(steps["terminated"].sum()) == sum(e.terminated for e in plain)
 
 
+def test_pandas_may_be_missing(directories: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for steps in (False, True):
+        with pytest.raises(MissingDependencyError, match=r"vecrollout\[pandas\]"):
+            open_traces(directories).to_pandas(steps=steps)
+
+
 def test_arguments_that_are_wrong(directories: list[Path]) -> None:
     traces = open_traces(directories)
     rng = np.random.default_rng(0)
@@ -349,10 +372,19 @@ def test_arguments_that_are_wrong(directories: list[Path]) -> None:
             traces.split(fractions, rng)  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="rng"):
         traces.split({"a": 1}, 0)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentTypeError, match="others"):
-        traces.concat(list(traces))  # type: ignore[arg-type]
+    for other in (list(traces), traces[0], TrajectoryBatch.from_trajectories(traces)):
+        with pytest.raises(ArgumentTypeError, match=r"others.*TraceDataset"):
+            traces.concat(other)  # type: ignore[arg-type]
     with pytest.raises(ArgumentTypeError, match="start"):
         traces.trim("a")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match="stop"):
+        traces.trim(0, 1.5)  # type: ignore[arg-type]
+
+
+def test_numbers_that_no_array_holds(directories: list[Path]) -> None:
+    traces = open_traces(directories)
+    assert list(traces.trim(-(10**30), 10**30)) == list(traces)
+    assert len(traces.trim(10**30)) == len(traces.trim(stop=-(10**30))) == 0
 
 
 def test_views_of_a_growing_trace(tmp_path: Path) -> None:
@@ -433,6 +465,7 @@ def test_the_table_of_a_damaged_trace_of_images(compression: Any, tmp_path: Path
     damaged = bytearray(content)
     damaged[image] ^= 1
     shard.write_bytes(damaged)
+    assert "mean 4," in open_traces(tmp_path).summary()
     with pytest.raises(DamagedTraceError):
         list(open_traces(tmp_path))
 

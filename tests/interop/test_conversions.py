@@ -26,6 +26,7 @@ from vecrollout.errors import (
     ArgumentTypeError,
     DamagedTraceError,
     DtypeError,
+    MissingDependencyError,
     OptionError,
     ProtocolError,
     ShapeError,
@@ -178,14 +179,14 @@ def test_none(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["d3rlpy", "d4rl", "minari", "robomimic"])
+@pytest.mark.parametrize("name", ["d3rlpy", "d4rl", "minari", "rllib", "robomimic", "torchrl"])
 def test_rewards_are_needed(name: str, tmp_path: Path) -> None:
     without = Trajectory(np.zeros((3, 4), np.float32), np.zeros(2), None, True)
     with pytest.raises(ArgumentTypeError, match="expected rewards, which"):
         WRITERS[name]([without], tmp_path / "out-v0")
 
 
-@pytest.mark.parametrize("name", ["csv", "npz"])
+@pytest.mark.parametrize("name", ["csv", "hf", "lerobot", "npz", "parquet"])
 def test_rewards_are_not_needed(name: str, tmp_path: Path) -> None:
     without = Trajectory(np.zeros((3, 4), np.float32), np.zeros(2), None, True)
     WRITERS[name]([without], tmp_path / "out")
@@ -282,7 +283,7 @@ def test_csv_is_read_by_pandas(tmp_path: Path) -> None:
     np.testing.assert_allclose(returns, [each.rews.astype(float).sum() for each in episodes])
 
 
-@pytest.mark.parametrize("name", ["csv", "d3rlpy"])
+@pytest.mark.parametrize("name", ["csv", "d3rlpy", "hf", "lerobot", "parquet"])
 def test_final_has_two_choices(name: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match='final: expected "append" or "drop"'):
         WRITERS[name]([episode(3)], tmp_path / "out", final="keep")
@@ -358,7 +359,7 @@ def test_cut_files(name: str, cut: int, tmp_path: Path) -> None:
     assert len(found) <= 1
 
 
-@pytest.mark.parametrize("name", ["d3rlpy", "minari", "robomimic"])
+@pytest.mark.parametrize("name", ["d3rlpy", "hf", "lerobot", "minari", "parquet", "robomimic"])
 class TestFileTrajectories:
     @pytest.fixture
     def path(self, name: str, tmp_path: Path) -> Path:
@@ -392,6 +393,34 @@ class TestFileTrajectories:
         with READERS[name](path) as found:
             to_npz(found, tmp_path / "out.npz")
             assert list(from_npz(tmp_path / "out.npz")) == list(found)
+
+
+TARGETS = ("d3rlpy", "datasets", "lerobot", "minari", "ray", "robomimic", "tensordict", "torch", "torchrl")
+
+
+@every_format
+def test_writers_need_no_target_library(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (*TARGETS, "PIL", "av", "huggingface_hub", "pandas"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert WRITERS[name](endings(), tmp_path / "out-v0").episodes == 4
+    assert [len(each) for each in READERS[name](tmp_path / "out-v0")] == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        *((name, "h5py") for name in ("d3rlpy", "d4rl", "minari", "robomimic")),
+        *((name, "pyarrow") for name in ("csv", "hf", "lerobot", "parquet", "rllib")),
+    ],
+)
+def test_missing_packages(name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WRITERS[name](endings(), tmp_path / "out-v0")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"{module}.*vecrollout\[interop\]"):
+        WRITERS[name](endings(), tmp_path / "other-v0")
+    with pytest.raises(MissingDependencyError, match=rf"{module}.*vecrollout\[interop\]"):
+        list(READERS[name](tmp_path / "out-v0"))
+    assert [each.name for each in tmp_path.iterdir()] == ["out-v0"]
 
 
 class Terminal(io.StringIO):

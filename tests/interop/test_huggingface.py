@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trajectories import alike, assert_equal, endings, episode, without_empty
 
-from vecrollout import Trajectory
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, OptionError, ShapeError
+from vecrollout import Trajectory, TrajectoryWithRew
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, MissingDependencyError, OptionError, ShapeError
 from vecrollout.testing import assert_same
 from vecrollout.testing import strategies as ours
 
@@ -74,6 +75,22 @@ def test_last_observations_can_be_left_out(tmp_path: Path) -> None:
         found[0]
     with from_hf(tmp_path / "data", drop_last=True) as found:
         assert_same(found[0].acts, episode(4).acts[:-1])
+
+
+def test_only_what_repeats_has_a_dictionary(tmp_path: Path) -> None:
+    """One of floats or of images would be thrown away when it is full."""
+    from pyarrow import parquet
+
+    images = np.random.default_rng(0).integers(0, 256, (9, 20, 30, 3), np.uint8)
+    tree = {"image": images, "bytes": images[:, 0, :, 0], "speed": np.linspace(0, 1, 9)}
+    one = TrajectoryWithRew(tree, np.arange(8), None, terminal=True, rews=np.arange(8.0))  # type: ignore[arg-type]
+    to_parquet([one], tmp_path / "data.parquet")
+    group = parquet.ParquetFile(tmp_path / "data.parquet").metadata.row_group(0)
+    columns = {each.path_in_schema: each.has_dictionary_page for each in map(group.column, range(group.num_columns))}
+    assert {name for name, has_dictionary in columns.items() if not has_dictionary} - {"terminated", "truncated"} == {
+        *("obs/image.bytes", "obs/image.path", "obs/speed", "rews")
+    }
+    assert columns["obs/bytes.list.element"]
 
 
 def test_pandas_reads_it(tmp_path: Path) -> None:
@@ -188,6 +205,13 @@ def test_upload(hub: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     lines = [json.loads(line) for line in commit.splitlines()]
     assert lines[0]["value"]["summary"] == "Upload trajectories"
     assert sorted(line["value"]["path"] for line in lines[1:]) == ["README.md", "data/train.parquet"]
+
+
+def test_uploads_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_hf(endings(), tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match="pip install huggingface_hub"):
+        push_to_hub(tmp_path / "data", "me/data")
 
 
 def test_upload_of_nothing(tmp_path: Path) -> None:

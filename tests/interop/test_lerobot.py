@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from trajectories import alike, assert_equal, endings, episode, without_empty
 
 from vecrollout import DictObs, TrajectoryWithRew
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, OptionError, ShapeError, StructureError
+from vecrollout.errors import (
+    ArgumentTypeError,
+    DamagedTraceError,
+    DtypeError,
+    MissingDependencyError,
+    OptionError,
+    ShapeError,
+    StructureError,
+)
 from vecrollout.testing import assert_same
 from vecrollout.testing import strategies as ours
 
@@ -206,6 +214,21 @@ def test_bad_videos(tmp_path: Path) -> None:
     assert to_lerobot([episode(3)], tmp_path / "data", fps=30, video="lossy").is_lossless  # has no images
     info = json.loads((tmp_path / "data" / "meta" / "info.json").read_text())
     assert info["video_path"] is None
+
+
+def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = TrajectoryWithRew(np.zeros((3, 20, 30, 3), np.uint8), np.zeros(2), None, True, rews=np.zeros(2))
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependencyError, match=r"av.*vecrollout\[video\]"):
+        to_lerobot([images], tmp_path / "data", fps=30, video="lossless")
+    assert list(tmp_path.iterdir()) == []
+    # Images that others have encoded.
+    image = pytest.importorskip("PIL.Image")
+    other = io.BytesIO()
+    image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(other, "png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingDependencyError, match="pip install pillow"):
+        decoded(other.getvalue(), "image")
 
 
 @pytest.mark.parametrize("fps", [0, -1, 2.5, True, "30"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gymnasium import spaces as kinds
 from trajectories import assert_equal, endings, episode
 
 from vecrollout import Episode, TraceWriter, TrajectoryWithRew, open_traces
-from vecrollout.errors import DamagedTraceError, OptionError, StructureError
+from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, StructureError
 from vecrollout.testing import assert_same
 
 pytest.importorskip("h5py")
@@ -120,6 +121,17 @@ def test_damaged_metadata(metadata: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(DamagedTraceError):
         from_minari(tmp_path)
+
+
+def test_jpeg_needs_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = kinds.Box(0, 255, (40, 40, 3), np.uint8)
+    one = TrajectoryWithRew(np.zeros((3, 40, 40, 3), np.uint8), np.zeros(2, int), None, True, rews=np.zeros(2))
+    to_minari([one], tmp_path / "data-v0", spaces=(space, kinds.Discrete(2)))
+    path = tmp_path / "data-v0" / "data" / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "jpeg_encoding": True}))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with from_minari(tmp_path / "data-v0") as found, pytest.raises(MissingDependencyError, match="pip install pillow"):
+        found[0]
 
 
 def test_an_episode_that_is_missing(tmp_path: Path) -> None:

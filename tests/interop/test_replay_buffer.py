@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
-from vecrollout import BufferingWrapper, TrajectoryBatch, TrajectoryWithRew
+from vecrollout import BufferingWrapper, TraceWriter, TrajectoryBatch, TrajectoryWithRew, open_traces
 from vecrollout.errors import ArgumentTypeError, OptionError, ShapeError, StructureError
 from vecrollout.interop.sb3 import from_replay_buffer, to_replay_buffer
 from vecrollout.testing import CountingEnv, EpisodeScript, assert_same
@@ -129,6 +130,28 @@ def test_actions_are_scaled_and_scaled_back() -> None:
     np.testing.assert_array_equal(buffer.actions[:4, 0], [[-1, -1], [1, 1], [0, 0], [0.5, 0.5]])
     np.testing.assert_array_equal(from_replay_buffer(buffer).acts, acts)
     assert repr(report) == "<ConversionReport replay buffer: 1 episodes, 4 steps; lost: acts (scaled to [-1, 1])>"
+
+
+@pytest.mark.parametrize("form", ["list", "iterator", "batch", "view of a batch", "data set", "view"])
+def test_takes_whatever_has_trajectories(form: str, tmp_path: Path) -> None:
+    episodes = [episode(3, 0), episode(4, 100, terminated=False, truncated=True), episode(5, 200)]
+    batch = TrajectoryBatch.from_trajectories(episodes)
+    with TraceWriter(tmp_path) as writer:
+        writer.extend(batch)
+    traces = open_traces(tmp_path)
+    forms = {
+        "list": episodes,
+        "iterator": iter(episodes),
+        "batch": batch,
+        "view of a batch": batch.trim(stop=99)[:],
+        "data set": traces,
+        "view": traces.trim(stop=99)[[0, 1, 2]],
+    }
+    buffer, expected = (ReplayBuffer(30, BOX, TWO, device="cpu") for _ in range(2))
+    report = to_replay_buffer(forms[form], buffer)
+    assert (report.episodes, report.steps) == (3, 12)
+    to_replay_buffer(episodes, expected)
+    assert_same(stored(buffer), stored(expected))
 
 
 @pytest.mark.parametrize("n_envs", [1, 2, 3])

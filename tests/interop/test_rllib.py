@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 from trajectories import alike, assert_equal, endings, episode, without_empty
 
 from vecrollout import DictObs, Trajectory, TrajectoryWithRew
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, OptionError, ShapeError, StructureError
+from vecrollout.errors import (
+    ArgumentTypeError,
+    DamagedTraceError,
+    MissingDependencyError,
+    OptionError,
+    ShapeError,
+    StructureError,
+)
 from vecrollout.testing import assert_same
 from vecrollout.testing import strategies as ours
 
@@ -64,6 +72,13 @@ def test_damaged_episodes(tmp_path: Path) -> None:
         parquet.write_table(pa.table({"item": [item]}), tmp_path / "data.parquet")
         with pytest.raises(DamagedTraceError, match="episode 0: expected an episode of RLlib"):
             from_rllib(tmp_path)
+
+
+def test_episodes_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_rllib([episode(2)], tmp_path / "data", form="episodes")
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(MissingDependencyError, match="pip install msgpack"):
+        from_rllib(tmp_path / "data")
 
 
 def test_bad_input(tmp_path: Path) -> None:

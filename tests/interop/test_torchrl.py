@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from trajectories import alike, assert_equal, endings, episode, without_empty
 
 from vecrollout import Trajectory, TrajectoryWithRew
-from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, ShapeError
+from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, MissingDependencyError, ShapeError
 from vecrollout.interop.torchrl import from_torchrl, load_torchrl, register_torchrl, to_tensordict, to_torchrl
 from vecrollout.testing import assert_same
 from vecrollout.testing import strategies as ours
@@ -63,6 +64,18 @@ def test_bad_input(tmp_path: Path) -> None:
         from_torchrl(tmp_path)
     with pytest.raises(DamagedTraceError, match="there is none"):
         load_torchrl(tmp_path)
+
+
+def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    to_torchrl(endings(), tmp_path / "data")
+    calls: dict[str, Any] = {
+        "torchrl": lambda: load_torchrl(tmp_path / "data"),
+        "tensordict": lambda: to_tensordict(endings()),
+    }
+    for name, call in calls.items():
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
+            call()
 
 
 def test_damaged_directories(tmp_path: Path) -> None:

@@ -277,6 +277,10 @@ class TestNormalization:
         rews = 1e9 + np.tile([0.0, 1.0], 5000)
         assert batch([10_000], rews=rews, obs=np.zeros(10_001)).normalization().rews.std == pytest.approx(0.5)  # type: ignore[union-attr]
 
+    def test_none(self) -> None:
+        with pytest.raises(ShapeError, match="normalization: expected at least one step"):
+            batch()[:0].normalization()
+
     def test_texts_have_none(self) -> None:
         with pytest.raises(DtypeError, match="obs"):
             batch(obs=np.array(["a"] * (STEPS + len(LENGTHS)))).normalization()

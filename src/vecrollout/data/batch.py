@@ -12,15 +12,17 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.data.choosing import Numbers, episode_key, episode_values
 from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
+from vecrollout.data.conditions import episode_table
 from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
+from vecrollout.data.relabeling import Rewards, relabeled
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.selected_columns import SelectedColumns
 from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
-from vecrollout.data.trees import Observation, equal
+from vecrollout.data.trees import Observation, concatenate, equal
 from vecrollout.errors import ShapeError
 
 
@@ -107,11 +109,12 @@ class TrajectoryBatch(TrajectorySequence):
             StructureError: If observations or actions have different structures.
             ArgumentTypeError: If some have rewards and others not.
         """
-        listed = list(batches)
-        if len(listed) == 1:
-            return listed[0]
-        if not listed:
+        given = list(batches)
+        if not given:
             raise ShapeError("batches: expected at least one, got none")
+        listed = [batch for batch in given if len(batch)]
+        if len(listed) < 2:
+            return (listed or given)[0]
         first, *others = [batch.columns for batch in listed]
         joined = first.joined(others) if all(type(each) is type(first) for each in others) else None
         return cls(joined_columns([each for batch in listed for each in batch]) if joined is None else joined)
@@ -237,10 +240,25 @@ class TrajectoryBatch(TrajectorySequence):
         return self.columns.trajectory(number)
 
     def _selected(self, numbers: Numbers) -> TrajectoryBatch:
-        return TrajectoryBatch(SelectedColumns(self.columns, partial(getattr, self), numbers))
+        return self._parts(numbers, np.zeros(len(numbers), np.int64), self.lengths[numbers])
+
+    def _parts(self, numbers: Numbers, begins: Numbers, ends: Numbers) -> TrajectoryBatch:
+        if isinstance(self.columns, SelectedColumns):
+            return TrajectoryBatch(self.columns.parts(numbers, begins, ends))
+        return TrajectoryBatch(SelectedColumns(self.columns, partial(getattr, self), numbers, begins, ends))
+
+    def _followed_by(self, others: Sequence[TrajectoryBatch]) -> TrajectoryBatch:
+        return TrajectoryBatch.concatenate([self, *others])
+
+    def _relabeled(self, rewards: Rewards) -> TrajectoryBatch:
+        rews = [relabeled(each, rewards).rews for each in self]
+        return TrajectoryBatch(self._arrays(concatenate(rews, "rews") if rews else np.empty(0)))
 
     def _values(self, column: str) -> Sequence[Any]:
         return episode_values(self, column)
+
+    def _episode_table(self) -> Any:
+        return episode_table(self)
 
     def _episode_keys(self) -> Sequence[Hashable]:
         return [episode_key(each, number) for number, each in enumerate(self.episodes)]
@@ -261,17 +279,12 @@ class TrajectoryBatch(TrajectorySequence):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The columns in memory: those of recorders and files refer to much more than the batch.
-        columns = ArrayColumns(
-            self.obs,
-            self.acts,
-            self.rews,
-            self.infos,
-            self.lengths,
-            self.terminated,
-            self.truncated,
-            list(self.episodes),
-        )
-        return TrajectoryBatch, (columns,)
+        return TrajectoryBatch, (self._arrays(self.rews),)
+
+    def _arrays(self, rews: Any) -> ArrayColumns:
+        """The columns in memory, with these rewards."""
+        flags = self.terminated, self.truncated
+        return ArrayColumns(self.obs, self.acts, rews, self.infos, self.lengths, *flags, list(self.episodes))
 
     def __repr__(self) -> str:
         ended = int((self.terminated | self.truncated).sum())

@@ -45,6 +45,15 @@ def chosen(key: Any, count: int, *, of: str = "items", name: str = "key") -> Num
     return np.where(numbers < 0, numbers + count, numbers).astype(np.int64)
 
 
+def ranges(lengths: Numbers, start: int, stop: int | None) -> tuple[Numbers, Numbers]:
+    """Begin and end of the slice `[start:stop]` of sequences of these lengths; empty where begin is not below end."""
+    longest = int(lengths.max(initial=0))
+    # A number beyond all lengths may not fit into an array.
+    start, stop = (min(max(each, -longest), longest) for each in (start, longest if stop is None else stop))
+    begins, ends = (np.clip(each + (lengths if each < 0 else 0), 0, lengths) for each in (start, stop))
+    return begins, ends
+
+
 def matching(items: Iterable[Any], predicate: Callable[[Any], object]) -> Numbers:
     """Numbers of the items for which a function is true."""
     return np.fromiter((i for i, each in enumerate(items) if predicate(each)), np.int64)

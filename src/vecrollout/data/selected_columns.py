@@ -1,4 +1,4 @@
-"""Some trajectories of a batch, in any order, as columns that are gathered when they are first asked for."""
+"""Some trajectories of a batch, or parts of them, in any order, as columns that are gathered when asked for."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ from vecrollout.data.columns import COLUMNS, ArrayColumns, Columns
 from vecrollout.data.fields import read_only
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.trajectory import Episode, Trajectory
+from vecrollout.data.trajectory import Episode, Trajectory, cut, part_of_episode
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 
 
 class SelectedColumns:
-    """Trajectories of other columns by number.
+    """Parts of the trajectories of other columns, by number.
 
     Args:
         columns: The other columns.
         gathered: Gives a column of theirs by name, and gathers it once.
         numbers: Which trajectories.
+        begins: First step of each.
+        ends: The step behind the last of each.
     """
 
-    def __init__(self, columns: Columns, gathered: Callable[[str], Any], numbers: Numbers) -> None:
-        self._columns, self._gathered, self._numbers = columns, gathered, numbers
-        self.lengths = columns.lengths[numbers]
+    def __init__(
+        self, columns: Columns, gathered: Callable[[str], Any], numbers: Numbers, begins: Numbers, ends: Numbers
+    ) -> None:
+        self._columns, self._gathered = columns, gathered
+        self._numbers, self._begins, self._ends = numbers, begins, ends
+        self.lengths = ends - begins
         """Steps of each trajectory."""
-        self.terminated, self.truncated = columns.terminated[numbers], columns.truncated[numbers]
+        self._reaches_end = ends == columns.lengths[numbers]
+        self.terminated, self.truncated = (
+            flags[numbers] & self._reaches_end for flags in (columns.terminated, columns.truncated)
+        )
         self.kind: Kind = columns.kind
         """Structures, dtypes and shapes."""
         self.is_recorded = columns.is_recorded
@@ -54,7 +62,8 @@ class SelectedColumns:
     def episodes(self) -> Sequence[Episode]:
         """Identity of each trajectory."""
         episodes = self._columns.episodes
-        return [episodes[i] for i in self._numbers.tolist()]
+        parts = zip(self._numbers.tolist(), self._begins.tolist(), self._reaches_end.tolist(), strict=True)
+        return [part_of_episode(episodes[i], begin, reaches_end) for i, begin, reaches_end in parts]
 
     @property
     def identities(self) -> Identities:
@@ -68,9 +77,9 @@ class SelectedColumns:
             return None
         more = int(name == "obs")
         counts = self._columns.lengths + more
-        begins = (np.cumsum(counts) - counts)[self._numbers]
+        firsts = (np.cumsum(counts) - counts)[self._numbers] + self._begins
         mine = self.lengths + more
-        rows = np.repeat(begins - (np.cumsum(mine) - mine), mine) + np.arange(mine.sum())
+        rows = np.repeat(firsts - (np.cumsum(mine) - mine), mine) + np.arange(mine.sum())
         return read_only(map_leaves(lambda leaf: np.asarray(leaf)[rows], column))
 
     def aligned(self, name: str) -> Any:
@@ -79,7 +88,7 @@ class SelectedColumns:
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory."""
-        return self._columns.trajectory(self._numbers.item(i))
+        return cut(self._columns.trajectory(self._numbers.item(i)), self._begins.item(i), self._ends.item(i))
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories."""
@@ -93,4 +102,10 @@ class SelectedColumns:
 
     def part(self, begin: int, end: int) -> Columns:
         """Some of the trajectories."""
-        return SelectedColumns(self._columns, self._gathered, self._numbers[begin:end])
+        chosen = self._numbers[begin:end], self._begins[begin:end], self._ends[begin:end]
+        return SelectedColumns(self._columns, self._gathered, *chosen)
+
+    def parts(self, numbers: Numbers, begins: Numbers, ends: Numbers) -> SelectedColumns:
+        """Parts of these parts, which are gathered from the other columns at once."""
+        first = self._begins[numbers]
+        return SelectedColumns(self._columns, self._gathered, self._numbers[numbers], first + begins, first + ends)

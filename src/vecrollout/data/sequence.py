@@ -2,146 +2,32 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Self, overload
+from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout.data.checks import check_function
-from vecrollout.data.choosing import Numbers, chosen, divided, matching, ordered
+from vecrollout.data.curating import CuratedTrajectories
 from vecrollout.data.sampling.items import Items
 from vecrollout.data.sampling.normalization import Normalization, normalization_of
 from vecrollout.data.sampling.returns import rewards_to_go
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sampling.transitions import NStepItems, NStepTransitions, StepItems, discount, require_rewards
 from vecrollout.data.sampling.windows import Pad, WindowItems, Windows
-from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.transitions import Transitions
 
 
-class TrajectorySequence(Sequence[Trajectory], ABC):
+class TrajectorySequence(CuratedTrajectories):
     """A sequence of trajectories that gives views of itself, and data for training.
 
-    A subclass says where the trajectories are.
+    A subclass says where the trajectories and their steps are.
     """
-
-    @property
-    @abstractmethod
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Steps of each trajectory, shape `(N,)`."""
 
     @property
     @abstractmethod
     def step_index(self) -> StepIndex:
         """Where each step lies, for the methods that draw steps and windows."""
-
-    @abstractmethod
-    def _at(self, number: int) -> Trajectory:
-        """The trajectory of a number, which is in range."""
-
-    @abstractmethod
-    def _selected(self, numbers: Numbers) -> Self:
-        """The trajectories of these numbers, which are in range."""
-
-    @abstractmethod
-    def _values(self, column: str) -> Sequence[Any]:
-        """A property of each trajectory."""
-
-    @abstractmethod
-    def _episode_keys(self) -> Sequence[Hashable]:
-        """One value a trajectory, which the fragments of an episode have in common."""
-
-    def _numbers(self, key: Any, name: str) -> Numbers:
-        """Numbers of the trajectories that a key chooses, shape `()` for a single integer."""
-        return chosen(key, len(self), of="trajectories", name=name)
-
-    def __len__(self) -> int:
-        """Number of trajectories, N."""
-        return len(self.lengths)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all trajectories together."""
-        return int(self.lengths.sum())
-
-    @overload
-    def __getitem__(self, key: int) -> Trajectory: ...
-
-    @overload
-    def __getitem__(self, key: slice | Sequence[int] | npt.NDArray[Any]) -> Self: ...
-
-    def __getitem__(self, key: Any) -> Any:
-        """One trajectory, or a view of several (slice, integers, mask).
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If the key has another type.
-            DamagedTraceError: If the trace cannot be read, or is not what was written.
-        """
-        if type(key) is int and 0 <= key < len(self):
-            return self._at(key)
-        numbers = self._numbers(key, "key")
-        return self._selected(numbers) if numbers.ndim else self._at(int(numbers))
-
-    def select(self, numbers: Any) -> Self:
-        """Some of the trajectories, in the order of the numbers; the same as `self[numbers]`.
-
-        Args:
-            numbers: Integers in one dimension, negative ones from the end, or a mask of all trajectories, or a slice.
-
-        Raises:
-            IndexError: If there is no such trajectory.
-            ArgumentTypeError: If it is something else.
-        """
-        return self._selected(np.atleast_1d(self._numbers(numbers, "numbers")))
-
-    def filter(self, condition: Callable[[Trajectory], object]) -> Self:
-        """The trajectories for which a function is true. Masks such as `batch[batch.lengths > 9]` are quicker.
-
-        Args:
-            condition: A function of a trajectory.
-
-        Raises:
-            ArgumentTypeError: If it is no function.
-        """
-        check_function("condition", condition, "a trajectory")
-        return self._selected(matching(self, condition))
-
-    def sort_by(self, column: str, *, descending: bool = False) -> Self:
-        """The trajectories in the order of a property.
-
-        Args:
-            column: `"return_"` (sum of rewards), `"length"`, `"terminated"`, `"truncated"`, `"env"`, or a field of
-                `Episode`. Of a `TraceDataset`, a column of `to_arrow()`.
-            descending: Whether the largest value comes first. Trajectories without a value come last in either case,
-                and those with equal values stay in their order.
-
-        Raises:
-            OptionError: If there is no such property, or its values cannot be compared.
-            DamagedTraceError: If the trace cannot be read, or is not what was written.
-        """
-        return self._selected(ordered(self._values(column), descending=descending))
-
-    def split(self, fractions: Mapping[str, float], rng: np.random.Generator) -> dict[str, Self]:
-        """Parts of whole episodes, drawn at random. Fragments of one episode are in the same part.
-
-        Args:
-            fractions: Fraction of the episodes by name of the part, such as `{"train": 0.9, "val": 0.1}`; they add up
-                to 1.
-            rng: Where randomness comes from. The same state gives the same parts.
-
-        Returns:
-            A view for each name. Trajectories keep their order.
-
-        Raises:
-            OptionError: If the fractions do not add up to 1.
-            ArgumentTypeError: If `fractions` is no dict of numbers, or `rng` no `np.random.Generator`.
-            DamagedTraceError: If the trace cannot be read, or is not what was written.
-        """
-        parts = divided(self._episode_keys(), fractions, rng)
-        return {name: self._selected(numbers) for name, numbers in parts.items()}
 
     def sample_transitions(
         self, n: int, rng: np.random.Generator, *, frame_stack: int | None = None, infos: bool = False

@@ -21,7 +21,7 @@ from vecrollout.data.fields import as_rewards
 from vecrollout.data.trajectory import Episode, Trajectory, ended_by
 from vecrollout.errors import DamagedTraceError, DtypeError, MissingDependencyError, ShapeError, VecrolloutError
 from vecrollout.interop.conversion.columns import OneDtype
-from vecrollout.interop.conversion.leaves import named_leaves, tree_of
+from vecrollout.interop.conversion.leaves import named_leaves, tree_in, tree_of
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.rows import row_columns
@@ -214,7 +214,8 @@ def _trajectories(columns: dict[str, Any], is_last: Array, begins: Array, ends: 
     is_step[ends - 1] = False
     leaves = {"obs": _leaves(columns, "obs", is_kept)}
     leaves |= {name: _leaves(columns, name, is_step) for name in ("acts", "rews", "terminated", "truncated", "step")}
-    obs, acts, rews = (tree_of(leaves[name], name) for name in ("obs", "acts", "rews"))
+    obs, acts = (tree_in(leaves[name], name, "header") for name in ("obs", "acts"))
+    rews = tree_of(leaves["rews"], "rews")
     last = np.cumsum(counts - 1) - 1
     # Without its last observation a trajectory has lost its last step too.
     reaches = is_last[ends - 1]

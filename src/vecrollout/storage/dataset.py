@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from vecrollout.data.checks import check_function, whole_number
-from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import ArgumentTypeError, ProtocolError
+from vecrollout.data.checks import whole_number
+from vecrollout.data.relabeling import Rewards
+from vecrollout.errors import ProtocolError
 from vecrollout.progress import Progress
 from vecrollout.storage.derived import Joined, Relabeled
-from vecrollout.storage.episode_table import matching_rows, stats_of
+from vecrollout.storage.episode_table import stats_of
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
 from vecrollout.storage.rewriting import write_trace
@@ -85,76 +85,8 @@ class TraceDataset(StoredTrajectories):
         self.order = Order.of(*(reader.refreshed() for reader in readers))
         vars(self).pop("table", None)
 
-    def filter(self, condition: Any) -> Self:
-        """The trajectories that fulfill a condition.
-
-        Examples:
-            >>> import tempfile, numpy as np, pyarrow.compute as pc
-            >>> from vecrollout import TraceWriter, TrajectoryBatch, open_traces
-            >>> batch = TrajectoryBatch.from_arrays(np.arange(7.0), np.zeros(5), np.ones(5), lengths=[2, 3])
-            >>> with tempfile.TemporaryDirectory() as directory:
-            ...     with TraceWriter(directory) as writer:
-            ...         writer.extend(batch)
-            ...     traces = open_traces(directory)
-            ...     len(traces.filter(pc.field("return_") > 2)), len(traces.filter(lambda each: len(each) == 2))
-            (1, 1)
-
-        Args:
-            condition: A `pyarrow.compute` expression over the columns of `to_arrow()`, which reads no observations. Or
-                a function of a trajectory, for which all trajectories are read.
-
-        Raises:
-            OptionError: If the expression names an unknown column, or is no condition.
-            ArgumentTypeError: If it is neither an expression nor a function.
-            DamagedTraceError: If the trace cannot be read, or is not what was written.
-        """
-        # Imported here, as it takes a while. Whoever has an expression has imported it.
-        from pyarrow.compute import Expression
-
-        if isinstance(condition, Expression):
-            return self._selected(matching_rows(self.table, condition))
-        check_function("condition", condition, "a trajectory, or a pyarrow.compute expression")
-        return super().filter(condition)
-
-    def concat(self, *others: TraceDataset) -> Self:
-        """These trajectories, and then those of other data sets.
-
-        Args:
-            others: Data sets, of other directories or views of the same one.
-
-        Raises:
-            ArgumentTypeError: If one is no `TraceDataset`.
-        """
-        for each in others:
-            if not isinstance(each, TraceDataset):
-                raise ArgumentTypeError(f"others: expected data sets, got {type(each).__name__}")
-        return type(self)(self.order.followed_by([each.order for each in others]))
-
-    def trim(self, start: int = 0, stop: int | None = None) -> Self:
-        """Some steps of each trajectory, as in the slice `[start:stop]`. Trajectories without such steps are left out.
-
-        Args:
-            start: First step, counted from each trajectory's own first; negative ones count from its end.
-            stop: End of the steps; None: each trajectory's end.
-
-        Raises:
-            ArgumentTypeError: If a number is no integer.
-        """
-        start = whole_number("start", start)
-        return type(self)(self.order.trimmed(start, None if stop is None else whole_number("stop", stop)))
-
-    def relabel(self, *, rews: Callable[[Trajectory], Any]) -> Self:
-        """The trajectories with other rewards, which are worked out each time that a trajectory is read.
-
-        Args:
-            rews: Gets a `Trajectory` and returns its rewards, shape `(T,)`, float. It gives the same for the same
-                trajectory.
-
-        Raises:
-            ArgumentTypeError: If `rews` is no function.
-        """
-        check_function("rews", rews, "a trajectory")
-        return type(self)(Order.of(Relabeled(self, rews)))
+    def _relabeled(self, rewards: Rewards) -> Self:
+        return type(self)(Order.of(Relabeled(self, rewards)))
 
     def stitched(self) -> Self:
         """The same steps with fragments joined where they follow one another in an episode.

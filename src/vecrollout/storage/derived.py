@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
-from vecrollout.data.fields import checked_rewards, trusted
 from vecrollout.data.grouping import grouped
+from vecrollout.data.relabeling import Rewards, relabeled
 from vecrollout.data.sampling.joined_rows import SequencedRows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.stitching import stitch
@@ -23,9 +23,6 @@ from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, c
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.episode_table import episode_keys, with_columns
 from vecrollout.storage.stored import StoredTrajectories
-
-Rewards = Callable[[Trajectory], Any]
-"""Rewards of a trajectory, shape `(T,)`."""
 
 
 class Relabeled:
@@ -111,9 +108,7 @@ class Relabeled:
         return Relabeled, (self._base, self._rewards)
 
     def _relabeled(self, trajectory: Trajectory) -> TrajectoryWithRew:
-        rews = np.array(checked_rewards(self._rewards(trajectory), len(trajectory)))
-        rews.flags.writeable = False
-        return trusted(TrajectoryWithRew, {**vars(trajectory), "rews": rews})
+        return relabeled(trajectory, self._rewards)
 
 
 class Joined:

@@ -11,7 +11,7 @@ import numpy as np
 from vecrollout.data.stats import statistics
 from vecrollout.data.structures import Structure
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.errors import MissingDependencyError, OptionError
+from vecrollout.errors import MissingDependencyError
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.table import joined_tables
@@ -46,17 +46,6 @@ def with_columns(table: Any, columns: dict[str, Any]) -> Any:
     for name, values in columns.items():
         table = table.set_column(table.schema.get_field_index(name), name, pa.chunked_array([pa.array(values)]))
     return table
-
-
-def matching_rows(table: Any, condition: Any) -> Any:
-    """Numbers of the rows that fulfill a `pyarrow.compute` expression."""
-    numbered = table.append_column("", pa.array(np.arange(len(table))))
-    try:
-        return numbered.filter(condition).column("").to_numpy()
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise OptionError(
-            f"condition: expected an expression over the columns {table.column_names}, got {condition}: {error}"
-        ) from error
 
 
 def frame_of(table: Any) -> Any:

@@ -163,13 +163,10 @@ class Order:
         """Some of the trajectories."""
         return Order(self.sources, *(getattr(self, name)[numbers] for name in _ARRAYS))
 
-    def trimmed(self, start: int, stop: int | None) -> Order:
-        """The steps `[start, stop)` of each trajectory, as in a slice. Trajectories without such steps are left out."""
-        lengths = self.lengths
-        begin = np.clip(start + (lengths if start < 0 else 0), 0, lengths)
-        end = lengths if stop is None else np.clip(stop + (lengths if stop < 0 else 0), 0, lengths)
-        trimmed = Order(self.sources, self.source, self.number, self.start + begin, self.start + end)
-        return trimmed.select(begin < end)
+    def parts(self, numbers: Numbers, begins: Numbers, ends: Numbers) -> Order:
+        """The steps `[begin, end)` of some of the trajectories."""
+        first = self.start[numbers]
+        return Order(self.sources, self.source[numbers], self.number[numbers], first + begins, first + ends)
 
     def followed_by(self, others: Sequence[Order]) -> Order:
         """These trajectories, and then those of others."""

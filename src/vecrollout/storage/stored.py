@@ -43,6 +43,12 @@ class StoredTrajectories(TrajectorySequence):
     def _selected(self, numbers: Any) -> Self:
         return type(self)(self.order.select(numbers))
 
+    def _parts(self, numbers: Numbers, begins: Numbers, ends: Numbers) -> Self:
+        return type(self)(self.order.parts(numbers, begins, ends))
+
+    def _followed_by(self, others: Sequence[Self]) -> Self:
+        return type(self)(self.order.followed_by([each.order for each in others]))
+
     def _numbers(self, key: Any, name: str) -> Numbers:
         return self.order.numbers(key, name)
 
@@ -52,6 +58,9 @@ class StoredTrajectories(TrajectorySequence):
             raise OptionError(f"column: expected one of {names}, got {column!r}")
         values: Sequence[Any] = self.table.column(column).to_pylist()
         return values
+
+    def _episode_table(self) -> Any:
+        return self.table
 
     def _episode_keys(self) -> Sequence[Hashable]:
         return episode_table.episode_keys(self.order, self.table)

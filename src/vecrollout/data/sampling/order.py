@@ -35,6 +35,8 @@ class BatchOrder:
     world_size: int
     # Epoch and number of the group of blocks that was shuffled last, and its items.
     _last: tuple[tuple[int, int], npt.NDArray[np.int64]] | None = field(default=None, init=False, repr=False)
+    # The last epoch, the order of its blocks, and the item that the first block begins with.
+    _blocks: tuple[int, npt.NDArray[np.int64], int] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -95,15 +97,22 @@ class BatchOrder:
         """Items of some blocks, shuffled."""
         if self._last is None or self._last[0] != (epoch, number):
             block = self.items if self.block is None else self.block
-            rng = np.random.default_rng((self.seed, epoch))
-            # Blocks begin at other items in each epoch, and so does the shorter one at the end.
-            offset, whole = rng.integers(self.items), self.items // block
-            blocks = np.append(rng.permutation(whole), whole)[number * _MIXED_BLOCKS : (number + 1) * _MIXED_BLOCKS]
+            order, offset = self._order_of_blocks(epoch, block)
+            blocks = order[number * _MIXED_BLOCKS : (number + 1) * _MIXED_BLOCKS]
             items = (blocks[:, None] * block + np.arange(block)).reshape(-1)
             shuffled = np.random.default_rng((self.seed, epoch, number + 1)).permutation(items[items < self.items])
             self._last = (epoch, number), (shuffled + offset) % self.items
         return self._last[1]
 
+    def _order_of_blocks(self, epoch: int, block: int) -> tuple[npt.NDArray[np.int64], int]:
+        """Numbers of the blocks in the order of an epoch, and the item that the first block begins with."""
+        if self._blocks is None or self._blocks[0] != epoch:
+            rng = np.random.default_rng((self.seed, epoch))
+            # Blocks begin at other items in each epoch, and so does the shorter one at the end.
+            offset, whole = int(rng.integers(self.items)), self.items // block
+            self._blocks = epoch, np.append(rng.permutation(whole), whole), offset
+        return self._blocks[1:]
+
     def __getstate__(self) -> dict[str, Any]:
-        """Without the shuffled items, which are made anew."""
-        return {**vars(self), "_last": None}
+        """Without the shuffled blocks and items, which are made anew."""
+        return {**vars(self), "_last": None, "_blocks": None}

@@ -8,7 +8,7 @@ from typing import Any
 
 from vecrollout.data.array_tree import ArrayTree
 from vecrollout.data.trees import wrap
-from vecrollout.errors import StructureError
+from vecrollout.errors import DamagedTraceError, StructureError
 
 _POSITION = re.compile(r"_index_(0|[1-9]\d*)")
 
@@ -40,6 +40,13 @@ def tree_of(leaves: Mapping[str, Any], root: str) -> Any:
         if None not in [type(each) if each is not None else None for each in ordered]:
             return wrap(tuple(ordered))
     return wrap(entries)
+
+
+def tree_in(leaves: Mapping[str, Any], root: str, where: str) -> Any:
+    """As `tree_of`, of arrays that a file has to have."""
+    if not any(name == root or name.startswith(f"{root}/") for name in leaves):
+        raise DamagedTraceError(f"{where}: expected columns of {root}, got {sorted(leaves)}")
+    return tree_of(leaves, root)
 
 
 def _checked_key(key: Any, root: str) -> str:

@@ -69,7 +69,7 @@ def numpy_column(name: str, column: Any, shape: tuple[int, ...] | None = None) -
             if not hasattr(found, "flatten") or not hasattr(found.type, "value_type"):
                 break
             fixed = getattr(found.type, "list_size", None)
-            sizes.append(fixed if fixed is not None else len(found[0]) if len(found) else 0)
+            sizes.append(_length_of_lists(name, found) if fixed is None else fixed)
             found = found.flatten()
         values: Array = found.to_numpy(zero_copy_only=False)
         if values.dtype.kind not in _KINDS:
@@ -81,11 +81,33 @@ def numpy_column(name: str, column: Any, shape: tuple[int, ...] | None = None) -
         raise DamagedTraceError(f"{name}: expected rows of shape {shape}: {error}") from error
 
 
+def _length_of_lists(name: str, lists: Any) -> int:
+    """The length that all lists have."""
+    lengths = np.diff(lists.offsets.to_numpy())
+    length = int(lengths[0]) if len(lengths) else 0
+    if (lengths != length).any():
+        raise DamagedTraceError(f"{name}: expected lists of one length, got {lengths.min()} to {lengths.max()}")
+    return length
+
+
 def image_column(encoded: Iterable[bytes]) -> Any:
     """Encoded images, as the feature `Image` of `datasets` has them."""
     pa, _ = pyarrow_modules()
     blobs = pa.array(list(encoded), pa.binary())
     return pa.StructArray.from_arrays([blobs, pa.nulls(len(blobs), pa.string())], ["bytes", "path"])
+
+
+def repeating_columns(schema: Any) -> list[str]:
+    """Parquet's names of the columns whose values repeat: a dictionary of floats or images takes time and space."""
+    pa, _ = pyarrow_modules()
+    names = []
+    for column in schema:
+        name, kind = column.name, column.type
+        while hasattr(kind, "value_type"):
+            name, kind = f"{name}.list.element", kind.value_type
+        if not (pa.types.is_floating(kind) or pa.types.is_struct(kind) or pa.types.is_binary(kind)):
+            names.append(name)
+    return names
 
 
 def value_feature(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:

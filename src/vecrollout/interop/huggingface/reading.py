@@ -15,7 +15,7 @@ from vecrollout.data.png import decoded
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError, ShapeError
 from vecrollout.interop.conversion.files import About, FileTrajectories
-from vecrollout.interop.conversion.leaves import tree_of
+from vecrollout.interop.conversion.leaves import tree_in
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.conversion.parquet import numpy_column, pyarrow_modules
 
@@ -84,7 +84,7 @@ class _Rows:
         flags = [bool(arrays[name][-1]) if steps else False for name in ("terminated", "truncated")]
         try:
             drop_last = self._drop_last and not has_last
-            obs, acts = tree_of(arrays, "obs"), tree_of(arrays, "acts")
+            obs, acts = (tree_in(arrays, name, where) for name in ("obs", "acts"))
             fields = one_episode(obs, acts, arrays.get("rews"), None, flags[0], flags[1], None, drop_last)
         except ShapeError as error:
             cure = str(error).replace("pass final_obs= (the observation after it), or", "pass")

@@ -26,6 +26,7 @@ from vecrollout.interop.conversion.parquet import (
     image_column,
     image_feature,
     pyarrow_modules,
+    repeating_columns,
     value_feature,
 )
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
@@ -175,7 +176,8 @@ def _written(source: Source, path: Path, has_last: bool, compression: str) -> _C
         for batch in source.batches():
             table = _table(batch, contents, has_last)
             if writer is None:
-                writer = parquet.ParquetWriter(path, table.schema, compression=compression)
+                names = repeating_columns(table.schema)
+                writer = parquet.ParquetWriter(path, table.schema, compression=compression, use_dictionary=names)
             writer.write_table(table.select(writer.schema.names), row_group_size=_GROUP_ROWS)
     finally:
         if writer is not None:

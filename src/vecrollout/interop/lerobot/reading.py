@@ -16,7 +16,7 @@ from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import DamagedTraceError, OptionError, ShapeError
 from vecrollout.interop.conversion.files import About, FileTrajectories
-from vecrollout.interop.conversion.leaves import tree_of
+from vecrollout.interop.conversion.leaves import tree_in
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.conversion.parquet import pyarrow_modules
 from vecrollout.interop.lerobot.features import DATA_PATH, INDICES, VERSION, Feature, feature_from_json
@@ -105,7 +105,7 @@ class _LeRobotFiles:
         table = self._frames(row, where)
         arrays = {each.leaf: each.to_array(table[each.name]) for each in self._columns}
         arrays |= {each.leaf: self._pixels(each, row, where) for each in self._videos}
-        obs, acts = _tree(arrays, "obs", where), _tree(arrays, "acts", where)
+        obs, acts = tree_in(arrays, "obs", where), tree_in(arrays, "acts", where)
         flags = [bool(arrays[name][-1]) if name in arrays else None for name in ("terminated", "truncated", "done")]
         terminated = bool(flags[2] and not flags[1]) if flags[0] is None else flags[0]
         truncated = bool(flags[1])
@@ -147,7 +147,9 @@ class _LeRobotFiles:
             if length < 1 or end - begin != length or begin < 0 or end > starts[-1]:
                 raise DamagedTraceError(f"{where}: expected {length} frames in its file, got [{begin}, {end})")
             groups = np.flatnonzero((starts[:-1] < end) & (starts[1:] > begin)).tolist()
-            table = handle.read_row_groups(groups, columns=[each.name for each in self._columns])
+            names = [each.name for each in self._columns]
+            # pyarrow leaves out columns that are not there; `select` does not.
+            table = handle.read_row_groups(groups, columns=names).select(names)
             return table.slice(begin - int(starts[groups[0]]), length)
 
     def _pixels(self, feature: Feature, row: Any, where: str) -> Array:
@@ -176,7 +178,7 @@ class _LeRobotFiles:
         if not found or any(column.null_count for column in found.values()):
             return None
         arrays = {each.leaf: each.to_array(found[each.leaf])[0] for each in self._features if each.leaf in found}
-        return _tree(arrays, "obs", "last observation")
+        return tree_in(arrays, "obs", "last observation")
 
     def _told(self, where: object) -> _Told:
         return _Told(where, (self._pa.ArrowException, OSError, KeyError, ValueError, TypeError, IndexError))
@@ -218,9 +220,3 @@ def _whole_fps(fps: Any, where: Path) -> int:
     if not isinstance(fps, int | float) or isinstance(fps, bool) or fps < 1 or fps != int(fps):
         raise DamagedTraceError(f"{where}: expected fps, a positive integer, got {fps!r}")
     return int(fps)
-
-
-def _tree(arrays: dict[str, Any], root: str, where: str) -> Any:
-    if not any(name == root or name.startswith(f"{root}/") for name in arrays):
-        raise DamagedTraceError(f"{where}: expected columns of {root}, got {sorted(arrays)}")
-    return tree_of(arrays, root)

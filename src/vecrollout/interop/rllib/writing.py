@@ -15,7 +15,7 @@ from vecrollout.data.trajectory import Trajectory
 from vecrollout.errors import OptionError, ShapeError
 from vecrollout.interop.conversion.columns import OneDtype, plain_array
 from vecrollout.interop.conversion.output import local_path, new_directory
-from vecrollout.interop.conversion.parquet import check_column, pyarrow_modules
+from vecrollout.interop.conversion.parquet import check_column, pyarrow_modules, repeating_columns
 from vecrollout.interop.conversion.report import ConversionReport, fragments, steps_with_infos
 from vecrollout.interop.conversion.source import Source, rewards_of
 from vecrollout.progress import Progress
@@ -74,7 +74,12 @@ def to_rllib(
                 arrays = _arrays(batch, dtypes)
                 table = _steps(batch, arrays, episodes) if form == "columns" else _episodes(batch, arrays, episodes)
                 if writer is None:
-                    writer = parquet.ParquetWriter(directory / "data.parquet", table.schema, compression="zstd")
+                    writer = parquet.ParquetWriter(
+                        directory / "data.parquet",
+                        table.schema,
+                        compression="zstd",
+                        use_dictionary=repeating_columns(table.schema),
+                    )
                 writer.write_table(table, row_group_size=_GROUP_ROWS if form == "columns" else _GROUP_EPISODES)
                 episodes, steps = episodes + len(batch), steps + batch.total_steps
                 infos += steps_with_infos(batch)

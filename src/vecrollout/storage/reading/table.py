@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from vecrollout.data.conditions import COLUMN_TYPES, IDENTITY_COLUMNS
 from vecrollout.data.plain import UnstorableError, dumps, pack
 from vecrollout.storage.arrow import ArrowErrors, pa
 from vecrollout.storage.codec.decode import DecodedBatch
@@ -14,25 +15,13 @@ from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
 from vecrollout.storage.reading.catalog import Located, Place
 
-COLUMNS = {
-    "return_": pa.float64(),
-    "length": pa.int64(),
-    "terminated": pa.bool_(),
-    "truncated": pa.bool_(),
-    "ended_by": pa.string(),
-    "env": pa.int32(),
-    "seed": pa.int64(),
-    "recording": pa.string(),
-    "id": pa.int64(),
-    "start_step": pa.int64(),
-    "writer": pa.string(),
-}
+COLUMNS = {name: pa.type_for_alias(type_) for name, type_ in COLUMN_TYPES.items()} | {"writer": pa.string()}
 """Columns that each table has; the keys of the user's metadata follow them."""
 
 Read: TypeAlias = Callable[[Place, int], DecodedBatch]
 """Reads rewards and identities of a piece of a group."""
 
-_TOLD = {"ended_by": "ended_by", "env": "env_index", "seed": "seed", "recording": "recording", "id": "id"}
+_TOLD = {name: field for name, field in IDENTITY_COLUMNS.items() if name != "start_step"}
 _PLAIN = (type(None), bool, int, float, str)
 
 
