@@ -15,6 +15,7 @@ from vecrollout.data.checks import check_function
 from vecrollout.distributed._ray import ray
 from vecrollout.distributed.order import Policy
 from vecrollout.errors import PolicyError, ProtocolError
+from vecrollout.recording.environments import AnyEnv
 
 
 class PolicyHandle:
@@ -24,13 +25,13 @@ class PolicyHandle:
     version. Weights that are NumPy arrays are not copied there.
 
     Args:
-        build: Makes the policy: an SB3 algorithm or policy, or a function such as `policy_to_callable` takes. It is
-            called in the worker.
+        build: Takes the worker's environments, and makes the policy for them: an SB3 algorithm or policy, or a function
+            as `policy_to_callable` takes it. It is called in the worker.
         load: Takes the policy and weights, and puts the weights into the policy. It is called in the worker.
     """
 
-    def __init__(self, build: Callable[[], AnyPolicy], load: Callable[[Any, Any], object]) -> None:
-        check_function("build", build, "nothing")
+    def __init__(self, build: Callable[[Any], AnyPolicy], load: Callable[[Any, Any], object]) -> None:
+        check_function("build", build, "environments")
         check_function("load", load, "a policy and weights")
         self._built = Built(uuid4().hex, build, load, None)
         self._published: Policy | None = None
@@ -53,7 +54,7 @@ class PolicyHandle:
             PolicyError: If the weights cannot be pickled.
         """
         version = 0 if self._published is None else self._published.version + 1
-        self._published = Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "policy")])
+        self._published = Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "build, load")])
         return version
 
     @property
@@ -68,7 +69,7 @@ class Built(NamedTuple):
     """A policy that the worker builds and that weights are loaded into."""
 
     name: str
-    build: Callable[[], AnyPolicy]
+    build: Callable[[Any], AnyPolicy]
     load: Callable[[Any, Any], object]
     weights: Any
 
@@ -106,8 +107,8 @@ class Unpacking:
     def __init__(self) -> None:
         self._policies: dict[str, AnyPolicy] = {}
 
-    def policy(self, version: Policy) -> AnyPolicy:
-        """A version of a policy, ready to act."""
+    def policy(self, version: Policy, env: AnyEnv) -> AnyPolicy:
+        """A version of a policy, ready to act in environments."""
         (ref,) = version.ref
         found = ray.get(ref)
         if isinstance(found, Saved):
@@ -115,6 +116,6 @@ class Unpacking:
         if not isinstance(found, Built):
             return found  # type: ignore[no-any-return]
         if found.name not in self._policies:
-            self._policies[found.name] = found.build()
+            self._policies[found.name] = found.build(env)
         found.load(self._policies[found.name], ray.get(found.weights[0]))
         return self._policies[found.name]
