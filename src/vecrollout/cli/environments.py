@@ -25,13 +25,16 @@ from vecrollout.recording.environments import AnyEnv
 
 FRAME = "frame"
 """Key of the infos under which the frame after each action is kept."""
+FIRST_FRAME = "first_frame"
+"""Key of an episode's first info under which the frame after the reset is kept."""
 SEED = "reset_seed"
 """Key of a reset's info that has the seed of that reset."""
 
-_OF_SB3 = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+OF_SB3 = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}
+"""Vectorizations of Stable-Baselines3, by the name that the command line has for them."""
 _OF_GYMNASIUM = {"sync": SyncVectorEnv, "async": AsyncVectorEnv}
 _OF_ITS_OWN = "own"
-VECTORIZATIONS = (*_OF_SB3, *_OF_GYMNASIUM, _OF_ITS_OWN)
+VECTORIZATIONS = (*OF_SB3, *_OF_GYMNASIUM, _OF_ITS_OWN)
 
 _ATARI_FRAMES = 4
 """How many frames the zoo stacks."""
@@ -75,7 +78,7 @@ class Recipe:
         stack = frame_stack or (_ATARI_FRAMES if is_atari else 1)
         if vectorization == _OF_ITS_OWN and (is_atari or keeps_frames):
             raise OptionError("vec: expected dummy, subproc, sync or async with --frames or --atari, got own")
-        if stack > 1 and vectorization not in _OF_SB3:
+        if stack > 1 and vectorization not in OF_SB3:
             raise OptionError(
                 f"vec: expected dummy or subproc for stacked frames, got {vectorization!r}; pass --vec dummy, or "
                 "--no-atari --frame-stack 1"
@@ -141,7 +144,7 @@ class Recipe:
             seed=seed,
             wrapper_class=wrapper,
             env_kwargs=arguments,
-            vec_env_cls=_OF_SB3[self.vectorization],  # type: ignore[arg-type]  # a class of either kind
+            vec_env_cls=OF_SB3[self.vectorization],  # type: ignore[arg-type]  # a class of either kind
         )
         return VecFrameStack(venv, self.frame_stack) if self.frame_stack > 1 else venv
 
@@ -241,7 +244,19 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class KeptFrames(gym.Wrapper[Any, Any, Any, Any]):
-    """Adds to each step's info the frame that the environment shows after it."""
+    """Adds to each step's info the frame that the environment shows after it, and to the first one that before it."""
+
+    _first: Any = None
+
+    def reset(self, **options: Any) -> Any:
+        """Reset the environment.
+
+        Args:
+            options: Passed on to the environment.
+        """
+        obs, info = self.env.reset(**options)
+        self._first = np.array(self.env.render())
+        return obs, info
 
     def step(self, action: Any) -> Any:
         """Step the environment.
@@ -250,4 +265,8 @@ class KeptFrames(gym.Wrapper[Any, Any, Any, Any]):
             action: Passed on to the environment.
         """
         obs, rew, terminated, truncated, info = self.env.step(action)
-        return obs, rew, terminated, truncated, {**info, FRAME: np.array(self.env.render())}
+        info = {**info, FRAME: np.array(self.env.render())}
+        if self._first is not None:
+            # Not in the info of the reset, which is read with the identity of each episode.
+            info[FIRST_FRAME], self._first = self._first, None
+        return obs, rew, terminated, truncated, info

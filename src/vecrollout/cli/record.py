@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +12,14 @@ import typer
 from vecrollout.cli.options import EnvId, examples, named_values
 from vecrollout.cli.outcomes import INTERRUPTED
 from vecrollout.cli.terminal import busy, note, say_facts, size
-from vecrollout.errors import ArgumentTypeError, OptionError, SpaceMismatchError
+from vecrollout.errors import OptionError
 
 if TYPE_CHECKING:
+    from vecrollout.cli.acting import PolicyOptions
     from vecrollout.cli.environments import Recipe
-    from vecrollout.cli.session import Session
+    from vecrollout.cli.session import Session, Shares
+    from vecrollout.recording.environments import AnyEnv
+    from vecrollout.storage.writing.writer import TraceWriter
 
 _HELD_BYTES = 1 << 30
 METADATA = "recorded_with"
@@ -77,80 +81,94 @@ def record(
     if (episodes is None) == (steps is None):
         raise OptionError("record: expected either --episodes or --steps, got " + ("both" if steps else "neither"))
     with busy("Loading Stable-Baselines3"):
+        from vecrollout.cli.acting import PolicyOptions
         from vecrollout.cli.environments import Recipe
     arguments = named_values("env-arg", env_arg or ())
     recipe = Recipe.of(env_id, arguments, atari=atari, frame_stack=frame_stack, keeps_frames=frames, vectorization=vec)
-    seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
-    acting = {"policy": policy, "deterministic": deterministic, "algo": algo, "normalize": normalize, "device": device}
-    session = _session(recipe, out, n_envs, seed, episodes, steps, acting, overwrite)
+    plan = Plan(
+        recipe,
+        PolicyOptions(policy, deterministic, algo, normalize, device),
+        out=out,
+        n_envs=n_envs,
+        seed=int(np.random.default_rng().integers(2**31)) if seed is None else seed,
+        episodes=episodes,
+        steps=steps,
+        overwrite=overwrite,
+    )
+    session = _begun(plan)
     try:
         session.run()
     finally:
         session.recorder.close()
-    _summarize(session, recipe, policy, seed)
+    _summarize(session, plan)
     if session.interrupted:
         note("vecrollout: interrupted; everything recorded so far is kept")
         raise typer.Exit(INTERRUPTED)
 
 
-def _session(
-    recipe: Recipe,
-    out: str,
-    n_envs: int,
-    seed: int,
-    episodes: int | None,
-    steps: int | None,
-    acting: dict[str, Any],
-    overwrite: bool,
-) -> Session:
-    """The recorder around new environments, and the policy."""
-    from vecrollout.cli.models import load_function, load_model, model_path, statistics_path
-    from vecrollout.cli.session import Session, Shares
-    from vecrollout.recording.around import recorder_around
-    from vecrollout.recording.environments import spaces_of
-    from vecrollout.recording.writing import most_transitions, trace_writer
+@dataclass(frozen=True)
+class Plan:
+    """What to record, and where."""
 
-    policy: Any = None
-    statistics: Path | None = None
-    if acting["policy"] != "random":
-        path = model_path(acting["policy"])
-        if path is not None:
-            with busy(f"Loading {path}"):
-                policy = load_model(path, acting["algo"], acting["device"])
-            statistics = _statistics(acting["normalize"], statistics_path(path, recipe.env_id))
-        else:
-            policy = load_function(acting["policy"])
-    if statistics is not None and recipe.vectorization not in ("dummy", "subproc"):
-        raise OptionError(f"vec: expected dummy or subproc for a model with {statistics}, got {recipe.vectorization}")
-    frame_bytes = _frame_bytes(recipe)
-    with busy(f"Starting {n_envs} environments"):
-        env = recipe.many(n_envs, seed)
+    recipe: Recipe
+    acting: PolicyOptions
+    out: str
+    n_envs: int
+    seed: int
+    episodes: int | None
+    """How many are enough; None: `steps` tells."""
+    steps: int | None
+    overwrite: bool
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the trace keeps about how it was recorded."""
+        made = {**self.recipe.to_json(), "seed": self.seed, "n_envs": self.n_envs}
+        made |= {"deterministic": self.acting.deterministic, "algo": self.acting.algo}
+        return {"env_id": self.recipe.env_id.rpartition(":")[2], "policy": self.acting.policy, METADATA: made}
+
+
+def _begun(plan: Plan) -> Session:
+    """The policy before new environments, which are recorded."""
+    from vecrollout.cli.acting import Actor
+    from vecrollout.cli.session import Session, Shares
+
+    actor = Actor.load(plan.acting, plan.recipe)
+    frame_bytes = _frame_bytes(plan.recipe)
+    with busy(f"Starting {plan.n_envs} environments"):
+        env = plan.recipe.many(plan.n_envs, plan.seed)
     try:
-        see, act = _policy(policy, env, statistics, acting["deterministic"], seed)
-        metadata = {"env_id": recipe.env_id.rpartition(":")[2], "policy": acting["policy"]}
-        metadata[METADATA] = {**recipe.to_json(), "seed": seed, "n_envs": n_envs} | {
-            name: acting[name] for name in ("deterministic", "algo")
-        }
-        spaces = spaces_of(env)
-        options = {"metadata": metadata, "episode_metadata": _seed_column, "overwrite": overwrite}
-        writer = trace_writer(out, env, spaces, env_spec=recipe.spec_json, **options)
+        see, act = actor.before(env, plan.seed)
+        writer = _writer(plan, env)
     except BaseException:
         env.close()
         raise
-    shares = Shares(writer, episodes, n_envs)
-    held = most_transitions(spaces, n_envs)
-    recorder: Any = recorder_around(
-        env,
-        {
-            "error_on_premature_reset": False,
-            "sink": shares,
-            "max_transitions": max(n_envs, min(held, _HELD_BYTES // frame_bytes) if frame_bytes else held),
-            "on_full": "flush",
-        },
-        {},
-    )
+    shares = Shares(writer, plan.episodes, plan.n_envs)
+    return Session(_recorder(env, writer, shares, frame_bytes), shares, act, see, plan.steps, plan.seed)
+
+
+def _writer(plan: Plan, env: AnyEnv) -> TraceWriter:
+    from vecrollout.recording.environments import spaces_of
+    from vecrollout.recording.writing import trace_writer
+
+    options = {"metadata": plan.metadata, "episode_metadata": _seed_column, "overwrite": plan.overwrite}
+    return trace_writer(plan.out, env, spaces_of(env), env_spec=plan.recipe.spec_json, **options)
+
+
+def _recorder(env: AnyEnv, writer: TraceWriter, shares: Shares, frame_bytes: int) -> Any:
+    """A recorder that owns the writer, and holds a gigabyte at most."""
+    from vecrollout.recording.around import recorder_around
+    from vecrollout.recording.environments import num_envs_of, spaces_of
+    from vecrollout.recording.writing import most_transitions
+
+    num_envs = num_envs_of(env)
+    held = most_transitions(spaces_of(env), num_envs)
+    if frame_bytes:
+        held = max(num_envs, min(held, _HELD_BYTES // frame_bytes))
+    options = {"error_on_premature_reset": False, "sink": shares, "max_transitions": held, "on_full": "flush"}
+    recorder: Any = recorder_around(env, options, {})
     recorder.own(writer, writer.directory)
-    return Session(recorder, shares, act, see, steps, seed)
+    return recorder
 
 
 def _seed_column(trajectory: Any) -> dict[str, Any] | None:
@@ -159,46 +177,6 @@ def _seed_column(trajectory: Any) -> dict[str, Any] | None:
 
     seed = (trajectory.episode.reset_info or {}).get(SEED)
     return None if seed is None else {SEED: int(seed)}
-
-
-def _statistics(given: str | None, found: Path | None) -> Path | None:
-    if given is None:
-        if found is not None:
-            note(f"vecrollout: observations are normalized by {found}")
-        return found
-    if given == "none":
-        return None
-    path = Path(given).expanduser()
-    if not path.is_file():
-        raise OptionError(f"normalize: expected a file that VecNormalize saved, got none at {given!r}")
-    return path
-
-
-def _policy(policy: Any, env: Any, statistics: Path | None, deterministic: bool, seed: int) -> tuple[Any, Any]:
-    """What the policy sees, and the policy as a function."""
-    from stable_baselines3.common.base_class import BaseAlgorithm
-
-    from vecrollout.cli.models import Senses
-    from vecrollout.collecting.policy import policy_to_callable
-    from vecrollout.recording.environments import VEC_ENV, kind_of
-
-    see: Any = _as_recorded
-    seen = env
-    if isinstance(policy, BaseAlgorithm):
-        policy.set_random_seed(seed)
-        if kind_of(env) == VEC_ENV:
-            see = Senses(env, policy, statistics)
-            seen = see.venv
-    elif deterministic:
-        raise ArgumentTypeError("deterministic: only for a model; other policies decide by themselves")
-    try:
-        return see, policy_to_callable(policy, seen, deterministic, np.random.default_rng(seed))
-    except SpaceMismatchError as error:
-        raise SpaceMismatchError(f"policy: the model was trained in another environment: {error}") from error
-
-
-def _as_recorded(obs: Any) -> Any:
-    return obs
 
 
 def _frame_bytes(recipe: Recipe) -> int:
@@ -216,21 +194,21 @@ def _frame_bytes(recipe: Recipe) -> int:
         env.close()
 
 
-def _summarize(session: Session, recipe: Recipe, policy: str, seed: int) -> None:
+def _summarize(session: Session, plan: Plan) -> None:
     from vecrollout.cli.session import bytes_in
 
     shares, directory = session.shares, session.recorder.directory
     facts: dict[str, Any] = {
         "trace": directory,
-        "environment": recipe.env_id,
-        "policy": policy,
+        "environment": plan.recipe.env_id,
+        "policy": plan.acting.policy,
         "episodes": f"{len(shares.lengths):,}",
         "steps": f"{shares.steps:,}",
         "ended by": ", ".join(f"{name} {count:,}" for name, count in shares.endings.most_common()) or "-",
         "return": _spread(shares.returns),
         "length": _spread(shares.lengths),
         "speed": f"{session.recorder.stepped / max(session.elapsed_s, 1e-9):,.0f} steps a second",
-        "seed": seed,
+        "seed": plan.seed,
     }
     if isinstance(directory, Path):
         facts["size on disk"] = size(bytes_in(directory))
