@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import re
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from ticking import Numbered, Ticking, check_all, length_of
 
@@ -82,6 +87,31 @@ def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
             assert env.reset(seed=each.episode.seed)[0].tolist() == each.obs[0].tolist()
 
 
+@pytest.mark.parametrize("kind", ["Env", "VecEnv", "VectorEnv"])
+def test_seeds_do_not_depend_on_how_environments_are_shared_out(tmp_path: Path, kind: str) -> None:
+    def maker(count: int) -> Any:
+        kinds = {"Env": Ticking, "VecEnv": DummyVecEnv, "VectorEnv": gym.vector.SyncVectorEnv}
+        return Ticking if kind == "Env" else lambda: kinds[kind]([Ticking] * count)  # type: ignore[arg-type]
+
+    numbers, seeds = [], []
+    for workers in (1, 2, 3):
+        options = {"num_envs": 6 // workers} if kind == "Env" else {}
+        directory = tmp_path / f"{workers}"
+        data = collect(maker(6 // workers), None, directory, steps=12, num_workers=workers, seed=5, **options)
+        firsts = [each for each in data if each.episode.start_step == 0 and each.episode.seed is not None]
+        seeds.append(sorted(each.episode.seed for each in firsts if each.episode.seed is not None))
+        numbers.append(sorted(each.obs[0, 0] for each in firsts))
+    assert seeds[0] == seeds[1] == seeds[2] == list(range(seeds[0][0], seeds[0][0] + 6))
+    assert numbers[0] == numbers[1] == numbers[2]
+
+
+def test_environments_with_one_generator(tmp_path: Path) -> None:
+    make = functools.partial(gym.make_vec, "CartPole-v1", 3, vectorization_mode="vector_entry_point")
+    data = collect(make, None, tmp_path, steps=60, num_workers=2, seed=0)
+    assert data.total_steps == 60
+    assert len({tuple(each.obs[0]) for each in data if each.episode.start_step == 0}) >= 6
+
+
 def test_rounds_of_episodes_are_whole(tmp_path: Path) -> None:
     with Collector(Ticking, tmp_path, num_workers=2, num_envs=3, seed=5) as collector:
         collector.collect(None, steps=50)
@@ -125,8 +155,37 @@ def test_until(tmp_path: Path) -> None:
     assert all(each.terminated or each.truncated for each in data)
 
 
+class Stopped(Exception):
+    pass
+
+
+def test_running_episodes_of_a_round_that_ends_early_are_written(tmp_path: Path) -> None:
+    def until(progressed: Any) -> bool:
+        if progressed.steps >= 300:
+            raise Stopped
+        return False
+
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3) as collector, pytest.raises(Stopped):
+        collector.collect(None, until=until)
+    written = collector.written()
+    check_all(written)
+    running = [each for each in written if not (each.terminated or each.truncated)]
+    assert 1 <= len(running) <= 6
+    assert written.total_steps == open_traces(tmp_path).total_steps
+
+
+def test_everything_that_was_written(tmp_path: Path) -> None:
+    collect(Ticking, None, tmp_path, steps=50)
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=2) as collector:
+        assert len(collector.written()) == 0
+        rounds = [collector.collect(None, steps=80) for _ in range(2)]
+        assert content(collector.written()) == [each for data in rounds for each in content(data)]
+    assert collector.written().total_steps >= 160
+    assert open_traces(tmp_path).total_steps == collector.written().total_steps + 50
+
+
 def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
-    handle = PolicyHandle(Numbered, Numbered.set_number)
+    handle = PolicyHandle(Numbered.build, Numbered.set_number)
     assert handle.version is None
     assert handle.publish(10) == 0
     parts = []
@@ -163,6 +222,73 @@ def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
         for each in data:
             acts, _ = model.predict(each.obs[:-1], deterministic=True)
             assert acts.tolist() == each.acts.tolist()
+
+
+class Exploring(DQN):
+    """Takes each action from its action space, as DQN explores."""
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        return np.array([self.action_space.sample() for _ in observation]), None
+
+
+def test_workers_explore_differently(tmp_path: Path) -> None:
+    model = Exploring("MlpPolicy", Ticking(), buffer_size=10, device="cpu")
+    model.action_space.seed(0)
+    for name in ("one", "other"):
+        collect(Ticking, model, tmp_path / name, steps=40, num_workers=2, seed=1, num_envs=1)
+    acts = {name: open_traces(tmp_path / name) for name in ("one", "other")}
+    by_worker = {
+        (name, worker): np.concatenate([each.acts for each in data.filter(pc.field("worker") == worker)]).tolist()
+        for name, data in acts.items()
+        for worker in (0, 1)
+    }
+    assert by_worker["one", 0] != by_worker["one", 1]
+    assert by_worker["one", 0] == by_worker["other", 0]
+
+
+def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    shown: list[bytes] = []
+    reader = threading.Thread(target=read_all, args=(master, shown))
+    reader.start()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        collect(Ticking, None, tmp_path, episodes=3000, num_workers=2, num_envs=2, progress=True)
+    reader.join()
+    os.close(master)
+    line = r"2 workers · [\d,]+ steps · [\d,]+ a second · [\d,]+ of 3,000 episodes · mean return \d+\.\d\d · 0 restarts"
+    assert re.search(line, b"".join(shown).decode())
+
+
+def read_all(master: int, shown: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        while block := os.read(master, 4096):
+            shown.append(block)
+
+
+class Both(gym.vector.SyncVectorEnv):
+    """Two environments with rewards of two objectives."""
+
+    def __init__(self) -> None:
+        super().__init__([Ticking] * 2, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+
+    def step(self, actions: Any) -> Any:
+        obs, rews, *others = super().step(actions)
+        return obs, np.stack([rews, np.ones(2)], axis=1), *others
+
+
+def test_rewards_that_are_vectors_have_no_return(tmp_path: Path) -> None:
+    progress = []
+
+    def until(progressed: Any) -> bool:
+        progress.append(list(progressed.returns))
+        return progressed.episodes >= 10
+
+    data = collect(Both, None, tmp_path, until=until, num_workers=1)
+    assert all(each.rews.shape == (len(each), 2) for each in data)
+    assert np.isnan(progress[-1]).all()
 
 
 @pytest.mark.parametrize("kind", ["VecEnv", "VectorEnv"])
@@ -228,6 +354,13 @@ class TestBadInput:
                 collector.collect(lambda obs, states, starts: (lock, None), steps=10)
             assert collector.collect(None, steps=10).total_steps == 10
 
+    def test_a_handle_that_cannot_be_pickled(self, tmp_path: Path) -> None:
+        lock = threading.Lock()
+        with pytest.raises(PolicyError, match="weights: expected something that can be pickled"):
+            PolicyHandle(Numbered.build, Numbered.set_number).publish(lock)
+        with pytest.raises(PolicyError, match="build, load: expected something that can be pickled"):
+            PolicyHandle(lambda env: lock, Numbered.set_number).publish(1)  # type: ignore[arg-type, return-value]
+
     def test_environments_that_cannot_be_pickled(self, tmp_path: Path) -> None:
         lock = threading.Lock()
         with pytest.raises(PolicyError, match="env_fn: expected something that can be pickled"):
@@ -252,7 +385,7 @@ class TestBadInput:
             collector.collect(None, **conditions)  # type: ignore[arg-type]
 
     def test_a_handle_without_weights(self, tmp_path: Path) -> None:
-        handle = PolicyHandle(Numbered, Numbered.set_number)
+        handle = PolicyHandle(Numbered.build, Numbered.set_number)
         with Collector(Ticking, tmp_path, num_workers=1) as collector, pytest.raises(ProtocolError, match="publish"):
             collector.collect(handle, steps=10)
 
@@ -269,7 +402,7 @@ class TestBadInput:
 
 
 def test_arrays_of_a_handle(tmp_path: Path) -> None:
-    handle = PolicyHandle(Numbered, Numbered.set_number)
+    handle = PolicyHandle(Numbered.build, Numbered.set_number)
     handle.publish(np.int64(4))
     data = collect(Ticking, handle, tmp_path, steps=10)
     assert {int(act) for each in data for act in each.acts} == {4}

@@ -50,6 +50,10 @@ class Numbered:
     def __call__(self, observations: Any, states: Any, starts: Any) -> Any:
         return np.full(len(observations), self.number), None
 
+    @classmethod
+    def build(cls, env: Any) -> Numbered:
+        return cls()
+
     def set_number(self, number: int) -> None:
         self.number = number
 

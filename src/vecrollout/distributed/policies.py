@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -90,6 +91,11 @@ def packed(policy: AnyPolicy) -> Any:
     return policy
 
 
+def send_code_of(module: ModuleType) -> None:
+    """Send what a module defines as code, where workers cannot import the module."""
+    ray.cloudpickle.register_pickle_by_value(module)
+
+
 def put(value: Any, name: str) -> Any:
     """A reference to a value in Ray's object store."""
     try:
@@ -99,6 +105,13 @@ def put(value: Any, name: str) -> Any:
             f"{name}: expected something that can be pickled, as Ray sends it to workers, got {type(value).__name__}: "
             f"{str(error).splitlines()[0]}; create what cannot be pickled in the worker: PolicyHandle(build=...)"
         ) from error
+
+
+def unpacked(found: Any) -> AnyPolicy:
+    """A policy that `packed` returned."""
+    if isinstance(found, Saved):
+        return found.cls.load(io.BytesIO(found.content), device="cpu")  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]
 
 
 class Unpacking:
@@ -111,10 +124,8 @@ class Unpacking:
         """A version of a policy, ready to act in environments."""
         (ref,) = version.ref
         found = ray.get(ref)
-        if isinstance(found, Saved):
-            return found.cls.load(io.BytesIO(found.content), device="cpu")  # type: ignore[no-any-return]
         if not isinstance(found, Built):
-            return found  # type: ignore[no-any-return]
+            return unpacked(found)
         if found.name not in self._policies:
             self._policies[found.name] = found.build(env)
         found.load(self._policies[found.name], ray.get(found.weights[0]))

@@ -1,0 +1,205 @@
+"""What a collection asks of a cluster: shared storage, a token, loopback only, patience."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import drivers
+import processes
+import pytest
+from ticking import Ticking, check_all
+
+from vecrollout import open_traces
+from vecrollout.distributed import Collector, collect
+from vecrollout.errors import OptionError, WorkerError
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
+
+ELSEWHERE = {"resources": {"elsewhere": 1}}
+
+
+def unsharing() -> list[str] | None:
+    """A command that runs another one among mounts of its own; None where that is not allowed."""
+    for command in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
+        with contextlib.suppress(OSError):
+            tried = subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True)
+            if tried.returncode == 0:
+                return command
+    return None
+
+
+@pytest.fixture
+def elsewhere(cluster: Any, tmp_path: Path) -> Iterator[Path]:
+    """A directory that is another one for the processes of a third node, as on a machine of its own."""
+    import ray
+
+    command = unsharing()
+    if command is None:
+        pytest.skip("a node with mounts of its own needs unshare and the right to mount")
+    directory = tmp_path / "local disk"
+    directory.mkdir()
+    joining = [
+        *(str(Path(sys.executable).with_name("ray")), "start", f"--address={cluster.address}"),
+        *("--node-ip-address=127.0.0.1", "--num-cpus=2", f"--object-store-memory={100 << 20}"),
+        *('--resources={"elsewhere": 2}', "--disable-usage-stats", "--block"),
+    ]
+    script = 'mount -t tmpfs none "$0" && exec "$@"'
+    node = subprocess.Popen(
+        [*command, "sh", "-c", script, str(directory), *joining],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        # Ray starts the actors of a test when the node is there.
+        yield directory
+    finally:
+        node.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            node.communicate(timeout=30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGKILL)
+        node.communicate()
+        while any(each["Alive"] and "elsewhere" in each["Resources"] for each in ray.nodes()):
+            pass
+
+
+def test_a_directory_that_workers_do_not_share(elsewhere: Path, tmp_path: Path) -> None:
+    expected = rf"worker [01]: directory: expected one that all workers share, got '{elsewhere}/traces'.* object store"
+    with pytest.raises(OptionError, match=expected) as caught:
+        Collector(Ticking, elsewhere / "traces", num_workers=2, ray_options=ELSEWHERE)
+    assert str(caught.value).count("share") == 1
+    assert list((elsewhere / "traces").iterdir()) == []
+    # The same workers see the other directories of this machine.
+    data = collect(Ticking, None, tmp_path / "shared", steps=40, num_workers=2, ray_options=ELSEWHERE)
+    assert data.total_steps == 40
+    assert not [each.name for each in (tmp_path / "shared").iterdir() if "probe" in each.name]
+
+
+def test_an_object_store(cluster: Any, store: S3Server) -> None:
+    variables = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    options = {"runtime_env": {"env_vars": variables}}
+    with Collector(Ticking, store.url, num_workers=2, num_envs=2, seed=3, ray_options=options) as collector:
+        first = collector.collect(None, steps=100)
+        second = collector.collect(None, episodes=8)
+        assert (first.total_steps, len(second) >= 8) == (100, True)
+        check_all(first)
+        check_all(second)
+    check_all(open_traces(store.url))
+    assert open_traces(store.url).total_steps == collector.written().total_steps
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Local addresses at which processes listen, in hexadecimal digits as Linux shows them."""
+    sockets = set()
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(file)))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+@pytest.mark.skipif(not processes.IS_LINUX, reason="reads /proc")
+def test_nothing_listens_beyond_this_machine(cluster: Any, tmp_path: Path) -> None:
+    with Collector(Ticking, tmp_path, num_workers=2) as collector:
+        collector.collect(None, steps=10)
+        addresses = listening({os.getpid(), *processes.running()})
+    loopback = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+    assert addresses
+    assert addresses <= loopback
+
+
+COLLECTING = """
+import sys
+import ray
+from vecrollout.distributed import collect
+from vecrollout.errors import WorkerError
+from ticking import Ticking
+
+try:
+    print(collect(Ticking, None, sys.argv[1], steps=30, num_workers=1).total_steps)
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+except WorkerError as error:
+    print("WorkerError", " ".join(str(error).split()))
+"""
+
+
+def test_only_those_who_know_the_token_use_a_cluster(tmp_path: Path) -> None:
+    token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    mine = drivers.environment(None, **token, RAY_AUTH_TOKEN="a" * 64)
+    owner = drivers.start(["-c", COLLECTING, tmp_path / "first"], tmp_path, mine)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "30\n", owner.communicate()
+        address = {"RAY_ADDRESS": owner.stdout.readline().strip()}
+        friend = drivers.start(["-c", COLLECTING, tmp_path / "second"], tmp_path, {**mine, **address})
+        stranger = drivers.start(
+            ["-c", COLLECTING, tmp_path / "third"], tmp_path, {**mine, **address, "RAY_AUTH_TOKEN": "b" * 64}
+        )
+        assert friend.communicate("", timeout=drivers.LIMIT_S)[0].splitlines()[0] == "30"
+        out, err = stranger.communicate("", timeout=drivers.LIMIT_S)
+        assert out.startswith("WorkerError expected a Ray cluster, got "), (out, err)
+    finally:
+        owner.communicate("", timeout=drivers.LIMIT_S)
+    assert open_traces(tmp_path / "second").total_steps == 30
+    assert not (tmp_path / "third").exists() or list((tmp_path / "third").iterdir()) == []
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    variables = drivers.environment(None, RAY_ADDRESS="127.0.0.1:1", RAY_gcs_rpc_server_connect_timeout_s="1")
+    process = drivers.start(["-c", COLLECTING, tmp_path / "traces"], tmp_path, variables)
+    out, err = process.communicate("", timeout=drivers.LIMIT_S)
+    assert out.startswith("WorkerError expected a Ray cluster, got "), (out, err)
+
+
+def test_a_worker_that_starts_slowly(cluster: Any, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="1 of 1 workers did not start in start_timeout_s=2"):
+        Collector(Slow, tmp_path, num_workers=1, start_timeout_s=2)
+    with Collector(Slow, tmp_path, num_workers=1) as collector:
+        assert collector.collect(None, steps=10).total_steps == 10
+
+
+class Slow(Ticking):
+    def __init__(self) -> None:
+        import time
+
+        time.sleep(4)
+
+
+RAISING = """
+import sys
+from vecrollout.distributed import collect
+from ticking import Ticking
+
+def act(observations, states, starts):
+    raise ValueError("the policy " + "broke")
+
+collect(Ticking, act, sys.argv[1], steps=100, num_workers=4)
+"""
+
+
+def test_an_error_of_all_workers_is_shown_once(cluster: Any, tmp_path: Path) -> None:
+    process = drivers.start(["-c", RAISING, tmp_path / "traces"], tmp_path, drivers.environment(cluster))
+    out, err = process.communicate("", timeout=drivers.LIMIT_S)
+    assert process.returncode == 1
+    # Once as the cause, and once as an error of vecrollout.
+    assert len(re.findall(r"^\S*ValueError.*: the policy broke", err, re.MULTILINE)) == 1, err
+    assert len(re.findall(r"^vecrollout\.errors\.WorkerError: worker [0-3]: ValueError: the policy broke$", err, re.M)) == 1
+    assert err.count("the policy broke") <= 3
+    assert out == ""
