@@ -58,7 +58,7 @@ def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractCo
 
 @contextmanager
 def live_line(text: Callable[[], str]) -> Iterator[None]:
-    """A line on standard error, where that is a terminal, which a thread brings up to date; it disappears at the end."""
+    """A line on standard error, where that is a terminal, which a thread brings up to date; it vanishes at the end."""
     _require("rich")
     if sys.stderr is None or not sys.stderr.isatty():
         yield

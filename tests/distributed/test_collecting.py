@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +156,17 @@ def test_until(tmp_path: Path) -> None:
     assert all(each.terminated or each.truncated for each in data)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
 def test_running_episodes_of_a_round_that_ends_early_are_written(tmp_path: Path) -> None:
     def until(progressed: Any) -> bool:
         if progressed.steps >= 300:
-            raise Stopped
+            raise StoppedError
         return False
 
-    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3) as collector, pytest.raises(Stopped):
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3) as collector, pytest.raises(StoppedError):
         collector.collect(None, until=until)
     written = collector.written()
     check_all(written)
@@ -207,6 +208,29 @@ def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
     assert everything.total_steps >= sum(each.total_steps for each in parts)
     whole = everything.whole_episodes()
     assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole if each.terminated or each.truncated)
+
+
+def test_workers_act_while_the_caller_trains(tmp_path: Path) -> None:
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=2, chunk_s=0.1) as collector:
+        stream = collector.stream(None)
+        first = next(stream)
+        time.sleep(2)
+        second = next(stream)
+        assert second.total_steps > 3 * first.total_steps
+        assert collector.collect(None, steps=20).total_steps == 20
+        assert list(stream) == []
+        assert next(collector.stream(None)).total_steps > 0
+    check_all(open_traces(tmp_path))
+
+
+def test_a_stream_shows_the_error_of_a_worker(tmp_path: Path) -> None:
+    with Collector(Failing, tmp_path, num_workers=2, num_envs=2, seed=1, chunk_s=0.1) as collector:
+        with pytest.raises(WorkerError, match="the arm broke"):
+            for _ in collector.stream(None):
+                pass
+        with pytest.raises(ProtocolError, match="has failed"):
+            collector.collect(None, steps=10)
+    check_all(open_traces(tmp_path))
 
 
 def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
@@ -258,7 +282,8 @@ def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         collect(Ticking, None, tmp_path, episodes=3000, num_workers=2, num_envs=2, progress=True)
     reader.join()
     os.close(master)
-    line = r"2 workers · [\d,]+ steps · [\d,]+ a second · [\d,]+ of 3,000 episodes · mean return \d+\.\d\d · 0 restarts"
+    progress = r"2 workers · [\d,]+ steps · [\d,]+ a second · [\d,]+ of 3,000 episodes"
+    line = rf"{progress} · mean return \d+\.\d\d · 0 restarts"
     assert re.search(line, b"".join(shown).decode())
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import drivers
-import processes
 import pytest
 from ticking import Ticking, check_all
 
+import processes
 from vecrollout import open_traces
 from vecrollout.distributed import Collector, collect
 from vecrollout.errors import OptionError, WorkerError
@@ -200,6 +200,7 @@ def test_an_error_of_all_workers_is_shown_once(cluster: Any, tmp_path: Path) -> 
     assert process.returncode == 1
     # Once as the cause, and once as an error of vecrollout.
     assert len(re.findall(r"^\S*ValueError.*: the policy broke", err, re.MULTILINE)) == 1, err
-    assert len(re.findall(r"^vecrollout\.errors\.WorkerError: worker [0-3]: ValueError: the policy broke$", err, re.M)) == 1
+    own = r"^vecrollout\.errors\.WorkerError: worker [0-3]: ValueError: the policy broke$"
+    assert len(re.findall(own, err, re.MULTILINE)) == 1, err
     assert err.count("the policy broke") <= 3
     assert out == ""

@@ -28,6 +28,7 @@ from vecrollout.distributed.line import line
 from vecrollout.distributed.order import Order, Policy, Progressed
 from vecrollout.distributed.policies import PolicyHandle, packed, put
 from vecrollout.distributed.round import Round, shares
+from vecrollout.distributed.streaming import Streaming
 from vecrollout.errors import OptionError, ProtocolError
 from vecrollout.recording.environments import AnyEnv
 from vecrollout.storage.dataset import TraceDataset
@@ -62,8 +63,8 @@ class Collector:
         num_workers: Number of workers, 1 or more.
         num_envs: Number of environments of each worker; None: as many as `env_fn` makes.
         seed: Every environment of every worker gets a seed of its own: consecutive numbers, of which the first is drawn
-            from this number. They depend on the index of the worker and of the environment and on the number of restarts
-            of the worker, not on which worker is quicker. None: any seed.
+            from this number. They depend on the indices of worker and environment and on the number of restarts of the
+            worker, not on which worker is quicker. None: any seed.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         record_masks: Whether to record action masks.
@@ -144,6 +145,7 @@ class Collector:
         self._gathered = Gathered(self.directory, self._name)
         self._rounds = 0
         self._versions = 0
+        self._streaming: Streaming | None = None
         self._is_closed = False
         exits.close_at_exit(self)
 
@@ -205,13 +207,16 @@ class Collector:
     def stream(self, policy: AnyPolicy | PolicyHandle) -> Iterator[TraceDataset]:
         """Let all workers act without an end, also while the caller trains.
 
+        The stream ends when the iterator is closed or dropped, as when you leave a `for` loop. The next round, another
+        stream or `close` end it, too.
+
         Args:
             policy: As for `collect`. Workers take up a version that a `PolicyHandle` publishes within `chunk_s`
                 seconds. A fragment ends where the version changes.
 
         Yields:
             The trajectories that were written since the last time, finished episodes and fragments, about every
-            `chunk_s` seconds. The more the directory holds, the longer it takes to look for new ones; a quarter of
+            `chunk_s` seconds. The more the directory holds, the longer it takes to look for new ones. A quarter of
             the time at most is spent on that.
 
         Raises:
@@ -219,39 +224,23 @@ class Collector:
             WorkerError: As for `collect`.
             ProtocolError: If the collector is closed.
         """
-        fixed = None if isinstance(policy, PolicyHandle) else self._version(policy)
+        version = self._version(policy)
         number = self._rounds
         self._rounds += 1
 
-        def order(worker: int) -> Any:
-            version = self._version(policy) if fixed is None else fixed
-            return self._crew.order(worker, Order(number, version, is_endless=True, chunk_s=self._chunk_s))
+        def order() -> Order:
+            newest = policy.published if isinstance(policy, PolicyHandle) else version
+            return Order(number, newest, is_endless=True, chunk_s=self._chunk_s)
 
-        progressed, restarts_before = Progressed(), self._crew.restarts
-        running: dict[Any, int] = {}
-        try:
-            with self._line(progressed):
-                for worker in [*range(len(self._crew))] * 2:  # a second order waits while the first is carried out
-                    running[order(worker)] = worker
-                look_at = monotonic()
-                while True:
-                    for ref in self._crew.ready(running):
-                        worker = running.pop(ref)
-                        report = self._crew.report(worker, ref)
-                        if report is not None:
-                            progressed.add(report)
-                        progressed.restarts = self._crew.restarts - restarts_before
-                        running[order(worker)] = worker
-                    began = monotonic()
-                    if began < look_at:
-                        continue
-                    view = self._gathered.new(number)
-                    look_at = monotonic() + max(self._chunk_s, 3 * (monotonic() - began))
-                    if len(view):
-                        yield view
-        finally:
-            if running:
-                ray.wait(list(running), num_returns=len(running))
+        progressed = Progressed()
+        with self._line(progressed), Streaming(self._crew, order, progressed) as streaming:
+            self._streaming, pause = streaming, self._chunk_s
+            while streaming.is_running(pause):
+                began = monotonic()
+                view = self._gathered.new(number)
+                pause = max(self._chunk_s, 3 * (monotonic() - began))
+                if len(view):
+                    yield view
 
     def written(self) -> TraceDataset:
         """Everything that the workers have written so far, in all rounds and streams; also after `close`.
@@ -271,6 +260,8 @@ class Collector:
             return
         self._is_closed = True
         exits.closed(self)
+        if self._streaming is not None:
+            self._streaming.stop()
         if ray.is_initialized():
             self._crew.close()
 
@@ -297,6 +288,8 @@ class Collector:
         """The policy as it is now."""
         if self._is_closed:
             raise ProtocolError("expected an open collector, got one that is closed; make a new one")
+        if self._streaming is not None:
+            self._streaming.stop()
         if isinstance(policy, PolicyHandle):
             return policy.published
         version = Policy(self._versions, [put(packed(policy), "policy")])

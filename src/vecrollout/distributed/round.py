@@ -50,7 +50,6 @@ class Round:
             while self._running:
                 for ref in self._crew.ready(self._running):
                     self._take(ref)
-                show()
         except WorkerError:
             self._crew.kill()
             raise
