@@ -67,8 +67,8 @@ def distributed_tables(options: Options) -> list[Table]:
     ]
     note = (
         f"CartPole at {_STEP_S * 1e6:.0f} us a step, {_ENVS} environments a worker, random actions, to disk. "
-        "Steps a second by wall time, the best run. The ratio of 1 worker is to the plain process, that of 2 workers to 1. "
-        "Broadcast: milliseconds until all workers have 5 MB of new weights."
+        "Steps a second by wall time, the best run. The ratio of 1 worker is to the plain process, that of 2 workers "
+        "to 1. Broadcast: milliseconds until all workers have 5 MB of new weights."
     )
     columns = ["", "steps a second", "ratio", "broadcast, ms"]
     return [Table("Distributed collecting", columns, rows, note), _simulated(costs)]
