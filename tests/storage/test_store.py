@@ -100,6 +100,16 @@ def test_round_trip(space: str, compression: str | None, store: S3Server, tempor
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_recording_to_an_empty_place(overwrite: bool, store: S3Server, temporary: Path) -> None:
+    env = record_traces(gym.make("CartPole-v1"), store.url, overwrite=overwrite)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(0)
+    env.close()
+    assert open_traces(store.url).total_steps == 5
+
+
 @pytest.mark.parametrize("compression", ["zstd", "lz4", None])
 def test_parts_of_a_trajectory(compression: str | None, store: S3Server) -> None:
     trajectory = of_space("dict", 40, infos=[{"n": number} for number in range(40)])
