@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 LIMIT_S = 240
@@ -18,15 +19,17 @@ def environment(cluster: Any, **variables: str) -> dict[str, str]:
     return {**others, **({} if cluster is None else {"RAY_ADDRESS": cluster.address}), **variables}
 
 
-def start(command: list[Any], directory: Path, variables: dict[str, str]) -> subprocess.Popen[str]:
-    """Start Python with some arguments, in a group of processes of its own."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
+def start(
+    command: list[Any], directory: Path, variables: dict[str, str], through: Sequence[str] = (), stderr: int = PIPE
+) -> Popen[str]:
+    """Start Python with some arguments, in a group of processes of its own, by another command if one is given."""
+    return Popen(
+        [*through, sys.executable, *map(str, command)],
         cwd=directory,
         env=variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=stderr,
         encoding="utf-8",
         start_new_session=True,
     )

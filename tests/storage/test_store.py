@@ -15,13 +15,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from journals import of_lines
 from traces import assert_same_trajectory, of_space, write
 
 from s3_server import S3Server
-from vecrollout import TraceWriter, Trajectory, TrajectoryWithRew, open_traces, repair_traces, verify_traces
+from vecrollout import (
+    TraceWriter,
+    Trajectory,
+    TrajectoryWithRew,
+    open_traces,
+    record_traces,
+    repair_traces,
+    verify_traces,
+)
 from vecrollout.errors import (
     DamagedTraceError,
     MissingDependencyError,

@@ -26,6 +26,7 @@ __all__ = [
     "collect",
     "from_ray",
     "to_ray",
+    "vecrollout",
 ]
 
 # Ray Data and pandas take a second, which workers need not spend.
