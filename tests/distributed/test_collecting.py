@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pytest
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
-from ticking import Numbered, Ticking, check_all, length_of
+from ticking import Numbered, Ticking, Unlicensed, check_all, length_of
 
 from vecrollout import open_traces, verify_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
@@ -337,11 +337,6 @@ def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
     assert again.total_steps == open_traces(tmp_path).total_steps == 20
 
 
-class Broken(Ticking):
-    def reset(self, **kwargs: Any) -> Any:
-        raise ValueError("the simulator is not licensed")
-
-
 class Failing(Ticking):
     def step(self, action: Any) -> Any:
         if self.number % 5 == 0 and self.step_count == 2:
@@ -352,7 +347,7 @@ class Failing(Ticking):
 class TestBadInput:
     def test_an_environment_that_raises_at_reset_is_shown_once(self, tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match=r"worker [0-2]: ValueError: the simulator is not licensed") as caught:
-            Collector(Broken, tmp_path, num_workers=3)
+            Collector(Unlicensed, tmp_path, num_workers=3)
         assert str(caught.value).count("licensed") == 1
 
     def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
@@ -399,7 +394,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("conditions", [{}, {"steps": 1, "episodes": 1}, {"steps": 0}, {"episodes": -1}])
     def test_conditions(self, workers: Collector, conditions: dict[str, int]) -> None:
-        with pytest.raises(OptionError, match="steps|episodes"):
+        with pytest.raises(OptionError, match=r"steps|episodes"):
             workers.collect(None, **conditions)  # type: ignore[arg-type]
 
     def test_a_handle_without_weights(self, workers: Collector) -> None:

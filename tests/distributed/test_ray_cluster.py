@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import drivers
 import pytest
-from ticking import Ticking, check_all
+from ticking import Slow, Ticking, check_all
 
 import processes
 from vecrollout import open_traces
@@ -109,6 +109,7 @@ def test_nothing_listens_beyond_this_machine(cluster: Any, tmp_path: Path) -> No
     assert addresses <= loopback
 
 
+@pytest.mark.slow  # three programs, one of which starts Ray
 def test_only_those_who_know_the_token_use_a_cluster(tmp_path: Path) -> None:
     token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
     mine = drivers.environment(None, **token, RAY_AUTH_TOKEN="a" * 64)
@@ -143,13 +144,6 @@ def test_a_worker_that_starts_slowly(cluster: Any, tmp_path: Path) -> None:
         Collector(Slow, tmp_path, num_workers=1, start_timeout_s=2)
     with Collector(Slow, tmp_path, num_workers=1) as collector:
         assert collector.collect(None, steps=10).total_steps == 10
-
-
-class Slow(Ticking):
-    def __init__(self) -> None:
-        import time
-
-        time.sleep(4)
 
 
 RAISING = """

@@ -172,5 +172,5 @@ def _as_own(worker: int, error: Any) -> Exception:
     cause = getattr(error, "cause", None)
     if isinstance(cause, VecrolloutError):
         return type(cause)(f"worker {worker}: {cause}")
-    shown = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+    shown = str(error).partition("\n")[0] if cause is None else f"{type(cause).__name__}: {cause}"
     return WorkerError(f"worker {worker}: {shown}")
