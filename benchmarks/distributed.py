@@ -217,8 +217,8 @@ _ROUND_S = 10.0
 def _simulated(costs: _Costs) -> Table:
     """Rounds of many workers."""
     rows = []
-    for workers in (1, 10, 100, 1000, 10_000):
-        acting, busy = _acting(workers, costs)
+    for workers, chunk_s in ((1, _CHUNK_S), (10, _CHUNK_S), (100, _CHUNK_S), (1000, _CHUNK_S), (1000, 5.0)):
+        acting, busy = _acting(workers, costs, chunk_s)
         machines = -(-workers // _MACHINE_WORKERS)
         sending = costs.send_s + machines * _WEIGHTS / _NETWORK_BYTES
         looking = workers * costs.look_s
@@ -232,6 +232,7 @@ def _simulated(costs: _Costs) -> Table:
         rows.append(
             [
                 f"{workers:,}",
+                f"{chunk_s:g}",
                 number(rate),
                 at_least(rate * costs.step_s / workers, 0.9),
                 *(at_most(share, 1.0) for share in shares.values()),
@@ -244,23 +245,33 @@ def _simulated(costs: _Costs) -> Table:
         f"worker that it waits for, {costs.look_s * 1e6:.0f} us for each worker whose files it looks at after a round, "
         f"{costs.send_s * 1e3:.1f} ms for new weights on a machine, {costs.step_bytes:.0f} bytes a step. Each round "
         f"sends 5 MB of weights from the driver to every machine, one after another; then each worker acts for "
-        f"{_ROUND_S:.0f} s and reports every {_CHUNK_S} s. Assumed: {_MACHINE_WORKERS} workers a machine, a network of "
+        f"{_ROUND_S:.0f} s and reports every chunk_s seconds. Assumed: {_MACHINE_WORKERS} workers a machine, a network of "
         f"{_NETWORK_BYTES / 1e9:.2f} GB/s, storage of {_STORE_BYTES / 1e9:.0f} GB/s. The driver's share is of the time "
         "in which workers act; broadcast and files are in seconds for each second of acting; storage is the share of "
         "its throughput."
     )
-    columns = ["workers", "steps a second", "of ideal", "driver", "broadcast", "files", "storage", "saturates first"]
+    columns = [
+        "workers",
+        "chunk_s",
+        "steps a second",
+        "of ideal",
+        "driver",
+        "broadcast",
+        "files",
+        "storage",
+        "saturates first",
+    ]
     return Table("Simulation: many workers", columns, rows, note)
 
 
-def _acting(workers: int, costs: _Costs) -> tuple[float, float]:
+def _acting(workers: int, costs: _Costs, chunk_s: float) -> tuple[float, float]:
     """Seconds until all workers have acted long enough, and seconds in which the driver is busy.
 
     The driver takes all reports that are there, and gives each worker its next order. Workers wait meanwhile.
     """
-    chunks = round(_ROUND_S / _CHUNK_S)
+    chunks = round(_ROUND_S / chunk_s)
     # Workers begin one after another, as the driver gives them their orders.
-    arrivals = np.arange(workers) * costs.report_s + _CHUNK_S
+    arrivals = np.arange(workers) * costs.report_s + chunk_s
     left = np.full(workers, chunks)
     now, busy = 0.0, 0.0
     while left.any():
@@ -270,5 +281,5 @@ def _acting(workers: int, costs: _Costs) -> tuple[float, float]:
         spent = 2 * costs.wait_s * int(waiting.sum()) + costs.report_s * int(ready.sum())
         now, busy = now + spent, busy + spent
         left[ready] -= 1
-        arrivals[ready] = now + _CHUNK_S
+        arrivals[ready] = now + chunk_s
     return now, busy

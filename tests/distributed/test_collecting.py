@@ -99,6 +99,7 @@ def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
             assert env.reset(seed=each.episode.seed)[0].tolist() == each.obs[0].tolist()
 
 
+@pytest.mark.slow  # seven workers
 def test_seeds_do_not_depend_on_how_environments_are_shared_out(tmp_path: Path) -> None:
     """Nor on the kind of environments."""
     kinds: dict[str, tuple[Any, dict[str, int]]] = {
@@ -271,6 +272,7 @@ class Exploring(DQN):
         return np.array([self.action_space.sample() for _ in observation]), None
 
 
+@pytest.mark.slow  # workers of its own
 def test_workers_explore_differently(tmp_path: Path) -> None:
     model = Exploring("MlpPolicy", Ticking(), buffer_size=10, device="cpu")
     model.action_space.seed(0)
@@ -282,6 +284,7 @@ def test_workers_explore_differently(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.slow  # the command shows the same line
 def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = os.openpty()
     shown: list[bytes] = []

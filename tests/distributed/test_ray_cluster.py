@@ -99,6 +99,32 @@ def listening(pids: set[int]) -> set[str]:
     return found
 
 
+PUBLISHING = """
+import os, sys
+import numpy as np
+import ray
+from ticking import Numbered, Ticking
+from vecrollout.distributed import PolicyHandle, collect
+
+handle = PolicyHandle(Numbered.build, Numbered.set_number)
+weights = np.array(4)
+handle.publish(weights)
+weights[...] = 5
+assert not ray.is_initialized()
+data = collect(Ticking, handle, sys.argv[1], steps=60, num_workers=os.cpu_count() + 1)
+print(data.total_steps, {int(act) for each in data for act in each.acts}, handle.version)
+"""
+
+
+@pytest.mark.slow  # starts Ray
+def test_weights_are_published_before_ray_starts(tmp_path: Path) -> None:
+    """It then starts with enough processors for the workers."""
+    variables = drivers.environment(None, HOME=str(tmp_path))
+    process = drivers.start(["-c", PUBLISHING, tmp_path / "traces"], tmp_path, variables)
+    out, err = process.communicate(timeout=drivers.LIMIT_S)
+    assert (out, err) == ("60 {4} 0\n", "")
+
+
 @pytest.mark.skipif(not processes.IS_LINUX, reason="reads /proc")
 def test_nothing_listens_beyond_this_machine(cluster: Any, tmp_path: Path) -> None:
     with Collector(Ticking, tmp_path, num_workers=1) as collector:

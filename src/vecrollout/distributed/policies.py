@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -35,12 +36,15 @@ class PolicyHandle:
         check_function("build", build, "environments")
         check_function("load", load, "a policy and weights")
         self._built = Built(uuid4().hex, build, load, None)
+        self._version: int | None = None
         self._published: Policy | None = None
+        # A copy of weights that were published before Ray was started.
+        self._kept: bytes | None = None
 
     @property
     def version(self) -> int | None:
         """The number of the newest weights, 0 or more; None before the first."""
-        return None if self._published is None else self._published.version
+        return self._version
 
     def publish(self, weights: Any) -> int:
         """Send weights. Workers take them up at the beginning of a round, or in a stream within `chunk_s` seconds.
@@ -54,16 +58,27 @@ class PolicyHandle:
         Raises:
             PolicyError: If the weights cannot be pickled.
         """
-        version = 0 if self._published is None else self._published.version + 1
-        self._published = Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "build, load")])
+        version = 0 if self._version is None else self._version + 1
+        if ray.is_initialized():
+            self._published, self._kept = self._sent(version, weights), None
+        else:
+            # The collector starts Ray, as it knows how many workers there are to be.
+            with _pickling(weights, "weights"):
+                self._published, self._kept = None, ray.cloudpickle.dumps(weights)
+        self._version = version
         return version
 
     @property
     def published(self) -> Policy:
         """The newest version."""
-        if self._published is None:
+        if self._version is None:
             raise ProtocolError("policy: expected a PolicyHandle with weights, got one without; call publish() first")
+        if self._published is None:
+            self._published = self._sent(self._version, ray.cloudpickle.loads(self._kept))
         return self._published
+
+    def _sent(self, version: int, weights: Any) -> Policy:
+        return Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "build, load")])
 
 
 class Built(NamedTuple):
@@ -98,8 +113,15 @@ def send_code_of(module: ModuleType) -> None:
 
 def put(value: Any, name: str) -> Any:
     """A reference to a value in Ray's object store."""
-    try:
+    with _pickling(value, name):
         return ray.put(value)
+
+
+@contextmanager
+def _pickling(value: Any, name: str) -> Iterator[None]:
+    """Within, a failure says that a value cannot be pickled."""
+    try:
+        yield
     except Exception as error:  # cloudpickle raises what the object's own methods raise
         raise PolicyError(
             f"{name}: expected something that can be pickled, as Ray sends it to workers, got {type(value).__name__}: "
