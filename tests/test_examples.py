@@ -86,6 +86,7 @@ def test_sac_becomes_better_than_its_demonstrations(tmp_path: Path) -> None:
     assert before < shown < number(r"(-\d+) after it", printed)
 
 
+@pytest.mark.slow
 def test_decision_transformer_plays_as_it_is_asked_to(tmp_path: Path) -> None:
     printed = run("decision_transformer.py", tmp_path)
     low, high = (number(rf"asked for {asked}, mean return (\d+)", printed) for asked in (20, 500))

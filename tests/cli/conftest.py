@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +59,34 @@ def run_command(*arguments: object, answer: str = "") -> Ran:
 @pytest.fixture
 def run() -> Run:
     return run_command
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a command whose standard error is a terminal, and returns what that shows. The command must not fail."""
+
+    def shown_by(*arguments: object) -> str:
+        master, slave = os.openpty()
+        shown: list[bytes] = []
+        reader = threading.Thread(target=_read_all, args=(master, shown))
+        reader.start()
+        monkeypatch.setenv("TERM", "xterm")
+        with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", terminal)
+            with pytest.raises(SystemExit) as ended:
+                app([str(each) for each in arguments], prog_name="vecrollout")
+        reader.join()
+        os.close(master)
+        assert not ended.value.code, b"".join(shown)
+        return b"".join(shown).decode()
+
+    return shown_by
+
+
+def _read_all(master: int, shown: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        while block := os.read(master, 4096):
+            shown.append(block)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -73,27 +74,61 @@ def test_no_policy(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, po
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", ["info", "stats", "verify", "repair", "replay", "plot"])
-def test_no_trace(run: Run, cartpole: Path, tmp_path: Path, command: str) -> None:
-    assert "got no such directory" in run(command, tmp_path / "missing").error
+READERS: dict[str, tuple[str, ...]] = {
+    "info": (),
+    "stats": (),
+    "verify": (),
+    "repair": (),
+    "merge": ("--out", "out"),
+    "split": ("all=1", "--out", "out"),
+    "filter": ("length > 1", "--out", "out"),
+    "delete": ("--where", "length > 1", "--yes"),
+    "convert": ("--to", "npz", "--out", "out.npz"),
+    "replay": (),
+    "plot": ("--out", "out.png"),
+    "video": ("--out", "out.mp4"),
+    "view": ("--no-browser",),
+    "report": ("--out", "out.html"),
+}
+"""Commands that take a trace, with further arguments."""
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_no_trace(run: Run, cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = READERS[command]
+    assert "got no such directory" in run(command, tmp_path / "missing", *more).error
     (tmp_path / "file.txt").write_text("text")
-    assert "got no such directory" in run(command, tmp_path / "file.txt").error
-    ran = run(command, tmp_path)
+    assert "got no such directory" in run(command, tmp_path / "file.txt", *more).error
+    ran = run(command, tmp_path, *more)
     assert ran.code == 2
     assert "expected a directory of traces, got one without any" in ran.error
-    assert str(cartpole) in run(command, cartpole.parent).error, "a trace below it is named"
+    assert str(cartpole) in run(command, cartpole.parent, *more).error, "a trace below it is named"
+    assert [each.name for each in tmp_path.iterdir()] == ["file.txt"]
 
 
-def test_a_newer_format(run: Run, tmp_path: Path) -> None:
-    with TraceWriter(tmp_path) as writer:
+def test_ls_of_no_directory(run: Run, tmp_path: Path) -> None:
+    ran = run("ls", tmp_path / "missing")
+    assert ran.code == 2
+    assert "expected a directory of traces" in ran.error
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_newer_format(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    trace = tmp_path / "trace"
+    with TraceWriter(trace) as writer:
         writer.append(TrajectoryWithRew(np.zeros((3, 1)), np.zeros(2), None, True, rews=np.ones(2)))
-    (journal,) = tmp_path.glob("*.journal")
+    (journal,) = trace.glob("*.journal")
     header, _, others = journal.read_bytes().partition(b"\n")
     newer = json.dumps({**json.loads(header.rpartition(b" ")[0]), "format_version": 7}).encode()
     journal.write_bytes(b"%b %b\n%b" % (newer, xxhash.xxh3_64_hexdigest(newer).encode(), others))
-    ran = run("info", tmp_path)
+    before = {each: each.read_bytes() for each in trace.iterdir()}
+    ran = run(command, trace, *READERS[command])
     assert ran.code == 2
     assert "newer" in ran.error
+    assert {each: each.read_bytes() for each in trace.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [trace]
 
 
 def test_an_empty_trace(run: Run, tmp_path: Path) -> None:
@@ -107,6 +142,10 @@ def test_an_empty_trace(run: Run, tmp_path: Path) -> None:
         assert run(*command, trace).code == 2, command
     assert "nothing to convert" in run("convert", trace, "--to", "npz", "--out", tmp_path / "x.npz").error
     assert [each.name for each in tmp_path.iterdir()] == ["trace"]
+    assert run("report", trace, "--out", tmp_path / "report.html").code == 0
+    assert run("filter", trace, "length > 1", "--out", tmp_path / "filtered").code == 0
+    assert run("delete", trace, "--where", "length > 1", "--yes").code == 0
+    assert len(open_traces(tmp_path / "filtered")) == len(open_traces(trace)) == 0
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc is a place where nobody can write")
@@ -115,14 +154,26 @@ def test_an_unwritable_path(run: Run, cartpole: Path) -> None:
         RECORD[:-1],
         ("filter", cartpole, "length > 1"),
         ("convert", cartpole, "--to", "npz"),
+        ("merge", cartpole),
+        ("split", cartpole, "all=1"),
+        ("delete", cartpole, "--where", "length > 1"),
         ("plot", cartpole),
+        ("report", cartpole),
         ("video", cartpole, "--source", "render"),
     ):
         name = {"plot": "x.png", "video": "x.mp4"}.get(str(command[0]), "out")
         ran = run(*command, "--out", f"/proc/{name}")
-        assert ran.code == 1, ran
+        assert ran.code == (2 if command[0] == "report" else 1), ran
         assert "/proc" in ran.error
     assert len(open_traces(cartpole)) == 12
+
+
+def test_a_port_in_use(run: Run, cartpole: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ran = run("view", cartpole, "--no-browser", "--port", port)
+    assert ran.code == 2
+    assert f"got {port}, which is in use" in ran.error
 
 
 def test_an_existing_result_is_not_overwritten(run: Run, cartpole: Path, tmp_path: Path) -> None:
@@ -221,3 +272,16 @@ def test_without_typer(tmp_path: Path) -> None:
     assert ran.returncode == 2
     (line,) = ran.stderr.splitlines()
     assert 'pip install "vecrollout[cli]"' in line
+
+
+def test_the_viewer_without_starlette(cartpole: Path) -> None:
+    code = (
+        "import importlib.util as util, sys; find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'starlette' else find(name, *rest)\n"
+        f"sys.argv = ['vecrollout', 'view', {str(cartpole)!r}]\n"
+        "from vecrollout.cli import main; main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert "pip install 'vecrollout[viewer]'" in line

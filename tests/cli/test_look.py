@@ -47,11 +47,23 @@ def test_ls_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
 
 def test_info(run: Run, cartpole: Path, traces: TraceDataset) -> None:
     ran = run("info", cartpole)
-    assert "CartPole-v1" in ran.out
-    assert "Discrete(2)" in ran.out
+    lines = dict(line.split("  ", 1) for line in ran.out.splitlines())
+    assert {name: lines[name].strip() for name in ("environment", "actions", "steps")} == {
+        "environment": "CartPole-v1",
+        "actions": "Discrete(2)",
+        "steps": str(traces.total_steps),
+    }
+    assert "policy: random, recorded_with: (env_id: CartPole-v1, " in lines["metadata"]
     found = run("info", cartpole, "--json").json
     assert (found["trajectories"], found["steps"]) == (12, traces.total_steps)
     assert found["writers"][0]["metadata"]["policy"] == "random"
+
+
+def test_info_of_metadata_of_any_kind(run: Run, tmp_path: Path) -> None:
+    metadata = {"weights": np.arange(3), "nested": {"list": [1, 2], "none": None}, "empty": {}}
+    with TraceWriter(tmp_path, metadata=metadata) as writer:
+        writer.append(TrajectoryWithRew(np.zeros((3, 1)), np.zeros(2), None, True, rews=np.ones(2)))
+    assert "metadata      weights: [0 1 2], nested: (list: [1, 2])\n" in run("info", tmp_path).out
 
 
 def test_stats(run: Run, cartpole: Path, traces: TraceDataset) -> None:

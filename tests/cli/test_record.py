@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import sys
 import textwrap
-import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +18,6 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from vecrollout import TraceDataset, open_traces
-from vecrollout.cli.app import app
 from vecrollout.cli.models import load_model
 
 if TYPE_CHECKING:
@@ -95,15 +91,19 @@ def test_every_episode_tells_its_seed(traces: TraceDataset) -> None:
         np.testing.assert_array_equal(gym.make("CartPole-v1").reset(seed=seed)[0], trajectory.obs[0])
 
 
-def test_frames_show_the_state_after_each_action(run: Run, tmp_path: Path) -> None:
-    ran = run("record", "CartPole-v1", "--frames", "--episodes", 1, "--seed", 0, "--out", tmp_path)
+@pytest.mark.parametrize("vec", ["dummy", "sync"])
+def test_frames_show_each_state(run: Run, tmp_path: Path, vec: str) -> None:
+    ran = run("record", "CartPole-v1", "--frames", "--vec", vec, "--episodes", 2, "--seed", 0, "--out", tmp_path)
     assert ran.code == 0
-    (trajectory,) = open_traces(tmp_path)
+    traces = open_traces(tmp_path)
     env = gym.make("CartPole-v1", render_mode="rgb_array")
-    env.reset(seed=0)
-    for act, info in zip(trajectory.acts, trajectory.infos, strict=True):
-        env.step(act)
-        np.testing.assert_array_equal(info["frame"], env.render())
+    for trajectory, seed in zip(traces, traces.to_arrow()["reset_seed"].to_pylist(), strict=True):
+        env.reset(seed=seed)
+        np.testing.assert_array_equal(trajectory.infos[0]["first_frame"], env.render())
+        assert not any("first_frame" in info for info in trajectory.infos[1:])
+        for act, info in zip(trajectory.acts, trajectory.infos, strict=True):
+            env.step(act)
+            np.testing.assert_array_equal(info["frame"], env.render())
 
 
 @pytest.mark.parametrize("place", ["steering:right", "steering.py:right", "steering:both_arguments"])
@@ -140,27 +140,9 @@ def test_a_policy_that_fails_loses_nothing(run: Run, tmp_path: Path, monkeypatch
     assert open_traces("out").total_steps == 7
 
 
-def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    master, slave = os.openpty()
-    shown: list[bytes] = []
-    reader = threading.Thread(target=read_all, args=(master, shown))
-    reader.start()
-    monkeypatch.setenv("TERM", "xterm")
-    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
-        patched.setattr(sys, "stderr", terminal)
-        with pytest.raises(SystemExit) as ended:
-            app(["record", "CartPole-v1", "--n-envs", "2", "--steps", "5000", "--out", str(tmp_path)])
-    reader.join()
-    os.close(master)
-    assert not ended.value.code
-    text = b"".join(shown).decode()
+def test_a_line_tells_how_far_it_is(on_terminal: Callable[..., str], tmp_path: Path) -> None:
+    text = on_terminal("record", "CartPole-v1", "--n-envs", 2, "--steps", 5000, "--out", tmp_path)
     assert re.search(r"[\d,]+ steps · [\d,]+ a second · [\d,]+ episodes · mean return \d+\.\d\d · [\d.,]+ \w+", text)
-
-
-def read_all(master: int, shown: list[bytes]) -> None:
-    with contextlib.suppress(OSError):  # of a terminal that was closed
-        while block := os.read(master, 4096):
-            shown.append(block)
 
 
 def test_arguments_go_to_the_environment(run: Run, tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ ALGORITHMS: dict[str, tuple[Callable[[VecEnv], BaseAlgorithm], Callable[[], gym.
     "DQN": (lambda env: DQN("MlpPolicy", env, **OFF_POLICY), discrete),
     "SAC": (lambda env: SAC("MlpPolicy", env, **OFF_POLICY), continuous),
     "TD3": (lambda env: TD3("MlpPolicy", env, **OFF_POLICY), continuous),
-    "RecurrentPPO": (lambda env: RecurrentPPO("MlpLstmPolicy", env, n_steps=16, batch_size=16, **SMALL), discrete),
+    "RecurrentPPO": (
+        lambda env: RecurrentPPO("MlpLstmPolicy", env, n_steps=16, batch_size=16, n_epochs=2, **SMALL),
+        discrete,
+    ),
 }
 STEPS = 96
 

@@ -95,4 +95,4 @@ def test_a_short_while(space: Any, has_sink: bool) -> None:
 @pytest.mark.parametrize("has_sink", [False, True])
 def test_a_long_while(space: Any, has_sink: bool) -> None:
     """At the interval at which threads usually take turns."""
-    record(space, 20, {"sink": []} if has_sink else {})
+    record(space, 8, {"sink": []} if has_sink else {})

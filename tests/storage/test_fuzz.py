@@ -41,4 +41,4 @@ def test_altered_bytes(how: str, compression: str | None, tmp_path: Path) -> Non
 @pytest.mark.parametrize("compression", ["zstd", None])
 @pytest.mark.parametrize("how", HOW)
 def test_many_altered_bytes(how: str, compression: str | None, tmp_path: Path) -> None:
-    survive(tmp_path, compression, how, 1, 500)
+    survive(tmp_path, compression, how, 1, 200)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 CODE = "import sys; from vecrollout.viewer import serve; serve(sys.argv[1], open_browser=False)"
+SERVE = (sys.executable, "-W", "error", "-c", CODE)
 
 
 @contextmanager
-def served(directory: Path) -> Iterator[str]:
+def served(directory: Path, command: Sequence[str] = SERVE) -> Iterator[str]:
     """The URL of a viewer, which is ended by Ctrl-C and has to end well."""
-    command = [sys.executable, "-W", "error", "-c", CODE, str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, str(directory)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 from traces_to_view import HOSTILE, episode, write
 
-from vecrollout import Episode, TraceWriter, TrajectoryWithRew, open_traces
+from vecrollout import Episode, TraceWriter, TrajectoryBatch, TrajectoryWithRew, open_traces
 from vecrollout.data.png import decoded
 from vecrollout.viewer.application import application
 
@@ -154,6 +154,15 @@ def test_flags_and_the_command_for_them(client: TestClient, directory: Path) -> 
     assert client.post("api/episodes/1/flag", content="{").status_code == 400
 
 
+def test_the_command_does_not_write_where_something_is(tmp_path: Path) -> None:
+    trace = write(tmp_path / "trace", [episode(0, 3)])
+    with client_of(trace) as client:
+        for expected in ("trace-selected", "trace-selected-2", "trace-selected-3"):
+            place = Path(shlex.split(get(client, "api/selection")["command"])[-1])
+            assert place == tmp_path / expected
+            place.mkdir()
+
+
 def test_a_path_in_the_command_is_quoted(tmp_path: Path) -> None:
     with client_of(write(tmp_path / "it's $(here)", [episode(0, 3)])) as client:
         command = get(client, "api/selection")["command"]
@@ -225,6 +234,15 @@ def test_images_of_other_layouts(tmp_path: Path, obs: Any, shape: tuple[int, ...
         answer = client.get("api/episodes/0/steps/2/image?source=obs")
         assert decoded(answer.content, "answer").shape == shape
         assert io.BytesIO(answer.content).read(4) == b"\x89PNG"
+
+
+def test_an_image_of_the_first_step_alone_is_none_of_the_episode(tmp_path: Path) -> None:
+    frames = [{"frame": np.zeros((9, 9, 3), np.uint8)} for _ in range(3)]
+    infos = [{**frames[0], "first_frame": frames[0]["frame"]}, *frames[1:]]
+    write(tmp_path, [TrajectoryWithRew(np.zeros((4, 1)), np.zeros(3), np.array(infos), True, rews=np.ones(3))])
+    with client_of(tmp_path) as client:
+        assert get(client, "api/episodes/0")["images"] == ["infos['frame']"]
+        assert client.get("api/episodes/0/steps/3/image?source=infos['frame']").status_code == 200
 
 
 def test_a_peak_of_a_long_episode_is_drawn(tmp_path: Path) -> None:
@@ -344,3 +362,23 @@ def test_fragments_are_counted_once(tmp_path: Path) -> None:
         assert (found["trajectories"], found["whole_episodes"]) == (2, 1)
         assert found["statistics"][0]["max"] == 10
         assert [row["start_step"] for row in get(client, "api/episodes")["rows"]] == [0, 4]
+
+
+@pytest.mark.slow
+def test_many_episodes_are_paged_and_thinned(tmp_path: Path) -> None:
+    count = 100_000
+    lengths = np.ones(count, np.int64)
+    with TraceWriter(tmp_path) as writer:
+        obs, rews = np.zeros((2 * count, 1)), np.arange(count, dtype=np.float64)
+        writer.extend(TrajectoryBatch.from_arrays(obs, np.zeros(count), rews, lengths=lengths))
+    with client_of(tmp_path) as client:
+        page = get(client, "api/episodes?sort=return_&descending=1&offset=50")
+        assert page["matching"] == count
+        assert [row["number"] for row in page["rows"]] == list(range(count - 51, count - 101, -1))
+        assert len(get(client, "api/episodes?return_min=99990")["rows"]) == 10
+        over = get(client, "api/overview")["over_recording"]["return"]
+        assert over["is_thinned"]
+        assert len(over["value"]) <= 1300
+        assert {0.0, float(count - 1)} <= set(over["value"]), "no peak is lost"
+        assert len(client.get("api/overview").content) < 200_000
+        assert get(client, "api/selection?return_min=99990")["command"].split()[4] == "99990-99999"

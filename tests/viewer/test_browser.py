@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,111 +11,38 @@ from traces_to_view import HOSTILE, episode, write
 
 from vecrollout import TraceWriter
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+pytest.importorskip("selenium")
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+from viewer_page import Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
+from browsers import chromium, needs_chromium, width_of
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs Chromium and its driver: apt-get install chromium chromium-driver"
-)
+pytestmark = needs_chromium
 
 LENGTHS = [10 + 7 * number % 40 for number in range(120)]
-WAIT_S = 30
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",  # the sandbox refuses to run as root, as in containers
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--disable-breakpad",
-    "--no-first-run",
-)
-
-
-class Page:
-    """A browser, and where the viewer is."""
-
-    def __init__(self, driver: Any, url: str, directory: Path) -> None:
-        self.driver, self.url, self.directory = driver, url, directory
-
-    def open(self, query: str) -> None:
-        self.driver.get(f"{self.url}{query}")
-        self.until(lambda: self.script("return document.getElementById('main').dataset.shown"))
-
-    def until(self, condition: Callable[[], Any]) -> Any:
-        return WebDriverWait(self.driver, WAIT_S, poll_frequency=0.05).until(lambda _: condition())
-
-    def script(self, code: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(code, *arguments)
-
-    def find(self, selector: str) -> Any:
-        return self.until(lambda: next(iter(self.driver.find_elements(By.CSS_SELECTOR, selector)), None))
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
-
-    def text(self, selector: str) -> str:
-        return str(self.script("return document.querySelector(arguments[0])?.textContent ?? ''", selector))
-
-    def query(self) -> str:
-        return urlsplit(self.driver.current_url).query
-
-    def press(self, *keys: str) -> None:
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def rows(self) -> list[int]:
-        return list(
-            self.script("return [...document.querySelectorAll('tr[data-episode]')].map(r => +r.dataset.episode)")
-        )
-
-    def step(self) -> int:
-        return int(self.script("return document.querySelector('.player input[type=range]').value"))
-
-    def shown_step(self) -> str:
-        """The step whose infos are shown, which come a moment later."""
-        return str(self.script("return document.querySelector('.info[data-step]')?.dataset.step ?? ''"))
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    os.environ |= {"SE_OFFLINE": "true", "SE_AVOID_STATS": "true"}
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1280,900"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     directory = tmp_path_factory.mktemp("trace")
     trajectories = [episode(number, steps) for number, steps in enumerate(LENGTHS)]
     write(directory, trajectories, metadata={"by": HOSTILE}, env_spec='{"id": "Some-v0"}')
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        with served(directory) as url:
-            yield Page(driver, url, directory)
-            # The server need not wait for this page's connections.
-            driver.get("about:blank")
-    finally:
-        driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver, served(directory) as url:
+        yield Page(driver, url, directory)
+        # The server need not wait for this page's connections.
+        driver.get("about:blank")
 
 
 @pytest.fixture
 def page(browser: Page) -> Iterator[Page]:
     """Fails a test whose page had an error, or asked another host."""
-    logs(browser)
+    browser.logs()
     yield browser
-    console, hosts = logs(browser)
+    console, hosts = browser.logs()
     assert console == []
     assert hosts <= {urlsplit(browser.url).netloc}
-
-
-def logs(page: Page) -> tuple[list[str], set[str]]:
-    console = [entry["message"] for entry in page.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-    events = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-    asked = [each["params"]["request"]["url"] for each in events if each["method"] == "Network.requestWillBeSent"]
-    return console, {urlsplit(url).netloc for url in asked if url.startswith(("http", "ws"))}
 
 
 def test_the_overview_opens(page: Page) -> None:
@@ -283,14 +205,10 @@ def test_light_and_dark(page: Page) -> None:
 
 @pytest.mark.parametrize("query", ["?", "?view=episodes", "?episode=12&step=8", "?episode=1&compare=2"])
 def test_a_phone_needs_no_scrolling_to_the_side(page: Page, query: str) -> None:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with width_of(page.driver, 390):
         page.open(query)
         page.until(lambda: page.all(".main-svg") or query == "?view=episodes")
         assert page.script("return document.documentElement.scrollWidth") == 390
-    finally:
-        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_live_tail(page: Page) -> None:
@@ -310,5 +228,5 @@ def test_the_page_cannot_reach_another_host(browser: Page) -> None:
     browser.open("?")
     code = "const done = arguments[0]; fetch('http://127.0.0.1:9/').then(() => done('sent'), () => done('refused'))"
     assert browser.driver.execute_async_script(code) == "refused"
-    console, _ = logs(browser)
+    console, _ = browser.logs()
     assert any("Content Security Policy" in message for message in console)

@@ -67,7 +67,7 @@ def list_traces(
 
 
 def info(path: Trace, as_json: AsJson = False) -> None:
-    """Tell what is known about a trace: environment, spaces, metadata, versions, size."""
+    """Show what is known about a trace: environment, spaces, metadata, versions, size."""
     with busy("Reading the table of episodes"):
         traces = opened(path)
         found = [_about(each) for each in traces.order.abouts.values()]
@@ -75,9 +75,10 @@ def info(path: Trace, as_json: AsJson = False) -> None:
     if as_json:
         say_json({"path": str(path), "trajectories": len(traces), "steps": traces.total_steps, "writers": found})
         return
-    say_facts({"path": traces.path})
-    for about in _distinct(found):
-        say_facts({name: _text(value) for name, value in about.items() if value not in (None, {}, "")})
+    first, *others = _distinct(found) or [{}]
+    for about in ({"path": traces.path, **first}, *others):
+        shown = {name: _text(value) for name, value in about.items() if value not in (None, {}, "")}
+        say_facts(shown, width=len("trajectories"))  # as in the summary below
     for line in summary.splitlines():
         say(line)
 
@@ -220,9 +221,10 @@ def _distinct(abouts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_text(each)}" for name, each in value.items())
-    return str(value)
+    if not isinstance(value, dict):
+        return str(value)
+    told = {name: f"({_text(each)})" if isinstance(each, dict) else str(each) for name, each in value.items()}
+    return ", ".join(f"{name}: {text}" for name, text in told.items() if text not in ("None", "()"))
 
 
 def _grouped(table: Any, by: str) -> Iterator[tuple[str, Any]]:

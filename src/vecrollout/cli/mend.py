@@ -7,7 +7,7 @@ import typer
 from vecrollout.cli.look import check_is_trace
 from vecrollout.cli.options import AsJson, Trace, examples
 from vecrollout.cli.outcomes import FAILED
-from vecrollout.cli.terminal import busy, say, say_json, say_table
+from vecrollout.cli.terminal import say, say_json, say_table
 from vecrollout.storage.reading.repair import repair_traces
 from vecrollout.storage.reading.verify import verify_traces
 
@@ -39,8 +39,7 @@ def verify(path: Trace, as_json: AsJson = False) -> None:
 def repair(path: Trace, as_json: AsJson = False) -> None:
     """Keep everything sound in a damaged trace, and finish the files of killed writers. No writer may be at work."""
     check_is_trace(path)
-    with busy("Repairing"):
-        report = repair_traces(path)
+    report = repair_traces(path, progress=None)
     changes = [{"file": each.file, "place": each.place, "done": each.what} for each in report.changes]
     if as_json:
         say_json({"trajectories": report.trajectories, "changes": changes})

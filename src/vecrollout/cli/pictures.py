@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 def plot(
     path: Trace,
     kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="[PLOT]...", help=f"Some of {', '.join(plots.PLOTS)}. Default: all.")
+        list[str] | None, typer.Argument(metavar="PLOT...", help=f"Some of {', '.join(plots.PLOTS)}. Default: all.")
     ] = None,
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FILE", help="The picture: .png, .svg, .pdf and others.")

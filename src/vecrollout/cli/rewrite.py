@@ -75,7 +75,7 @@ def filter_(
     path: Trace,
     out: Out,
     condition: Annotated[
-        str | None, typer.Argument(metavar="[CONDITION]", help='Such as "return_ > 100 and length < 500".')
+        str | None, typer.Argument(metavar="CONDITION", help='Such as "return_ > 100 and length < 500".')
     ] = None,
     episodes: Episodes = None,
 ) -> None:

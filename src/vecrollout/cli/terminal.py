@@ -66,9 +66,9 @@ def _jsonable(value: Any) -> Any:
     return value if isinstance(value, int | str | None) else str(value)
 
 
-def say_facts(facts: Mapping[str, Any]) -> None:
-    """Print names and values, one pair a line."""
-    width = max(map(len, facts))
+def say_facts(facts: Mapping[str, Any], width: int = 0) -> None:
+    """Print names and values, one pair a line; names fill so many columns, or as many as the longest needs."""
+    width = max(width, *map(len, facts))
     for name, value in facts.items():
         say(f"{name:<{width}}  {printable(value)}")
 

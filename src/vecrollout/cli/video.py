@@ -21,7 +21,6 @@ from vecrollout.progress import with_progress
 from vecrollout.storage.dataset import TraceDataset
 
 _SOURCES = ("auto", "frames", "obs", "render")
-_FRAME = "frame"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,15 +70,19 @@ def video(
 
 
 def _first_source(traces: TraceDataset, number: int) -> str:
+    from vecrollout.cli.environments import FRAME
+
     infos = traces.trajectory(number, 0, 1).infos
-    if infos is not None and _FRAME in infos[0]:
+    if infos is not None and FRAME in infos[0]:
         return "frames"
     return "obs" if _image(traces.trajectory(number, 0, 1).obs) is not None else "render"
 
 
 def _frames(traces: TraceDataset, number: int) -> list[Any]:
+    from vecrollout.cli.environments import FIRST_FRAME, FRAME
+
     infos = traces.columns(number, ["infos"])["infos"]
-    frames = [] if infos is None else [each[_FRAME] for each in infos if _FRAME in each]
+    frames = [each[key] for each in (() if infos is None else infos) for key in (FIRST_FRAME, FRAME) if key in each]
     if not frames:
         raise OptionError("source: expected frames, the recording has none; use --source render")
     return frames

@@ -38,6 +38,8 @@ class Episodes:
         """Columns of metadata that differ between episodes."""
         self.environments = sorted(table.column("env").drop_null().unique().to_pylist())
         """Indices of the environments."""
+        self.writers: list[str] = table.column("writer").unique().to_pylist()
+        """Names of the writers."""
         self._orders: dict[tuple[str, bool], Numbers] = {}
 
     def __len__(self) -> int:

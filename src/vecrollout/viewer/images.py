@@ -30,8 +30,8 @@ def is_image(row: Array) -> bool:
 
 
 def sources(dataset: TraceDataset, number: int) -> list[str]:
-    """Names of the images that an episode has at its first step."""
-    return [name for name, _ in _images(_row(dataset, number, 0))]
+    """Names of the images that an episode has at every step. The first info may have one more."""
+    return [name for name, _ in _images(_row(dataset, number, 1))]
 
 
 def image(dataset: TraceDataset, number: int, step: int, source: str) -> bytes:

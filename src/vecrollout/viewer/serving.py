@@ -26,7 +26,8 @@ def serve(
     """Show a trace in the browser until Ctrl-C.
 
     The server answers this machine only (127.0.0.1), and only requests whose URL contains a random token. The pages
-    load nothing from other hosts. A trace that is being recorded grows in the browser.
+    load nothing from other hosts. A trace that is being recorded grows in the browser. The trace is never changed:
+    flags of episodes are kept in `~/.local/state/vecrollout/flags`, or below `XDG_STATE_HOME` if that is set.
 
     Args:
         path: What `open_traces` opens: a directory, a URL, or several of them.
@@ -35,7 +36,7 @@ def serve(
         announce: Called once with the URL when the server accepts requests. None: writes it to the standard output.
 
     Raises:
-        OptionError: If the port is out of range, in use, or reserved.
+        OptionError: If the port is out of range, in use, or reserved, or if a file of flags holds something else.
         TraceNotFoundError: If there is no such directory.
         DamagedTraceError: If a journal is damaged, or a shard is missing or cut off.
         TraceVersionError: If a newer version of the package wrote one of the files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import time
@@ -16,6 +17,7 @@ from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.objects import shown
 from vecrollout.viewer import episode, images
 from vecrollout.viewer.episodes import Episodes, window
+from vecrollout.viewer.flags import Flags
 
 _LIVE_S = 10.0
 """A trace that grew so recently is being recorded."""
@@ -33,7 +35,7 @@ class Session:
 
     def __init__(self, dataset: TraceDataset) -> None:
         self._dataset = dataset
-        self._flags: set[tuple[Any, ...]] = set()
+        self._flags = Flags()
         self._seen = self._files()
         self._version = 0
         self._grown_at = -np.inf
@@ -43,8 +45,9 @@ class Session:
 
     def _begin_version(self) -> None:
         self._episodes = Episodes(self._dataset.table)
-        keys = self._episodes.keys() if self._flags else []
-        self._flagged = {number for number, key in enumerate(keys) if key in self._flags}
+        flags = self._flags.of(self._episodes.writers)
+        keys = self._episodes.keys() if flags else []
+        self._flagged = {number for number, key in enumerate(keys) if key in flags}
         self._made: dict[str, Any] = {}
 
     def status(self) -> dict[str, Any]:
@@ -103,8 +106,8 @@ class Session:
             command = None
         else:
             path = shown(paths[0])
-            new = f"{path.rstrip('/')}-selected"
-            command = f"vecrollout filter {shlex.quote(path)} --episodes {text} --out {shlex.quote(new)}"
+            new = shlex.quote(_new_place(f"{path.rstrip('/')}-selected"))
+            command = f"vecrollout filter {shlex.quote(path)} --episodes {text} --out {new}"
         return {"count": len(numbers), "command": command}
 
     def episode(self, number: int, query: Mapping[str, str]) -> dict[str, Any]:
@@ -121,10 +124,9 @@ class Session:
         return images.image(self._dataset, number, step, source)
 
     def flag(self, number: int, wanted: bool) -> dict[str, Any]:
-        """Flag an episode, or take the flag away. Flags last as long as the session."""
+        """Flag an episode, or take the flag away."""
         self._dataset.order.at(number)
-        key = self._episodes.key(number)
-        (self._flags.add if wanted else self._flags.discard)(key)
+        self._flags.mark(self._episodes.key(number), wanted)
         (self._flagged.add if wanted else self._flagged.discard)(number)
         return {"number": number, "flagged": wanted, "count": len(self._flagged)}
 
@@ -159,6 +161,12 @@ def _ranges(numbers: Numbers) -> str:
     """Ascending numbers as text such as `1,5,9-12`, the end included."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1) if len(numbers) else []
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run.tolist())) for run in runs)
+
+
+def _new_place(path: str) -> str:
+    """The path, with a number where an earlier selection has it. Object stores are not asked."""
+    names = itertools.chain([path], (f"{path}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if not os.path.exists(each))
 
 
 def _dims(query: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vecrollout.data.plain import dumps
 from vecrollout.errors import ProtocolError, StoreError, TraceNotFoundError, TraceWriteError
+from vecrollout.progress import Progress, with_progress
 from vecrollout.storage.arrow import checksum, ipc, pa
 from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
 from vecrollout.storage.files import journal as lines
@@ -34,7 +35,7 @@ class RepairReport:
     """Number of trajectories in the trace now."""
 
 
-def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
+def repair_traces(path: str | os.PathLike[str], *, progress: Progress | None = False) -> RepairReport:
     """Keep the longest sound prefix of each shard, and finish the shards of writers that were killed.
 
     What comes before the first damaged batch of a shard stays; it is written into a new shard. A shard of which
@@ -45,6 +46,8 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
 
     Args:
         path: The directory, or the URL of an object store.
+        progress: Whether to show a progress bar on a terminal if it takes long, and whose (`"tqdm"`, `"rich"`); None:
+            where one of them is installed.
 
     Returns:
         What was done.
@@ -56,35 +59,40 @@ def repair_traces(path: str | os.PathLike[str]) -> RepairReport:
         OptionError: If the URL cannot be used.
         TraceWriteError: If files cannot be written; what was repaired before stays repaired.
         StoreError: If the object store fails; likewise.
+        MissingDependencyError: If the package of the progress bar is not installed.
     """
     folder = folder_of(path)
     try:
-        return _repair(folder)
+        return _repair(folder, progress)
     except (StoreError, TraceNotFoundError):
         raise
     except OSError as error:
         raise TraceWriteError(f"{folder}: expected a directory that can be written to: {error}") from error
 
 
-def _repair(folder: Folder) -> RepairReport:
+def _repair(folder: Folder, progress: Progress | None) -> RepairReport:
     refuse_beside_writers(folder)
     changes = [*_cleared(folder), *_brought_in(folder)]
     survey = Survey.of(folder)
     changes += survey.problems
     damaged = {problem.file for problem in survey.problems}
-    shards = survey.shards
-    writers = dict.fromkeys([*((shard_of(shard) or ("", 0))[0] for shard in shards), *survey.journals])
-    writers |= {writer: None for name in damaged if (writer := journal_of(name))}
-    trajectories, seen = 0, Seen()
-    for writer in sorted(writers):
-        mine = [survey.listed(shard) for shard in shards if (shard_of(shard) or ("", 0))[0] == writer]
-        repaired = _Writer(folder, writer, survey, seen)
-        for listed in mine:
-            repaired.take(listed)
-        repaired.finish(journal_name(writer) in damaged)
-        changes += repaired.changes
-        trajectories += repaired.trajectories
-    return RepairReport(tuple(changes), trajectories)
+    found = [*survey.journals, *filter(None, map(journal_of, damaged))]
+    names: dict[str, list[str]] = {name: [] for name in found}
+    for name in survey.shards:
+        names.setdefault((shard_of(name) or ("", 0))[0], []).append(name)
+    seen = Seen()
+    writers = [_Writer(folder, writer, survey, seen) for writer in sorted(names)]
+    total = sum(survey.sizes.get(name, 0) for name in survey.shards)
+    # An empty name after a writer's shards: its journal is written.
+    steps = [(writer, shard) for writer in writers for shard in (*names[writer.name], "")]
+    for writer, shard in with_progress(steps, lambda step: survey.sizes.get(step[1], 0), progress, "bytes", total):
+        if shard:
+            writer.take(survey.listed(shard))
+        else:
+            writer.finish(journal_name(writer.name) in damaged)
+    for writer in writers:
+        changes += writer.changes
+    return RepairReport(tuple(changes), sum(writer.trajectories for writer in writers))
 
 
 class _Writer:
@@ -94,7 +102,8 @@ class _Writer:
     """
 
     def __init__(self, folder: Folder, writer: str, survey: Survey, seen: Seen) -> None:
-        self._folder, self._writer, self._survey, self._seen = folder, writer, survey, seen
+        self.name = writer
+        self._folder, self._survey, self._seen = folder, survey, seen
         self.changes: list[Problem] = []
         self.trajectories = 0
         journal = survey.journals.get(writer)
@@ -130,17 +139,17 @@ class _Writer:
             done = "nothing in it; removed" if not wrong else "nothing sound in it; set aside"
             if examined.sound:
                 self._rewrite(directory, examined)
-                done = f"{examined.trajectories} trajectories kept, in {shard_name(self._writer, self._next - 1)}"
+                done = f"{examined.trajectories} trajectories kept, in {shard_name(self.name, self._next - 1)}"
             if listed.is_there:
                 self._obsolete[name] = _free_name(f"{name}.damaged", self._survey.sizes) if wrong else None
                 self.changes.append(Problem(name, "file", done))
 
     def finish(self, is_damaged: bool) -> None:
         """Write the journal, and set aside the shards that it does not list."""
-        name = journal_name(self._writer)
-        journal = self._survey.journals.get(self._writer)
+        name = journal_name(self.name)
+        journal = self._survey.journals.get(self.name)
         content = b"".join(
-            [lines.header_line({"writer": self._writer, **(self._about or {})}), *self._lines, lines.closed_line()]
+            [lines.header_line({"writer": self.name, **(self._about or {})}), *self._lines, lines.closed_line()]
         )
         if self._about is None:
             # There is nothing to list.
@@ -163,7 +172,7 @@ class _Writer:
     def _rewrite(self, directory: Path, examined: Examined) -> None:
         """Write the sound part of a shard into a new one."""
         if examined.shard is not None:
-            path, written = _rewritten(directory, self._writer, self._next, examined.shard, examined)
+            path, written = _rewritten(directory, self.name, self._next, examined.shard, examined)
             self._folder.put(path)
             self._lines += written
             self._next += 1
