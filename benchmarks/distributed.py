@@ -246,8 +246,8 @@ def _simulated(costs: _Costs) -> Table:
         f"{costs.send_s * 1e3:.1f} ms for new weights on a machine, {costs.step_bytes:.0f} bytes a step. Each round "
         f"sends 5 MB of weights from the driver to every machine, one after another; then each worker acts for "
         f"{_ROUND_S:.0f} s and reports every chunk_s seconds. Assumed: {_MACHINE_WORKERS} workers a machine, a network "
-        f"of {_NETWORK_BYTES / 1e9:.2f} GB/s, storage of {_STORE_BYTES / 1e9:.0f} GB/s. The driver's share is of the time "
-        "in which workers act; broadcast and files are in seconds for each second of acting; storage is the share of "
+        f"of {_NETWORK_BYTES / 1e9:.2f} GB/s, storage of {_STORE_BYTES / 1e9:.0f} GB/s. The driver's share is of the "
+        "time in which workers act; broadcast and files are in seconds for each second of acting; storage is the share of "
         "its throughput."
     )
     shares_of = ["driver", "broadcast", "files", "storage", "saturates first"]
