@@ -245,10 +245,10 @@ def _simulated(costs: _Costs) -> Table:
         f"worker that it waits for, {costs.look_s * 1e6:.0f} us for each worker whose files it looks at after a round, "
         f"{costs.send_s * 1e3:.1f} ms for new weights on a machine, {costs.step_bytes:.0f} bytes a step. Each round "
         f"sends 5 MB of weights from the driver to every machine, one after another; then each worker acts for "
-        f"{_ROUND_S:.0f} s and reports every chunk_s seconds. Assumed: {_MACHINE_WORKERS} workers a machine, a network "
-        f"of {_NETWORK_BYTES / 1e9:.2f} GB/s, storage of {_STORE_BYTES / 1e9:.0f} GB/s. The driver's share is of the "
-        "time in which workers act; broadcast and files are in seconds for each second of acting; storage is the share of "
-        "its throughput."
+        f"{_ROUND_S:.0f} s and reports every chunk_s seconds. Assumed: {_MACHINE_WORKERS} workers a machine, a "
+        f"network of {_NETWORK_BYTES / 1e9:.2f} GB/s, storage of {_STORE_BYTES / 1e9:.0f} GB/s. The driver's share is "
+        "of the time in which workers act; broadcast and files are in seconds for each second of acting; storage is "
+        "the share of its throughput."
     )
     shares_of = ["driver", "broadcast", "files", "storage", "saturates first"]
     columns = ["workers", "chunk_s", "steps a second", "of ideal", *shares_of]
