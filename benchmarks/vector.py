@@ -27,6 +27,7 @@ _BARE, _OURS, _STATISTICS = "bare", "VectorBufferingWrapper", "RecordEpisodeStat
 _COPIES = "copies of the infos"
 _SB3_BARE, _SB3_OURS = "bare VecEnv", "BufferingWrapper"
 _RECORD = "record"
+_BOOL = np.dtype(bool)
 
 VectorStep = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 """What `VectorEnv.step` returns."""
@@ -89,10 +90,11 @@ def _measured(case: _Case, options: Options) -> dict[str, float]:
         _BARE: lambda: _Bare(script, steps, case.mode),
         _OURS: lambda: _Ours(script, steps, case.mode),
         _STATISTICS: lambda: _Statistics(script, steps, case.mode),
-        _COPIES: lambda: _Copies(script, steps, case.mode),
         _SB3_BARE: lambda: BareVecEnv(script),
         _SB3_OURS: lambda: OursOnVecEnv(script),
     }
+    if case.info_keys:
+        contenders[_COPIES] = lambda: _Copies(script, steps, case.mode)
 
     def once(make: Callable[[], Any]) -> Callable[[], Phases]:
         return lambda: _record(make())
@@ -196,7 +198,7 @@ class _Copies(_Bare):
         step, kept = self.env.step, []
         for actions in self.actions:
             infos = step(actions)[-1]
-            kept.append({key: each.copy() for key, each in infos.items() if each.dtype != bool or not each.all()})
+            kept.append({k: each.copy() for k, each in infos.items() if each.dtype is not _BOOL or 0 in each.tobytes()})
 
 
 class _Statistics(_Bare):

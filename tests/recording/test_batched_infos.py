@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from vector_envs import MODES, sync_env
 
 from vecrollout import VectorBufferingWrapper
-from vecrollout.buffer import BatchedInfos, info_of
+from vecrollout.buffer import BatchedInfos, InfoCopier, info_of
 from vecrollout.testing import CountingEnv, EpisodeScript
 from vecrollout.testing.comparison import assert_same
 
@@ -118,6 +119,38 @@ def test_no_two_infos_share_memory() -> None:
     first["vector"][:] = first["shared"][:] = 99
     assert second["vector"].tolist() == [2, 3]
     assert second["shared"].tolist() == [0, 1, 2, 3, 4]
+
+
+PLAIN = {"number": np.arange(3.0), "_number": mask(1, 1, 1), "count": np.arange(3)}
+STEPS: list[dict[str, Any]] = [
+    PLAIN,
+    PLAIN,
+    {**PLAIN, "_number": mask(1, 0, 1)},
+    PLAIN,
+    {"count": np.arange(3), "number": np.arange(3.0)},
+    {**PLAIN, "count": np.arange(3, dtype=np.int8)},
+    {**PLAIN, "count": np.arange(6).reshape(3, 2)},
+    {},
+    batch_of_three(),
+    {**PLAIN, "_number": [True, False, True]},
+    {**PLAIN, "_number": np.array([1, 0, 1])},
+    {**PLAIN, "count": 3},
+    PLAIN,
+]
+
+
+@pytest.mark.parametrize("keys", [None, ["number"], ["_number"], ["count", "absent"], []])
+def test_step_after_step(keys) -> None:
+    """Whatever the infos of the step before were made of."""
+    copier = InfoCopier(keys)
+    for batch in STEPS:
+        given = copy.deepcopy(batch)
+        copied = copier.copied(given, 3)
+        for value in given.values():
+            if isinstance(value, np.ndarray):
+                value.fill(0)
+        assert_infos(list(copied), list(BatchedInfos(batch, 3, keys)))
+        assert_infos([copied[env] for env in range(3)], list(BatchedInfos(batch, 3, keys)))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -34,8 +34,8 @@ def altered(content: bytes, parts: list[tuple[str, int, int]], generator: random
     if how == "anywhere":
         changed[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
         return bytes(changed)
-    _, begin, end = generator.choice(parts[:-1])
-    # A message begins with its metadata.
+    _, begin, end = generator.choice(parts)
+    # A message begins with its metadata, and the footer is nothing else.
     end = min(end, begin + 4000)
     for _ in range(generator.choice([1, 2, 2, 3])):
         at = generator.randrange(begin, end)

@@ -84,6 +84,7 @@ DTYPES = [
     *("?", "<f2", ">f4", "<f8", ">i2", "<u8", "<c8", ">c16", "<M8[us]", "<m8[D]", "S3", ">U2"),
     np.dtype([("a", "<i2"), ("b", "<f4", (2,))]),
     np.dtype(np.longdouble),
+    np.dtype(np.longdouble).newbyteorder(),
     np.dtype(np.clongdouble),
 ]
 

@@ -68,27 +68,80 @@ class BatchedInfos:
         `VectorEnv._add_info` (Gymnasium 0.29 to 1.4), which fills in zeros for environments that lack a key.
     """
 
-    __slots__ = ("_batch", "_num_envs")
+    __slots__ = ("_batch", "num_envs")
 
     def __init__(self, batch: Info, num_envs: int, keys: Sequence[str] | None = None) -> None:
-        if keys is not None:
-            batch = {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
+        batch = _chosen(batch, keys)
         self._batch = _copied(batch) if batch else {}
-        self._num_envs = num_envs
+        self.num_envs = num_envs
+        """Number of environments."""
+
+    @classmethod
+    def of_copies(cls, batch: Info, num_envs: int) -> BatchedInfos:
+        """The same of arrays that nobody else has, without masks that leave nobody out."""
+        infos = cls.__new__(cls)
+        infos._batch, infos.num_envs = batch, num_envs
+        return infos
 
     def __len__(self) -> int:
-        return self._num_envs
+        return self.num_envs
 
     def keys(self) -> Iterable[str]:
         """The keys of the infos, and those of masks that leave somebody out."""
         return self._batch.keys()
 
     def __iter__(self) -> Iterator[Info]:
-        return iter(_split(self._batch, self._num_envs))
+        return iter(_split(self._batch, self.num_envs))
 
     def __getitem__(self, env: int) -> Info:
         """One environment's info."""
-        return info_of(self._batch, env, self._num_envs)
+        return info_of(self._batch, env, self.num_envs)
+
+
+class InfoCopier:
+    """Makes `BatchedInfos` of steps, whose infos are mostly made of the same arrays as those of the step before.
+
+    Args:
+        keys: Which keys to keep; None: all.
+    """
+
+    def __init__(self, keys: Sequence[str] | None) -> None:
+        self._keys = keys
+        self._nothing = BatchedInfos({}, 0)
+        # Names and dtypes of the last infos, and which of the names are of values and of masks to keep.
+        self._names: tuple[str, ...] = ()
+        self._dtypes: list[np.dtype[Any]] = []
+        self._values: list[str] = []
+        self._masks: list[str] = []
+        self._is_plain = False
+
+    def copied(self, batch: Info, num_envs: int) -> BatchedInfos:
+        """The infos of a step, as `BatchedInfos` copies them."""
+        if not batch:
+            if self._nothing.num_envs != num_envs:
+                self._nothing = BatchedInfos({}, num_envs)
+            return self._nothing
+        dtypes = [each.dtype for each in batch.values() if type(each) is _ndarray]
+        if tuple(batch) != self._names or dtypes != self._dtypes:
+            self._look_at(batch, dtypes)
+        if self._is_plain and 0 not in b"".join([batch[name].tobytes() for name in self._masks]):
+            return BatchedInfos.of_copies({name: batch[name].copy() for name in self._values}, num_envs)
+        return BatchedInfos(batch, num_envs, self._keys)
+
+    def _look_at(self, batch: Info, dtypes: list[np.dtype[Any]]) -> None:
+        self._names, self._dtypes = tuple(batch), dtypes
+        self._is_plain = len(dtypes) == len(batch) and not any(dtype.hasobject for dtype in dtypes)
+        if self._is_plain:
+            kept = _chosen(batch, self._keys)
+            self._masks = [name for name in kept if _names_mask(name, kept) and kept[name].dtype is _BOOL]
+            self._values = [name for name in kept if name not in self._masks]
+
+
+def _chosen(batch: Info, keys: Sequence[str] | None) -> Info:
+    """The entries of some keys, and their masks."""
+    if keys is None:
+        return batch
+    return {name: batch[name] for key in keys for name in (key, f"_{key}") if name in batch}
 
 
 def _copied(batch: Info) -> Info:
@@ -138,10 +191,13 @@ def info_of(batch: Info, env: int, num_envs: int) -> Info:
     """
     info: dict[str, Any] = {}
     for key, value in batch.items():
-        if _is_mask(key, batch):
+        mask: Any = batch.get(f"_{key}")
+        is_masked = isinstance(mask, np.ndarray)
+        if type(value) is _ndarray and value.shape == (num_envs,) and value.dtype.type in _SINGLE and key[:1] != "_":
+            if not is_masked or mask[env]:
+                info[key] = value[env]
             continue
-        mask = batch.get(f"_{key}")
-        if isinstance(mask, np.ndarray) and not mask[env]:
+        if _is_mask(key, batch) or (is_masked and not mask[env]):
             continue
         info[key] = _item_of(value, env, num_envs, mask is not None)
     return info

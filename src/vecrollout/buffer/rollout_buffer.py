@@ -138,9 +138,10 @@ class RolloutBuffer:
             and rews.shape == chunk.rew_shape
             and len(infos) == self.num_envs
         ):
-            kept = (
-                tuple(infos) if self._infos.are_plain and type(infos) is list else self._infos.of_step(infos, endings)
-            )
+            if not self._infos.are_plain:
+                kept = self._infos.of_step(infos, endings)
+            else:
+                kept = infos if type(infos) is BatchedInfos else tuple(infos)
             total, waiting = chunk.records[-1][:NOTES]
             total += self.num_envs - len(waiting)
             notes: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -42,11 +42,11 @@ class BatchedStep:
     def _own(self) -> Info:
         return without_finals(self._infos) if self._has_finals else self._infos
 
-    def kept(self, keys: Sequence[str] | None) -> BatchedInfos:
+    def kept(self, copied: Callable[[Info, int], BatchedInfos]) -> BatchedInfos:
         """The infos as a buffer takes them; those of a device are copied from it once."""
         is_converted = "_infos" in vars(self)
         own = self._own if is_converted else without_finals(self._given) if self._has_finals else self._given
-        return BatchedInfos(own, self._count, keys)
+        return copied(own, self._count)
 
     def own(self, at: int) -> Info:
         """One environment's info."""
@@ -92,7 +92,7 @@ class ListedStep:
         self._infos = [deep_copied(dict(info)) if info else {} for info in infos]
         self._has_finals = has_finals
 
-    def kept(self, keys: Sequence[str] | None) -> list[Info]:
+    def kept(self, copied: Callable[[Info, int], BatchedInfos]) -> list[Info]:
         """The infos as a buffer takes them."""
         return [self.own(at) for at in range(len(self._infos))]
 
@@ -121,7 +121,8 @@ StepInfos: TypeAlias = BatchedStep | ListedStep
 def step_infos(infos: Any, count: int, has_finals: bool) -> StepInfos:
     """The infos of a step."""
     if infos is None or isinstance(infos, Mapping):
-        return BatchedStep({} if infos is None else dict(infos), count, has_finals)
+        infos = infos if type(infos) is dict else dict(infos or {})
+        return BatchedStep(infos, count, has_finals)
     if isinstance(infos, Sequence) and not isinstance(infos, str):
         return ListedStep(infos, count, has_finals)
     raise StructureError(

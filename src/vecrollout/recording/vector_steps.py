@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Array, Info
-from vecrollout.buffer import BatchedInfos, Ending, Restart, RolloutBuffer
+from vecrollout.buffer import BatchedInfos, Ending, InfoCopier, Restart, RolloutBuffer
 from vecrollout.errors import StructureError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching, row_of
@@ -18,7 +18,7 @@ from vecrollout.recording.final_obs import MissingFinalObs, missing_final_obs, w
 from vecrollout.recording.flags import as_flags, as_reward_rows
 from vecrollout.recording.step_infos import StepInfos, step_infos
 
-_BOOL = np.dtype(bool)
+_BOOL, _ndarray = np.dtype(bool), np.ndarray
 
 
 class VectorSteps:
@@ -44,6 +44,9 @@ class VectorSteps:
         self._autoreset = autoreset
         self._missing = missing
         self._final_obs_fn = final_obs_fn
+        self._has_finals = autoreset is Autoreset.SAME_STEP
+        self._infos = InfoCopier(buffer.info_keys)
+        self._keeps_all = buffer.keeps_infos and buffer.info_keys is None
         self._may_warn = True
         self.observations, self._actions = map(Batching, spaces)
 
@@ -68,43 +71,43 @@ class VectorSteps:
                 f"{len(returned) if isinstance(returned, tuple | list) else type(returned).__name__}; wrap an "
                 "environment with the interface of old versions of Gym so that it returns five"
             ) from error
-        buffer = self._buffer
-        if type(rews) is not np.ndarray or rews.ndim != 1:
+        buffer, has_finals = self._buffer, self._has_finals
+        if type(rews) is not _ndarray or rews.ndim != 1:
             rews = as_reward_rows(rews)
         count = len(rews) if rews.ndim else 0
-        if not (type(terminated) is type(truncated) is np.ndarray and terminated.dtype is truncated.dtype is _BOOL):
+        if not (type(terminated) is type(truncated) is _ndarray and terminated.dtype is truncated.dtype is _BOOL):
             terminated, truncated = as_flags(terminated, count, "terminated"), as_flags(truncated, count, "truncated")
         # A search in bytes costs a fraction of `terminated.any()`.
-        has_ends = 1 in terminated.tobytes() + truncated.tobytes()
-        has_finals = self._autoreset is Autoreset.SAME_STEP
+        has_ends = 1 in terminated.tobytes() or 1 in truncated.tobytes()
+        over = self._waiting_at(envs) if buffer.waiting else ()
+        each = None
+        if (has_ends and has_finals) or type(infos) is not dict:
+            each = step_infos(infos, count, has_finals)
         restarts: Sequence[Restart] = ()
         endings: Sequence[Ending] = ()
+        if has_ends:
+            ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in over]
+            finals = self._finals_of(infos, count) if ended and has_finals else None
+            endings = [self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended]
         kept: Any
-        waiting = buffer.waiting
-        if has_ends or waiting or type(infos) is not dict:
-            each = step_infos(infos, count, has_finals)
-            if waiting and self._autoreset is Autoreset.NEXT_STEP:
-                restarts = [Restart(_env(at, envs), each.own(at)) for at in self._waiting_at(envs)]
-            elif waiting and self._autoreset is Autoreset.DISABLED and self._may_warn:
-                self._look_for_resets(terminated | truncated, envs)
-            if has_ends:
-                skipped = set(self._waiting_at(envs))
-                ended = [at for at in (terminated | truncated).nonzero()[0].tolist() if at not in skipped]
-                finals = self._finals_of(infos, count) if ended and has_finals else None
-                endings = [
-                    self._ending(at, bool(terminated[at]), bool(truncated[at]), each, finals, envs) for at in ended
-                ]
-            kept = each.kept(buffer.info_keys) if buffer.keeps_infos else BatchedInfos({}, count)
+        if not buffer.keeps_infos:
+            kept = self._infos.copied({}, count)
+        elif each is None:
+            kept = self._infos.copied(without_finals(infos) if has_finals and infos else infos, count)
         else:
-            own = without_finals(infos) if has_finals and infos else infos
-            kept = BatchedInfos(own if buffer.keeps_infos else {}, count, buffer.info_keys)
+            kept = each.kept(self._infos.copied)  # endings may have taken infos from a device
+        if over and self._autoreset is Autoreset.NEXT_STEP:
+            own = kept.__getitem__ if self._keeps_all else (each or step_infos(infos, count, has_finals)).own
+            restarts = [Restart(_env(at, envs), own(at)) for at in over]
+        elif over and self._autoreset is Autoreset.DISABLED and self._may_warn:
+            self._look_for_resets(over, terminated | truncated, envs)
         buffer.step(
             obs if self.observations.is_plain else self.observations.leaves(obs), rews, kept, endings, restarts, envs
         )
 
-    def _look_for_resets(self, dones: Array, envs: Array | None) -> None:
+    def _look_for_resets(self, over: Sequence[int], dones: Array, envs: Array | None) -> None:
         """Warn once if an environment goes on after its episode's end. Its steps are not recorded until a reset."""
-        going_on = [at for at in self._waiting_at(envs) if not dones[at]]
+        going_on = [at for at in over if not dones[at]]
         if going_on:
             self._may_warn = False
             env = _env(going_on[0], envs)
@@ -129,10 +132,10 @@ class VectorSteps:
         return self.observations.rows(self._final_obs_fn(infos), count, "final_obs_fn")
 
     def _ending(
-        self, at: int, terminated: bool, truncated: bool, infos: StepInfos, finals: Any, envs: Array | None
+        self, at: int, terminated: bool, truncated: bool, infos: StepInfos | None, finals: Any, envs: Array | None
     ) -> Ending:
         env = _env(at, envs)
-        if self._autoreset is not Autoreset.SAME_STEP:
+        if infos is None or not self._has_finals:
             return Ending(env, terminated, truncated, None)
         info, reset_info = infos.final_info(at), infos.reset_info(at)
         final_obs = infos.final_obs(at, self.observations) if finals is None else row_of(finals, at)
@@ -154,7 +157,7 @@ def _env(at: int, envs: Array | None) -> int:
 def _reset_infos(infos: Any, num_envs: int) -> BatchedInfos | Sequence[Info]:
     """Infos of a reset, in whatever layout they come."""
     each = step_infos(infos, num_envs, has_finals=False)
-    return each.kept(None)
+    return each.kept(BatchedInfos)
 
 
 def _seeds_of(seed: int | Sequence[int | None] | Array | None, num_envs: int, mask: Array | None) -> list[int | None]:

@@ -71,7 +71,8 @@ class StoredTrajectories(TrajectorySequence):
 
         Yields:
             Batches of some thousand steps, or some megabytes. Everything in a directory comes as it was written, in the
-            order of the files; the trajectories of a view come in the view's order. Columns are read-only.
+            order of the files; the trajectories of a view come in the view's order. Columns are read-only, and
+            decompressed when you ask for them.
 
         Raises:
             DamagedTraceError: If one cannot be read, or is not what was written.

@@ -74,18 +74,24 @@ class ArrayType:
         rows = len(column)
         if self.width == 0:
             decoded = np.zeros((rows, *self.shape), self.dtype)
+        elif self._is_view or self._is_raw:
+            # Its offset is 0, as it comes from a file and not from a slice.
+            buffer = column.buffers()[-1] if rows else b""
+            if column.offset or buffer is None:
+                raise DamagedTraceError(f"expected the values of {rows} rows, got none")
+            if self._is_view:
+                decoded = np.ndarray((rows, *self.shape), self._native, buffer)
+            else:
+                # Arrow aligns to 8 bytes, a long double wants 16.
+                packed = np.frombuffer(buffer, np.uint8, rows * self.width).copy() if rows else np.empty(0, np.uint8)
+                stored = self.dtype if self.dtype.kind == "V" else self._native
+                decoded = packed.view(stored).reshape(rows, *self.shape)
+            if not self.dtype.isnative:
+                decoded = decoded.astype(self.dtype)
         elif self.is_text:
             decoded = self.text_rows(self.texts(column), rows, self.dtype)
-        elif self._is_flag:
-            decoded = bits(column)
         else:
-            # Its offset is 0, as it comes from a file and not from a slice.
-            buffer = column.buffers()[-1]
-            if column.offset or (buffer is None and rows):
-                raise DamagedTraceError(f"expected the values of {rows} rows, got none")
-            numbers = self._scalar_numpy
-            flat = np.frombuffer(buffer, numbers, rows * self.width) if rows else np.empty(0, numbers)
-            decoded = self._from_stored(flat, rows)
+            decoded = bits(column)
         decoded.flags.writeable = False
         return decoded
 
@@ -117,6 +123,11 @@ class ArrayType:
     @cached_property
     def _is_plain(self) -> bool:
         return self.width == 1 and not self.shape and not self._is_raw
+
+    @cached_property
+    def _is_view(self) -> bool:
+        """Whether the bytes in Arrow are the array's, in the order of this machine."""
+        return not (self.is_text or self._is_flag or self._is_raw)
 
     @cached_property
     def _native(self) -> np.dtype[Any]:
@@ -151,15 +162,6 @@ class ArrayType:
             values = values.astype(self._native)
         return values.reshape(-1).view(self._scalar_numpy)
 
-    def _from_stored(self, flat: Array, rows: int) -> Array:
-        if self._is_raw:
-            # Arrow aligns to 8 bytes, a long double wants 16.
-            raw: Array = flat.copy().view(self.dtype).reshape(rows, *self.shape)
-            return raw
-        native: Array = flat.view(self._native).reshape(rows, *self.shape)
-        in_order: Array = native if self.dtype.isnative else native.astype(self.dtype)
-        return in_order
-
     def _encode_text(self, values: Array, missing: Any, validity: Any, nulls: int) -> Any:
         texts = values.reshape(-1).tolist()
         if self._is_plain:
@@ -172,28 +174,32 @@ def taken(leaf: Array, rows: Array) -> Array:
     """Some rows of an array, as a copy; the last one for rows behind it."""
     if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
         return leaf.take(rows, axis=0, mode="clip")
-    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
-    # A row as one opaque value, which NumPy moves in one piece.
-    opaque = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
-    found: Array = opaque.take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
+    found: Array = _opaque(leaf).take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
     return found
 
 
-def validity(column: Any) -> npt.NDArray[np.bool_]:
-    """Which rows of a `pyarrow.Array` are not null, shape `(n,)`."""
-    return _unpacked(column.buffers()[0], column)
+def chosen(leaf: Array, is_chosen: npt.NDArray[np.bool_]) -> Array:
+    """The rows of an array that a mask chooses, as a copy."""
+    if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
+        return leaf[is_chosen]
+    found: Array = _opaque(leaf)[is_chosen].view(leaf.dtype).reshape(-1, *leaf.shape[1:])
+    return found
+
+
+def _opaque(leaf: Array) -> Array:
+    """Each row as one opaque value, which NumPy moves in one piece."""
+    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
+    opaque: Array = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
+    return opaque
 
 
 def bits(column: Any) -> npt.NDArray[np.bool_]:
     """The rows of a `pyarrow.BooleanArray`, shape `(n,)`; anything where they are null."""
-    return _unpacked(column.buffers()[1], column)
-
-
-def values(column: Any, dtype: Any) -> Array:
-    """The rows of a `pyarrow.Array` of numbers of this dtype, shape `(n,)`; anything where they are null."""
-    # pyarrow's own way calls its compute functions, which take longer to begin than a batch to go through.
-    buffer = column.buffers()[1]
-    return np.frombuffer(b"" if buffer is None else buffer, dtype)[column.offset : column.offset + len(column)]
+    rows, offset, buffer = len(column), column.offset, column.buffers()[1]
+    if buffer is None:
+        return np.ones(rows, dtype=bool)
+    packed = np.frombuffer(buffer, np.uint8)
+    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
 
 
 def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
@@ -234,11 +240,3 @@ def bitmap(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
     if missing is None or not missing.any():
         return None, 0
     return pa.py_buffer(np.packbits(~missing, bitorder="little")), int(np.count_nonzero(missing))
-
-
-def _unpacked(buffer: Any, column: Any) -> npt.NDArray[np.bool_]:
-    rows, offset = len(column), column.offset
-    if buffer is None:
-        return np.ones(rows, dtype=bool)
-    packed = np.frombuffer(buffer, np.uint8)
-    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)

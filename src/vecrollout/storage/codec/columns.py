@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,11 @@ class Column:
     def has_objects(self) -> bool:
         """Whether rows are objects."""
         return self.dtype == OBJECT
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of a row in the column's dtype."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
     @cached_property
     def is_plain(self) -> bool:

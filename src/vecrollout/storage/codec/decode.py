@@ -22,7 +22,7 @@ from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import taken
+from vecrollout.storage.codec.arrays import chosen, taken
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
@@ -39,33 +39,35 @@ class DecodedBatch:
     If the trajectories that begin in it are whole, it is the `Columns` of a `TrajectoryBatch`.
 
     Args:
-        record_batch: All columns, or `schema.arrow_columns(...)` of some fields.
+        record_batch: All columns, or `schema.arrow_columns(...)` of some fields. Its buffers have the right lengths.
         schema: The shard's.
         index: The trajectories that begin in it; none in a later piece of a large one.
         where: Shard and batch, for errors.
+        nbytes: Memory of the batch.
     """
 
-    def __init__(self, record_batch: Any, schema: TraceSchema, index: BatchIndex, where: str) -> None:
+    def __init__(self, record_batch: Any, schema: TraceSchema, index: BatchIndex, where: str, nbytes: int = 0) -> None:
         self._batch = record_batch
-        self._where = where
+        self._index, self._where = index, where
         self._decoded: dict[str, Any] = {}
         self.schema = schema
         """The shard's schema."""
         self.rows = int(record_batch.num_rows)
         """Number of rows."""
-        self.nbytes = int(record_batch.get_total_buffer_size())
+        self.nbytes = nbytes
         """Memory of the batch and of what was decoded so far."""
-        try:
-            # Lengths of buffers; text and offsets are looked at when a column is decoded.
-            record_batch.validate()
-            entries = record_batch.column("trajectory")
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{where}: expected a record batch of trajectories: {error}") from error
-        self.entries = Entries(entries, index, where)
+
+    @cached_property
+    def entries(self) -> Entries:
         """The trajectories that begin here."""
+        try:
+            column = self._batch.column("trajectory")
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{self._where}: expected a record batch of trajectories: {error}") from error
+        return Entries(column, self._index, self._where)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._index)
 
     @property
     def total_steps(self) -> int:
@@ -75,17 +77,17 @@ class DecodedBatch:
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""
-        return self.entries.index.rows - 1
+        return self._index.rows - 1
 
     @cached_property
     def terminated(self) -> npt.NDArray[np.bool_]:
         """Whether each trajectory's last step reached a terminal state, shape `(N,)`."""
-        return (self.entries.index.ended & 1).astype(bool)
+        return (self._index.ended & 1).astype(bool)
 
     @cached_property
     def truncated(self) -> npt.NDArray[np.bool_]:
         """Whether each trajectory was cut short at its last step, shape `(N,)`."""
-        return self.entries.index.ended >= 2
+        return self._index.ended >= 2
 
     @property
     def kind(self) -> Kind:
@@ -180,23 +182,33 @@ class DecodedBatch:
     @cached_property
     def _plain(self) -> tuple[Any, Any, Any] | None:
         """All rows of observations, actions and rewards; None where text or objects are made anew each time."""
-        if not self.schema.layout.is_plain:
+        layout = self.schema.layout
+        if not layout.is_plain:
             return None
-        obs, acts, rews = (self.field(name, 0, self.rows, self._widest) for name in ("obs", "acts", "rews"))
-        return obs, acts, rews
+        obs, acts = (
+            part.structure.unflatten(list(map(self._array, part.columns))) for part in (layout.obs, layout.acts)
+        )
+        return obs, acts, None if layout.rews is None else self._array(layout.rews)
+
+    @cached_property
+    def _is_step(self) -> npt.NDArray[np.bool_]:
+        """Which rows are of steps, and not of last observations."""
+        is_step = np.ones(self.rows, bool)
+        is_step[np.cumsum(self._index.rows) - 1] = False
+        return is_step
 
     @cached_property
     def _step_rows(self) -> Array:
         """Rows of all steps."""
-        return np.arange(int(self.lengths.sum())) + np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return self._is_step.nonzero()[0]
 
     def _of_steps(self, rows: Array) -> Array:
-        steps = taken(rows, self._step_rows)
+        steps = chosen(rows, self._is_step)
         steps.flags.writeable = False
         return steps
 
     def _array(self, column: Column) -> Array:
-        array: Array = self._once(column.name, column.decode)
+        array: Array = self._once(column.name, column.decode, is_checked=column.is_plain)
         return array
 
     def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
@@ -251,12 +263,14 @@ class DecodedBatch:
         except ArrowErrors as error:
             raise DamagedTraceError(f"{self._where}: infos: {error}") from error
 
-    def _once(self, name: str, decode: Callable[[Any], Any]) -> Any:
+    def _once(self, name: str, decode: Callable[[Any], Any], is_checked: bool = False) -> Any:
+        """A column, decoded once. Text and offsets are looked at first, which numbers have not."""
         decoded = self._decoded.get(name)
         if decoded is None:
             try:
                 column = self._batch.column(name)
-                column.validate(full=True)
+                if not is_checked:
+                    column.validate(full=True)
                 decoded = self._decoded[name] = decode(column)
             except ArrowErrors as error:
                 raise DamagedTraceError(f"{self._where}: column {name!r}: {error}") from error

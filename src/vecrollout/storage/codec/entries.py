@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
@@ -10,7 +11,6 @@ from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import values
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -20,10 +20,7 @@ Entry: TypeAlias = tuple[int, int, bool, bool, bool, Episode]
 """First row, row of the last observation, terminated, truncated, whether infos were kept, identity."""
 
 _ENDINGS = frozenset((None, *get_args(EndedBy)))
-_FIELDS = {field.name: i for i, field in enumerate(TRAJECTORY_FIELDS)}
-_READ = [
-    _FIELDS[name] for name in ("recording", "id", "env_index", "start_step", "seed", "ended_by", "has_infos", "extra")
-]
+_NAMES = [field.name for field in TRAJECTORY_FIELDS]
 
 # Single entries are read one by one. From so many on, and for neighbors, it is quicker to read all.
 _FEW = 20
@@ -43,12 +40,12 @@ class Entries:
         self.index = index
         """Where trajectories begin and how they end."""
         try:
-            self._entries, self._offsets = column.values, column.offsets
-            self._entries.validate(full=True)
-            steps = values(self._entries.field(_FIELDS["steps"]), np.int64)
+            self._entries = column.values
+            # Row i has the entries from `offsets[i]` up to `offsets[i + 1]`.
+            self._offsets = np.frombuffer(column.buffers()[1], np.int32)
         except ArrowErrors as error:
             raise DamagedTraceError(f"{where}: expected trajectories: {error}") from error
-        if column.null_count or self._entries.null_count or not np.array_equal(steps, index.rows - 1):
+        if column.null_count or self._entries.null_count or len(self._entries) != len(index):
             raise DamagedTraceError(f"{where}: expected the trajectories that the journal lists, got others")
         self._all: list[Entry] | None = None
         self._singles: dict[int, Entry] = {}
@@ -59,12 +56,15 @@ class Entries:
 
     def column(self, name: str) -> Any:
         """One of `TRAJECTORY_FIELDS` of all entries, a `pyarrow.Array`."""
-        return self._entries.field(_FIELDS[name])
+        return self._entries.field(name)
 
     def all(self) -> list[Entry]:
         """All entries."""
         if self._all is None:
-            self._all = self._read(0, len(self))
+            entries, index = self._checked(self._entries), self.index
+            places = index.row, index.rows, index.ended, self._offsets[index.row], self._offsets[index.row + 1]
+            told = [entries.field(name).to_pylist() for name in _NAMES]
+            self._all = self._made(list(range(len(self))), told, *(each.tolist() for each in places))
         return self._all
 
     def entry(self, i: int) -> Entry:
@@ -76,55 +76,78 @@ class Entries:
             return self.all()[i]
         entry = self._singles.get(i)
         if entry is None:
-            entry = self._singles[i] = self._read(i, i + 1)[0]
+            (told,) = self._checked(self._entries.slice(i, 1)).to_pylist()
+            index, offsets, first = self.index, self._offsets, self.index.row.item(i)
+            places = first, index.rows.item(i), index.ended.item(i), offsets.item(first), offsets.item(first + 1)
+            (entry,) = self._made([i], [[each] for each in told.values()], *([each] for each in places))
+            self._singles[i] = entry
         return entry
 
     def more(self, i: int) -> dict[str, Any]:
         """What else is kept of a trajectory, as JSON."""
-        text = self._entries.field(_FIELDS["extra"])[i].as_py()
+        text = self._entries.field("extra")[i].as_py()
         return {} if text is None else parsed(text, self._where)
 
     def metadata(self, i: int) -> dict[str, Any]:
         """What the user said about a trajectory."""
         return unpacked_info(self.more(i).get("metadata", {}), self._where)
 
-    def _read(self, begin: int, end: int) -> list[Entry]:
-        entries = self._entries.slice(begin, end - begin)
-        recordings, ids, envs, starts, seeds, endings, has_infos, extras = (entries.field(i).to_pylist() for i in _READ)
+    def _checked(self, entries: Any) -> Any:
+        """Entries, of which text and offsets were looked at."""
+        try:
+            entries.validate(full=True)
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{self._where}: expected trajectories: {error}") from error
+        return entries
+
+    def _made(
+        self,
+        numbers: list[int],
+        told: Sequence[list[Any]],
+        first: list[int],
+        rows: list[int],
+        ended: list[int],
+        begins: list[int],
+        ends: list[int],
+    ) -> list[Entry]:
+        """Entries of these numbers; where in the column they begin and end is right if each is in its first row."""
+        recordings, ids, envs, starts, seeds, endings, steps, has_infos, extras = told
         if not _ENDINGS.issuperset(endings) or None in starts or (starts and min(starts) < 0):
             raise DamagedTraceError(f"{self._where}: expected identities of episodes, got {endings} from {starts}")
-        first, ended = self.index.row[begin:end], self.index.ended[begin:end]
-        offsets = values(self._offsets, np.int32)
-        counts = [*range(begin, end + 1)]
-        if offsets[first].tolist() != counts[:-1] or offsets[first + 1].tolist() != counts[1:]:
-            raise DamagedTraceError(f"{self._where}: expected an entry in the first row of each trajectory, got others")
-        reset_infos: list[dict[str, Any] | None] = [None] * len(starts)
+        if begins != numbers or ends != [i + 1 for i in numbers] or steps != [count - 1 for count in rows]:
+            raise DamagedTraceError(f"{self._where}: expected the trajectories that the journal lists, got others")
+        reset_infos: list[dict[str, Any] | None] = [None] * len(numbers)
         if extras.count(None) < len(extras):
             for i, text in enumerate(extras):
                 if text == NO_RESET_INFO:
                     reset_infos[i] = {}
                 elif text is not None:
                     reset_infos[i], seeds[i] = self._reset(text, seeds[i])
-        episodes = [
-            trusted(
-                Episode,
-                {
-                    "id": number,
-                    "env_index": env,
-                    "start_step": start,
-                    "seed": seed,
-                    "reset_info": reset_info,
-                    "ended_by": ended_by,
-                    "recording": recording,
-                },
+        each = zip(
+            *(first, rows, ended, has_infos, ids, envs, starts, seeds, reset_infos, endings, recordings), strict=True
+        )
+        return [
+            (
+                row,
+                row + count - 1,
+                end & 1 == 1,
+                end >= 2,
+                has,
+                trusted(
+                    Episode,
+                    {
+                        "id": number,
+                        "env_index": env,
+                        "start_step": start,
+                        "seed": seed,
+                        "reset_info": reset_info,
+                        "ended_by": ended_by,
+                        "recording": recording,
+                    },
+                ),
             )
-            for number, env, start, seed, reset_info, ended_by, recording in zip(
-                ids, envs, starts, seeds, reset_infos, endings, recordings, strict=True
-            )
+            for row, count, end, has, number, env, start, seed, reset_info, ended_by, recording in each
         ]
-        last = first + self.index.rows[begin:end] - 1
-        terminated, truncated = (ended & 1).astype(bool).tolist(), (ended >= 2).tolist()
-        return [*zip(first.tolist(), last.tolist(), terminated, truncated, has_infos, episodes, strict=True)]
 
     def _reset(self, text: str, seed: Any) -> tuple[dict[str, Any] | None, Any]:
         """Reset info and seed, as `extra` tells them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -110,7 +109,7 @@ class Layout:
     @cached_property
     def row_bytes(self) -> int:
         """Memory of a step's row in the first trajectory's dtypes."""
-        return sum(column.dtype.itemsize * prod(column.shape) for column in self.columns)
+        return sum(column.row_bytes for column in self.columns)
 
     @cached_property
     def has_text(self) -> bool:

@@ -20,6 +20,9 @@ from vecrollout.storage.codec.spaces import space_from_json
 FIELDS = ("obs", "acts", "rews", "infos")
 """What of a trajectory can be read by itself."""
 
+LARGE_ROW_BYTES = 1024
+"""Rows of at least this size are large, such as images."""
+
 TRAJECTORY_FIELDS = (
     pa.field("recording", pa.string()),
     pa.field("id", pa.int64()),
@@ -113,6 +116,14 @@ class TraceSchema:
         if "infos" in fields:
             names += [*(column.name for column in self.infos.columns), "info_json"]
         return [*names, "trajectory"]
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """Columns that are read together: small ones of arrays, each large one by itself, and those of infos."""
+        columns = self.layout.columns
+        large = [column.name for column in columns if column.row_bytes >= LARGE_ROW_BYTES]
+        small = [column.name for column in columns if column.name not in large]
+        return [small, *([name] for name in large), [*(column.name for column in self.infos.columns), "info_json"]]
 
     @cached_property
     def kind(self) -> Kind:

@@ -64,7 +64,6 @@ class BatchArrays:
         names = list(dict.fromkeys(column.name for column in chosen))
         record_batch = shard.batch(number, place.record.pieces[number], names, place.record.end)
         try:
-            record_batch.validate(full=True)
             return [column.decode(record_batch.column(column.name)) for column in chosen]
         except ArrowErrors as error:
             if isinstance(error, DamagedTraceError):

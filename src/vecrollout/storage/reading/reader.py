@@ -67,8 +67,11 @@ class ShardFiles:
         """A record batch of a group, with all columns or with those of some fields."""
         shard = self.shard(place)
         number = place.group.first + piece
-        columns = None if fields is None else shard.schema.arrow_columns(fields)
-        batch = shard.batch(number, place.record.pieces[number], columns, place.record.end)
+        where = number, place.record.pieces[number]
+        if fields is None:
+            batch = shard.lazy_batch(*where, place.record.end)
+        else:
+            batch = shard.batch(*where, shard.schema.arrow_columns(fields), place.record.end)
         return self._decoded(place, piece, batch, shard)
 
     def read_rewards(self, place: Place, piece: int) -> DecodedBatch:
@@ -82,7 +85,8 @@ class ShardFiles:
     def _decoded(self, place: Place, piece: int, batch: Any, shard: Shard) -> DecodedBatch:
         number = place.group.first + piece
         index = NO_TRAJECTORIES if piece else place.group.trajectories
-        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}")
+        nbytes = place.record.pieces[number].bytes
+        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}", nbytes)
 
 
 class TraceReader:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError, VecrolloutError
 from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
-from vecrollout.storage.codec.schema import TraceSchema
+from vecrollout.storage.codec.schema import LARGE_ROW_BYTES, TraceSchema
 from vecrollout.storage.files.folder import File
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.names import shard_of
@@ -20,10 +21,32 @@ MAGIC = b"ARROW1\0\0"
 END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
 
-_LARGE_BYTES = 1024
-"""Rows of at least this size on disk are large, such as images."""
-
 _CONTINUATION = b"\xff\xff\xff\xff"
+
+
+class PackedBatch:
+    """A record batch of a compressed shard. A column is decompressed when it is first asked for.
+
+    Args:
+        rows: Number of rows.
+        groups: Names of the columns that are decompressed together.
+        read: Decompresses some columns.
+    """
+
+    def __init__(self, rows: int, groups: Sequence[Sequence[str]], read: Callable[[Sequence[str]], Any]) -> None:
+        self.num_rows = rows
+        self._groups, self._read = groups, read
+        # By column; those of a group have the same one.
+        self._parts: dict[str, Any] = {}
+
+    def column(self, name: str) -> Any:
+        """A column, a `pyarrow.Array`."""
+        part = self._parts.get(name)
+        if part is None:
+            names = next((group for group in self._groups if name in group), [name])
+            part = self._read(names)
+            self._parts.update(dict.fromkeys(names, part))
+        return part.column(name)
 
 
 class Shard:
@@ -34,9 +57,9 @@ class Shard:
         self.file = file
         """The file."""
         self._check, self._record = check, record
-        # Whether the footer was compared with its checksum.
-        self._has_footer = False
         self._checked: set[int] = set()
+        # Of a finished local shard; by the columns that they read.
+        self._readers: dict[tuple[str, ...], Any] = {}
         if record is None:
             head = file.read(0, head_end(file))
         else:
@@ -56,43 +79,95 @@ class Shard:
             raise
         except ArrowErrors as error:  # names that are no text among them
             raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: {error}") from error
+        self._is_compressed = self.schema.about.get("compression") is not None
         self._check_name()
+
+    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
+        """A `pyarrow.RecordBatch` of all or some columns; bytes up to `reach` will probably be read next."""
+        content, where = self._content(number, piece, reach), f"batch {number}"
+        # Choosing columns pays only if other columns need not be decompressed.
+        if columns is None or not self._is_compressed:
+            return self._checked_batch(partial(self._whole, content), piece, where)
+        return self._checked_batch(partial(self._some, number, content, columns), piece, where)
+
+    def lazy_batch(self, number: int, piece: Piece, reach: int = 0) -> Any:
+        """A `pyarrow.RecordBatch`, or where columns are compressed, a `PackedBatch`."""
+        if not self._is_compressed:
+            return self.batch(number, piece, None, reach)
+        content, where = self._content(number, piece, reach), f"batch {number}"
+
+        def read(columns: Sequence[str]) -> Any:
+            return self._checked_batch(partial(self._some, number, content, columns), piece, where)
+
+        return PackedBatch(piece.rows, self.schema.groups, read)
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str], reach: int = 0) -> Any:
         """Some columns, as from `batch`. Of a finished local shard with large rows, only these columns are read."""
-        record = self._record
-        is_whole = record is not None and record.size == self.file.size and isinstance(self.file, MappedFile)
-        if record is None or not is_whole or piece.bytes < _LARGE_BYTES * piece.rows:
+        reader = None if piece.bytes < LARGE_ROW_BYTES * piece.rows else self._reader(columns)
+        if reader is None:
             return self.batch(number, piece, columns, reach)
-        where = f"batch {number}"
+        return self._checked_batch(partial(reader.get_batch, number), piece, f"batch {number}")
+
+    def _content(self, number: int, piece: Piece, reach: int) -> Any:
+        """The bytes of a record batch, compared with their checksum."""
+        content = self.file.read(piece.offset, piece.end, reach)
+        if self._check and piece.offset not in self._checked:
+            compare(self.name, f"batch {number}", content, piece.bytes, piece.sum)
+            self._checked.add(piece.offset)
+        return content
+
+    def _checked_batch(self, read: Callable[[], Any], piece: Piece, where: str) -> Any:
+        """A record batch whose buffers have the lengths that they should have."""
         try:
-            if not self._has_footer:
-                tail = self.file.read(record.end, self.file.size)
-                compare(self.name, "footer", tail, self.file.size - record.end, record.tail_sum)
-                self._has_footer = True
-            fields = sorted(self.arrow_schema.get_field_index(name) for name in columns)
-            options = ipc.IpcReadOptions(included_fields=fields)
-            batch = ipc.open_file(self.file.read(0, self.file.size), options=options).get_batch(number)
-            batch = batch.select(list(columns))
+            batch = read()
+            batch.validate()
         except ArrowErrors as error:
             if isinstance(error, DamagedTraceError):
                 raise
             raise DamagedTraceError(f"{self.name}: {where}: {error}") from error
-        return self._with_rows(batch, piece, where)
-
-    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
-        """A `pyarrow.RecordBatch` of all or some columns; bytes up to `reach` will probably be read next."""
-        content = self.file.read(piece.offset, piece.end, reach)
-        where = f"batch {number}"
-        if self._check and piece.offset not in self._checked:
-            compare(self.name, where, content, piece.bytes, piece.sum)
-            self._checked.add(piece.offset)
-        return self._with_rows(self._decoded(content, where, columns), piece, where)
-
-    def _with_rows(self, batch: Any, piece: Piece, where: str) -> Any:
         if batch.num_rows != piece.rows:
             raise DamagedTraceError(f"{self.name}: {where}: expected {piece.rows} rows, got {batch.num_rows}")
         return batch
+
+    def _whole(self, content: Any) -> Any:
+        message = ipc.read_message(content)
+        if message.type != "record batch":
+            raise DamagedTraceError(f"{self.name}: expected a record batch, got {message.type}")
+        return ipc.read_record_batch(message, self.arrow_schema)
+
+    def _some(self, number: int, content: Any, columns: Sequence[str]) -> Any:
+        """Some columns of a compressed record batch."""
+        reader = self._reader(columns)
+        if reader is not None:
+            return reader.get_batch(number)
+        stream = pa.BufferReader(b"".join([self._stream, content]))
+        return ipc.open_stream(stream, options=self._options(columns)).read_next_batch()
+
+    def _reader(self, columns: Sequence[str]) -> Any:
+        """Reads some columns of record batches, and nothing else; None without a sound footer, or of a remote file."""
+        record, file = self._record, self.file
+        if record is None or record.size != file.size or not isinstance(file, MappedFile):
+            return None
+        key = tuple(columns)
+        if key not in self._readers:
+            self._readers[key] = self._opened(record, key)
+        return self._readers[key]
+
+    def _opened(self, record: ShardRecord, columns: Sequence[str]) -> Any:
+        tail = self.file.read(record.end, self.file.size)
+        if checksum(tail) != record.tail_sum:
+            return None
+        try:
+            reader = ipc.open_file(self.file.read(0, self.file.size), options=self._options(columns))
+            fields = [self.arrow_schema.field(i) for i in sorted(map(self.arrow_schema.get_field_index, columns))]
+            if reader.schema == pa.schema(fields) and reader.num_record_batches == len(record.pieces):
+                return reader
+        except ArrowErrors as error:
+            raise DamagedTraceError(f"{self.name}: footer: {error}") from error
+        raise DamagedTraceError(f"{self.name}: footer: expected the columns and batches of the shard, got others")
+
+    def _options(self, columns: Sequence[str]) -> Any:
+        return ipc.IpcReadOptions(included_fields=[self.arrow_schema.get_field_index(name) for name in columns])
 
     def walk(self, begin: int) -> Iterator[tuple[Piece, Any]]:
         """The whole record batches from a byte on, with their present checksums."""
@@ -106,31 +181,13 @@ class Shard:
                 (metadata_bytes,) = struct.unpack("<i", head[4:])
                 size = 8 + metadata_bytes + int(ipc.read_message(content).body.size)
                 content = content.slice(0, size)
-                batch = self._decoded(content, f"byte {at}", None)
+                batch = self._whole(content)
             except (DamagedTraceError, *ArrowErrors):
                 return
             if not batch.num_rows or content.size != size:
                 return
             yield Piece(at, size, batch.num_rows, checksum(content)), batch
             number, at = number + 1, at + size
-
-    def _decoded(self, content: Any, where: str, columns: Sequence[str] | None) -> Any:
-        try:
-            message = ipc.read_message(content)
-            if message.type != "record batch":
-                raise DamagedTraceError(f"{self.name}: {where}: expected a record batch, got {message.type}")
-            # Choosing columns copies the bytes, which pays only if other columns need not be decompressed.
-            if columns is None or self.schema.about.get("compression") is None:
-                batch = ipc.read_record_batch(message, self.arrow_schema)
-                return batch if columns is None else batch.select(list(columns))
-            fields = [self.arrow_schema.get_field_index(name) for name in columns]
-            stream = pa.BufferReader(b"".join([self._stream, content]))
-            batch = ipc.open_stream(stream, options=ipc.IpcReadOptions(included_fields=fields)).read_next_batch()
-            return batch.select(list(columns))
-        except ArrowErrors as error:
-            if isinstance(error, DamagedTraceError):
-                raise
-            raise DamagedTraceError(f"{self.name}: {where}: {error}") from error
 
     def _check_name(self) -> None:
         named = shard_of(self.name)
