@@ -92,21 +92,19 @@ class Worker:
         try:
             return self._whole_episodes(order) if order.is_whole else self._steps(order)
         except BaseException:
-            self._write(self._recorder.pop_trajectories()[0])
+            self._write_running()
             self._writer.flush()
             raise
 
     def close(self) -> None:
         """Write the running episodes, and close environments and writer."""
-        # None are active after a round of whole episodes.
-        self._write(of_envs(self._active, self._recorder.pop_trajectories()[0]))
+        self._write_running()
         self._writer.close()
         self._recorder.close()  # type: ignore[attr-defined]
 
     def _begin(self, order: Order) -> None:
         if self._policy is not None and order.policy.version != self._policy.version and not self._is_whole:
-            # A fragment is of one version. What runs after a round of whole episodes belongs to no round.
-            self._write(self._recorder.pop_trajectories()[0])
+            self._write_running()  # a fragment is of one version
         if self._policy is None or order.policy != self._policy:
             self._load(order.policy)
         if order.round == self._round:
@@ -168,6 +166,10 @@ class Worker:
         if is_done:
             self._writer.flush()
         return Report(steps, returns, is_done)
+
+    def _write_running(self) -> None:
+        """Write the running episodes, but those that began after an environment's part of a round of whole episodes."""
+        self._write(of_envs(self._active, self._recorder.pop_trajectories()[0]))
 
     def _write(self, trajectories: Iterable[TrajectoryWithRew]) -> list[float]:
         """Write trajectories; returns the returns of the episodes that ended."""
