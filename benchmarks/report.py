@@ -11,7 +11,7 @@ from pathlib import Path
 
 _PACKAGES = (
     *("vecrollout", "numpy", "gymnasium", "stable-baselines3", "imitation", "cpprb", "torch"),
-    *("pyarrow", "minari", "optree", "torchrl", "datasets"),
+    *("pyarrow", "minari", "optree", "torchrl", "datasets", "ray"),
 )
 _MISSING = "-"
 

@@ -5,7 +5,6 @@ workers. Each round is exactly as long with any number of workers. Run `python d
 compare.
 """
 
-import functools
 import sys
 import tempfile
 from typing import Any
@@ -47,9 +46,8 @@ def distributed_dagger(num_workers: int, rounds: int, seed: int = 0) -> list[flo
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     test_venv = make_vec_env("CartPole-v1", ENVS, seed=seed)
-    spaces = test_venv.observation_space, test_venv.action_space
-    learner = ActorCriticPolicy(*spaces, lambda _: 3e-3, net_arch=[32])
-    handle = PolicyHandle(functools.partial(new_mixed, *spaces), Mixed.load)
+    learner = new_learner(test_venv.observation_space, test_venv.action_space)
+    handle = PolicyHandle(new_mixed, Mixed.load)
     table = Table("round", "workers", "labels", "loss", "return")
     returns = []
     with (
@@ -74,9 +72,13 @@ def distributed_dagger(num_workers: int, rounds: int, seed: int = 0) -> list[flo
     return returns
 
 
-def new_mixed(observation_space: Any, action_space: Any) -> Mixed:
+def new_learner(observation_space: Any, action_space: Any) -> ActorCriticPolicy:
+    return ActorCriticPolicy(observation_space, action_space, lambda _: 3e-3, net_arch=[32])
+
+
+def new_mixed(env: Any) -> Mixed:
     """The policy of a worker, before it has weights."""
-    return Mixed(ActorCriticPolicy(observation_space, action_space, lambda _: 3e-3, net_arch=[32]))
+    return Mixed(new_learner(env.single_observation_space, env.single_action_space))
 
 
 if __name__ == "__main__":

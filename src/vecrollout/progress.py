@@ -56,6 +56,24 @@ def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractCo
     return bars[progress](unit, total)
 
 
+@contextmanager
+def live_line(text: Callable[[], str]) -> Iterator[None]:
+    """A line on standard error, where that is a terminal, which a thread brings up to date; it vanishes at the end."""
+    _require("rich")
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def line() -> Text:
+        return Text(text(), overflow="ellipsis", no_wrap=True)
+
+    with Live(get_renderable=line, console=Console(file=sys.stderr), refresh_per_second=4, transient=True):
+        yield
+
+
 def _show_nothing(done: int, note: str) -> None:
     """No bar."""
 

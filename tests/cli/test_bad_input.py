@@ -247,6 +247,22 @@ def test_a_missing_extra_is_named(
     assert extra in ran.error
 
 
+def test_workers_without_ray(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ModuleNotFoundError(\"No module named 'ray'\")\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ran = subprocess.run(
+        [sys.executable, "-m", "vecrollout", *map(str, RECORD), tmp_path / "out", "--ray-workers", "2"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert "pip install 'vecrollout[ray]'" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_typer(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\")\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

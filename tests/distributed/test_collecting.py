@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import re
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +17,9 @@ import gymnasium as gym
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
-from ticking import Numbered, Ticking, check_all, length_of
+from ticking import Numbered, Ticking, Unlicensed, check_all, length_of
 
 from vecrollout import open_traces, verify_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
@@ -28,6 +35,15 @@ from vecrollout.errors import (
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
+@pytest.fixture(scope="module")
+def workers(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """Two workers of three environments. To start a worker takes some seconds."""
+    with Collector(
+        Ticking, tmp_path_factory.mktemp("shared"), num_workers=2, num_envs=3, seed=5, chunk_s=0.1
+    ) as collector:
+        yield collector
+
+
 def table(dataset: Any) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = dataset.to_arrow().to_pydict()
     return columns
@@ -38,20 +54,21 @@ def content(dataset: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("steps", [240, 121, 3])
-def test_rounds_of_steps_are_exact(tmp_path: Path, steps: int) -> None:
-    with Collector(Ticking, tmp_path, num_workers=2, num_envs=4, seed=1) as collector:
-        rounds = [collector.collect(Numbered(number), steps=steps) for number in range(3)]
-        assert [each.total_steps for each in rounds] == [steps] * 3
-        check_all(each for data in rounds for each in data)
-        for number, data in enumerate(rounds):
-            assert {int(act) for each in data for act in each.acts} == {number}
-            assert set(table(data)["policy_version"]) == set(table(data)["round"]) == {number}
-            assert set(table(data)["worker"]) <= {0, 1}
-    everything = open_traces(tmp_path)
-    assert everything.total_steps == 3 * steps
-    assert verify_traces(tmp_path).ok
-    if steps % 4 == 0:  # nothing is cut, so that episodes go on from round to round
-        whole = everything.whole_episodes()
+def test_rounds_of_steps_are_exact(workers: Collector, steps: int) -> None:
+    rounds = [workers.collect(Numbered(number), steps=steps) for number in range(3)]
+    assert [each.total_steps for each in rounds] == [steps] * 3
+    check_all(each for data in rounds for each in data)
+    for number, data in enumerate(rounds):
+        assert {int(act) for each in data for act in each.acts} == {number}
+        assert len({*table(data)["policy_version"]}) == len({*table(data)["round"]}) == 1
+        assert set(table(data)["worker"]) <= {0, 1}
+    numbers = [table(data)["round"][0] for data in rounds]
+    assert numbers == [*range(numbers[0], numbers[0] + 3)]
+    # Everything in the directory.
+    of_rounds = open_traces(workers.directory).filter(pc.field("round").isin(numbers))
+    assert of_rounds.total_steps == 3 * steps
+    if steps % 3 == 0 and steps > 3:  # nothing is cut, so that episodes go on from round to round
+        whole = of_rounds.whole_episodes()
         assert {len(each) for each in whole if each.terminated or each.truncated} > {3, 4, 5}
         assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole)
 
@@ -59,7 +76,7 @@ def test_rounds_of_steps_are_exact(tmp_path: Path, steps: int) -> None:
 def test_the_same_seed_makes_the_same_rounds(tmp_path: Path) -> None:
     runs = []
     for name in ("first", "second"):
-        with Collector(Ticking, tmp_path / name, num_workers=3, num_envs=2, seed=7, chunk_s=0.01) as collector:
+        with Collector(Ticking, tmp_path / name, num_workers=2, num_envs=3, seed=7, chunk_s=0.01) as collector:
             runs.append(
                 [
                     content(collector.collect(None, steps=100)),
@@ -71,7 +88,7 @@ def test_the_same_seed_makes_the_same_rounds(tmp_path: Path) -> None:
 
 
 def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
-    data = collect(Ticking, None, tmp_path, steps=400, num_workers=4, num_envs=5, seed=3)
+    data = collect(Ticking, None, tmp_path, steps=400, num_workers=2, num_envs=10, seed=3)
     seeds = [seed for seed in table(data)["seed"] if seed is not None]
     assert len(set(seeds)) == 20
     first_numbers = {each.obs[0, 0] for each in data if each.episode.seed is not None}
@@ -82,19 +99,48 @@ def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
             assert env.reset(seed=each.episode.seed)[0].tolist() == each.obs[0].tolist()
 
 
-def test_rounds_of_episodes_are_whole(tmp_path: Path) -> None:
-    with Collector(Ticking, tmp_path, num_workers=2, num_envs=3, seed=5) as collector:
-        collector.collect(None, steps=50)
-        for number in (1, 10, 30):
-            data = collector.collect(None, episodes=number)
-            check_all(data)
-            assert number <= len(data) <= number + 6
-            assert all(each.episode.start_step == 0 and (each.terminated or each.truncated) for each in data)
-        collector.collect(None, steps=50)
+@pytest.mark.slow  # seven workers
+def test_seeds_do_not_depend_on_how_environments_are_shared_out(tmp_path: Path) -> None:
+    """Nor on the kind of environments."""
+    kinds: dict[str, tuple[Any, dict[str, int]]] = {
+        "one worker": (Ticking, {"num_workers": 1, "num_envs": 6}),
+        "Env": (Ticking, {"num_workers": 2, "num_envs": 3}),
+        "VecEnv": (lambda: DummyVecEnv([Ticking] * 3), {"num_workers": 2}),
+        "VectorEnv": (lambda: gym.vector.SyncVectorEnv([Ticking] * 3), {"num_workers": 2}),
+    }
+    seeds, numbers = set(), set()
+    for kind, (make, options) in kinds.items():
+        data = collect(make, None, tmp_path / kind, steps=60, seed=5, **options)  # type: ignore[arg-type]
+        assert data.total_steps == 60
+        check_all(data)
+        firsts = [each for each in data if each.episode.start_step == 0 and each.episode.seed is not None]
+        seeds.add(tuple(sorted(each.episode.seed for each in firsts if each.episode.seed is not None)))
+        numbers.add(tuple(sorted(each.obs[0, 0] for each in firsts)))
+    assert (len(seeds), len(numbers)) == (1, 1)
+    (found,) = seeds
+    assert found == tuple(range(found[0], found[0] + 6))
+
+
+def test_environments_with_one_generator(tmp_path: Path) -> None:
+    make = functools.partial(gym.make_vec, "CartPole-v1", 3, vectorization_mode="vector_entry_point")
+    data = collect(make, None, tmp_path, steps=60, num_workers=1, seed=0)
+    assert data.total_steps == 60
+    assert len({tuple(each.obs[0]) for each in data if each.episode.start_step == 0}) >= 3
+
+
+def test_rounds_of_episodes_are_whole(workers: Collector) -> None:
+    workers.collect(None, steps=50)
+    rounds = []
+    for number in (1, 10, 30):
+        data = workers.collect(None, episodes=number)
+        rounds.append(table(data)["round"][0])
+        check_all(data)
+        assert number <= len(data) <= number + 6
+        assert all(each.episode.start_step == 0 and (each.terminated or each.truncated) for each in data)
+    workers.collect(None, steps=50)
     # What runs after such a round is not written.
-    for number in (1, 2, 3):
-        of_round = open_traces(tmp_path).filter(pc.field("round") == number)
-        assert all(each.terminated or each.truncated for each in of_round)
+    of_rounds = open_traces(workers.directory).filter(pc.field("round").isin(rounds))
+    assert all(each.terminated or each.truncated for each in of_rounds)
 
 
 def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
@@ -111,22 +157,53 @@ def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
                 obs, _ = replayed.reset()
 
 
-def test_until(tmp_path: Path) -> None:
+def test_until(workers: Collector) -> None:
     asked = []
 
     def until(progressed: Any) -> bool:
         asked.append(progressed.episodes)
         return progressed.steps >= 300
 
-    data = collect(Ticking, None, tmp_path, until=until, num_workers=2, num_envs=2, chunk_s=0.02)
+    data = workers.collect(None, until=until)
     check_all(data)
     assert asked == sorted(asked)
     assert data.total_steps >= 300
     assert all(each.terminated or each.truncated for each in data)
 
 
+class StoppedError(Exception):
+    pass
+
+
+def test_running_episodes_of_a_round_that_ends_early_are_written(tmp_path: Path) -> None:
+    def until(progressed: Any) -> bool:
+        if progressed.steps >= 300:
+            raise StoppedError
+        return False
+
+    with Collector(Ticking, tmp_path, num_workers=1, num_envs=6) as collector, pytest.raises(StoppedError):
+        collector.collect(None, until=until)
+    written = collector.written()
+    check_all(written)
+    running = [each for each in written if not (each.terminated or each.truncated)]
+    assert 1 <= len(running) <= 6
+    assert written.total_steps == open_traces(tmp_path).total_steps
+
+
+def test_everything_that_was_written(tmp_path: Path) -> None:
+    first = collect(Ticking, None, tmp_path, steps=50, num_workers=1)
+    with Collector(Ticking, tmp_path, num_workers=2, num_envs=2) as collector:
+        assert len(collector.written()) == 0
+        rounds = [collector.collect(None, steps=80) for _ in range(2)]
+        assert content(collector.written()) == [each for data in rounds for each in content(data)]
+    assert collector.written().total_steps >= 160
+    assert first.total_steps == 50
+    assert open_traces(tmp_path).total_steps == collector.written().total_steps + 50
+    assert verify_traces(tmp_path).ok
+
+
 def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
-    handle = PolicyHandle(Numbered, Numbered.set_number)
+    handle = PolicyHandle(Numbered.build, Numbered.set_number)
     assert handle.version is None
     assert handle.publish(10) == 0
     parts = []
@@ -150,6 +227,29 @@ def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
     assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole if each.terminated or each.truncated)
 
 
+def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
+    stream = workers.stream(None)
+    first = next(stream)
+    time.sleep(2)
+    second = next(stream)
+    assert second.total_steps > 3 * first.total_steps
+    check_all([*first, *second])
+    # The next round, or another stream, ends it.
+    assert workers.collect(None, steps=20).total_steps == 20
+    assert list(stream) == []
+    assert next(workers.stream(None)).total_steps > 0
+
+
+def test_a_stream_shows_the_error_of_a_worker(tmp_path: Path) -> None:
+    with Collector(Failing, tmp_path, num_workers=1, num_envs=2, seed=1, chunk_s=0.1) as collector:
+        with pytest.raises(WorkerError, match="the arm broke"):
+            for _ in collector.stream(None):
+                pass
+        with pytest.raises(ProtocolError, match="has failed"):
+            collector.collect(None, steps=10)
+    check_all(open_traces(tmp_path))
+
+
 def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", DummyVecEnv([lambda: gym.make("CartPole-v1")]), n_steps=64, batch_size=64, device="cpu")
     with Collector("CartPole-v1", tmp_path, num_workers=2, num_envs=2, seed=0, deterministic_policy=True) as collector:
@@ -165,37 +265,79 @@ def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
             assert acts.tolist() == each.acts.tolist()
 
 
-@pytest.mark.parametrize("kind", ["VecEnv", "VectorEnv"])
-def test_environments_of_other_kinds(tmp_path: Path, kind: str) -> None:
-    def make() -> Any:
-        makers = [Ticking] * 3
-        return DummyVecEnv(makers) if kind == "VecEnv" else gym.vector.SyncVectorEnv(makers)
+class Exploring(DQN):
+    """Takes each action from its action space, as DQN explores."""
 
-    data = collect(make, None, tmp_path, steps=60, num_workers=2)
-    assert data.total_steps == 60
-    check_all(data)
-    assert len({seed for seed in table(data)["seed"] if seed is not None}) == 6
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        return np.array([self.action_space.sample() for _ in observation]), None
+
+
+@pytest.mark.slow  # workers of its own
+def test_workers_explore_differently(tmp_path: Path) -> None:
+    model = Exploring("MlpPolicy", Ticking(), buffer_size=10, device="cpu")
+    model.action_space.seed(0)
+    data = collect(Ticking, model, tmp_path, steps=40, num_workers=2, seed=1, num_envs=1)
+    first, second = (
+        np.concatenate([each.acts for each in data.filter(pc.field("worker") == worker)]).tolist() for worker in (0, 1)
+    )
+    assert len(first) == len(second) == 20
+    assert first != second
+
+
+@pytest.mark.slow  # the command shows the same line
+def test_a_line_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = os.openpty()
+    shown: list[bytes] = []
+    reader = threading.Thread(target=read_all, args=(master, shown))
+    reader.start()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with os.fdopen(slave, "w") as terminal, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", terminal)
+        collect(Ticking, None, tmp_path, episodes=3000, num_workers=1, num_envs=2, progress=True)
+    reader.join()
+    os.close(master)
+    progress = r"1 workers · [\d,]+ steps · [\d,]+ a second · [\d,]+ of 3,000 episodes"
+    line = rf"{progress} · mean return \d+\.\d\d · 0 restarts"
+    assert re.search(line, b"".join(shown).decode())
+
+
+def read_all(master: int, shown: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # of a terminal that was closed
+        while block := os.read(master, 4096):
+            shown.append(block)
+
+
+class Both(gym.vector.SyncVectorEnv):
+    """Two environments with rewards of two objectives."""
+
+    def __init__(self) -> None:
+        super().__init__([Ticking] * 2, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+
+    def step(self, actions: Any) -> Any:
+        obs, rews, *others = super().step(actions)
+        return obs, np.stack([rews, np.ones(2)], axis=1), *others
+
+
+def test_rewards_that_are_vectors_have_no_return(tmp_path: Path) -> None:
+    progress = []
+
+    def until(progressed: Any) -> bool:
+        progress.append(list(progressed.returns))
+        return progressed.episodes >= 10
+
+    data = collect(Both, None, tmp_path, until=until, num_workers=1)
+    assert all(each.rews.shape == (len(each), 2) for each in data)
+    assert np.isnan(progress[-1]).all()
 
 
 def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
     options: dict[str, Any] = {"metadata": {"run": "a"}, "episode_metadata": lambda each: {"steps": len(each)}}
-    data = collect(Ticking, None, tmp_path, steps=30, record_infos="none", compression=None, **options)
+    data = collect(Ticking, None, tmp_path, steps=30, num_workers=1, record_infos="none", compression=None, **options)
     assert table(data)["steps"] == [len(each) for each in data]
     assert data.metadata["run"] == "a"
-    again = collect(Ticking, None, tmp_path, steps=20, overwrite=True)
+    again = collect(Ticking, None, tmp_path, steps=20, num_workers=1, overwrite=True)
     assert again.total_steps == open_traces(tmp_path).total_steps == 20
-
-
-def test_a_directory_that_holds_other_collections(tmp_path: Path) -> None:
-    first = collect(Ticking, None, tmp_path, steps=40)
-    second = collect(Ticking, None, tmp_path, steps=50)
-    assert (first.total_steps, second.total_steps) == (40, 50)
-    assert open_traces(tmp_path).total_steps == 90
-
-
-class Broken(Ticking):
-    def reset(self, **kwargs: Any) -> Any:
-        raise ValueError("the simulator is not licensed")
 
 
 class Failing(Ticking):
@@ -207,12 +349,12 @@ class Failing(Ticking):
 
 class TestBadInput:
     def test_an_environment_that_raises_at_reset_is_shown_once(self, tmp_path: Path) -> None:
-        with pytest.raises(WorkerError, match=r"worker [0-3]: ValueError: the simulator is not licensed") as caught:
-            Collector(Broken, tmp_path, num_workers=4)
+        with pytest.raises(WorkerError, match=r"worker [01]: ValueError: the simulator is not licensed") as caught:
+            Collector(Unlicensed, tmp_path, num_workers=2)
         assert str(caught.value).count("licensed") == 1
 
     def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
-        with Collector(Failing, tmp_path, num_workers=2, num_envs=2, seed=1) as collector:
+        with Collector(Failing, tmp_path, num_workers=1, num_envs=2, seed=1) as collector:
             with pytest.raises(WorkerError, match="the arm broke"):
                 collector.collect(None, steps=100_000)
             with pytest.raises(ProtocolError, match="has failed"):
@@ -221,22 +363,29 @@ class TestBadInput:
         assert kept.total_steps
         check_all(kept)
 
-    def test_a_policy_that_cannot_be_pickled(self, tmp_path: Path) -> None:
+    def test_a_policy_that_cannot_be_pickled(self, workers: Collector) -> None:
         lock = threading.Lock()
-        with Collector(Ticking, tmp_path, num_workers=1) as collector:
-            with pytest.raises(PolicyError, match="policy: expected something that can be pickled"):
-                collector.collect(lambda obs, states, starts: (lock, None), steps=10)
-            assert collector.collect(None, steps=10).total_steps == 10
+        with pytest.raises(PolicyError, match="policy: expected something that can be pickled"):
+            workers.collect(lambda obs, states, starts: (lock, None), steps=10)
+        assert workers.collect(None, steps=10).total_steps == 10
+
+    def test_a_handle_that_cannot_be_pickled(self, tmp_path: Path) -> None:
+        lock = threading.Lock()
+        with pytest.raises(PolicyError, match="weights: expected something that can be pickled"):
+            PolicyHandle(Numbered.build, Numbered.set_number).publish(lock)
+        with pytest.raises(PolicyError, match="build, load: expected something that can be pickled"):
+            PolicyHandle(lambda env: lock, Numbered.set_number).publish(1)  # type: ignore[arg-type, return-value]
 
     def test_environments_that_cannot_be_pickled(self, tmp_path: Path) -> None:
         lock = threading.Lock()
         with pytest.raises(PolicyError, match="env_fn: expected something that can be pickled"):
             Collector(lambda: lock, tmp_path)  # type: ignore[arg-type, return-value]
 
-    def test_a_model_of_another_space(self, tmp_path: Path) -> None:
+    def test_a_model_of_another_space(self, workers: Collector) -> None:
         model = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
-        with Collector(Ticking, tmp_path, num_workers=2) as collector, pytest.raises(SpaceMismatchError):
-            collector.collect(model, steps=10)
+        with pytest.raises(SpaceMismatchError, match=r"worker [01]: Observation spaces do not match"):
+            workers.collect(model, steps=10)
+        assert workers.collect(None, steps=10).total_steps == 10
 
     def test_too_many_workers(self, tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match="workers did not start in start_timeout_s=3; the cluster has 4 CPUs"):
@@ -244,17 +393,17 @@ class TestBadInput:
 
     def test_another_number_of_environments(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match="num_envs: expected None or 3, as many as env_fn makes, got 2"):
-            Collector(lambda: DummyVecEnv([Ticking] * 3), tmp_path, num_envs=2)
+            Collector(lambda: DummyVecEnv([Ticking] * 3), tmp_path, num_envs=2, num_workers=1)
 
     @pytest.mark.parametrize("conditions", [{}, {"steps": 1, "episodes": 1}, {"steps": 0}, {"episodes": -1}])
-    def test_conditions(self, tmp_path: Path, conditions: dict[str, int]) -> None:
-        with Collector(Ticking, tmp_path, num_workers=1) as collector, pytest.raises(OptionError):
-            collector.collect(None, **conditions)  # type: ignore[arg-type]
+    def test_conditions(self, workers: Collector, conditions: dict[str, int]) -> None:
+        with pytest.raises(OptionError, match=r"steps|episodes"):
+            workers.collect(None, **conditions)  # type: ignore[arg-type]
 
-    def test_a_handle_without_weights(self, tmp_path: Path) -> None:
-        handle = PolicyHandle(Numbered, Numbered.set_number)
-        with Collector(Ticking, tmp_path, num_workers=1) as collector, pytest.raises(ProtocolError, match="publish"):
-            collector.collect(handle, steps=10)
+    def test_a_handle_without_weights(self, workers: Collector) -> None:
+        handle = PolicyHandle(Numbered.build, Numbered.set_number)
+        with pytest.raises(ProtocolError, match="publish"):
+            workers.collect(handle, steps=10)
 
     def test_a_closed_collector(self, tmp_path: Path) -> None:
         collector = Collector(Ticking, tmp_path, num_workers=1)
@@ -268,8 +417,8 @@ class TestBadInput:
             collect(Ticking, None, tmp_path, steps=10, num_worker=2)
 
 
-def test_arrays_of_a_handle(tmp_path: Path) -> None:
-    handle = PolicyHandle(Numbered, Numbered.set_number)
+def test_arrays_of_a_handle(workers: Collector) -> None:
+    handle = PolicyHandle(Numbered.build, Numbered.set_number)
     handle.publish(np.int64(4))
-    data = collect(Ticking, handle, tmp_path, steps=10)
+    data = workers.collect(handle, steps=10)
     assert {int(act) for each in data for act in each.acts} == {4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium as gym
@@ -37,6 +38,23 @@ class Ticking(gym.Env[Any, Any]):
         return np.array([self.number, self.step_count], np.float64)
 
 
+class Unlicensed(Ticking):
+    """Cannot be reset."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        raise ValueError("the simulator is not licensed")
+
+
+gym.register("Unlicensed-v0", Unlicensed)
+
+
+class Slow(Ticking):
+    """Takes a while to be made."""
+
+    def __init__(self) -> None:
+        time.sleep(4)
+
+
 def length_of(number: int) -> int:
     return 3 + number % 20
 
@@ -49,6 +67,10 @@ class Numbered:
 
     def __call__(self, observations: Any, states: Any, starts: Any) -> Any:
         return np.full(len(observations), self.number), None
+
+    @classmethod
+    def build(cls, env: Any) -> Numbered:
+        return cls()
 
     def set_number(self, number: int) -> None:
         self.number = number

@@ -15,13 +15,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from journals import of_lines
 from traces import assert_same_trajectory, of_space, write
 
 from s3_server import S3Server
-from vecrollout import TraceWriter, Trajectory, TrajectoryWithRew, open_traces, repair_traces, verify_traces
+from vecrollout import (
+    TraceWriter,
+    Trajectory,
+    TrajectoryWithRew,
+    open_traces,
+    record_traces,
+    repair_traces,
+    verify_traces,
+)
 from vecrollout.errors import (
     DamagedTraceError,
     MissingDependencyError,
@@ -98,6 +107,16 @@ def test_round_trip(space: str, compression: str | None, store: S3Server, tempor
     assert_holds(store.url, written)
     assert verify_traces(store.url).ok
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_recording_to_an_empty_place(overwrite: bool, store: S3Server, temporary: Path) -> None:
+    env = record_traces(gym.make("CartPole-v1"), store.url, overwrite=overwrite)
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(0)
+    env.close()
+    assert open_traces(store.url).total_steps == 5
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4", None])

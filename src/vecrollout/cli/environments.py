@@ -270,3 +270,9 @@ class KeptFrames(gym.Wrapper[Any, Any, Any, Any]):
             # Not in the info of the reset, which is read with the identity of each episode.
             info[FIRST_FRAME], self._first = self._first, None
         return obs, rew, terminated, truncated, info
+
+
+def seed_column(trajectory: Any) -> dict[str, Any] | None:
+    """The seed of an episode's reset as a column of the table, which has seeds that a user passed to `reset` only."""
+    seed = (trajectory.episode.reset_info or {}).get(SEED)
+    return None if seed is None else {SEED: int(seed)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,15 +14,13 @@ from vecrollout.cli.terminal import busy, note, say_facts, size
 from vecrollout.errors import OptionError
 
 if TYPE_CHECKING:
-    from vecrollout.cli.acting import PolicyOptions
     from vecrollout.cli.environments import Recipe
+    from vecrollout.cli.plan import Plan, Recorded
     from vecrollout.cli.session import Session, Shares
     from vecrollout.recording.environments import AnyEnv
     from vecrollout.storage.writing.writer import TraceWriter
 
 _HELD_BYTES = 1 << 30
-METADATA = "recorded_with"
-"""Key of a trace's metadata under which is kept how its environments were made."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
             "vecrollout record CartPole-v1 --policy random --n-envs 8 --episodes 100 --out cartpole",
             "vecrollout record PongNoFrameskip-v4 --policy dqn.zip --vec subproc --steps 100000 --out pong",
             "vecrollout record Pendulum-v1 --policy my_module:controller --frames --episodes 5 --out pendulum",
+            "vecrollout record CartPole-v1 --ray-workers 4 --n-envs 8 --steps 1000000 --out cartpole",
         )
     )(record)
 
@@ -73,6 +71,15 @@ def record(
     ] = None,
     device: Annotated[str, typer.Option(help="Device of the model.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the traces that DIR holds.")] = False,
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--ray-workers",
+            min=1,
+            help="Record with this many processes, each with --n-envs environments, on this machine or the Ray cluster "
+            "of RAY_ADDRESS. At least --episodes are recorded, or exactly --steps.",
+        ),
+    ] = None,
 ) -> None:
     """Run a policy in environments and record every step to disk. Ctrl-C stops and keeps everything (exit code 130).
 
@@ -80,9 +87,13 @@ def record(
     """
     if (episodes is None) == (steps is None):
         raise OptionError("record: expected either --episodes or --steps, got " + ("both" if steps else "neither"))
-    with busy("Loading Stable-Baselines3"):
+    _check_options_of_workers(ray_workers, frames, device)
+    with busy("Loading Stable-Baselines3" if ray_workers is None else "Loading Stable-Baselines3 and Ray"):
+        if ray_workers is not None:
+            from vecrollout.cli.workers import recorded_by_workers
         from vecrollout.cli.acting import PolicyOptions
         from vecrollout.cli.environments import Recipe
+        from vecrollout.cli.plan import Plan
     arguments = named_values("env-arg", env_arg or ())
     recipe = Recipe.of(env_id, arguments, atari=atari, frame_stack=frame_stack, keeps_frames=frames, vectorization=vec)
     plan = Plan(
@@ -94,38 +105,42 @@ def record(
         episodes=episodes,
         steps=steps,
         overwrite=overwrite,
+        ray_workers=ray_workers,
     )
+    recorded = _recorded_here(plan) if ray_workers is None else recorded_by_workers(plan, ray_workers)
+    _summarize(recorded, plan)
+    if recorded.interrupted:
+        note("vecrollout: interrupted; everything recorded so far is kept")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _check_options_of_workers(ray_workers: int | None, frames: bool, device: str) -> None:
+    if ray_workers is not None and frames:
+        raise OptionError(
+            "frames: expected a recording without --ray-workers, got both; `vecrollout video` renders episodes later"
+        )
+    if ray_workers is not None and device != "cpu":
+        raise OptionError(f"device: expected cpu with --ray-workers, got {device}")
+
+
+def _recorded_here(plan: Plan) -> Recorded:
+    from vecrollout.cli.plan import Recorded
+
     session = _begun(plan)
     try:
         session.run()
     finally:
         session.recorder.close()
-    _summarize(session, plan)
-    if session.interrupted:
-        note("vecrollout: interrupted; everything recorded so far is kept")
-        raise typer.Exit(INTERRUPTED)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to record, and where."""
-
-    recipe: Recipe
-    acting: PolicyOptions
-    out: str
-    n_envs: int
-    seed: int
-    episodes: int | None
-    """How many are enough; None: `steps` tells."""
-    steps: int | None
-    overwrite: bool
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """What the trace keeps about how it was recorded."""
-        made = {**self.recipe.to_json(), "seed": self.seed, "n_envs": self.n_envs}
-        made |= {"deterministic": self.acting.deterministic, "algo": self.acting.algo}
-        return {"env_id": self.recipe.env_id.rpartition(":")[2], "policy": self.acting.policy, METADATA: made}
+    shares, speed = session.shares, session.recorder.stepped / max(session.elapsed_s, 1e-9)
+    return Recorded(
+        session.recorder.directory,
+        shares.lengths,
+        shares.returns,
+        shares.endings,
+        shares.steps,
+        steps_per_s=speed,
+        interrupted=session.interrupted,
+    )
 
 
 def _begun(plan: Plan) -> Session:
@@ -148,10 +163,11 @@ def _begun(plan: Plan) -> Session:
 
 
 def _writer(plan: Plan, env: AnyEnv) -> TraceWriter:
+    from vecrollout.cli.environments import seed_column
     from vecrollout.recording.environments import spaces_of
     from vecrollout.recording.writing import trace_writer
 
-    options = {"metadata": plan.metadata, "episode_metadata": _seed_column, "overwrite": plan.overwrite}
+    options = {"metadata": plan.metadata, "episode_metadata": seed_column, "overwrite": plan.overwrite}
     return trace_writer(plan.out, env, spaces_of(env), env_spec=plan.recipe.spec_json, **options)
 
 
@@ -171,14 +187,6 @@ def _recorder(env: AnyEnv, writer: TraceWriter, shares: Shares, frame_bytes: int
     return recorder
 
 
-def _seed_column(trajectory: Any) -> dict[str, Any] | None:
-    """The seed of an episode's reset as a column of the table, which has seeds that a user passed to `reset` only."""
-    from vecrollout.cli.environments import SEED
-
-    seed = (trajectory.episode.reset_info or {}).get(SEED)
-    return None if seed is None else {SEED: int(seed)}
-
-
 def _frame_bytes(recipe: Recipe) -> int:
     """Bytes of a frame, 0 where none are kept. The environment is tried out before others are made in processes."""
     env = recipe.one()
@@ -194,24 +202,23 @@ def _frame_bytes(recipe: Recipe) -> int:
         env.close()
 
 
-def _summarize(session: Session, plan: Plan) -> None:
+def _summarize(recorded: Recorded, plan: Plan) -> None:
     from vecrollout.cli.session import bytes_in
 
-    shares, directory = session.shares, session.recorder.directory
     facts: dict[str, Any] = {
-        "trace": directory,
+        "trace": recorded.directory,
         "environment": plan.recipe.env_id,
         "policy": plan.acting.policy,
-        "episodes": f"{len(shares.lengths):,}",
-        "steps": f"{shares.steps:,}",
-        "ended by": ", ".join(f"{name} {count:,}" for name, count in shares.endings.most_common()) or "-",
-        "return": _spread(shares.returns),
-        "length": _spread(shares.lengths),
-        "speed": f"{session.recorder.stepped / max(session.elapsed_s, 1e-9):,.0f} steps a second",
+        "episodes": f"{len(recorded.lengths):,}",
+        "steps": f"{recorded.steps:,}",
+        "ended by": ", ".join(f"{name} {count:,}" for name, count in recorded.endings.most_common()) or "-",
+        "return": _spread(recorded.returns),
+        "length": _spread(recorded.lengths),
+        "speed": f"{recorded.steps_per_s:,.0f} steps a second",
         "seed": plan.seed,
     }
-    if isinstance(directory, Path):
-        facts["size on disk"] = size(bytes_in(directory))
+    if isinstance(recorded.directory, Path):
+        facts["size on disk"] = size(bytes_in(recorded.directory))
     say_facts(facts)
 
 

@@ -3,11 +3,19 @@
 Install the extra `ray`.
 """
 
-from vecrollout.distributed.collector import Collector
-from vecrollout.distributed.data import TraceDatasink, TraceDatasource, from_ray, to_ray
-from vecrollout.distributed.once import collect
-from vecrollout.distributed.order import Progressed
-from vecrollout.distributed.policies import PolicyHandle
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import vecrollout.distributed._ray  # says how to install Ray, if it is missing
+
+if TYPE_CHECKING:
+    from vecrollout.distributed.collector import Collector
+    from vecrollout.distributed.data import TraceDatasink, TraceDatasource, from_ray, to_ray
+    from vecrollout.distributed.once import collect
+    from vecrollout.distributed.order import Progressed
+    from vecrollout.distributed.policies import PolicyHandle
 
 __all__ = [
     "Collector",
@@ -18,4 +26,27 @@ __all__ = [
     "collect",
     "from_ray",
     "to_ray",
+    "vecrollout",
 ]
+
+# Ray Data and pandas take a second, which workers need not spend.
+_LATE = {
+    "Collector": "collector",
+    "PolicyHandle": "policies",
+    "Progressed": "order",
+    "TraceDatasink": "data",
+    "TraceDatasource": "data",
+    "collect": "once",
+    "from_ray": "data",
+    "to_ray": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

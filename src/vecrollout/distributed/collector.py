@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -26,8 +28,8 @@ from vecrollout.distributed.line import line
 from vecrollout.distributed.order import Order, Policy, Progressed
 from vecrollout.distributed.policies import PolicyHandle, packed, put
 from vecrollout.distributed.round import Round, shares
+from vecrollout.distributed.streaming import Streaming
 from vecrollout.errors import OptionError, ProtocolError
-from vecrollout.progress import Progress
 from vecrollout.recording.environments import AnyEnv
 from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.folder import folder_of
@@ -60,8 +62,9 @@ class Collector:
         directory: Where to write: a directory that all machines share, or the URL of an object store.
         num_workers: Number of workers, 1 or more.
         num_envs: Number of environments of each worker; None: as many as `env_fn` makes.
-        seed: Every environment of every worker gets a seed of its own, which depends on this number, the worker's index
-            and the number of its restarts only. None: any seed.
+        seed: Every environment of every worker gets a seed of its own: consecutive numbers, of which the first is drawn
+            from this number. They depend on the indices of worker and environment and on the number of restarts of the
+            worker, not on which worker is quicker. None: any seed.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         record_masks: Whether to record action masks.
@@ -71,14 +74,16 @@ class Collector:
         start_timeout_s: Seconds that workers may take to start. Ray itself may need a minute on a busy machine.
         ray_options: Options of the Ray actors, such as `{"num_cpus": 2, "resources": {"simulator": 1}}`. By default,
             a worker takes one CPU, and workers are spread over the machines.
-        progress: Whether to show a line with steps a second, episodes, mean return and restarts on a terminal.
+        progress: Whether to show a line with workers, steps a second, episodes, mean return of the last 100 episodes
+            and restarts on a terminal. It needs rich.
         **writer_options: Options of `TraceWriter`.
 
     Raises:
         OptionError: If an option has another value than described, or workers do not share the directory.
         ArgumentTypeError: If an option does not exist, or `env_fn` makes no environments.
         PolicyError: If `env_fn` cannot be pickled.
-        WorkerError: If an environment cannot be made or reset, or the cluster has too few CPUs.
+        WorkerError: If an environment cannot be made or reset, Ray cannot be reached, or the cluster has too few CPUs.
+        MissingDependencyError: If `progress` is True and rich is not installed.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
     """
 
@@ -98,7 +103,7 @@ class Collector:
         chunk_s: float = 0.5,
         start_timeout_s: float = 300.0,
         ray_options: Mapping[str, Any] | None = None,
-        progress: Progress = False,
+        progress: bool = False,
         **writer_options: Any,
     ) -> None:
         check_options(writer_options, Collector, TraceWriter)
@@ -140,6 +145,7 @@ class Collector:
         self._gathered = Gathered(self.directory, self._name)
         self._rounds = 0
         self._versions = 0
+        self._streaming: Streaming | None = None
         self._is_closed = False
         exits.close_at_exit(self)
 
@@ -194,55 +200,55 @@ class Collector:
         self._rounds += 1
         progressed = Progressed()
         carried_out = Round(self._crew, self._gathered, order, quotas, until, progressed)
-        with line(self._progress, count, "steps" if steps else "episodes", total, progressed) as show:
-            carried_out.run(show)
+        with self._line(progressed, total if order.is_whole else None, None if order.is_whole else total):
+            carried_out.run()
         return self._gathered.round(order.round)
 
     def stream(self, policy: AnyPolicy | PolicyHandle) -> Iterator[TraceDataset]:
         """Let all workers act without an end, also while the caller trains.
+
+        The stream ends when the iterator is closed or dropped, as when you leave a `for` loop. The next round, another
+        stream or `close` end it, too.
 
         Args:
             policy: As for `collect`. Workers take up a version that a `PolicyHandle` publishes within `chunk_s`
                 seconds. A fragment ends where the version changes.
 
         Yields:
-            The trajectories that were written since the last time: finished episodes and fragments.
+            The trajectories that were written since the last time, finished episodes and fragments, about every
+            `chunk_s` seconds. The more the directory holds, the longer it takes to look for new ones. A quarter of
+            the time at most is spent on that.
 
         Raises:
             PolicyError: If the policy is of another kind, or cannot be pickled.
             WorkerError: As for `collect`.
             ProtocolError: If the collector is closed.
         """
-        fixed = None if isinstance(policy, PolicyHandle) else self._version(policy)
+        version = self._version(policy)
         number = self._rounds
         self._rounds += 1
 
-        def order(worker: int) -> Any:
-            version = self._version(policy) if fixed is None else fixed
-            return self._crew.order(worker, Order(number, version, is_endless=True, chunk_s=self._chunk_s))
+        def order() -> Order:
+            newest = policy.published if isinstance(policy, PolicyHandle) else version
+            return Order(number, newest, is_endless=True, chunk_s=self._chunk_s)
 
-        progressed, restarts_before = Progressed(), self._crew.restarts
-        running: dict[Any, int] = {}
-        try:
-            with line(self._progress, len(self._crew), "steps", None, progressed) as show:
-                for worker in [*range(len(self._crew))] * 2:  # a second order waits while the first is carried out
-                    running[order(worker)] = worker
-                while True:
-                    ready, _ = ray.wait(list(running))
-                    for ref in ready:
-                        worker = running.pop(ref)
-                        report = self._crew.report(worker, ref)
-                        if report is not None:
-                            progressed.add(report)
-                        progressed.restarts = self._crew.restarts - restarts_before
-                        running[order(worker)] = worker
-                    show()
-                    view = self._gathered.new(number)
-                    if len(view):
-                        yield view
-        finally:
-            if running:
-                ray.wait(list(running), num_returns=len(running))
+        progressed = Progressed()
+        with self._line(progressed), Streaming(self._crew, order, progressed) as streaming:
+            self._streaming, pause = streaming, self._chunk_s
+            while streaming.is_running(pause):
+                began = monotonic()
+                view = self._gathered.new(number)
+                pause = max(self._chunk_s, 3 * (monotonic() - began))
+                if len(view):
+                    yield view
+
+    def written(self) -> TraceDataset:
+        """Everything that the workers have written so far, in all rounds and streams; also after `close`.
+
+        Returns:
+            The data, ordered by round, worker, environment and time.
+        """
+        return self._gathered.everything()
 
     def close(self) -> None:
         """Let the workers write their running episodes, and end them. A second call does nothing.
@@ -254,6 +260,8 @@ class Collector:
             return
         self._is_closed = True
         exits.closed(self)
+        if self._streaming is not None:
+            self._streaming.stop()
         if ray.is_initialized():
             self._crew.close()
 
@@ -268,10 +276,20 @@ class Collector:
     def __repr__(self) -> str:
         return f"<Collector of {len(self._crew)} workers into {shown(self.directory)!r}, {self._rounds} rounds>"
 
+    def _line(
+        self, progressed: Progressed, episodes: int | None = None, steps: int | None = None
+    ) -> AbstractContextManager[None]:
+        """The line on a terminal, where it is to be shown."""
+        if not self._progress:
+            return nullcontext()
+        return line(len(self._crew), progressed, steps=steps, episodes=episodes)
+
     def _version(self, policy: AnyPolicy | PolicyHandle) -> Policy:
         """The policy as it is now."""
         if self._is_closed:
             raise ProtocolError("expected an open collector, got one that is closed; make a new one")
+        if self._streaming is not None:
+            self._streaming.stop()
         if isinstance(policy, PolicyHandle):
             return policy.published
         version = Policy(self._versions, [put(packed(policy), "policy")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,13 @@ class Crew:
         self._given[ref] = self._starts[worker]
         return ref
 
+    def ready(self, refs: Iterable[Any]) -> list[Any]:
+        """Those references whose reports are there, at least one, as soon as there is one."""
+        listed = list(refs)
+        ray.wait(listed)
+        ready, _ = ray.wait(listed, num_returns=len(listed), timeout=0)
+        return list(ready)
+
     def report(self, worker: int, ref: Any) -> Report | None:
         """A worker's report that is there; None where the worker died. It is started again, once for all its orders."""
         start = self._given.pop(ref)
@@ -121,7 +128,7 @@ class Crew:
             nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file,
         ):
             for worker in workers:
-                place = Place(worker, self._starts[worker], self._seed)
+                place = Place(worker, self._starts[worker], len(self), self._seed)
                 self._starts[worker] += 1
                 self._actors[worker] = self._make.remote(place)
             started = {"directory": self._directory, "probe": file, **self._worker_args}
@@ -165,5 +172,5 @@ def _as_own(worker: int, error: Any) -> Exception:
     cause = getattr(error, "cause", None)
     if isinstance(cause, VecrolloutError):
         return type(cause)(f"worker {worker}: {cause}")
-    shown = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+    shown = str(error).partition("\n")[0] if cause is None else f"{type(cause).__name__}: {cause}"
     return WorkerError(f"worker {worker}: {shown}")

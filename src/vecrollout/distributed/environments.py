@@ -29,9 +29,9 @@ def made(env_fn: Callable[[], AnyEnv], num_envs: int | None) -> AnyEnv:
     return gym.vector.SyncVectorEnv(makers, **rule)
 
 
-def reset(recorder: Any, env: Any, seeds: list[int]) -> Any:
-    """First observations of seeded environments."""
+def reset(recorder: Any, seed: int) -> Any:
+    """First observations of environments with consecutive seeds."""
     if isinstance(recorder, BufferingWrapper):
-        recorder.seed(seeds[0])
+        recorder.seed(seed)
         return recorder.restart()
-    return recorder.reset(seed=seeds if isinstance(env, gym.vector.VectorEnv) else seeds[0])[0]
+    return recorder.reset(seed=seed)[0]

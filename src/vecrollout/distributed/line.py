@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from time import monotonic
 
 from vecrollout.distributed.order import Progressed
-from vecrollout.progress import Progress, progress_bar
+from vecrollout.progress import live_line
 
 _RECENT = 100
 """The number of episodes of which the mean return is shown."""
 
 
-@contextmanager
 def line(
-    progress: Progress, workers: int, unit: str, total: int | None, progressed: Progressed
-) -> Iterator[Callable[[], None]]:
-    """The line; its context manager gives a function that brings it up to date."""
+    workers: int, progressed: Progressed, steps: int | None = None, episodes: int | None = None
+) -> AbstractContextManager[None]:
+    """Show workers, steps, episodes, mean return and restarts, and how many steps or episodes there are to be."""
     begin = monotonic()
-    with progress_bar(progress, unit, total) as show:
 
-        def show_progressed() -> None:
-            rate = progressed.steps / max(monotonic() - begin, 1e-9)
-            recent = progressed.returns[-_RECENT:]
-            note = (
-                f"{workers} workers, {rate:,.0f} steps/s, {progressed.episodes:,} episodes, mean return "
-                f"{sum(recent) / max(len(recent), 1):,.4g}, {progressed.restarts} restarts"
-            )
-            show(progressed.episodes if unit == "episodes" else progressed.steps, note)
+    def text() -> str:
+        rate = progressed.steps / max(monotonic() - begin, 1e-9)
+        recent = progressed.returns[-_RECENT:]
+        parts = [
+            f"{workers} workers",
+            _of(progressed.steps, steps, "steps"),
+            f"{rate:,.0f} a second",
+            _of(progressed.episodes, episodes, "episodes"),
+            f"mean return {sum(recent) / len(recent):,.2f}" if recent else "no return yet",
+            f"{progressed.restarts} restarts",
+        ]
+        return " · ".join(parts)
 
-        yield show_progressed
+    return live_line(text)
+
+
+def _of(done: int, total: int | None, unit: str) -> str:
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"

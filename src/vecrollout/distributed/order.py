@@ -13,6 +13,8 @@ class Place(NamedTuple):
     """Its index."""
     incarnation: int
     """How often it was started before."""
+    num_workers: int
+    """How many there are."""
     seed: int
     """The seed of the whole collection."""
 
@@ -53,7 +55,7 @@ class Report(NamedTuple):
     steps: int
     """Transitions."""
     returns: list[float]
-    """Returns of the episodes that ended, in the environments' unit."""
+    """Returns of the episodes that ended, in the environments' unit; NaN where rewards are vectors."""
     is_done: bool
     """Whether the worker's part of the round is complete and on disk."""
 
@@ -69,7 +71,8 @@ class Progressed:
     restarts: int = 0
     """How often a worker was started again."""
     returns: list[float] = field(default_factory=list)
-    """Returns of the episodes that ended, in the order of their arrival, in the environments' unit."""
+    """Returns of the episodes that ended, in the order of their arrival, in the environments' unit; NaN where rewards
+    are vectors."""
 
     def add(self, report: Report) -> None:
         """Count what a worker made."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from vecrollout.data.checks import check_function
 from vecrollout.distributed._ray import ray
 from vecrollout.distributed.order import Policy
 from vecrollout.errors import PolicyError, ProtocolError
+from vecrollout.recording.environments import AnyEnv
 
 
 class PolicyHandle:
@@ -24,21 +27,24 @@ class PolicyHandle:
     version. Weights that are NumPy arrays are not copied there.
 
     Args:
-        build: Makes the policy: an SB3 algorithm or policy, or a function such as `policy_to_callable` takes. It is
-            called in the worker.
+        build: Takes the worker's environments, and makes the policy for them: an SB3 algorithm or policy, or a function
+            as `policy_to_callable` takes it. It is called in the worker.
         load: Takes the policy and weights, and puts the weights into the policy. It is called in the worker.
     """
 
-    def __init__(self, build: Callable[[], AnyPolicy], load: Callable[[Any, Any], object]) -> None:
-        check_function("build", build, "nothing")
+    def __init__(self, build: Callable[[Any], AnyPolicy], load: Callable[[Any, Any], object]) -> None:
+        check_function("build", build, "environments")
         check_function("load", load, "a policy and weights")
         self._built = Built(uuid4().hex, build, load, None)
+        self._version: int | None = None
         self._published: Policy | None = None
+        # A copy of weights that were published before Ray was started.
+        self._kept: bytes | None = None
 
     @property
     def version(self) -> int | None:
         """The number of the newest weights, 0 or more; None before the first."""
-        return None if self._published is None else self._published.version
+        return self._version
 
     def publish(self, weights: Any) -> int:
         """Send weights. Workers take them up at the beginning of a round, or in a stream within `chunk_s` seconds.
@@ -52,23 +58,34 @@ class PolicyHandle:
         Raises:
             PolicyError: If the weights cannot be pickled.
         """
-        version = 0 if self._published is None else self._published.version + 1
-        self._published = Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "policy")])
+        version = 0 if self._version is None else self._version + 1
+        if ray.is_initialized():
+            self._published, self._kept = self._sent(version, weights), None
+        else:
+            # The collector starts Ray, as it knows how many workers there are to be.
+            with _pickling(weights, "weights"):
+                self._published, self._kept = None, ray.cloudpickle.dumps(weights)
+        self._version = version
         return version
 
     @property
     def published(self) -> Policy:
         """The newest version."""
-        if self._published is None:
+        if self._version is None:
             raise ProtocolError("policy: expected a PolicyHandle with weights, got one without; call publish() first")
+        if self._published is None:
+            self._published = self._sent(self._version, ray.cloudpickle.loads(self._kept))
         return self._published
+
+    def _sent(self, version: int, weights: Any) -> Policy:
+        return Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "build, load")])
 
 
 class Built(NamedTuple):
     """A policy that the worker builds and that weights are loaded into."""
 
     name: str
-    build: Callable[[], AnyPolicy]
+    build: Callable[[Any], AnyPolicy]
     load: Callable[[Any, Any], object]
     weights: Any
 
@@ -89,15 +106,34 @@ def packed(policy: AnyPolicy) -> Any:
     return policy
 
 
+def send_code_of(module: ModuleType) -> None:
+    """Send what a module defines as code, where workers cannot import the module."""
+    ray.cloudpickle.register_pickle_by_value(module)
+
+
 def put(value: Any, name: str) -> Any:
     """A reference to a value in Ray's object store."""
-    try:
+    with _pickling(value, name):
         return ray.put(value)
+
+
+@contextmanager
+def _pickling(value: Any, name: str) -> Iterator[None]:
+    """Within, a failure says that a value cannot be pickled."""
+    try:
+        yield
     except Exception as error:  # cloudpickle raises what the object's own methods raise
         raise PolicyError(
             f"{name}: expected something that can be pickled, as Ray sends it to workers, got {type(value).__name__}: "
             f"{str(error).splitlines()[0]}; create what cannot be pickled in the worker: PolicyHandle(build=...)"
         ) from error
+
+
+def unpacked(found: Any) -> AnyPolicy:
+    """A policy that `packed` returned."""
+    if isinstance(found, Saved):
+        return found.cls.load(io.BytesIO(found.content), device="cpu")  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]
 
 
 class Unpacking:
@@ -106,15 +142,13 @@ class Unpacking:
     def __init__(self) -> None:
         self._policies: dict[str, AnyPolicy] = {}
 
-    def policy(self, version: Policy) -> AnyPolicy:
-        """A version of a policy, ready to act."""
+    def policy(self, version: Policy, env: AnyEnv) -> AnyPolicy:
+        """A version of a policy, ready to act in environments."""
         (ref,) = version.ref
         found = ray.get(ref)
-        if isinstance(found, Saved):
-            return found.cls.load(io.BytesIO(found.content), device="cpu")  # type: ignore[no-any-return]
         if not isinstance(found, Built):
-            return found  # type: ignore[no-any-return]
+            return unpacked(found)
         if found.name not in self._policies:
-            self._policies[found.name] = found.build()
+            self._policies[found.name] = found.build(env)
         found.load(self._policies[found.name], ray.get(found.weights[0]))
         return self._policies[found.name]

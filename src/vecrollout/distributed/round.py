@@ -41,17 +41,15 @@ class Round:
         self._is_enough = False
         self._running: dict[Any, int] = {}
 
-    def run(self, show: Callable[[], None]) -> None:
+    def run(self) -> None:
         """Wait until every worker is done. After an error, the workers are ready for another round, or ended."""
         for worker in range(len(self._crew)):
             if self._left(worker) != 0:
                 self._give(worker)
         try:
             while self._running:
-                ready, _ = ray.wait(list(self._running))
-                for ref in ready:
+                for ref in self._crew.ready(self._running):
                     self._take(ref)
-                show()
         except WorkerError:
             self._crew.kill()
             raise

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
 from vecrollout._typing import RecordInfos
@@ -20,7 +21,7 @@ from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew, cut
 from vecrollout.distributed import environments
 from vecrollout.distributed.order import Order, Place, Policy, Report
 from vecrollout.distributed.policies import Unpacking
-from vecrollout.distributed.seeds import env_seeds, policy_rng
+from vecrollout.distributed.seeds import first_seed, policy_rng
 from vecrollout.distributed.sharing import check_probe
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import AnyEnv, num_envs_of, spaces_of
@@ -78,7 +79,7 @@ class Worker:
         self._active = np.ones(self._num_envs, dtype=bool)
         # Of the running episodes, without the steps that the recorder holds.
         self._returns = np.zeros(self._num_envs)
-        self._first_obs = environments.reset(self._recorder, env, env_seeds(self._place, self._num_envs))
+        self._first_obs = environments.reset(self._recorder, first_seed(self._place, self._num_envs))
         place = {"worker": self._place.worker, "incarnation": self._place.incarnation}
         self._episode_metadata = writing.get("episode_metadata")
         said = {"metadata": {**(writing.get("metadata") or {}), **place}, "episode_metadata": self._described}
@@ -91,21 +92,19 @@ class Worker:
         try:
             return self._whole_episodes(order) if order.is_whole else self._steps(order)
         except BaseException:
-            self._write(self._recorder.pop_trajectories()[0])
+            self._write_running()
             self._writer.flush()
             raise
 
     def close(self) -> None:
-        """Write everything, and close environments and writer."""
-        if not self._is_whole:
-            self._write(self._recorder.pop_trajectories()[0])
+        """Write the running episodes, and close environments and writer."""
+        self._write_running()
         self._writer.close()
         self._recorder.close()  # type: ignore[attr-defined]
 
     def _begin(self, order: Order) -> None:
         if self._policy is not None and order.policy.version != self._policy.version and not self._is_whole:
-            # A fragment is of one version. What runs after a round of whole episodes belongs to no round.
-            self._write(self._recorder.pop_trajectories()[0])
+            self._write_running()  # a fragment is of one version
         if self._policy is None or order.policy != self._policy:
             self._load(order.policy)
         if order.round == self._round:
@@ -118,7 +117,10 @@ class Worker:
         self._round, self._is_whole = order.round, order.is_whole
 
     def _load(self, version: Policy) -> None:
-        policy, options = self._unpacking.policy(version), self._options
+        policy, options = self._unpacking.policy(version, self._env), self._options
+        if isinstance(policy, BaseAlgorithm):
+            # Some algorithms explore with its samples.
+            policy.action_space.seed(int(self._rng.integers(1 << 31)))
         masks = ActionMasks(self._env)
         act = callable_of(policy, self._env, options["deterministic_policy"], self._rng, masks)
         if self._policy is None:
@@ -165,13 +167,17 @@ class Worker:
             self._writer.flush()
         return Report(steps, returns, is_done)
 
+    def _write_running(self) -> None:
+        """Write the running episodes, but those that began after an environment's part of a round of whole episodes."""
+        self._write(of_envs(self._active, self._recorder.pop_trajectories()[0]))
+
     def _write(self, trajectories: Iterable[TrajectoryWithRew]) -> list[float]:
         """Write trajectories; returns the returns of the episodes that ended."""
         ended = []
         listed = list(trajectories)
         for each in listed:
             env = each.episode.env_index
-            self._returns[env] += float(np.sum(each.rews))
+            self._returns[env] += float(np.sum(each.rews)) if each.rews.ndim == 1 else np.nan
             if each.terminated or each.truncated:
                 ended.append(float(self._returns[env]))
             if each.episode.ended_by is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from vecrollout.data.plain import dumps
@@ -17,7 +18,7 @@ _CHUNK_BYTES = 1 << 16
 
 def remove_traces(folder: Folder) -> None:
     """Remove all traces of a folder."""
-    names = sorted(name for name in folder.sizes() if is_of_trace(name) or TEMPORARY_NAME.fullmatch(name))
+    names = sorted(name for name in _names(folder) if is_of_trace(name) or TEMPORARY_NAME.fullmatch(name))
     for name in names:
         if journal_of(name) and folder.is_locked(name):
             raise ProtocolError(f"overwrite: expected {folder} without a writer at work, got one that writes {name}")
@@ -29,7 +30,7 @@ def remove_traces(folder: Folder) -> None:
 def check_spaces(folder: Folder, spaces: list[Any]) -> None:
     """Refuse spaces other than those of the latest trace in a folder that says which it has."""
     mine = json.loads(dumps(spaces))
-    for name in sorted(filter(journal_of, folder.sizes()), reverse=True):
+    for name in sorted(filter(journal_of, _names(folder)), reverse=True):
         try:
             theirs = header_of(_first_line(folder, name)).get("spaces")
         except DamagedTraceError:
@@ -41,6 +42,14 @@ def check_spaces(folder: Folder, spaces: list[Any]) -> None:
                     "choose another directory, or pass mix_spaces=True, or overwrite=True to remove these traces"
                 )
             return
+
+
+def _names(folder: Folder) -> Iterable[str]:
+    """Names of the files, none in an object store in which nothing was written to this place."""
+    try:
+        return folder.sizes()
+    except DamagedTraceError:
+        return ()
 
 
 def _first_line(folder: Folder, name: str) -> bytes:
