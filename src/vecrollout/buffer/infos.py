@@ -108,8 +108,8 @@ class InfoCopier:
     def __init__(self, keys: Sequence[str] | None) -> None:
         self._keys = keys
         self._nothing = BatchedInfos({}, 0)
-        # Names and dtypes of the last infos, and the names of values and masks to keep; None if not all are plain arrays.
-        # One assignment, which an interrupt cannot tear.
+        # Names and dtypes of the last infos, and the names of values and masks to keep, or None if some are no plain
+        # arrays. One assignment replaces all, which an interrupt cannot tear.
         self._last: tuple[tuple[str, ...], list[np.dtype[Any]], tuple[list[str], list[str]] | None] = ((), [], None)
 
     def copied(self, batch: Info, num_envs: int) -> BatchedInfos:
