@@ -10,7 +10,7 @@ import pytest
 from journals import lines_of, only, parts_of, with_shard
 from traces import write
 
-from vecrollout import TraceWriter, TrajectoryWithRew, open_traces
+from vecrollout import TraceWriter, Trajectory, TrajectoryWithRew, open_traces
 from vecrollout.errors import DamagedTraceError
 
 
@@ -57,3 +57,17 @@ def test_a_footer_that_tells_other_columns(tmp_path: Path) -> None:
     (batch,) = open_traces(tmp_path / "it").batches()
     with pytest.raises(DamagedTraceError, match="footer"):
         _ = batch.obs
+
+
+def test_the_cache_counts_text_that_was_decompressed(tmp_path: Path) -> None:
+    text = "x" * (1 << 20)
+    infos = [{"text": text}] * 8
+    with TraceWriter(tmp_path) as writer:
+        for _ in range(20):
+            writer.append(Trajectory(np.zeros(9), np.zeros(8), infos, True))
+            writer.flush()
+    traces = open_traces(tmp_path)
+    before = pa.total_allocated_bytes()
+    assert all(trajectory.infos is not None and trajectory.infos[0]["text"] == text for trajectory in traces)
+    # The cache has 64 MiB, and the 20 record batches have 160 MiB.
+    assert pa.total_allocated_bytes() - before < 80 << 20

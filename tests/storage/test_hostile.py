@@ -16,7 +16,7 @@ import pytest
 from journals import lines_of, of_lines, only, with_shard
 from traces import of_space, write
 
-from vecrollout import Trajectory, open_traces, repair_traces, verify_traces
+from vecrollout import TraceDataset, Trajectory, open_traces, repair_traces, verify_traces
 from vecrollout.errors import DamagedTraceError
 
 METADATA_KEY = b"vecrollout"
@@ -323,3 +323,39 @@ def test_lengths_of_arrays_that_point_anywhere(tmp_path: Path) -> None:
     journal.write_bytes(with_shard(lines_of(journal), changed))
     with pytest.raises(DamagedTraceError, match="batch 0"):
         open_traces(tmp_path)[0]
+
+
+READS: dict[str, Callable[[TraceDataset], Any]] = {
+    "a trajectory": lambda traces: traces[1],
+    "all trajectories": list,
+    "identities": lambda traces: next(traces.batches()).episodes,
+    "metadata": lambda traces: traces.metadata_of(1),
+    "the table": lambda traces: traces.to_arrow(),
+}
+
+
+def with_text_that_points_anywhere(directory: Path, obs: Any) -> TraceDataset:
+    """Three trajectories, of which one says in what lies behind the file how it ended."""
+    write(directory, [Trajectory(obs, np.zeros(2), None, True) for _ in range(3)], compression=None)
+    shard = only(directory, ".arrow")
+    offsets, altered = np.array([[0, 10, 20, 30], [0, 10, 1 << 30, 30]], np.int32)  # of "terminated"
+    content = shard.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    shard.write_bytes(content.replace(offsets.tobytes(), altered.tobytes()))
+    return open_traces(directory)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_text_of_identities_that_points_anywhere(name: str, tmp_path: Path) -> None:
+    with_text_that_points_anywhere(tmp_path, np.zeros(3))
+    journal = only(tmp_path, ".journal")
+    journal.write_bytes(with_shard(lines_of(journal), only(tmp_path, ".arrow").read_bytes()))
+    with pytest.raises(DamagedTraceError, match="batch 0"):
+        READS[name](open_traces(tmp_path))
+
+
+def test_altered_identities_beside_images(tmp_path: Path) -> None:
+    """The table does not compare the checksums of images."""
+    traces = with_text_that_points_anywhere(tmp_path, np.zeros((3, 64, 64), np.uint8))
+    with pytest.raises(DamagedTraceError, match="batch 0"):
+        traces.to_arrow()

@@ -36,6 +36,7 @@ from vecrollout.errors import (
     DamagedTraceError,
     MissingDependencyError,
     StoreError,
+    TraceNotFoundError,
     TraceVersionError,
     TraceWriteError,
 )
@@ -146,7 +147,7 @@ def test_many_writers(store: S3Server) -> None:
 
 
 def test_what_was_flushed_is_in_the_store_while_the_writer_is_open(store: S3Server) -> None:
-    with pytest.raises(DamagedTraceError, match="expected a directory of traces"):
+    with pytest.raises(TraceNotFoundError, match="expected a directory of traces"):
         open_traces(store.url)
     with TraceWriter(store.url) as writer:
         writer.append(of_space("box", 3, 0))

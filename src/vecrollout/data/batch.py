@@ -197,18 +197,6 @@ class TrajectoryBatch(TrajectorySequence):
         """Number of trajectories, N."""
         return len(self.columns)
 
-    def aligned(self, name: str) -> Any:
-        """Actions or rewards with a row for each observation, where they can be gathered so at no cost.
-
-        Args:
-            name: `"acts"` or `"rews"`.
-
-        Returns:
-            The column, `sum(lengths) + N` rows; the row behind a trajectory's last step may hold anything. None where
-            `acts` or `rews` is as quick.
-        """
-        return self.columns.aligned(name)
-
     def part(self, begin: int, end: int) -> TrajectoryBatch:
         """Some of the trajectories as a batch of their own, without a copy where that can be.
 

@@ -79,8 +79,8 @@ class StoredTrajectories(TrajectorySequence):
         """All trajectories as columns. This is the quickest way to read everything.
 
         Yields:
-            Batches of some thousand steps, or some megabytes. Everything in a directory comes as it was written, in the
-            order of the files; the trajectories of a view come in the view's order. Columns are read-only, and
+            Batches of up to some ten thousand steps or some megabytes. All of a directory comes as it was written, in
+            the order of the files; the trajectories of a view come in the order of the view. Columns are read-only, and
             decompressed when you ask for them.
 
         Raises:

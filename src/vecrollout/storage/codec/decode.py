@@ -64,6 +64,7 @@ class DecodedBatch:
             column = self._batch.column("trajectory")
         except ArrowErrors as error:
             raise DamagedTraceError(f"{self._where}: expected a record batch of trajectories: {error}") from error
+        self.nbytes += column.get_total_buffer_size()
         return Entries(column, self._index, self._where)
 
     def __len__(self) -> int:
@@ -212,7 +213,7 @@ class DecodedBatch:
         return steps
 
     def _array(self, column: Column) -> Array:
-        array: Array = self._once(column.name, column.decode, is_checked=column.is_plain)
+        array: Array = self._once(column.name, column.decode, is_plain=column.is_plain)
         return array
 
     def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
@@ -267,19 +268,19 @@ class DecodedBatch:
         except ArrowErrors as error:
             raise DamagedTraceError(f"{self._where}: infos: {error}") from error
 
-    def _once(self, name: str, decode: Callable[[Any], Any], is_checked: bool = False) -> Any:
-        """A column, decoded once. Text and offsets are looked at first, which numbers have not."""
+    def _once(self, name: str, decode: Callable[[Any], Any], is_plain: bool = False) -> Any:
+        """A column, decoded once. If it is not plain, its text and offsets are checked first."""
         decoded = self._decoded.get(name)
         if decoded is None:
             try:
                 column = self._batch.column(name)
-                if not is_checked:
+                if not is_plain:
                     column.validate(full=True)
                 decoded = self._decoded[name] = decode(column)
             except ArrowErrors as error:
                 raise DamagedTraceError(f"{self._where}: column {name!r}: {error}") from error
-            # Of lists, a guess at what their objects take.
-            self.nbytes += decoded.nbytes if isinstance(decoded, np.ndarray) else 64 * len(decoded)
+            # Of objects: what they were made of, and a guess at what they take.
+            self.nbytes += decoded.nbytes if is_plain else column.get_total_buffer_size() + 64 * len(decoded)
         return decoded
 
 

@@ -68,7 +68,9 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
         arrays[column.name] = column.encode(np.asarray(leaf))
     acts, rews = _aligned(batch, is_last)
     by_row = [*zip(layout.acts.columns, layout.acts.structure.flatten(acts, "acts"), strict=True)]
-    for column, leaf in [*by_row, *([(layout.rews, rews)] if layout.rews else [])]:
+    if layout.rews:
+        by_row.append((layout.rews, rews))
+    for column, leaf in by_row:
         # Rewards of one batch may come in several dtypes.
         leaf = np.asarray(leaf) if column.is_text else np.asarray(leaf).astype(column.dtype, copy=False)
         arrays[column.name] = column.encode(leaf, is_last)
@@ -92,9 +94,10 @@ def split(record_batch: Any, limit_bytes: int) -> list[Any]:
 
 def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
     """Actions and rewards with a row of anything behind each trajectory."""
-    acts, rews = batch.aligned("acts"), batch.aligned("rews") if batch.has_rews else None
+    columns = batch.columns
+    acts = columns.aligned("acts")
     if acts is not None:
-        return acts, rews
+        return acts, columns.aligned("rews") if batch.has_rews else None
     step_rows: Array = np.cumsum(~is_last) - ~is_last
     acts = map_leaves(lambda leaf: taken(np.asarray(leaf), step_rows), batch.acts)
     return acts, None if batch.rews is None else taken(batch.rews, step_rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, TypeAlias, get_args
 
 import numpy as np
@@ -56,14 +57,14 @@ class Entries:
 
     def column(self, name: str) -> Any:
         """One of `TRAJECTORY_FIELDS` of all entries, a `pyarrow.Array`."""
-        return self._entries.field(name)
+        return self._sound.field(name)
 
     def all(self) -> list[Entry]:
         """All entries."""
         if self._all is None:
-            entries, index = self._checked(self._entries), self.index
+            index = self.index
             places = index.row, index.rows, index.ended, self._offsets[index.row], self._offsets[index.row + 1]
-            told = [entries.field(name).to_pylist() for name in _NAMES]
+            told = [self._sound.field(name).to_pylist() for name in _NAMES]
             self._all = self._made(list(range(len(self))), told, *(each.tolist() for each in places))
         return self._all
 
@@ -85,15 +86,20 @@ class Entries:
 
     def more(self, i: int) -> dict[str, Any]:
         """What else is kept of a trajectory, as JSON."""
-        text = self._entries.field("extra")[i].as_py()
+        text = self._sound.field("extra")[i].as_py()
         return {} if text is None else parsed(text, self._where)
 
     def metadata(self, i: int) -> dict[str, Any]:
         """What the user said about a trajectory."""
         return unpacked_info(self.more(i).get("metadata", {}), self._where)
 
+    @cached_property
+    def _sound(self) -> Any:
+        """All entries, checked."""
+        return self._checked(self._entries)
+
     def _checked(self, entries: Any) -> Any:
-        """Entries, of which text and offsets were looked at."""
+        """Refuse entries with text or offsets that pyarrow must not read."""
         try:
             entries.validate(full=True)
         except ArrowErrors as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, StoreError
+from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, StoreError, TraceNotFoundError
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.files.names import is_file_name
 from vecrollout.storage.files.source import RangedFile
@@ -65,7 +65,7 @@ class Objects:
             with self._asking():
                 found = self._fs.get_file_info(self._selector(self._prefix, recursive=recursive))
         except DamagedTraceError as error:
-            raise DamagedTraceError(f"{self}: expected a directory of traces, got nothing") from error
+            raise TraceNotFoundError(f"{self}: expected a directory of traces, got nothing") from error
         objects = [info for info in found if info.type == self._types.File]
         return {info.path.removeprefix(self._at("")) if recursive else info.base_name: info.size for info in objects}
 

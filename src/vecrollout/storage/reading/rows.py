@@ -18,12 +18,10 @@ from vecrollout.data.sampling.rows import Leaf, RowNumbers
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.structures import Structure
 from vecrollout.errors import ShapeError
+from vecrollout.storage.codec.schema import LARGE_ROW_BYTES
 from vecrollout.storage.reading.arrays import BatchArrays
 from vecrollout.storage.reading.catalog import Located, Place
 from vecrollout.storage.reading.shard import Shard
-
-LARGE_BYTES = 1024
-"""Columns with rows of this size or more are not joined in memory."""
 
 ReadSteps = Callable[[int, Sequence[str], int, int], dict[str, Any]]
 """Number of a trajectory, names of fields, and a range of its steps, to the fields; as `TraceReader.columns`."""
@@ -75,7 +73,7 @@ class TraceRows:
         self._numbers = {name: [i for i, each in enumerate(names) if each == name] for name in ("obs", "acts", "rews")}
         self._joinable: list[int] = []
         for size, i in sorted((item.nbytes, i) for i, item in enumerate(self._items) if _is_plain(item.dtype)):
-            if size < LARGE_BYTES and size * int(self._begins[-1]) <= memory_bytes:
+            if size < LARGE_ROW_BYTES and size * int(self._begins[-1]) <= memory_bytes:
                 self._joinable.append(i)
                 memory_bytes -= size * int(self._begins[-1])
         self._arrays = BatchArrays(pieces, shard, memory_bytes)

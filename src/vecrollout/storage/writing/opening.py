@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vecrollout.data.plain import dumps
-from vecrollout.errors import DamagedTraceError, OptionError, ProtocolError
+from vecrollout.errors import DamagedTraceError, OptionError, ProtocolError, TraceNotFoundError
 from vecrollout.storage.codec.spaces import RANDOM
 from vecrollout.storage.files.folder import Folder
 from vecrollout.storage.files.journal import header_of
@@ -48,7 +48,7 @@ def _names(folder: Folder) -> Iterable[str]:
     """Names of the files, none in an object store in which nothing was written to this place."""
     try:
         return folder.sizes()
-    except DamagedTraceError:
+    except TraceNotFoundError:
         return ()
 
 

@@ -12,7 +12,7 @@ from vecrollout.storage.writing.encoding import TraceEncoder
 from vecrollout.storage.writing.intake import BATCH_BYTES, Handed
 from vecrollout.storage.writing.shards import Shards
 
-# So much in the queue wakes the thread: several record batches.
+# So much in the queue wakes the thread. A record batch has at most as many bytes.
 _WAKING_BYTES = BATCH_BYTES
 
 # How long a caller waits before it checks again whether its call is done.
@@ -35,12 +35,12 @@ class _Call:
 class WriterThread:
     """Runs an encoder in a thread of its own.
 
-    The thread wakes when the queue holds data for several record batches, and every `flush_every_s`. In between it
+    The thread wakes when the queue holds data for a record batch or more, and every `flush_every_s`. In between it
     takes no time from the thread that steps. Ctrl-C leaves the queue intact: a put into a `SimpleQueue` happens or does
     not, and nobody waits for a lock that an interrupt could leave taken.
 
     Args:
-        encoder: Used by the thread alone, as is `shards`.
+        encoder: Used by the thread alone, as is `shards`; others read its `info_bytes`.
         shards: The encoder's.
         queue_bytes: Most bytes of memory on their way to the disk; one `put` may bring more.
         flush_every_s: Seconds after which trajectories are durable at the latest; None: not before `flush`.
