@@ -54,11 +54,15 @@ def test_every_space_comes_back(space: str, compression: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-@pytest.mark.parametrize("shard_bytes", [4096, pytest.param(1 << 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shard_bytes", [4096, 1 << 20])
 def test_lengths_around_the_limits(compression: Any, shard_bytes: int, tmp_path: Path) -> None:
     """A trajectory has a row more than steps; shards of the smaller size end after every batch."""
     lengths = [BATCH_ROWS + off for off in (-2, -1, 0, 1)] + [1, 2 * BATCH_ROWS, 1, 1, BATCH_ROWS // 2 - 1] * 2
-    written = [of_space("dict", steps, number) for number, steps in enumerate(lengths)]
+    written = []
+    for number, steps in enumerate(lengths):
+        rows = np.arange(number, number + steps + 1)
+        obs = DictObs({"a": rows, "b": rows[:, np.newaxis] / np.float32([3, 7])})
+        written.append(TrajectoryWithRew(obs, rows[1:], None, True, rews=rows[1:] / 2, episode=Episode(id=number)))
     read = stored(tmp_path, written, compression=compression, max_shard_bytes=shard_bytes)
     for actual, expected in zip(read, written, strict=True):
         assert_same_trajectory(actual, expected)

@@ -23,6 +23,7 @@ from traces import assert_same_trajectory, of_space, write
 
 from s3_server import S3Server
 from vecrollout import (
+    Episode,
     TraceWriter,
     Trajectory,
     TrajectoryWithRew,
@@ -236,9 +237,14 @@ def rows_of_batches(store: S3Server) -> list[int]:
     return [rows for line in lines(store) if "batch" in line for _, _, rows, _ in line["batch"][1]]
 
 
+def long_episode(number: int) -> Trajectory:
+    rows = np.arange(number, number + 405 * 6, dtype=np.float32).reshape(405, 6)
+    return Trajectory(rows, rows[1:, 0], None, True, episode=Episode(id=number))
+
+
 def many_batches(store: S3Server) -> tuple[int, int]:
     """A shard of several batches; its size in bytes, and the number of batches."""
-    write(store.url, [of_space("box", 404, number) for number in range(600)], compression=None, queue_bytes=1 << 20)
+    write(store.url, [long_episode(number) for number in range(600)], compression=None, queue_bytes=1 << 20)
     size, count = len(store.request("GET", only(store, ".arrow"))), len(rows_of_batches(store))
     assert count > 5
     store.answered.clear()
@@ -260,11 +266,11 @@ def test_one_episode_is_read_without_the_others(store: S3Server) -> None:
     traces = open_traces(store.url)
     assert store.sent(".arrow") == []
     assert len(store.answered) == 3  # what there is, and the journal's size and content
-    assert_same_trajectory(traces[150], of_space("box", 404, 150))
+    assert_same_trajectory(traces[150], long_episode(150))
     head, batch = store.sent(".arrow")
     assert head <= 64 << 10
     assert 0 < batch < size / 2
-    assert_same_trajectory(traces[150], of_space("box", 404, 150))
+    assert_same_trajectory(traces[150], long_episode(150))
     assert len(store.sent(".arrow")) == 2
 
 

@@ -108,12 +108,9 @@ class InfoCopier:
     def __init__(self, keys: Sequence[str] | None) -> None:
         self._keys = keys
         self._nothing = BatchedInfos({}, 0)
-        # Names and dtypes of the last infos, and which of the names are of values and of masks to keep.
-        self._names: tuple[str, ...] = ()
-        self._dtypes: list[np.dtype[Any]] = []
-        self._values: list[str] = []
-        self._masks: list[str] = []
-        self._is_plain = False
+        # Names and dtypes of the last infos, and the names of values and masks to keep, or None if some are no plain
+        # arrays. One assignment replaces all, which an interrupt cannot tear.
+        self._last: tuple[tuple[str, ...], list[np.dtype[Any]], tuple[list[str], list[str]] | None] = ((), [], None)
 
     def copied(self, batch: Info, num_envs: int) -> BatchedInfos:
         """The infos of a step, as `BatchedInfos` copies them."""
@@ -122,19 +119,23 @@ class InfoCopier:
                 self._nothing = BatchedInfos({}, num_envs)
             return self._nothing
         dtypes = [each.dtype for each in batch.values() if type(each) is _ndarray]
-        if tuple(batch) != self._names or dtypes != self._dtypes:
-            self._look_at(batch, dtypes)
-        if self._is_plain and 0 not in b"".join([batch[name].tobytes() for name in self._masks]):
-            return BatchedInfos.of_copies({name: batch[name].copy() for name in self._values}, num_envs)
+        names, known, plain = self._last
+        if tuple(batch) != names or dtypes != known:
+            plain = self._plain(batch, dtypes)
+            self._last = tuple(batch), dtypes, plain
+        if plain is not None:
+            values, masks = plain
+            if 0 not in b"".join([batch[name].tobytes() for name in masks]):
+                return BatchedInfos.of_copies({name: batch[name].copy() for name in values}, num_envs)
         return BatchedInfos(batch, num_envs, self._keys)
 
-    def _look_at(self, batch: Info, dtypes: list[np.dtype[Any]]) -> None:
-        self._names, self._dtypes = tuple(batch), dtypes
-        self._is_plain = len(dtypes) == len(batch) and not any(dtype.hasobject for dtype in dtypes)
-        if self._is_plain:
-            kept = _chosen(batch, self._keys)
-            self._masks = [name for name in kept if _names_mask(name, kept) and kept[name].dtype is _BOOL]
-            self._values = [name for name in kept if name not in self._masks]
+    def _plain(self, batch: Info, dtypes: list[np.dtype[Any]]) -> tuple[list[str], list[str]] | None:
+        """The names of values and of masks to keep, where all infos are arrays of plain numbers."""
+        if len(dtypes) < len(batch) or any(dtype.hasobject for dtype in dtypes):
+            return None
+        kept = _chosen(batch, self._keys)
+        masks = [name for name in kept if _names_mask(name, kept) and kept[name].dtype is _BOOL]
+        return [name for name in kept if name not in masks], masks
 
 
 def _chosen(batch: Info, keys: Sequence[str] | None) -> Info:
