@@ -58,3 +58,11 @@ def test_every_extra_exists_that_the_documentation_names() -> None:
         for extra in extras.split(",")
     }
     assert named <= set(project["optional-dependencies"])
+
+
+def test_the_readme_lists_every_extra_for_users() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for_users = {name for name in project["optional-dependencies"] if not re.match("test|docs|dev", name)}
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| extra |")[2].partition("\n\n")[0]
+    names = re.findall(r"^\|([^|]+)\|", table, re.MULTILINE)
+    assert {each for cell in names for each in re.findall(r"`(\w+)`", cell)} == for_users

@@ -30,6 +30,7 @@ def with_progress(
     """The items, with a bar that shows how much of the total is done; None: the bar of a package that is installed."""
     if progress is None:
         progress = "rich" if find_spec("rich") else find_spec("tqdm") is not None
+    _check(progress)
     begin, done = time.monotonic(), 0
     show: Show | None = None
     with ExitStack() as stack:
@@ -44,16 +45,11 @@ def with_progress(
 
 def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractContextManager[Show]:
     """A bar on standard error, where that is a terminal; its context manager gives a function that moves it."""
-    if progress is False:
+    _check(progress)
+    # There is no standard error where Python runs without a console.
+    if progress is False or sys.stderr is None or not sys.stderr.isatty():
         return nullcontext(_show_nothing)
-    bars = {True: _tqdm_bar, "tqdm": _tqdm_bar, "rich": _rich_bar}
-    if progress not in bars:
-        raise OptionError(f'progress: expected True, False, "tqdm" or "rich", got {progress!r}')
-    _require("rich" if progress == "rich" else "tqdm")
-    # Not so where Python runs without a console.
-    if sys.stderr is None or not sys.stderr.isatty():
-        return nullcontext(_show_nothing)
-    return bars[progress](unit, total)
+    return (_rich_bar if progress == "rich" else _tqdm_bar)(unit, total)
 
 
 @contextmanager
@@ -76,6 +72,15 @@ def live_line(text: Callable[[], str]) -> Iterator[None]:
 
 def _show_nothing(done: int, note: str) -> None:
     """No bar."""
+
+
+def _check(progress: Progress) -> None:
+    """Refuse an unknown bar, and one whose package is missing, before any work."""
+    if progress is False:
+        return
+    if progress not in (True, "tqdm", "rich"):
+        raise OptionError(f'progress: expected True, False, "tqdm" or "rich", got {progress!r}')
+    _require("rich" if progress == "rich" else "tqdm")
 
 
 def _require(package: Literal["tqdm", "rich"]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
 import vecrollout
 from vecrollout.cli.app import app
@@ -28,6 +31,14 @@ def test_every_command_has_examples(run: Run, command: str) -> None:
     ran = run(command, "--help")
     assert ran.code == 0
     assert f"$ vecrollout {command}" in ran.out
+
+
+def test_the_guide_names_every_option_of_record() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "command-line.md").read_text(encoding="utf-8")
+    (record,) = [each for each in typer.main.get_command(app).commands.values() if each.name == "record"]  # type: ignore[attr-defined]
+    options = {name for each in record.params for name in (*each.opts, *each.secondary_opts) if name.startswith("--")}
+    assert {"--n-envs", "--no-atari", "--out"} < options
+    assert {name for name in options - {"--help"} if not re.search(rf"`[^`\n]*{name}\b", guide)} == set()
 
 
 def test_the_help_documents_exit_codes(run: Run) -> None:

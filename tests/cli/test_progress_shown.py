@@ -15,6 +15,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from vecrollout import open_traces, repair_traces, verify_traces
+from vecrollout.errors import OptionError
+
 COMMANDS: dict[str, tuple[str, ...]] = {
     "verify": (),
     "repair": (),
@@ -83,3 +86,14 @@ def test_a_spinner_where_nothing_can_be_counted(on_terminal: Callable[..., str],
     finally:
         del gym.registry["Slow-v0"]
     assert "Starting 1 environments" in text
+
+
+def test_an_unknown_bar_is_refused_before_any_work(cartpole: Path, tmp_path: Path) -> None:
+    def write(path: Path, progress: Any) -> None:
+        open_traces(path).write(tmp_path / "new", progress=progress)
+
+    works: list[Any] = [verify_traces, repair_traces, write]
+    for work in works:
+        with pytest.raises(OptionError, match='progress: expected True, False, "tqdm" or "rich", got \'bar\''):
+            work(cartpole, progress="bar")
+    assert not (tmp_path / "new").exists()

@@ -227,6 +227,21 @@ def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
     assert all(len(each) == length_of(int(each.obs[0, 0])) for each in whole if each.terminated or each.truncated)
 
 
+def test_a_fragment_is_of_one_policy(tmp_path: Path) -> None:
+    """Also where two handles have the same number of versions."""
+    handles = []
+    for number in (1, 2):
+        handles.append(PolicyHandle(Numbered.build, Numbered.set_number))
+        handles[-1].publish(number)
+    with Collector(Ticking, tmp_path, num_workers=1, num_envs=3, chunk_s=0.1) as collector:
+        stream = collector.stream(handles[0])
+        next(stream)
+        data = collector.collect(handles[1], steps=60)
+    assert {int(act) for each in data for act in each.acts} == {2}
+    assert {len(set(each.acts.tolist())) for each in collector.written()} == {1}
+    check_all(collector.written())
+
+
 def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
     stream = workers.stream(None)
     first = next(stream)
@@ -340,6 +355,12 @@ def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
     assert again.total_steps == open_traces(tmp_path).total_steps == 20
 
 
+def test_given_spaces_are_kept(tmp_path: Path) -> None:
+    spaces = gym.spaces.Box(-1, 2.0**40, (2,), np.float64), gym.spaces.Discrete(1000)
+    data = collect(Ticking, None, tmp_path, steps=10, num_workers=1, spaces=spaces)
+    assert data.about(0)["spaces"] == spaces
+
+
 class Failing(Ticking):
     def step(self, action: Any) -> Any:
         if self.number % 5 == 0 and self.step_count == 2:
@@ -378,8 +399,12 @@ class TestBadInput:
 
     def test_environments_that_cannot_be_pickled(self, tmp_path: Path) -> None:
         lock = threading.Lock()
-        with pytest.raises(PolicyError, match="env_fn: expected something that can be pickled"):
-            Collector(lambda: lock, tmp_path)  # type: ignore[arg-type, return-value]
+        collect(Ticking, None, tmp_path, steps=10, num_workers=1)
+        with pytest.raises(
+            PolicyError, match=r"env_fn: expected .* got function: cannot pickle '_thread.lock' object;"
+        ):
+            Collector(lambda: lock, tmp_path, overwrite=True)  # type: ignore[arg-type, return-value]
+        assert open_traces(tmp_path).total_steps == 10, "nothing was removed"
 
     def test_a_model_of_another_space(self, workers: Collector) -> None:
         model = PPO("MlpPolicy", "Pendulum-v1", device="cpu")

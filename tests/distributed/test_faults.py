@@ -96,6 +96,29 @@ def test_fifty_kills(cluster: Any, tmp_path: Path) -> None:
     check_faults(cluster, tmp_path, 50)
 
 
+class DyingOnce(Ticking):
+    """Its first process dies at the first step."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def step(self, action: Any) -> Any:
+        if not self.file.exists():
+            self.file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("condition", ["steps", "episodes"])
+def test_a_worker_that_dies_before_anything_is_written(cluster: Any, tmp_path: Path, condition: str) -> None:
+    env_fn = functools.partial(DyingOnce, tmp_path / "died")
+    with Collector(env_fn, tmp_path / "traces", num_workers=1, num_envs=2) as collector:
+        data = collector.collect(None, **{condition: 40})  # type: ignore[arg-type]
+    assert set(data.to_arrow().column("incarnation").to_pylist()) == {1}
+    assert {"steps": data.total_steps == 40, "episodes": len(data) >= 40}[condition]
+    check_all(data)
+
+
 def test_a_stream_goes_on(cluster: Any, tmp_path: Path) -> None:
     """A worker that dies has two orders, and is started again once."""
     folder, directory = tmp_path / "processes", tmp_path / "traces"

@@ -154,7 +154,7 @@ def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
         (["--device", "cuda"], "device: expected cpu with --ray-workers, got cuda"),
         (["--policy", "missing.zip"], "no file of this name"),
         (["--policy", "pendulum.zip"], "the model was trained in another environment"),
-        (["--deterministic"], "deterministic: only for a model"),
+        (["--deterministic"], "deterministic: expected a model"),
         (["--env-arg", "gravity=1"], "gravity"),
     ],
 )
@@ -170,6 +170,30 @@ def test_mistakes_are_one_line_before_workers_start(
     assert line.startswith("vecrollout: error: ")
     assert told in line
     assert not (tmp_path / "out").exists()
+
+
+LOCKED = """
+import threading
+
+lock = threading.Lock()
+
+def act(observations):
+    with lock:
+        return [0] * len(observations)
+"""
+
+
+def test_a_function_that_cannot_be_sent(cluster: Any, tmp_path: Path) -> None:
+    """It is found before the traces that are there are removed."""
+    (tmp_path / "locked.py").write_text(LOCKED)
+    policy = tmp_path / "locked.py:act"
+    options = ("--policy", policy, "--steps", 10, "--out", tmp_path / "out")
+    assert run("record", "CartPole-v1", *options).code == 0
+    ran = run("record", "CartPole-v1", *options, "--ray-workers", 2, "--overwrite")
+    assert (ran.code, ran.out) == (2, "")
+    (line,) = ran.err.splitlines()
+    assert line.endswith("cannot pickle '_thread.lock' object; create what cannot be pickled in the function")
+    assert open_traces(tmp_path / "out").total_steps == 10
 
 
 @pytest.mark.parametrize("number", ["-1", "0", "two"])

@@ -66,7 +66,9 @@ class Actor:
                 see = senses = Senses(env, self.policy, self.statistics)
                 seen = senses.venv
         elif self.deterministic:
-            raise ArgumentTypeError("deterministic: only for a model; other policies decide by themselves")
+            raise ArgumentTypeError(
+                "deterministic: expected a model, got a policy that decides by itself; leave out --deterministic"
+            )
         try:
             return see, policy_to_callable(self.policy, seen, self.deterministic, np.random.default_rng(seed))
         except SpaceMismatchError as error:

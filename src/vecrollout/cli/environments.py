@@ -244,7 +244,7 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class KeptFrames(gym.Wrapper[Any, Any, Any, Any]):
-    """Adds to each step's info the frame that the environment shows after it, and to the first one that before it."""
+    """Adds the frame after each step to its info, and the frame after the reset to the first info of the episode."""
 
     _first: Any = None
 

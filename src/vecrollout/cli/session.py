@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.live import Live
-from rich.text import Text
 
-from vecrollout.cli.terminal import console, size
+from vecrollout.cli.terminal import size
 from vecrollout.collecting.policy import PolicyCallable
+from vecrollout.progress import live_line
 from vecrollout.recording.environments import num_envs_of
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
@@ -125,7 +124,7 @@ class Session:
 
     def run(self) -> None:
         """Step until there is enough, or until Ctrl-C, after which the step in flight is still recorded."""
-        with self._interruptible(), self._shown():
+        with self._interruptible(), live_line(self._line):
             obs, states = self._first_obs(), None
             starts = np.ones(num_envs_of(self.recorder), np.bool_)
             self._began = time.monotonic()
@@ -159,17 +158,8 @@ class Session:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    @contextmanager
-    def _shown(self) -> Iterator[None]:
-        """A line on a terminal that tells how far it is, drawn by a thread of its own."""
-        terminal = console(stderr=True)
-        if not terminal.is_terminal:
-            yield
-            return
-        with Live(get_renderable=self._line, console=terminal, refresh_per_second=4, transient=True):
-            yield
-
-    def _line(self) -> Text:
+    def _line(self) -> str:
+        """How far it is."""
         steps, shares = self.recorder.stepped, self.shares
         speed = steps / max(time.monotonic() - self._began, 1e-9)
         parts = [f"{steps:,} steps", f"{speed:,.0f} a second", f"{len(shares.lengths):,} episodes"]
@@ -179,7 +169,7 @@ class Session:
         if stored is not None:
             parts.append(size(stored))
         parts.append("stopping" if self.interrupted else "Ctrl-C stops and keeps everything")
-        return Text(" · ".join(parts), overflow="ellipsis", no_wrap=True)
+        return " · ".join(parts)
 
     def _stored(self) -> int | None:
         """Bytes on disk, measured a few times a second; None for an object store."""

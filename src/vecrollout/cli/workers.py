@@ -19,7 +19,7 @@ from vecrollout.cli.plan import Plan, Recorded
 from vecrollout.cli.terminal import busy
 from vecrollout.collecting.policy import PolicyCallable
 from vecrollout.distributed import Collector, PolicyHandle
-from vecrollout.distributed.policies import packed, send_code_of, unpacked
+from vecrollout.distributed.policies import packed, pickled, send_code_of, unpacked, unpickled
 from vecrollout.storage.dataset import TraceDataset
 
 
@@ -33,6 +33,7 @@ def recorded_by_workers(plan: Plan, count: int) -> Recorded:
         actor.before(env, plan.seed)
     finally:
         env.close()
+    handle = _handle(actor, plan.acting.policy)
     with busy(f"Starting {count} workers"):
         collector = Collector(
             partial(plan.recipe.many, plan.n_envs, plan.seed),
@@ -47,7 +48,7 @@ def recorded_by_workers(plan: Plan, count: int) -> Recorded:
         )
     began, interrupted = time.monotonic(), False
     try:
-        collector.collect(_handle(actor, plan.acting.policy), steps=plan.steps, episodes=plan.episodes)
+        collector.collect(handle, steps=plan.steps, episodes=plan.episodes)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -62,8 +63,9 @@ def _handle(actor: Actor, named: str) -> PolicyHandle:
     if file.suffix == ".py":
         send_code_of(sys.modules[file.stem])
     statistics = None if actor.statistics is None else actor.statistics.read_bytes()
-    sent = replace(actor, policy=packed(actor.policy), statistics=None)
-    handle = PolicyHandle(partial(_built, sent, statistics), _kept)
+    policy = pickled(packed(actor.policy), "policy", "create what cannot be pickled in the function")
+    sent = replace(actor, policy=policy, statistics=None)
+    handle = PolicyHandle(partial(_built, sent, statistics), _load_nothing)
     handle.publish(None)
     return handle
 
@@ -75,13 +77,13 @@ def _built(actor: Actor, statistics: bytes | None, env: Any) -> PolicyCallable:
         if statistics is not None:
             file = Path(folder, "vecnormalize.pkl")
             file.write_bytes(statistics)
-        whole = replace(actor, policy=unpacked(actor.policy), statistics=file)
+        whole = replace(actor, policy=unpacked(unpickled(actor.policy)), statistics=file)
         # The worker has seeded torch by its own seed.
         see, act = whole.before(env, torch.initial_seed())
     return lambda obs, states, starts: act(see(obs), states, starts)
 
 
-def _kept(policy: Any, weights: None) -> None:
+def _load_nothing(policy: Any, weights: None) -> None:
     """There is one version only."""
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import vecrollout.distributed._ray  # says how to install Ray, if it is missing
-
 if TYPE_CHECKING:
     from vecrollout.distributed.collector import Collector
     from vecrollout.distributed.data import TraceDatasink, TraceDatasource, from_ray, to_ray
@@ -26,8 +24,9 @@ __all__ = [
     "collect",
     "from_ray",
     "to_ray",
-    "vecrollout",
 ]
+
+importlib.import_module(f"{__name__}._ray")  # says how to install Ray, if it is missing
 
 # Ray Data and pandas take a second, which workers need not spend.
 _LATE = {

@@ -120,8 +120,7 @@ class Collector:
         entropy: Any = np.random.SeedSequence(seed).entropy
         folder = folder_of(directory)
         folder.make()
-        if writer_options.pop("overwrite", False):
-            remove_traces(folder)
+        overwrite = writer_options.pop("overwrite", False)
         start(num_workers)
         self.directory: Path | str = folder.path
         """Where the workers write."""
@@ -140,6 +139,8 @@ class Collector:
             "acting": acting,
         }
         options = ray_options or {}
+        if overwrite:
+            remove_traces(folder)
         self._crew = Crew(self.directory, num_workers, entropy, worker_args, options, max_restarts, start_timeout_s)
         self._progress = progress
         self._gathered = Gathered(self.directory, self._name)

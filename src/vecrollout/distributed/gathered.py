@@ -39,6 +39,8 @@ class Gathered:
     def made(self, number: int, worker: int) -> tuple[int, int]:
         """How many transitions of a round a worker has written, and how many episodes that ended."""
         table, rows = self._of_round(number)
+        if not len(rows):
+            return 0, 0
         rows = rows[table.column("worker").to_numpy()[rows] == worker]
         flags = table.column("terminated").to_numpy() | table.column("truncated").to_numpy()
         return int(table.column("length").to_numpy()[rows].sum()), int(flags[rows].sum())

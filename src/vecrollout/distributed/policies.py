@@ -19,6 +19,8 @@ from vecrollout.distributed.order import Policy
 from vecrollout.errors import PolicyError, ProtocolError
 from vecrollout.recording.environments import AnyEnv
 
+_CURE = "create what cannot be pickled in the worker: PolicyHandle(build=...)"
+
 
 class PolicyHandle:
     """A policy of which workers get only new weights.
@@ -63,8 +65,7 @@ class PolicyHandle:
             self._published, self._kept = self._sent(version, weights), None
         else:
             # The collector starts Ray, as it knows how many workers there are to be.
-            with _pickling(weights, "weights"):
-                self._published, self._kept = None, ray.cloudpickle.dumps(weights)
+            self._published, self._kept = None, pickled(weights, "weights")
         self._version = version
         return version
 
@@ -113,19 +114,33 @@ def send_code_of(module: ModuleType) -> None:
 
 def put(value: Any, name: str) -> Any:
     """A reference to a value in Ray's object store."""
-    with _pickling(value, name):
+    with _pickling(value, name, _CURE):
         return ray.put(value)
 
 
+def pickled(value: Any, name: str, cure: str = _CURE) -> bytes:
+    """A value as bytes that can be sent."""
+    with _pickling(value, name, cure):
+        content: bytes = ray.cloudpickle.dumps(value)
+    return content
+
+
+def unpickled(content: bytes) -> Any:
+    """A value that `pickled` returned."""
+    return ray.cloudpickle.loads(content)
+
+
 @contextmanager
-def _pickling(value: Any, name: str) -> Iterator[None]:
+def _pickling(value: Any, name: str, cure: str) -> Iterator[None]:
     """Within, a failure says that a value cannot be pickled."""
     try:
         yield
     except Exception as error:  # cloudpickle raises what the object's own methods raise
+        # Ray's own error is a page about the value.
+        reason = str(error.__cause__ or error).partition("\n")[0]
         raise PolicyError(
             f"{name}: expected something that can be pickled, as Ray sends it to workers, got {type(value).__name__}: "
-            f"{str(error).splitlines()[0]}; create what cannot be pickled in the worker: PolicyHandle(build=...)"
+            f"{reason}; {cure}"
         ) from error
 
 

@@ -103,9 +103,9 @@ class Worker:
         self._recorder.close()  # type: ignore[attr-defined]
 
     def _begin(self, order: Order) -> None:
-        if self._policy is not None and order.policy.version != self._policy.version and not self._is_whole:
-            self._write_running()  # a fragment is of one version
-        if self._policy is None or order.policy != self._policy:
+        if order.policy != self._policy:
+            if self._policy is not None and not self._is_whole:
+                self._write_running()  # a fragment is of one policy
             self._load(order.policy)
         if order.round == self._round:
             return

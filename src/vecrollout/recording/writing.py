@@ -23,7 +23,7 @@ _UNKNOWN_BYTES = 500
 
 
 def trace_writer(
-    directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], **options: Any
+    directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], /, **options: Any
 ) -> TraceWriter:
     """A writer that knows the environment; options of `TraceWriter` go before what the environment says."""
     place = place_of(directory)

@@ -56,7 +56,7 @@ def repair_traces(path: str | os.PathLike[str], *, progress: Progress | None = F
         ProtocolError: If a writer is at work in the directory, as far as the system tells; nothing is changed then.
         TraceNotFoundError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
-        OptionError: If the URL cannot be used.
+        OptionError: If the URL cannot be used, or `progress` is something else.
         TraceWriteError: If files cannot be written; what was repaired before stays repaired.
         StoreError: If the object store fails; likewise.
         MissingDependencyError: If the package of the progress bar is not installed.

@@ -50,7 +50,7 @@ def verify_traces(path: str | os.PathLike[str], *, progress: Progress | None = F
     Raises:
         TraceNotFoundError: If there is no such directory.
         TraceVersionError: If a newer version of the package wrote one of the files.
-        OptionError: If the URL cannot be used.
+        OptionError: If the URL cannot be used, or `progress` is something else.
         StoreError: If the object store fails.
         MissingDependencyError: If the package of the progress bar is not installed.
     """
