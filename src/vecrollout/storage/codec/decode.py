@@ -278,8 +278,6 @@ class DecodedBatch:
                     column.validate(full=True)
                 decoded = self._decoded[name] = decode(column)
             except ArrowErrors as error:
-                if isinstance(error, DamagedTraceError | MemoryError):
-                    raise
                 raise DamagedTraceError(f"{self._where}: column {name!r}: {error}") from error
             # Of objects: what they were made of, and a guess at what they take.
             self.nbytes += decoded.nbytes if is_plain else column.get_total_buffer_size() + 64 * len(decoded)

@@ -122,7 +122,7 @@ class Shard:
             batch = read()
             batch.validate()
         except ArrowErrors as error:
-            if isinstance(error, DamagedTraceError | MemoryError):
+            if isinstance(error, DamagedTraceError):
                 raise
             raise DamagedTraceError(f"{self.name}: {where}: {error}") from error
         if batch.num_rows != piece.rows:
