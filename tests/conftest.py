@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # No time limit an example: a busy machine must not fail a test. The default is quick and the same in every run; `many`
 # looks for new examples in every run, except where CI is set.
 settings.register_profile("quick", settings.default, deadline=None, max_examples=20, derandomize=True)
-settings.register_profile("many", settings.default, deadline=None, max_examples=100)
+settings.register_profile("many", settings.default, deadline=None, max_examples=60)
 settings.load_profile("quick")
 
 
