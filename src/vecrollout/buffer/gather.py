@@ -40,8 +40,10 @@ class LogColumns:
     """
 
     def __init__(self, runs: Sequence[Run], layout: Layout, keeps_infos: bool) -> None:
-        self._runs = runs
-        self._layout = layout
+        self.runs = runs
+        """What the trajectories are made of, in their order."""
+        self.layout = layout
+        """What the log's rows are made of."""
         self.has_infos = keeps_infos
         """Whether infos were kept."""
         self.kind = layout.kind
@@ -50,12 +52,12 @@ class LogColumns:
         """Steps of all trajectories together."""
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self.runs)
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory."""
-        return np.fromiter([run.steps for run in self._runs], np.int64, len(self))
+        return np.fromiter([run.steps for run in self.runs], np.int64, len(self))
 
     @cached_property
     def terminated(self) -> npt.NDArray[np.bool_]:
@@ -73,12 +75,12 @@ class LogColumns:
     @property
     def episodes(self) -> Sequence[Episode]:
         """Identity of each."""
-        return [run.episode for run in self._runs]
+        return [run.episode for run in self.runs]
 
     @property
     def identities(self) -> Identities:
         """The same, field by field."""
-        spans = [run.span for run in self._runs]
+        spans = [run.span for run in self.runs]
         by_env = _ENDED_BY[self.terminated + 2 * self.truncated].tolist()
         return Identities(
             [span.recording for span in spans],
@@ -86,14 +88,14 @@ class LogColumns:
             [span.env for span in spans],
             [span.start_step for span in spans],
             [span.seed for span in spans],
-            [name or run.closed_by for name, run in zip(by_env, self._runs, strict=True)],
+            [name or run.closed_by for name, run in zip(by_env, self.runs, strict=True)],
             [span.reset_info for span in spans],
         )
 
     def share(self) -> None:
         """Say that the rows may be looked at later, so that no lanes are written again."""
-        if self._layout.large:
-            for run in self._runs:
+        if self.layout.large:
+            for run in self.runs:
                 for piece in run.pieces:
                     if piece.chunk.lanes is not None:
                         piece.chunk.lanes.is_shared = True
@@ -106,12 +108,12 @@ class LogColumns:
             return _frozen(self._acts())
         if name == "rews":
             return _frozen(self._rews())
-        leaves = [self._obs_rows(leaf, 0, 1) for leaf in range(len(self._layout.obs.items))]
-        return self._layout.obs.structure.unflatten(list(map(_frozen, leaves)))
+        leaves = [self._obs_rows(leaf, 0, 1) for leaf in range(len(self.layout.obs.items))]
+        return self.layout.obs.structure.unflatten(list(map(_frozen, leaves)))
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
-        run, layout = self._runs[i], self._layout
+        run, layout = self.runs[i], self.layout
         parts, ending = self._source.parts_of(run), run.ending
         obs_part, acts_part = layout.obs, layout.kind.acts
         obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
@@ -138,10 +140,10 @@ class LogColumns:
         """The steps of all, as copies."""
         obs: list[Array] = []
         next_obs: list[Array] = []
-        for leaf in range(len(self._layout.obs.items)):
+        for leaf in range(len(self.layout.obs.items)):
             obs.append(self._obs_rows(leaf, 0, 0))
             next_obs.append(self._obs_rows(leaf, 1, 0))
-        structure = self._layout.obs.structure
+        structure = self.layout.obs.structure
         infos = self._infos() if self.has_infos else infos_or_empty(None, self.total_steps)
         return transitions_of(
             structure.unflatten(obs), self._acts(), infos, structure.unflatten(next_obs), self._rews(), self
@@ -153,39 +155,39 @@ class LogColumns:
 
     def part(self, begin: int, end: int) -> LogColumns:
         """Some of the fragments."""
-        return LogColumns(self._runs[begin:end], self._layout, self.has_infos)
+        return LogColumns(self.runs[begin:end], self.layout, self.has_infos)
 
     def joined(self, others: Sequence[Any]) -> LogColumns | None:
         """These and other fragments as one."""
         parts: list[LogColumns] = [self, *others]
-        layout = self._layout
+        layout = self.layout
         for part in parts:
-            if part._layout is layout:
+            if part.layout is layout:
                 continue
-            same = part._layout.obs == layout.obs and part._layout.acts == layout.acts
-            if not same or part._layout.rew_shape != layout.rew_shape or part.has_infos != self.has_infos:
+            same = part.layout.obs == layout.obs and part.layout.acts == layout.acts
+            if not same or part.layout.rew_shape != layout.rew_shape or part.has_infos != self.has_infos:
                 return None
-            rews = np.result_type(layout.rews, part._layout.rews)
-            layout = part._layout if rews == part._layout.rews else layout.with_dtype_of_rewards(rews)
-        return LogColumns([run for part in parts for run in part._runs], layout, self.has_infos)
+            rews = np.result_type(layout.rews, part.layout.rews)
+            layout = part.layout if rews == part.layout.rews else layout.with_dtype_of_rewards(rews)
+        return LogColumns([run for part in parts for run in part.runs], layout, self.has_infos)
 
     @cached_property
     def _endings(self) -> list[Ending | None]:
-        return [run.ending for run in self._runs]
+        return [run.ending for run in self.runs]
 
     @cached_property
     def _source(self) -> Source:
-        return Source(self._runs, self._layout)
+        return Source(self.runs, self.layout)
 
     @cached_property
     def _rows(self) -> Rows:
-        return Rows(self._runs, self._source)
+        return Rows(self.runs, self._source)
 
     def _obs_rows(self, leaf: int, shift: int, extra: int) -> Array:
         """A leaf of observations before each step, or with `shift` behind it; with `extra` the last ones too."""
-        item = self._layout.obs.items[leaf]
+        item = self.layout.obs.items[leaf]
         out = np.empty((self.total_steps + extra * len(self), *item.shape), item.dtype)
-        if leaf in self._layout.large:
+        if leaf in self.layout.large:
             self._copy_lanes(leaf, out, shift, extra)
         else:
             self._rows.put(out, LEAVES + leaf, item, shift=shift, extra=extra)
@@ -194,8 +196,8 @@ class LogColumns:
         return out
 
     def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
-        if leaf in self._layout.large:
-            return _lane_rows_of(self._layout, leaf, run)
+        if leaf in self.layout.large:
+            return _lane_rows_of(self.layout, leaf, run)
         rows = self._taken(parts, _ROWS, LEAVES + leaf, item)
         if run.final is not None:
             rows[-1, ...] = run.final[leaf]
@@ -218,11 +220,11 @@ class LogColumns:
         return infos
 
     def _acts(self, extra: int = 0) -> Any:
-        part, first = self._layout.kind.acts, LEAVES + len(self._layout.obs.items)
+        part, first = self.layout.kind.acts, LEAVES + len(self.layout.obs.items)
         return part.structure.unflatten([self._steps(first + i, item, extra) for i, item in enumerate(part.items)])
 
     def _rews(self, extra: int = 0) -> Array:
-        return self._steps(REWS, self._layout.items[0], extra)
+        return self._steps(REWS, self.layout.items[0], extra)
 
     def _steps(self, leaf: int, item: Item, extra: int) -> Array:
         """A column of the steps; with `extra` 1, with a row of anything behind each fragment."""
@@ -244,7 +246,7 @@ class LogColumns:
         finals = [row[leaf] for row in rows if row is not None]
         if len(finals) < len(rows):
             at = at[[row is not None for row in rows]]
-        item = self._layout.obs.items[leaf]
+        item = self.layout.obs.items[leaf]
         if item.is_bytes and not [final for final in finals if final.dtype is not item.dtype]:
             item.closed(out)[at] = np.frombuffer(b"".join([final.tobytes() for final in finals]), item.void)
         else:
@@ -253,7 +255,7 @@ class LogColumns:
 
     def _copy_lanes(self, leaf: int, out: Array, shift: int, extra: int) -> None:
         at = 0
-        for run in self._runs:
+        for run in self.runs:
             for j, piece in enumerate(run.pieces):
                 source, begin = _lane_rows(run, j, leaf)
                 steps = piece.steps + (extra if j == len(run.pieces) - 1 else 0)
