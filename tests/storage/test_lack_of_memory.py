@@ -34,7 +34,7 @@ for read in (
     lambda: traces.steps()[[3]],
     lambda: [batch.obs for batch in traces.batches()],
     lambda: verify_traces(sys.argv[1]).problems[0],
-    lambda: repair_traces(sys.argv[1]).problems[0],
+    lambda: repair_traces(sys.argv[1]).changes[0],
 ):
     try:
         print(type(read()).__name__)
