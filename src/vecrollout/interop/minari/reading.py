@@ -85,9 +85,14 @@ class _MinariFile:
             seed = group.attrs.get("seed")
             terminated, truncated = (bool(flag[-1]) for flag in flags if len(flag))
             reset_info, steps_infos = _split(infos, len(rews), where)
-            identity = {"id": number, "seed": None if seed is None else int(seed), "reset_info": reset_info}
-            ends = {"terminated": terminated, "truncated": truncated}
-            return episode_of(where, obs, acts, rews, steps_infos, **ends, **identity)
+            return episode_of(
+                *(where, obs, acts, rews, steps_infos),
+                terminated=terminated,
+                truncated=truncated,
+                id=number,
+                seed=None if seed is None else int(seed),
+                reset_info=reset_info,
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -97,7 +97,7 @@ class TraceWriter:
         flush_every_s: Seconds after which a trajectory is durable at the latest, above 0; None: not before `flush`,
             `close` or the end of its shard. Of a trace in an object store, the local folder is flushed.
         mix_spaces: Whether the directory may hold traces of other spaces.
-        overwrite: Whether to remove the traces that the directory holds.
+        overwrite: Whether to remove the traces that the directory holds. An error about an argument removes nothing.
 
     Raises:
         OptionError: If an argument is outside what it may be, or the directory holds traces of other spaces.
