@@ -123,11 +123,11 @@ class Bookkeeper:
                         discarded |= {env}
                     elif discarded:
                         discarded -= {env}
-                    if note.begins:
-                        is_reset = type(note) is Restart
-                        seed, start_step = (note.seed, note.start_step) if is_reset else (None, 0)
-                        named = self.recording, env, next_id, seed, note.reset_info, start_step
-                        running[env] = Span(*named, chunk.number, row, lane)
+                    if note.final_obs is not None or note.begins:
+                        seed, start_step = (note.seed, note.start_step) if type(note) is Restart else (None, 0)
+                        running[env] = Span(
+                            self.recording, env, next_id, seed, note.reset_info, start_step, chunk.number, row, lane
+                        )
                         next_id += 1
             begin = 0
         if finished:

@@ -18,6 +18,8 @@ from vecrollout.data.kinds import Part
 from vecrollout.data.trees import Tree
 from vecrollout.errors import DtypeError, ShapeError, StructureError
 
+_ndarray = np.ndarray
+
 NOBODY: frozenset[int] = frozenset()
 
 
@@ -297,7 +299,7 @@ class StepLog:
 
 def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[int]:
     """Environments whose episode is over after a record with these notes."""
-    over = [note.env for note in notes if not note.begins]
+    over = [note.env for note in notes if note.final_obs is None and not note.begins]
     if not waiting and not over:
         return waiting
     return waiting.difference([note.env for note in notes if note.begins]).union(over)
@@ -310,16 +312,12 @@ def copy_finals(layout: Layout, notes: Sequence[Note]) -> None:
     environment copies all of them into. It is cast as it would have been there.
     """
     items, structure = layout.obs.items, layout.obs.structure
+    dtype, shape = (items[0].dtype, items[0].shape) if structure.is_leaf else (None, ())
     for note in notes:
-        if type(note) is not Ending or note.final_obs is None:
-            continue
         final = note.final_obs
-        if (
-            type(final) is np.ndarray
-            and structure.is_leaf
-            and final.dtype is items[0].dtype
-            and final.shape == items[0].shape
-        ):
+        if final is None or type(note) is not Ending:
+            continue
+        if type(final) is _ndarray and final.dtype is dtype and final.shape == shape:
             note.final_obs = (final.copy(),)
             continue
         where = f"last observation of environment {note.env}"

@@ -304,7 +304,7 @@ class RolloutBuffer:
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
-        trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
+        trajectories: list[Any] = self._columns(runs).trajectories() if runs else []
         lengths = [run.span.start_step + run.steps for run in finished if run.ending]
         self._forget(fragments)
         return trajectories, lengths
