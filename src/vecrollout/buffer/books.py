@@ -165,20 +165,7 @@ class Bookkeeper:
 
     def take_delivered(self, count: int, steps: int) -> None:
         """Take out the first finished fragments, which went to the sink."""
-        books = self.books
-        rest = books.finished[count : books.count]
-        self.books = Books(
-            books.chunk,
-            books.read,
-            books.running,
-            rest,
-            len(rest),
-            books.next_id,
-            books.popped,
-            books.delivered + steps,
-            books.dropped,
-            books.discarded,
-        )
+        self.books = self.books.without(count, delivered=self.books.delivered + steps)
 
     def drop_oldest(self, steps: int) -> None:
         """Drop the oldest finished fragments, until these steps or all are gone."""
