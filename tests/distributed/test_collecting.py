@@ -19,18 +19,10 @@ import pyarrow.compute as pc
 import pytest
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
-from ticking import Numbered, Ticking, Unlicensed, check_all, length_of
+from ticking import Numbered, Ticking, check_all, length_of
 
-from vecrollout import open_traces, verify_traces
+from vecrollout import TraceDataset, open_traces, verify_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
-from vecrollout.errors import (
-    ArgumentTypeError,
-    OptionError,
-    PolicyError,
-    ProtocolError,
-    SpaceMismatchError,
-    WorkerError,
-)
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -87,16 +79,35 @@ def test_the_same_seed_makes_the_same_rounds(tmp_path: Path) -> None:
     assert runs[0] == runs[1]
 
 
-def test_every_environment_has_a_seed_of_its_own(tmp_path: Path) -> None:
-    data = collect(Ticking, None, tmp_path, steps=400, num_workers=2, num_envs=10, seed=3)
-    seeds = [seed for seed in table(data)["seed"] if seed is not None]
+@pytest.fixture(scope="module")
+def collected(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> TraceDataset:
+    """One round, which two workers of ten environments share, and which they do not fill."""
+    return collect(Ticking, None, tmp_path_factory.mktemp("once"), steps=395, num_workers=2, num_envs=10, seed=3)
+
+
+def test_every_environment_has_a_seed_of_its_own(collected: TraceDataset) -> None:
+    seeds = [seed for seed in table(collected)["seed"] if seed is not None]
     assert len(set(seeds)) == 20
-    first_numbers = {each.obs[0, 0] for each in data if each.episode.seed is not None}
+    first_numbers = {each.obs[0, 0] for each in collected if each.episode.seed is not None}
     assert len(first_numbers) == 20
-    for each in data:
+    for each in collected:
         if each.episode.seed is not None:
             env = Ticking()
             assert env.reset(seed=each.episode.seed)[0].tolist() == each.obs[0].tolist()
+
+
+def test_the_last_round_ends_running_episodes(collected: TraceDataset) -> None:
+    assert collected.total_steps == 395
+    check_all(collected)
+    ended = {}
+    for row, each in zip(collected.to_arrow().to_pylist(), collected, strict=True):
+        ended.setdefault((row["worker"], row["env"]), []).append(each.episode.ended_by)
+    assert len(ended) == 20
+    for endings in ended.values():
+        # Each episode that the environment ended, and then the one that ran.
+        assert set(endings[:-1]) <= {"terminated", "truncated"}
+        assert endings[-1] in ("terminated", "truncated", "closed")
+    assert sum(endings[-1] == "closed" for endings in ended.values()) >= 10
 
 
 @pytest.mark.slow  # seven workers
@@ -187,6 +198,7 @@ def test_running_episodes_of_a_round_that_ends_early_are_written(tmp_path: Path)
     check_all(written)
     running = [each for each in written if not (each.terminated or each.truncated)]
     assert 1 <= len(running) <= 6
+    assert {each.episode.ended_by for each in running} == {"closed"}
     assert written.total_steps == open_traces(tmp_path).total_steps
 
 
@@ -253,16 +265,6 @@ def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
     assert workers.collect(None, steps=20).total_steps == 20
     assert list(stream) == []
     assert next(workers.stream(None)).total_steps > 0
-
-
-def test_a_stream_shows_the_error_of_a_worker(tmp_path: Path) -> None:
-    with Collector(Failing, tmp_path, num_workers=1, num_envs=2, seed=1, chunk_s=0.1) as collector:
-        with pytest.raises(WorkerError, match="the arm broke"):
-            for _ in collector.stream(None):
-                pass
-        with pytest.raises(ProtocolError, match="has failed"):
-            collector.collect(None, steps=10)
-    check_all(open_traces(tmp_path))
 
 
 def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
@@ -351,95 +353,18 @@ def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
     data = collect(Ticking, None, tmp_path, steps=30, num_workers=1, record_infos="none", compression=None, **options)
     assert table(data)["steps"] == [len(each) for each in data]
     assert data.metadata["run"] == "a"
-    again = collect(Ticking, None, tmp_path, steps=20, num_workers=1, overwrite=True)
-    assert again.total_steps == open_traces(tmp_path).total_steps == 20
+
+
+def test_traces_that_are_there_are_removed(kept: Path) -> None:
+    """Also those of other spaces."""
+    again = collect("CartPole-v1", None, kept, steps=20, num_workers=1, overwrite=True)
+    assert again.total_steps == open_traces(kept).total_steps == 20
 
 
 def test_given_spaces_are_kept(tmp_path: Path) -> None:
     spaces = gym.spaces.Box(-1, 2.0**40, (2,), np.float64), gym.spaces.Discrete(1000)
     data = collect(Ticking, None, tmp_path, steps=10, num_workers=1, spaces=spaces)
     assert data.about(0)["spaces"] == spaces
-
-
-class Failing(Ticking):
-    def step(self, action: Any) -> Any:
-        if self.number % 5 == 0 and self.step_count == 2:
-            raise ValueError("the arm broke")
-        return super().step(action)
-
-
-class TestBadInput:
-    def test_an_environment_that_raises_at_reset_is_shown_once(self, tmp_path: Path) -> None:
-        with pytest.raises(WorkerError, match=r"worker [01]: ValueError: the simulator is not licensed") as caught:
-            Collector(Unlicensed, tmp_path, num_workers=2)
-        assert str(caught.value).count("licensed") == 1
-
-    def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
-        with Collector(Failing, tmp_path, num_workers=1, num_envs=2, seed=1) as collector:
-            with pytest.raises(WorkerError, match="the arm broke"):
-                collector.collect(None, steps=100_000)
-            with pytest.raises(ProtocolError, match="has failed"):
-                collector.collect(None, steps=10)
-        kept = open_traces(tmp_path)
-        assert kept.total_steps
-        check_all(kept)
-
-    def test_a_policy_that_cannot_be_pickled(self, workers: Collector) -> None:
-        lock = threading.Lock()
-        with pytest.raises(PolicyError, match="policy: expected something that can be pickled"):
-            workers.collect(lambda obs, states, starts: (lock, None), steps=10)
-        assert workers.collect(None, steps=10).total_steps == 10
-
-    def test_a_handle_that_cannot_be_pickled(self, tmp_path: Path) -> None:
-        lock = threading.Lock()
-        with pytest.raises(PolicyError, match="weights: expected something that can be pickled"):
-            PolicyHandle(Numbered.build, Numbered.set_number).publish(lock)
-        with pytest.raises(PolicyError, match="build, load: expected something that can be pickled"):
-            PolicyHandle(lambda env: lock, Numbered.set_number).publish(1)  # type: ignore[arg-type, return-value]
-
-    def test_environments_that_cannot_be_pickled(self, tmp_path: Path) -> None:
-        lock = threading.Lock()
-        collect(Ticking, None, tmp_path, steps=10, num_workers=1)
-        with pytest.raises(
-            PolicyError, match=r"env_fn: expected .* got function: cannot pickle '_thread.lock' object;"
-        ):
-            Collector(lambda: lock, tmp_path, overwrite=True)  # type: ignore[arg-type, return-value]
-        assert open_traces(tmp_path).total_steps == 10, "nothing was removed"
-
-    def test_a_model_of_another_space(self, workers: Collector) -> None:
-        model = PPO("MlpPolicy", "Pendulum-v1", device="cpu")
-        with pytest.raises(SpaceMismatchError, match=r"worker [01]: Observation spaces do not match"):
-            workers.collect(model, steps=10)
-        assert workers.collect(None, steps=10).total_steps == 10
-
-    def test_too_many_workers(self, tmp_path: Path) -> None:
-        with pytest.raises(WorkerError, match="workers did not start in start_timeout_s=3; the cluster has 4 CPUs"):
-            Collector(Ticking, tmp_path, num_workers=3, ray_options={"num_cpus": 2}, start_timeout_s=3)
-
-    def test_another_number_of_environments(self, tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match="num_envs: expected None or 3, as many as env_fn makes, got 2"):
-            Collector(lambda: DummyVecEnv([Ticking] * 3), tmp_path, num_envs=2, num_workers=1)
-
-    @pytest.mark.parametrize("conditions", [{}, {"steps": 1, "episodes": 1}, {"steps": 0}, {"episodes": -1}])
-    def test_conditions(self, workers: Collector, conditions: dict[str, int]) -> None:
-        with pytest.raises(OptionError, match=r"steps|episodes"):
-            workers.collect(None, **conditions)  # type: ignore[arg-type]
-
-    def test_a_handle_without_weights(self, workers: Collector) -> None:
-        handle = PolicyHandle(Numbered.build, Numbered.set_number)
-        with pytest.raises(ProtocolError, match="publish"):
-            workers.collect(handle, steps=10)
-
-    def test_a_closed_collector(self, tmp_path: Path) -> None:
-        collector = Collector(Ticking, tmp_path, num_workers=1)
-        collector.close()
-        collector.close()
-        with pytest.raises(ProtocolError, match="closed"):
-            collector.collect(None, steps=10)
-
-    def test_a_misspelled_option(self, tmp_path: Path) -> None:
-        with pytest.raises(ArgumentTypeError, match="did you mean 'num_workers'"):
-            collect(Ticking, None, tmp_path, steps=10, num_worker=2)
 
 
 def test_arrays_of_a_handle(workers: Collector) -> None:

@@ -19,7 +19,7 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from vecrollout import open_traces, verify_traces
+from vecrollout import TraceDataset, open_traces, verify_traces
 from vecrollout.cli.app import app
 
 
@@ -53,7 +53,7 @@ def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path)
     assert process.returncode == 0, text
     # The line, while it ran.
     progress = r"2 workers · [\d,]+ of 40,001 steps · [\d,]+ a second · [\d,]+ episodes"
-    assert re.search(rf"{progress} · mean return \d+\.\d\d · 0 restarts", text), text
+    assert re.search(rf"{progress} · mean return \d+\.\d\d · 0 restarts · [1-9][\d.,]* (bytes|[kM]B)", text), text
     # The summary.
     traces = open_traces(tmp_path / "out")
     episodes = traces.whole_episodes()
@@ -61,13 +61,23 @@ def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path)
     assert f"episodes      {len(episodes):,}\nsteps         40,001\n" in out
     assert f"length        mean {episodes.lengths.mean():.2f}" in out
     assert re.search(r"^speed +[\d,]+ steps a second\nseed +4\nsize on disk +[\d.,]+ [kM]B$", out, re.MULTILINE)
+    assert re.search(r"^ended by +terminated [\d,]+, closed [1-6]$", out, re.MULTILINE), out
     # The recording.
+    last = {(row["worker"], row["env"]): row["ended_by"] for row in by_time(traces)}
+    assert len(last) == 6
+    assert set(last.values()) <= {"terminated", "truncated", "closed"}
     assert set(traces.to_arrow().column("worker").to_pylist()) == {0, 1}
     assert (traces.metadata["env_id"], traces.metadata["recorded_with"]["ray_workers"]) == ("CartPole-v1", 2)
     seeds = traces.stitched().to_arrow().column("reset_seed").to_pylist()
     assert len(set(seeds)) == len(seeds)
     replayed = run("replay", tmp_path / "out", "--episodes", "0-40")
     assert replayed.code == 0, replayed
+
+
+def by_time(traces: TraceDataset) -> list[dict[str, Any]]:
+    """The rows of the episode table, those of an environment in the order of its steps."""
+    rows: list[dict[str, Any]] = traces.to_arrow().to_pylist()
+    return sorted(rows, key=lambda row: (row["id"], row["start_step"]))
 
 
 def read_all(master: int, shown: list[bytes]) -> None:
@@ -145,6 +155,7 @@ def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
     assert all((each.acts == 1).all() for each in traces)
     running = [each for each in traces.stitched() if not (each.terminated or each.truncated)]
     assert 1 <= len(running) <= 4, "of each environment, its running episode"
+    assert {each.episode.ended_by for each in running} == {"closed"}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import typer
 
 from vecrollout.cli.options import AsJson, Trace, Where, examples
 from vecrollout.cli.selecting import expression
-from vecrollout.cli.terminal import busy, say, say_facts, say_json, say_table, size
+from vecrollout.cli.terminal import busy, say, say_facts, say_json, say_table
+from vecrollout.data.sizes import size_text
 from vecrollout.errors import OptionError, TraceNotFoundError
 from vecrollout.storage.dataset import TraceDataset, open_traces
 from vecrollout.storage.episode_table import stats_of
@@ -182,7 +183,7 @@ def _list_below(directory: Path, as_json: bool) -> None:
         say_json(rows)
     elif rows:
         say_table(
-            list(rows[0]), [[*list(row.values())[:3], size(row["size"]), *list(row.values())[4:]] for row in rows]
+            list(rows[0]), [[*list(row.values())[:3], size_text(row["size"]), *list(row.values())[4:]] for row in rows]
         )
     else:
         say(f"no traces in {directory} or below; make one: vecrollout record CartPole-v1 --episodes 10 --out cartpole")

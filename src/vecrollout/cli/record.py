@@ -10,7 +10,8 @@ import typer
 
 from vecrollout.cli.options import EnvId, examples, named_values
 from vecrollout.cli.outcomes import INTERRUPTED
-from vecrollout.cli.terminal import busy, note, say_facts, size
+from vecrollout.cli.terminal import busy, note, say_facts
+from vecrollout.data.sizes import size_text
 from vecrollout.errors import OptionError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _frame_bytes(recipe: Recipe) -> int:
 
 
 def _summarize(recorded: Recorded, plan: Plan) -> None:
-    from vecrollout.cli.session import bytes_in
+    from vecrollout.storage.files.stored import bytes_in
 
     facts: dict[str, Any] = {
         "trace": recorded.directory,
@@ -218,7 +219,7 @@ def _summarize(recorded: Recorded, plan: Plan) -> None:
         "seed": plan.seed,
     }
     if isinstance(recorded.directory, Path):
-        facts["size on disk"] = size(bytes_in(recorded.directory))
+        facts["size on disk"] = size_text(bytes_in(recorded.directory))
     say_facts(facts)
 
 

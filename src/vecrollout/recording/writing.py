@@ -14,7 +14,8 @@ from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
 from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.files.objects import shown
-from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.options import checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter
 
 # Memory of running episodes after which they are written in fragments.
 _HELD_BYTES = 1 << 30
