@@ -69,16 +69,16 @@ class FailingFirst(Ticking):
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """A directory with ten steps that must not be lost."""
+    """A directory with five steps that must not be lost."""
     with record_traces(Ticking(), tmp_path / "kept") as env:
-        env.reset(seed=1)  # its episode is longer
-        for _ in range(10):
+        env.reset(seed=1)
+        for _ in range(5):
             env.step(0)
     return tmp_path / "kept"
 
 
 def check_kept(directory: Path) -> None:
-    assert open_traces(directory).total_steps == 10
+    assert open_traces(directory).total_steps == 5
     assert [each.name for each in directory.iterdir() if "probe" in each.name] == []
 
 
