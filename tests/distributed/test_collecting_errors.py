@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from ticking import Numbered, Ticking, Unlicensed, check_all
 
-from vecrollout import open_traces, record_traces
+from vecrollout import open_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
 from vecrollout.errors import (
     ArgumentTypeError,
@@ -65,16 +65,6 @@ class FailingFirst(Ticking):
                 raise ValueError("the arm broke")
         self.step_count += 1
         return self._obs(), float(self.step_count), False, False, {}
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """A directory with five steps that must not be lost."""
-    with record_traces(Ticking(), tmp_path / "kept") as env:
-        env.reset(seed=1)
-        for _ in range(5):
-            env.step(0)
-    return tmp_path / "kept"
 
 
 def check_kept(directory: Path) -> None:

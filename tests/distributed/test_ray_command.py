@@ -40,7 +40,7 @@ def run(*arguments: object) -> Ran:
 def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path) -> None:
     master, slave = os.openpty()
     shown: list[bytes] = []
-    options = ("--ray-workers", 2, "--n-envs", 3, "--steps", 40_001, "--seed", 4, "--out", "out")
+    options = ("--ray-workers", 2, "--n-envs", 3, "--steps", 120_001, "--seed", 4, "--out", "out")
     variables = drivers.environment(cluster, TERM="xterm", COLUMNS="200")
     process = drivers.start(["-m", "vecrollout", "record", "CartPole-v1", *options], tmp_path, variables, stderr=slave)
     os.close(slave)
@@ -52,13 +52,13 @@ def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path)
     text = b"".join(shown).decode()
     assert process.returncode == 0, text
     # The line, while it ran.
-    progress = r"2 workers · [\d,]+ of 40,001 steps · [\d,]+ a second · [\d,]+ episodes"
+    progress = r"2 workers · [\d,]+ of 120,001 steps · [\d,]+ a second · [\d,]+ episodes"
     assert re.search(rf"{progress} · mean return \d+\.\d\d · 0 restarts · [1-9][\d.,]* (bytes|[kM]B)", text), text
     # The summary.
     traces = open_traces(tmp_path / "out")
     episodes = traces.whole_episodes()
-    assert traces.total_steps == 40_001
-    assert f"episodes      {len(episodes):,}\nsteps         40,001\n" in out
+    assert traces.total_steps == 120_001
+    assert f"episodes      {len(episodes):,}\nsteps         120,001\n" in out
     assert f"length        mean {episodes.lengths.mean():.2f}" in out
     assert re.search(r"^speed +[\d,]+ steps a second\nseed +4\nsize on disk +[\d.,]+ [kM]B$", out, re.MULTILINE)
     assert re.search(r"^ended by +terminated [\d,]+, closed [1-6]$", out, re.MULTILINE), out
