@@ -202,16 +202,15 @@ def test_running_episodes_of_a_round_that_ends_early_are_written(tmp_path: Path)
     assert written.total_steps == open_traces(tmp_path).total_steps
 
 
-def test_everything_that_was_written(tmp_path: Path) -> None:
-    first = collect(Ticking, None, tmp_path, steps=50, num_workers=1)
-    with Collector(Ticking, tmp_path, num_workers=2, num_envs=2) as collector:
+def test_everything_that_was_written(collected: TraceDataset) -> None:
+    """And nothing that an earlier collection has written to the same directory."""
+    with Collector(Ticking, collected.path, num_workers=2, num_envs=2) as collector:
         assert len(collector.written()) == 0
         rounds = [collector.collect(None, steps=80) for _ in range(2)]
         assert content(collector.written()) == [each for data in rounds for each in content(data)]
     assert collector.written().total_steps >= 160
-    assert first.total_steps == 50
-    assert open_traces(tmp_path).total_steps == collector.written().total_steps + 50
-    assert verify_traces(tmp_path).ok
+    assert open_traces(collected.path).total_steps == collector.written().total_steps + 395
+    assert verify_traces(collected.path).ok
 
 
 def test_a_stream_takes_up_new_weights(tmp_path: Path) -> None:
@@ -257,7 +256,11 @@ def test_a_fragment_is_of_one_policy(tmp_path: Path) -> None:
 def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
     stream = workers.stream(None)
     first = next(stream)
-    time.sleep(2)
+    enough = workers.written().total_steps + 4 * first.total_steps
+    begin = time.monotonic()
+    while workers.written().total_steps < enough:
+        assert time.monotonic() - begin < 60
+        time.sleep(0.05)
     second = next(stream)
     assert second.total_steps > 3 * first.total_steps
     check_all([*first, *second])
@@ -269,7 +272,7 @@ def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
 
 def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", DummyVecEnv([lambda: gym.make("CartPole-v1")]), n_steps=64, batch_size=64, device="cpu")
-    with Collector("CartPole-v1", tmp_path, num_workers=2, num_envs=2, seed=0, deterministic_policy=True) as collector:
+    with Collector("CartPole-v1", tmp_path, num_workers=1, num_envs=2, seed=0, deterministic_policy=True) as collector:
         before = collector.collect(model, steps=80)
         model.learn(256)
         after = collector.collect(model, steps=80)
@@ -350,7 +353,10 @@ def test_rewards_that_are_vectors_have_no_return(tmp_path: Path) -> None:
 
 def test_options_of_writers_and_recorders(tmp_path: Path) -> None:
     options: dict[str, Any] = {"metadata": {"run": "a"}, "episode_metadata": lambda each: {"steps": len(each)}}
-    data = collect(Ticking, None, tmp_path, steps=30, num_workers=1, record_infos="none", compression=None, **options)
+    spaces = gym.spaces.Box(-1, 2.0**40, (2,), np.float64), gym.spaces.Discrete(1000)
+    options |= {"record_infos": "none", "compression": None, "spaces": spaces}
+    data = collect(Ticking, None, tmp_path, steps=30, num_workers=1, **options)
+    assert data.about(0)["spaces"] == spaces
     assert table(data)["steps"] == [len(each) for each in data]
     assert data.metadata["run"] == "a"
 
@@ -359,12 +365,6 @@ def test_traces_that_are_there_are_removed(kept: Path) -> None:
     """Also those of other spaces."""
     again = collect("CartPole-v1", None, kept, steps=20, num_workers=1, overwrite=True)
     assert again.total_steps == open_traces(kept).total_steps == 20
-
-
-def test_given_spaces_are_kept(tmp_path: Path) -> None:
-    spaces = gym.spaces.Box(-1, 2.0**40, (2,), np.float64), gym.spaces.Discrete(1000)
-    data = collect(Ticking, None, tmp_path, steps=10, num_workers=1, spaces=spaces)
-    assert data.about(0)["spaces"] == spaces
 
 
 def test_arrays_of_a_handle(workers: Collector) -> None:

@@ -37,7 +37,7 @@ class Killing:
 
     def kill(self) -> None:
         """Kill one, after a while."""
-        time.sleep(self._rng.uniform(0.0, 4.0))
+        time.sleep(self._rng.uniform(0.0, 2.0))
         if self._cluster is not None and self._rng.random() < 0.3:
             self._cluster.remove_node(next(iter(self._cluster.worker_nodes)), allow_graceful=False)
             self._cluster.add_node(**NODE)

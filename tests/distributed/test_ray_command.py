@@ -144,7 +144,7 @@ def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() - begin < drivers.LIMIT_S
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=drivers.LIMIT_S)
     assert process.returncode == 130, err
@@ -216,8 +216,8 @@ def test_numbers_of_workers(tmp_path: Path, number: str) -> None:
 
 
 def test_an_error_of_the_environment_is_one_line(cluster: Any, tmp_path: Path) -> None:
-    options = ("--steps", 10, "--out", tmp_path / "out", "--ray-workers", 2)
+    options = ("--steps", 10, "--out", tmp_path / "out", "--ray-workers", 1)
     ran = run("record", "ticking:Unlicensed-v0", *options)
     assert (ran.code, ran.out) == (1, "")
     (line,) = ran.err.splitlines()
-    assert re.fullmatch(r"vecrollout: error: worker [01]: ValueError: the simulator is not licensed", line)
+    assert re.fullmatch(r"vecrollout: error: worker 0: ValueError: the simulator is not licensed", line)

@@ -64,7 +64,7 @@ class Collector:
         num_envs: Number of environments of each worker; None: as many as `env_fn` makes.
         seed: Every environment of every worker gets a seed of its own: consecutive numbers, of which the first is drawn
             from this number. They depend on the indices of worker and environment and on the number of restarts of the
-            worker, not on which worker is quicker. None: any seed.
+            worker, not on which worker is quicker. An integer of 0 or more; None: any seed.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         record_masks: Whether to record action masks.
@@ -74,14 +74,17 @@ class Collector:
         start_timeout_s: Seconds that workers may take to start. Ray itself may need a minute on a busy machine.
         ray_options: Options of the Ray actors, such as `{"num_cpus": 2, "resources": {"simulator": 1}}`. By default,
             a worker takes one CPU, and workers are spread over the machines.
-        progress: Whether to show a line with workers, steps a second, episodes, mean return of the last 100 episodes
-            and restarts on a terminal. It needs rich.
-        **writer_options: Options of `TraceWriter`.
+        progress: Whether to show a line with workers, steps a second, episodes, mean return of the last 100 episodes,
+            restarts and bytes on disk on a terminal. It needs rich.
+        **writer_options: Options of `TraceWriter`. With `overwrite`, the traces that the directory holds are removed
+            when all workers have made and reset their environments.
 
     Raises:
         OptionError: If an option has another value than described, or workers do not share the directory.
-        ArgumentTypeError: If an option does not exist, or `env_fn` makes no environments.
-        PolicyError: If `env_fn` cannot be pickled.
+        ArgumentTypeError: If an option does not exist or is not of the kind described, or `env_fn` makes no
+            environments.
+        PolicyError: If `env_fn` or an option of `TraceWriter` cannot be pickled.
+        ProtocolError: If another writer is at work in a directory that is to be overwritten.
         WorkerError: If an environment cannot be made or reset, Ray cannot be reached, or the cluster has too few CPUs.
         MissingDependencyError: If `progress` is True and rich is not installed.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
