@@ -92,7 +92,7 @@ def test_an_environment_that_raises_at_reset_is_shown_once(kept: Path) -> None:
 
 
 def test_a_class_is_no_environment(kept: Path) -> None:
-    with pytest.raises(ArgumentTypeError, match="worker 0: env_fn: expected a VecEnv .*, got type; call it first"):
+    with pytest.raises(ArgumentTypeError, match=r"worker 0: env_fn: expected a VecEnv .*, got type; call it first"):
         Collector(lambda: Ticking, kept, num_workers=1, overwrite=True)  # type: ignore[arg-type, return-value]
     check_kept(kept)
 
