@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from vecrollout.cli.session import Session, Shares
     from vecrollout.recording.environments import AnyEnv
 
-_HELD_BYTES = 1 << 30
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -170,9 +168,7 @@ def _recorder(plan: Plan, env: AnyEnv, frame_bytes: int) -> tuple[Any, Shares]:
     from vecrollout.recording.writing import most_transitions, trace_writer
 
     spaces, num_envs = spaces_of(env), num_envs_of(env)
-    held = most_transitions(spaces, num_envs)
-    if frame_bytes:
-        held = max(num_envs, min(held, _HELD_BYTES // frame_bytes))
+    held = most_transitions(spaces, num_envs, *([frame_bytes] if frame_bytes else []))
     about: dict[str, Any] = {
         "metadata": plan.metadata,
         "episode_metadata": seed_column,

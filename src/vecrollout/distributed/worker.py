@@ -12,6 +12,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+from vecrollout import exits
 from vecrollout._typing import RecordInfos
 from vecrollout.collecting.acting import Acting
 from vecrollout.collecting.collection import of_envs
@@ -102,9 +103,8 @@ class Worker:
 
     def close(self) -> None:
         """Write the running episodes, and close environments and writer."""
-        self._write_running(ends=True)
-        self._writer.close()
-        self._recorder.close()  # type: ignore[attr-defined]
+        recorder: Any = self._recorder
+        exits.close_each(lambda: self._write_running(ends=True), self._writer.close, recorder.close)
 
     def _begin(self, order: Order) -> None:
         if order.policy != self._policy:
