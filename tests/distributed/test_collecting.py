@@ -23,6 +23,7 @@ from ticking import Numbered, Ticking, check_all, length_of
 
 from vecrollout import TraceDataset, open_traces, verify_traces
 from vecrollout.distributed import Collector, PolicyHandle, collect
+from vecrollout.errors import ProtocolError
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -156,16 +157,14 @@ def test_rounds_of_episodes_are_whole(workers: Collector) -> None:
 
 def test_short_episodes_are_not_preferred(tmp_path: Path) -> None:
     """Each environment's episodes are its first ones, without a gap."""
-    data = collect(Ticking, None, tmp_path, episodes=40, num_workers=2, num_envs=4, seed=11)
-    rows = table(data)
-    for worker in (0, 1):
-        for env in range(4):
-            of_env = [each for i, each in enumerate(data) if (rows["worker"][i], rows["env"][i]) == (worker, env)]
-            replayed = Ticking()
-            obs, _ = replayed.reset(seed=of_env[0].episode.seed)
-            for each in of_env:
-                assert each.obs[0].tolist() == obs.tolist()
-                obs, _ = replayed.reset()
+    data = collect(Ticking, None, tmp_path, episodes=20, num_workers=1, num_envs=4, seed=11)
+    for env in range(4):
+        of_env = [each for each in data if each.episode.env_index == env]
+        replayed = Ticking()
+        obs, _ = replayed.reset(seed=of_env[0].episode.seed)
+        for each in of_env:
+            assert each.obs[0].tolist() == obs.tolist()
+            obs, _ = replayed.reset()
 
 
 def test_until(workers: Collector) -> None:
@@ -206,7 +205,9 @@ def test_everything_that_was_written(collected: TraceDataset) -> None:
     """And nothing that an earlier collection has written to the same directory."""
     with Collector(Ticking, collected.path, num_workers=2, num_envs=2) as collector:
         assert len(collector.written()) == 0
-        rounds = [collector.collect(None, steps=80) for _ in range(2)]
+        rounds = [collector.collect(None, steps=80, close=number == 1) for number in range(2)]
+        with pytest.raises(ProtocolError, match="closed"):
+            collector.collect(None, steps=10)
         assert content(collector.written()) == [each for data in rounds for each in content(data)]
     assert collector.written().total_steps >= 160
     assert open_traces(collected.path).total_steps == collector.written().total_steps + 395

@@ -153,7 +153,7 @@ class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
             blocks: Tables.
             ctx: Not used.
         """
-        with TraceWriter(self._directory, **self._options) as writer:
+        with TraceWriter(self._folder.path, **self._options) as writer:
             for block in blocks:
                 for row in ray.data.block.BlockAccessor.for_block(block).iter_rows(public_row_format=True):
                     trajectory, metadata = _trajectory(row)
