@@ -26,6 +26,9 @@ class Silent(gym.vector.VectorEnv):
     single_observation_space = observation_space = gym.spaces.Box(0, 1, (1,))
     single_action_space = action_space = gym.spaces.Discrete(2)
 
+    def __init__(self) -> None:
+        pass  # that of Gymnasium 0.29 takes arguments
+
 
 def vec_env() -> DummyVecEnv:
     return DummyVecEnv([CountingEnv] * 2)

@@ -15,7 +15,7 @@ from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-Part: TypeAlias = tuple[Table, Any, Any]
+RowsOf: TypeAlias = tuple[Table, Any, Any]
 """A table, and where a fragment's observations and steps are in it."""
 
 
@@ -44,13 +44,13 @@ class Source:
                 self.is_narrow = True
         return table
 
-    def parts_of(self, run: Run) -> list[Part]:
+    def parts_of(self, run: Run) -> list[RowsOf]:
         """Where a fragment's rows are; its last observation is in the last part."""
         parts = []
         last = run.pieces[-1]
         for piece in run.pieces:
-            chunk, env, row, steps = piece.chunk, piece.env, piece.row, piece.steps
-            table = self._tables.get(id(chunk)) or self.table(chunk)
+            env, row, steps = piece.env, piece.row, piece.steps
+            table = self._tables.get(id(piece.chunk)) or self.table(piece.chunk)
             rows = table.rows(env, row, steps + 1 if piece is last else steps)
             parts.append((table, rows, table.steps(env, row, steps)))
         return parts
