@@ -158,6 +158,7 @@ def test_frames_begin_with_the_state_before_the_first_action(browser: Page, tmp_
         env.reset()
         while not env.step(0)[2]:
             pass
+    browser.driver.get("about:blank")  # the page before asks its own server
     browser.logs()
     with served(tmp_path) as url:
         page = Page(browser.driver, url, tmp_path)
