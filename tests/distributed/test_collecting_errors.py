@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -65,6 +67,23 @@ class FailingFirst(Ticking):
             with contextlib.suppress(FileExistsError):
                 self.file.touch(exist_ok=False)
                 raise ValueError("the arm broke")
+        self.step_count += 1
+        return self._obs(), float(self.step_count), False, False, {}
+
+
+class Irreplaceable(Ticking):
+    """Its episodes do not end. The process that is the first to take 100 steps dies, and there is no other one."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        if file.exists():
+            raise ValueError("there is no second robot")
+
+    def step(self, action: Any) -> Any:
+        if self.step_count == 100:
+            with contextlib.suppress(FileExistsError):
+                self.file.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
         self.step_count += 1
         return self._obs(), float(self.step_count), False, False, {}
 
@@ -172,6 +191,16 @@ def test_the_workers_beside_one_that_fails_keep_what_they_recorded(tmp_path: Pat
     assert set(written.to_arrow().column("worker").to_pylist()) == {0, 1}
     assert {each.episode.ended_by for each in written} == {"closed"}
     assert max(written.lengths) > 100
+
+
+def test_the_workers_beside_one_that_cannot_start_again_keep_what_they_recorded(tmp_path: Path) -> None:
+    env_fn = functools.partial(Irreplaceable, tmp_path / "died")
+    collector = Collector(env_fn, tmp_path / "traces", num_workers=2)
+    with collector, pytest.raises(WorkerError, match="there is no second robot"):
+        collector.collect(None, steps=10_000_000)
+    (written,) = collector.written()
+    assert written.episode.ended_by == "closed"
+    assert len(written) > 100
 
 
 def test_a_step_that_raises_keeps_what_was_recorded(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from checks import assert_recorded, run
 from gymnasium import spaces
+from stable_baselines3 import A2C
 from stable_baselines3.common.vec_env import DummyVecEnv
 from vector_envs import MODES, sync_env
 
 import vecrollout
-from vecrollout import BufferingWrapper, VectorBufferingWrapper
+from vecrollout import BufferingWrapper, TraceCallback, VectorBufferingWrapper, open_traces
 from vecrollout.errors import ProtocolError
-from vecrollout.testing import EpisodeScript, Scenario
+from vecrollout.testing import CountingEnv, EpisodeScript, Scenario
 
 SCENARIO = Scenario()
 PACKAGE = Path(vecrollout.__file__).parent
@@ -249,3 +250,27 @@ def test_handing_over_to_a_sink(scenario):
             if point % 5 == 0:
                 assert_goes_on(venv, scenario)
         assert point > 10
+
+
+def test_the_beginning_of_training(tmp_path):
+    """Training that begins anew is recorded, and each step once."""
+
+    class Chooses(CountingEnv):
+        def __init__(self):
+            super().__init__(episodes=[EpisodeScript(9)])
+            self.action_space = spaces.Discrete(2)
+
+    venv = DummyVecEnv([Chooses])
+    model = A2C("MlpPolicy", venv, device="cpu").learn(5)
+    for point in range(1, 10_000):
+        callback = TraceCallback(tmp_path / "interrupted", overwrite=True)
+        callback.init_callback(model)
+        if not interrupted_at(point, lambda callback=callback: callback.on_training_start({}, {})):
+            break
+        again = callback if point % 2 else TraceCallback(tmp_path / f"{point}")
+        model.learn(5, again, reset_num_timesteps=False)
+        assert open_traces(again.directory).total_steps == 5
+        assert not {"reset", "step_async", "step_wait", "env_method"} & vars(venv).keys()
+        venv.step([0])
+    callback.close()
+    assert point > 10

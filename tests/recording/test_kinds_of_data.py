@@ -9,7 +9,7 @@ from custom_venv import CustomVecEnv
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
-from vecrollout import BufferingWrapper
+from vecrollout import BufferingEnvWrapper, BufferingWrapper
 from vecrollout.buffer import RolloutBuffer
 from vecrollout.errors import DtypeError, MissingTerminalObservationError, ProtocolError, ShapeError, StructureError
 from vecrollout.testing import CountingEnv, EpisodeScript, Scenario, assert_same, batch_of
@@ -55,6 +55,29 @@ def test_observations_with_few_or_no_entries(shape):
         venv.step(np.zeros(2, np.int64))
     transitions = venv.pop_transitions()
     assert transitions.obs.shape == transitions.next_obs.shape == (10, *shape)
+
+
+def test_observations_without_arrays():
+    class Blind(CountingEnv):
+        observation_space = spaces.Dict({})
+
+        def __init__(self):
+            super().__init__(episodes=[EpisodeScript(3)])
+            self.observation_space = spaces.Dict({})
+
+        def reset(self, **kwargs):
+            return {}, super().reset(**kwargs)[1]
+
+        def step(self, action):
+            return {}, *super().step(action)[1:]
+
+    env = BufferingEnvWrapper(Blind())
+    for _ in range(2):
+        env.reset()
+        for _ in range(3):
+            env.step(0)
+    for each in env.pop_trajectories()[0]:
+        assert (dict(each.obs), len(each), each.terminated) == ({}, 3, True)
 
 
 @pytest.mark.parametrize("order", ["F", "sliced", "reversed", "transposed"])

@@ -132,7 +132,7 @@ class LogColumns:
             rows.setflags(False)  # by position, which takes half the time
         infos = self._infos_of(runs, parts) if self.has_infos else [None] * len(runs)
         trajectories: list[Trajectory] = []
-        columns = runs, _trees(obs_part, obs), _trees(acts_part, acts), rews, infos
+        columns = runs, _trees(obs_part, obs, len(runs)), _trees(acts_part, acts, len(runs)), rews, infos
         for run, its_obs, its_acts, its_rews, its_infos in zip(*columns, strict=True):
             ending = run.ending
             terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
@@ -297,9 +297,11 @@ def _joined(parts: Sequence[RowsOf], where: int, leaf: int, item: Item | None) -
     return np.concatenate(opened, dtype=item.dtype)
 
 
-def _trees(part: Part, leaves: Sequence[Sequence[Any]]) -> Iterable[Any]:
-    """The values of a part of the layout, from lists of their leaves."""
-    return leaves[0] if part.structure.is_leaf else map(part.structure.unflatten, zip(*leaves, strict=True))
+def _trees(part: Part, leaves: Sequence[Sequence[Any]], count: int) -> Iterable[Any]:
+    """So many values of a part of the layout, from lists of their leaves; a dict without entries has none."""
+    if part.structure.is_leaf:
+        return leaves[0]
+    return map(part.structure.unflatten, zip(*leaves, strict=True) if leaves else [()] * count)
 
 
 def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:

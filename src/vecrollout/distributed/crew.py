@@ -123,12 +123,12 @@ class Crew:
         with suppress(VecrolloutError):
             self.close(_PATIENCE_S)
 
-    def kill(self) -> None:
-        """End all workers at once."""
-        for actor in self._actors:
+    def kill(self, workers: Iterable[int] | None = None) -> None:
+        """End some workers at once; None: all."""
+        for worker in range(len(self)) if workers is None else workers:
+            actor, self._actors[worker] = self._actors[worker], None
             if actor is not None:
                 ray.kill(actor)
-        self._actors = [None] * len(self._actors)
 
     def _restart(self, worker: int, error: Exception) -> None:
         died = {worker: error}
@@ -144,9 +144,9 @@ class Crew:
             died = self._start([worker])
 
     def _start(self, workers: Sequence[int]) -> dict[int, Exception]:
-        """Start workers; returns the errors of those that died meanwhile."""
+        """Start workers; returns the errors of those that died meanwhile. An error ends the others, too."""
         with (
-            self.killed_on_error(),
+            self._failing_on_error(workers),
             nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file,
         ):
             for worker in workers:
@@ -187,6 +187,16 @@ class Crew:
             yield
         except BaseException:
             self.kill()
+            raise
+
+    @contextmanager
+    def _failing_on_error(self, workers: Sequence[int]) -> Iterator[None]:
+        """Within, an error ends these workers at once, and the others when they have written what they hold."""
+        try:
+            yield
+        except BaseException:
+            self.kill(workers)
+            self.fail()
             raise
 
 

@@ -164,9 +164,9 @@ class TraceCallback(BaseCallback):
             )
             tap = Tap(venv, writer, options, self._missing)
         self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
-        with closed_on_error(writer):
+        with closed_on_error(tap):  # an interrupt must not leave its functions in the environment
             tap.begin(obs, self._start_steps(venv))
-        self._tap = _taps[venv] = tap
+            self._tap = _taps[venv] = tap
 
     def _start_steps(self, venv: VecEnv) -> list[int]:
         """The number of steps that each environment's episode has had before training begins."""

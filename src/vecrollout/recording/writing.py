@@ -11,15 +11,16 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from vecrollout.errors import ProtocolError
+from vecrollout.exits import Closable
 from vecrollout.recording.environments import layers_of
-from vecrollout.recording.recorder import Recorder, Writer
+from vecrollout.recording.recorder import Recorder
 from vecrollout.storage.files.folder import folder_of, place_of
 from vecrollout.storage.files.objects import shown
 from vecrollout.storage.writing.opening import remove_traces
 from vecrollout.storage.writing.options import checked_metadata
 from vecrollout.storage.writing.writer import TraceWriter
 
-_Writer = TypeVar("_Writer", bound=Writer)
+_Closable = TypeVar("_Closable", bound=Closable)
 
 # Memory of running episodes after which they are written in fragments.
 _HELD_BYTES = 1 << 30
@@ -28,12 +29,12 @@ _UNKNOWN_BYTES = 500
 
 
 @contextmanager
-def closed_on_error(writer: _Writer) -> Iterator[_Writer]:
-    """Within, the recorder of a writer is made. If that fails, the writer is closed."""
+def closed_on_error(opened: _Closable) -> Iterator[_Closable]:
+    """Within, a recorder of a writer is made, or begins. If that fails, this is closed."""
     try:
-        yield writer
+        yield opened
     except BaseException:
-        writer.close()
+        opened.close()
         raise
 
 
