@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,15 @@ def test_keys_that_come_later_gain_columns_in_the_next_shard(tmp_path: Path) -> 
         if read.infos is not None and expected.infos is not None:
             assert_same(list(read.infos), list(expected.infos))
     assert verify_traces(tmp_path).ok
+
+
+def test_infos_that_are_other_mappings_are_kept_as_dicts(tmp_path: Path) -> None:
+    infos: Any = [OrderedDict(at=1), {"at": 2}, MappingProxyType({"at": 3})]
+    with TraceWriter(tmp_path) as writer:  # without a warning
+        writer.append(of_space("box", 3, infos=infos))
+    assert writer.dropped_infos == {}
+    (read,) = open_traces(tmp_path)
+    assert_same(list(read.infos), [{"at": 1}, {"at": 2}, {"at": 3}])  # type: ignore[arg-type]
 
 
 def test_an_array_with_a_mask_is_not_kept_without_it(tmp_path: Path) -> None:

@@ -274,8 +274,10 @@ def _as_dicts(infos: list[Any], dropped: Counter[str]) -> list[dict[Any, Any]]:
     """Infos as dicts of Python's own type; empty ones in place of what is no dict."""
     if set(map(type, infos)) <= {dict}:
         return infos
-    dropped["(an info that is no dict)"] += sum(not isinstance(info, Mapping) for info in infos)
-    return [dict(info) if isinstance(info, Mapping) else {} for info in infos]
+    mappings = [isinstance(info, Mapping) for info in infos]
+    if not all(mappings):
+        dropped["(an info that is no dict)"] += mappings.count(False)
+    return [dict(info) if is_mapping else {} for info, is_mapping in zip(infos, mappings, strict=True)]
 
 
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:
