@@ -10,7 +10,7 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.relabeling import Rewards
 from vecrollout.errors import ProtocolError
 from vecrollout.progress import Progress
-from vecrollout.storage.derived import Joined, Relabeled
+from vecrollout.storage.derived import Derived
 from vecrollout.storage.episode_table import stats_of
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
@@ -86,7 +86,7 @@ class TraceDataset(StoredTrajectories):
         vars(self).pop("table", None)
 
     def _relabeled(self, rewards: Rewards) -> Self:
-        return type(self)(Order.of(Relabeled(self, rewards)))
+        return type(self)(Order.of(Derived.relabeled(self, rewards)))
 
     def stitched(self) -> Self:
         """The same steps with fragments joined where they follow one another in an episode.
@@ -97,7 +97,7 @@ class TraceDataset(StoredTrajectories):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return type(self)(Order.of(Joined.of(self)))
+        return type(self)(Order.of(Derived.joined(self)))
 
     def whole_episodes(self) -> Self:
         """Episodes with all their steps, from the reset to the end that the environment gave them.
