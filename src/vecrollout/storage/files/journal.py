@@ -87,7 +87,7 @@ class Group(NamedTuple):
 
     first: int
     """Number of the first piece in its shard."""
-    pieces: int
+    pieces: list[Piece]
     trajectories: BatchIndex
 
 
@@ -235,7 +235,7 @@ class Journal:
         if not pieces or (len(pieces) > 1 and len(rows) != 1):
             raise ValueError(f"expected one trajectory in pieces, got {len(rows)} in {len(pieces)}")
         index.check(sum(piece.rows for piece in pieces), "trajectories")
-        shard.groups.append(Group(len(shard.pieces), len(pieces), index))
+        shard.groups.append(Group(len(shard.pieces), pieces, index))
         shard.pieces += pieces
 
 

@@ -57,12 +57,12 @@ class BatchArrays:
 
     def read(self, batch: int, columns: Sequence[int]) -> list[Array]:
         """All rows of some columns of a record batch, without decompressing others."""
-        place, piece = self._pieces[batch]
+        place, at = self._pieces[batch]
         shard = self._shard(place)
         chosen = [shard.schema.layout.columns[i] for i in columns]
-        number = place.group.first + piece
+        number = place.group.first + at
         names = list(dict.fromkeys(column.name for column in chosen))
-        record_batch = shard.batch(number, place.record.pieces[number], names, place.record.end)
+        record_batch = shard.batch(number, place.group.pieces[at], names, place.record.end)
         try:
             return [column.decode(record_batch.column(column.name)) for column in chosen]
         except ArrowErrors as error:

@@ -128,10 +128,7 @@ class _Writer:
             if record is not None and record.size is not None and not wrong:
                 self._lines += [
                     lines.shard_line(record.number, record.head_bytes, record.head_sum),
-                    *(
-                        lines.batch_line(record.number, record.pieces[each.first :][: each.pieces], each.trajectories)
-                        for each in record.groups
-                    ),
+                    *(lines.batch_line(record.number, each.pieces, each.trajectories) for each in record.groups),
                     lines.finished_line(record.number, record.size, record.tail_sum),
                 ]
                 return

@@ -51,13 +51,13 @@ class TraceRows:
     ) -> None:
         self._read_steps = read_steps
         used = [each for each, is_in in zip(groups, is_used.tolist(), strict=True) if is_in]
-        pieces = [(each, number) for each in used for number in range(each.group.pieces)]
-        rows = [place.record.pieces[place.group.first + number].rows for place, number in pieces]
+        pieces = [(each, number) for each in used for number in range(len(each.group.pieces))]
+        rows = [place.group.pieces[number].rows for place, number in pieces]
         # Row with which each record batch begins, and behind them the number of all.
         self._begins = np.cumsum([0, *rows], dtype=np.int64)
-        of_group = np.cumsum([each.group.pieces for each in used], dtype=np.int64)
+        counts = [len(each.group.pieces) for each in used]
         first_pieces = np.zeros(len(groups), np.int64)
-        first_pieces[is_used] = of_group - [each.group.pieces for each in used]
+        first_pieces[is_used] = np.cumsum(counts, dtype=np.int64) - counts
         self.first_rows: RowNumbers = self._begins[first_pieces[located.group]] + located.row
         """Row of each trajectory's first step, shape `(N,)`; of other groups' trajectories, any number."""
         self._lengths = located.steps

@@ -91,7 +91,7 @@ def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, 
         return Examined((Problem(name, "file", told(error, name)),), None, (), False)
     sound: list[tuple[list[Piece], BatchIndex]] = []
     is_sound = True
-    for first, pieces, index in [] if record is None else _listed(record):
+    for first, pieces, index in [] if record is None else record.groups:
         if first + len(pieces) > altered:
             is_sound = False
             continue
@@ -203,11 +203,6 @@ def _altered(file: MappedFile, record: ShardRecord) -> tuple[list[Problem], int]
             problems.append(Problem(file.name, place, told(error, f"{file.name}: {place}")))
             first = min(first, number)
     return problems, first
-
-
-def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]]:
-    for group in record.groups:
-        yield group.first, record.pieces[group.first : group.first + group.pieces], group.trajectories
 
 
 def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
