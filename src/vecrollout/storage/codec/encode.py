@@ -48,7 +48,6 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     is_last = np.zeros(rows, bool)
     is_last[last] = True
     index = BatchIndex(
-        row=starts,
         rows=lengths,
         episode=numbered.numbers,
         env=np.maximum([-1 if each is None else each for each in identities.env_index], -1).astype(np.int64),

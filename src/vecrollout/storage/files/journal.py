@@ -229,9 +229,7 @@ class Journal:
                 raise ValueError(f"expected rows and bytes of a record batch, got {piece}")
             end = piece.end
         rows = _numbers(document["rows"])
-        index = BatchIndex(
-            row=np.cumsum(rows) - rows, rows=rows, **{name: _numbers(document[name], len(rows)) for name in _COLUMNS}
-        )
+        index = BatchIndex(rows, **{name: _numbers(document[name], len(rows)) for name in _COLUMNS})
         if not pieces or (len(pieces) > 1 and len(rows) != 1):
             raise ValueError(f"expected one trajectory in pieces, got {len(rows)} in {len(pieces)}")
         index.check(sum(piece.rows for piece in pieces), "trajectories")

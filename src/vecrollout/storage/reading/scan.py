@@ -163,7 +163,6 @@ def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
         starts = np.cumsum(lengths) - lengths
         last = starts + lengths - 2
         index = BatchIndex(
-            row=starts,
             rows=lengths,
             episode=episode[starts],
             env=env[starts],
