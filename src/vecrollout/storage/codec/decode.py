@@ -17,12 +17,12 @@ from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
+from vecrollout.data.sampling.rows import Leaf
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import chosen, taken
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
@@ -142,7 +142,7 @@ class DecodedBatch:
         """The steps of all trajectories, as copies."""
         obs, at = self.column("obs"), self._step_rows
         infos = infos_or_empty(self.column("infos"), len(at))
-        now, then = (map_leaves(partial(taken, rows=rows), obs) for rows in (at, at + 1))
+        now, then = (map_leaves(partial(_taken, rows=rows), obs) for rows in (at, at + 1))
         return transitions_of(now, self.column("acts"), infos, then, self.column("rews"), self)
 
     is_recorded = False
@@ -196,19 +196,14 @@ class DecodedBatch:
         return obs, acts, None if layout.rews is None else self._array(layout.rews)
 
     @cached_property
-    def _is_step(self) -> npt.NDArray[np.bool_]:
-        """Which rows are of steps, and not of last observations."""
+    def _step_rows(self) -> Array:
+        """Rows of all steps; the others are of last observations."""
         is_step = np.ones(self.rows, bool)
         is_step[np.cumsum(self._index.rows) - 1] = False
-        return is_step
-
-    @cached_property
-    def _step_rows(self) -> Array:
-        """Rows of all steps."""
-        return self._is_step.nonzero()[0]
+        return is_step.nonzero()[0]
 
     def _of_steps(self, rows: Array) -> Array:
-        steps = chosen(rows, self._is_step)
+        steps = _taken(rows, self._step_rows)
         steps.flags.writeable = False
         return steps
 
@@ -301,6 +296,11 @@ def trajectory_of(
         return trusted(Trajectory, fields)
     fields["rews"] = rews
     return trusted(TrajectoryWithRew, fields)
+
+
+def _taken(leaf: Array, rows: Array) -> Array:
+    """A copy of some rows."""
+    return Leaf(leaf).take(rows)
 
 
 def _own(value: Any) -> Any:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
+from vecrollout.data.sampling.rows import Leaf
 from vecrollout.data.trees import map_leaves
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
+from vecrollout.storage.codec.arrays import numbers, sparse_text
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema
@@ -44,9 +44,9 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     steps, identities = batch.lengths, numbered.identities
     lengths = steps + 1
     ends = np.cumsum(lengths)
-    rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
+    rows, starts = int(ends[-1]), ends - lengths
     is_last = np.zeros(rows, bool)
-    is_last[last] = True
+    is_last[ends - 1] = True
     index = BatchIndex(
         rows=lengths,
         episode=numbered.numbers,
@@ -59,8 +59,8 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
         "episode": numbers(np.repeat(index.episode, lengths)),
         "step": numbers(np.arange(rows) + np.repeat(index.start_step - starts, lengths)),
         "env": numbers(env, env < 0 if (index.env < 0).any() else None),
-        "terminated": _flags(batch.terminated, last - 1, is_last),
-        "truncated": _flags(batch.truncated, last - 1, is_last),
+        "terminated": _flags(batch.terminated, is_last),
+        "truncated": _flags(batch.truncated, is_last),
     }
     layout = schema.layout
     for column, leaf in zip(layout.obs.columns, layout.obs.structure.flatten(batch.obs, "obs"), strict=True):
@@ -97,17 +97,16 @@ def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[An
     acts = columns.aligned("acts")
     if acts is not None:
         return acts, columns.aligned("rews") if batch.has_rews else None
-    step_rows: Array = np.cumsum(~is_last) - ~is_last
-    acts = map_leaves(lambda leaf: taken(np.asarray(leaf), step_rows), batch.acts)
-    return acts, None if batch.rews is None else taken(batch.rews, step_rows)
+    step_rows = np.cumsum(~is_last) - 1
+    acts = map_leaves(lambda leaf: Leaf(np.asarray(leaf)).take(step_rows), batch.acts)
+    return acts, None if batch.rews is None else Leaf(batch.rews).take(step_rows)
 
 
-def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
+def _flags(flags: npt.NDArray[np.bool_], is_last: npt.NDArray[np.bool_]) -> Any:
+    """Flags of the last steps, which are in the rows before the last ones."""
     column = np.zeros(len(is_last), bool)
-    column[rows] = flags
-    validity, nulls = bitmap(is_last)
-    packed = pa.py_buffer(np.packbits(column, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(column), [validity, packed], nulls)
+    column[is_last.nonzero()[0] - 1] = flags
+    return numbers(column, is_last)
 
 
 def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Counter[str]) -> Any:
