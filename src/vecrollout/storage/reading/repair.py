@@ -7,22 +7,19 @@ import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vecrollout.data.plain import dumps
 from vecrollout.errors import ProtocolError, StoreError, TraceNotFoundError, TraceWriteError
 from vecrollout.progress import Progress, with_progress
-from vecrollout.storage.arrow import checksum, ipc, pa
 from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
 from vecrollout.storage.files import journal as lines
 from vecrollout.storage.files.folder import Folder, folder_of
-from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
-from vecrollout.storage.files.source import MappedFile
 from vecrollout.storage.files.whole import whole_file
 from vecrollout.storage.reading.scan import Examined, Problem, Seen
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.verify import Listed, Survey
+from vecrollout.storage.writing.shards import ShardFile
 
 
 @dataclass(frozen=True)
@@ -181,30 +178,16 @@ def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined
     described |= {"number": number, "repaired_from": shard.name}
     schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
     path = directory / shard_name(writer, number)
-    compression: Any = described.get("compression")
-    options = ipc.IpcWriteOptions(compression=compression)
-    ends: list[list[int]] = []
-    with (
-        whole_file(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        ipc.new_file(sink, schema, options=options) as file,
-    ):
-        for pieces, _ in examined.sound:
-            ends.append([])
-            for piece in pieces:
-                batch = shard.batch(0, piece)
-                file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-                ends[-1].append(sink.tell())
-    content = MappedFile(path)
-    at = head = 8 + int(schema.serialize().size)
-    written = [lines.shard_line(number, head, checksum(content.read(0, head)))]
-    for (pieces, index), stops in zip(examined.sound, ends, strict=True):
-        new = []
-        for piece, stop in zip(pieces, stops, strict=True):
-            new.append(Piece(at, stop - at, piece.rows, checksum(content.read(at, stop))))
-            at = stop
-        written.append(lines.batch_line(number, new, index))
-    written.append(lines.finished_line(number, content.size, checksum(content.read(at, content.size))))
+    with whole_file(path) as temporary:
+        new = ShardFile(temporary, number, schema, described.get("compression"))
+        try:
+            written = [
+                new.write((shard.batch(0, piece).replace_schema_metadata(schema.metadata) for piece in pieces), index)
+                for pieces, index in examined.sound
+            ]
+            written.append(new.close())
+        finally:
+            new.abandon()
     return path, written
 
 
