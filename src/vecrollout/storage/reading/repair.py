@@ -18,7 +18,7 @@ from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal
 from vecrollout.storage.files.whole import whole_file
 from vecrollout.storage.reading.scan import Examined, Problem, Seen
 from vecrollout.storage.reading.shard import Shard
-from vecrollout.storage.reading.verify import Listed, Survey
+from vecrollout.storage.reading.verify import Survey
 from vecrollout.storage.writing.shards import ShardFile
 
 
@@ -84,7 +84,7 @@ def _repair(folder: Folder, progress: Progress | None) -> RepairReport:
     steps = [(writer, shard) for writer in writers for shard in (*names[writer.name], "")]
     for writer, shard in with_progress(steps, lambda step: survey.sizes.get(step[1], 0), progress, "bytes", total):
         if shard:
-            writer.take(survey.listed(shard))
+            writer.take(shard)
         else:
             writer.finish(journal_name(writer.name) in damaged)
     for writer in writers:
@@ -111,17 +111,15 @@ class _Writer:
         numbers = [found[1] for name in survey.sizes if (found := shard_of(name)) and found[0] == writer]
         self._next = 1 + max([*numbers, *(journal.shards if journal else ()), -1])
 
-    def take(self, listed: Listed) -> None:
+    def take(self, name: str) -> None:
         """Keep a shard, or its sound part."""
-        name = listed.name
         with self._folder.copied([name]) as directory:
-            examined = listed.examine(directory, self._seen)
-            wrong = [*examined.problems, *listed.problems(examined)]
+            examined = self._survey.examine(name, directory, self._seen)
+            wrong, record = examined.problems, examined.record
             if self._about is None and examined.shard is not None:
                 inner = examined.shard.schema.about
                 self._about = {key: value for key, value in inner.items() if key not in ("writer", "repaired_from")}
             self.trajectories += examined.trajectories
-            record = listed.record
             if record is not None and record.size is not None and not wrong:
                 self._lines += [
                     lines.shard_line(record.number, record.head_bytes, record.head_sum),
@@ -134,7 +132,7 @@ class _Writer:
             if examined.sound:
                 self._rewrite(directory, examined)
                 done = f"{examined.trajectories} trajectories kept, in {shard_name(self.name, self._next - 1)}"
-            if listed.is_there:
+            if name in self._survey.sizes:
                 self._obsolete[name] = _free_name(f"{name}.damaged", self._survey.sizes) if wrong else None
                 self.changes.append(Problem(name, "file", done))
 

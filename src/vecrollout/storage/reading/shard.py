@@ -61,7 +61,10 @@ class Shard:
         # Of a finished local shard; by the columns that they read.
         self._readers: dict[tuple[str, ...], Any] = {}
         if record is None:
-            head = file.read(0, head_end(file))
+            end = head_end(file)
+            if end is None:
+                raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: it ends before that does")
+            head = file.read(0, end)
         else:
             head = file.read(0, record.head_bytes)
             compare(self.name, "schema", head, record.head_bytes, record.head_sum)
@@ -196,15 +199,13 @@ class Shard:
             raise DamagedTraceError(f"{self.name}: expected shard {named}, got a copy of {inner}")
 
 
-def head_end(file: File) -> int:
-    """Where the first record batch begins, as the head of the shard says."""
+def head_end(file: File) -> int | None:
+    """Where the first record batch begins, as the head of the shard says; None: the shard ends before."""
     head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
-    if not head.startswith(MAGIC) or len(head) < len(MAGIC) + 8:
+    if not MAGIC.startswith(head[: len(MAGIC)]):
         raise DamagedTraceError(f"{file.name}: expected an Arrow IPC file, got one that begins with {head[:8]!r}")
     end = len(head) + int.from_bytes(head[-4:], "little")
-    if end > file.size:
-        raise DamagedTraceError(f"{file.name}: expected a shard, got no schema: it ends before that does")
-    return end
+    return None if len(head) < len(MAGIC) + 8 or end > file.size else end
 
 
 def compare(name: str, place: str, content: Any, size: int, expected: str) -> None:
