@@ -52,11 +52,6 @@ def item_of_space(space: Space[Any]) -> Item | None:
     return item_of(samples.sample() for _ in range(_SAMPLES))
 
 
-def common_item(first: Item | None, second: Item | None) -> Item | None:
-    """What fits whatever either fits; None where nothing does, or one is None."""
-    return None if first is None or second is None else _common(first, second)
-
-
 def _item_of(value: Any, depth: int) -> Item | None:
     if value is None:
         return Nothing()
@@ -105,12 +100,12 @@ def _record(kind: str, value: dict[str, Any], depth: int) -> Records | None:
 
 def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
     """What fits whatever one of the items fits; None where nothing does, or one is None."""
-    common: Item | None = known
     for item in items:
-        common = common_item(common, item)
+        common = None if item is None else _common(known, item)
         if common is None:
             return None
-    return common
+        known = common
+    return known
 
 
 def _common(first: Item, second: Item) -> Item | None:

@@ -111,13 +111,11 @@ class InfoColumns:
         found: Found = [[] for _ in self.columns]
         left = _take(list(compress(dicts, is_other.tolist())), at, self._root, found)
         left.update(_take(finals, last_at, self._root, found))
-        texts = dict(zip(last_at[list(repeated)].tolist(), map(_repeated, repeated.values()), strict=True))
-        if left:
-            keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
-            for row, rest in left.items():
-                keys = keys_of.get(row, ())
-                texts[row] = dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})})
-        texts = dict(sorted(texts.items()))
+        keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
+        texts = {row: _repeated(keys) for row, keys in keys_of.items()}
+        for row, rest in left.items():
+            packed = packed_info(rest, dropped)
+            texts[row] = dumps({**packed, _FINAL_OBS: keys_of[row]} if row in keys_of else packed)
         arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
         return arrays, texts
 
