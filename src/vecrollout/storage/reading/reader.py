@@ -21,7 +21,7 @@ from vecrollout.errors import OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import field, fragment
 from vecrollout.storage.codec.index import NO_TRAJECTORIES
-from vecrollout.storage.codec.schema import read_about
+from vecrollout.storage.codec.schema import TraceSchema, read_about
 from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
@@ -65,28 +65,21 @@ class ShardFiles:
 
     def read(self, place: Place, piece: int, fields: tuple[str, ...] | None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
-        shard = self.shard(place)
-        number = place.group.first + piece
-        where = number, place.group.pieces[piece]
-        if fields is None:
-            batch = shard.lazy_batch(*where, place.record.end)
-        else:
-            batch = shard.batch(*where, shard.schema.arrow_columns(fields), place.record.end)
-        return self._decoded(place, piece, batch, shard)
+        shard, at = self.shard(place), (place.group.first + piece, place.group.pieces[piece])
+        batch = shard.lazy_batch(*at) if fields is None else shard.batch(*at, shard.schema.arrow_columns(fields))
+        return self._decoded(place, piece, batch, shard.schema)
 
     def read_rewards(self, place: Place, piece: int) -> DecodedBatch:
         """Rewards and identities of a record batch of a group, without reading images."""
-        shard = self.shard(place)
-        number = place.group.first + piece
-        columns = shard.schema.arrow_columns(("rews",))
-        batch = shard.few_columns(number, place.group.pieces[piece], columns, place.record.end)
-        return self._decoded(place, piece, batch, shard)
+        shard, at = self.shard(place), (place.group.first + piece, place.group.pieces[piece])
+        batch = shard.few_columns(*at, shard.schema.arrow_columns(("rews",)))
+        return self._decoded(place, piece, batch, shard.schema)
 
-    def _decoded(self, place: Place, piece: int, batch: Any, shard: Shard) -> DecodedBatch:
-        number = place.group.first + piece
-        index = NO_TRAJECTORIES if piece else place.group.trajectories
-        nbytes = place.group.pieces[piece].bytes
-        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}", nbytes)
+    def _decoded(self, place: Place, piece: int, batch: Any, schema: TraceSchema) -> DecodedBatch:
+        group = place.group
+        index = NO_TRAJECTORIES if piece else group.trajectories
+        where = f"{place.shard}: batch {group.first + piece}"
+        return DecodedBatch(batch, schema, index, where, group.pieces[piece].bytes)
 
 
 class TraceReader:

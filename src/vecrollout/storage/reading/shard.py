@@ -85,35 +85,36 @@ class Shard:
         self._is_compressed = self.schema.about.get("compression") is not None
         self._check_name()
 
-    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
-        """A `pyarrow.RecordBatch` of all or some columns; bytes up to `reach` will probably be read next."""
-        content, where = self._content(number, piece, reach), f"batch {number}"
+    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None) -> Any:
+        """A `pyarrow.RecordBatch` of all or some columns."""
+        content, where = self._content(number, piece), f"batch {number}"
         # Choosing columns pays only if other columns need not be decompressed.
         if columns is None or not self._is_compressed:
             return self._checked_batch(partial(self._whole, content), piece, where)
         return self._checked_batch(partial(self._some, number, content, columns), piece, where)
 
-    def lazy_batch(self, number: int, piece: Piece, reach: int = 0) -> Any:
+    def lazy_batch(self, number: int, piece: Piece) -> Any:
         """A `pyarrow.RecordBatch`, or where columns are compressed, a `PackedBatch`."""
         if not self._is_compressed:
-            return self.batch(number, piece, None, reach)
-        content, where = self._content(number, piece, reach), f"batch {number}"
+            return self.batch(number, piece)
+        content, where = self._content(number, piece), f"batch {number}"
 
         def read(columns: Sequence[str]) -> Any:
             return self._checked_batch(partial(self._some, number, content, columns), piece, where)
 
         return PackedBatch(piece.rows, self.schema.groups, read)
 
-    def few_columns(self, number: int, piece: Piece, columns: Sequence[str], reach: int = 0) -> Any:
+    def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
         """Some columns, as from `batch`. Of a finished local shard with large rows, only these columns are read."""
         reader = None if piece.bytes < LARGE_ROW_BYTES * piece.rows else self._reader(columns)
         if reader is None:
-            return self.batch(number, piece, columns, reach)
+            return self.batch(number, piece, columns)
         return self._checked_batch(partial(reader.get_batch, number), piece, f"batch {number}")
 
-    def _content(self, number: int, piece: Piece, reach: int) -> Any:
+    def _content(self, number: int, piece: Piece) -> Any:
         """The bytes of a record batch, compared with their checksum."""
-        content = self.file.read(piece.offset, piece.end, reach)
+        # Those behind it will probably be read next.
+        content = self.file.read(piece.offset, piece.end, reach=0 if self._record is None else self._record.end)
         if self._check and piece.offset not in self._checked:
             compare(self.name, f"batch {number}", content, piece.bytes, piece.sum)
             self._checked.add(piece.offset)
