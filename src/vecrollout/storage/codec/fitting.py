@@ -12,6 +12,7 @@ from gymnasium import Space, spaces
 from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.plain import is_writable
+from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.codec.objects import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
 
 _SAMPLES = 32
@@ -82,7 +83,7 @@ def _of_array(value: np.ndarray[Any, Any]) -> Item | None:
     if type(value) is not np.ndarray or not _is_number(value.dtype) or prod(value.shape[1:]) == 0:
         return None
     if value.ndim and not len(value):
-        return Rows(Numbers(value.dtype, value.shape[1:]))
+        return Rows(ArrayType(value.dtype, value.shape[1:]))
     return Numbers(value.dtype, value.shape)
 
 
@@ -133,5 +134,5 @@ def _common_record(first: Records, second: Records) -> Item | None:
 def _as_rows(item: Item) -> Rows | None:
     """Arrays that may have another length than those seen so far."""
     if isinstance(item, Numbers) and item.shape and not item.is_scalar:
-        return Rows(Numbers(item.dtype, item.shape[1:]))
+        return Rows(ArrayType(item.dtype, item.shape[1:]))
     return item if isinstance(item, Rows) else None

@@ -163,7 +163,7 @@ class Numbers:
 class Rows:
     """Arrays that differ in the length of their first dimension alone, as stacked sequences have it."""
 
-    row: Numbers
+    row: ArrayType
     """What each of their rows is: an array of the other dimensions."""
 
     @property
@@ -175,12 +175,11 @@ class Rows:
         """All rows behind one another, and where each array begins."""
         rows = [np.empty((0, *self.row.shape), self.row.dtype), *(value for value in values if value is not None)]
         joined = np.concatenate(rows, dtype=self.row.dtype, casting="no")
-        return _lists(values, ArrayType(self.row.dtype, self.row.shape).encode(joined))
+        return _lists(values, self.row.encode(joined))
 
     def decode(self, column: Any) -> Sequence[Any]:
         """Views of the column's memory."""
-        rows = ArrayType(self.row.dtype, self.row.shape).decode(column.values)
-        return _cut(column, rows)
+        return _cut(column, self.row.decode(column.values))
 
     def to_json(self) -> list[Any]:
         """`["rows", dtype, shape]`, the shape that of a row."""
@@ -263,12 +262,10 @@ def item_from_json(packed: Any) -> Item:
     if kind in _PLAIN:
         return Plain(kind)
     if kind in ("scalar", "array", "rows"):
-        numbers = Numbers(dtype_from_json(rest[0]), () if kind == "scalar" else tuple(map(int, rest[1])))
-        if numbers.dtype.kind not in "biufcmM":
-            raise ValueError(f"expected a dtype of numbers, got {numbers.dtype}")
-        if kind == "rows":
-            return Rows(numbers)
-        return Numbers(numbers.dtype, numbers.shape, is_scalar=kind == "scalar")
+        dtype, shape = dtype_from_json(rest[0]), () if kind == "scalar" else tuple(map(int, rest[1]))
+        if dtype.kind not in "biufcmM":
+            raise ValueError(f"expected a dtype of numbers, got {dtype}")
+        return Rows(ArrayType(dtype, shape)) if kind == "rows" else Numbers(dtype, shape, is_scalar=kind == "scalar")
     if kind == "sequence":
         return Tuples(item_from_json(rest[0]))
     if kind not in ("dict", "tuple", "graph"):
