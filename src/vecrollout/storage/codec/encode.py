@@ -117,7 +117,7 @@ def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Cou
         "id": _values(identities.id, pa.int64()),
         "env_index": numbers(index.env.astype(np.int32), index.env < 0),
         "start_step": numbers(index.start_step),
-        "seed": _values(_small(identities.seed), pa.int64()),
+        "seed": _values([seed if _is_small(seed) else None for seed in identities.seed], pa.int64()),
         "ended_by": _values(identities.ended_by, pa.string()),
         "steps": numbers(index.rows - 1),
         "has_infos": _values(numbered.has_infos, pa.bool_()),
@@ -130,11 +130,9 @@ def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Cou
     return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
 
 
-def _small(seeds: list[int | None]) -> list[int | None]:
-    """Seeds that fit into the column; others become None."""
-    if seeds.count(None) == len(seeds):
-        return seeds
-    return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
+def _is_small(seed: int | None) -> bool:
+    """Whether a seed fits into the column."""
+    return seed is None or -_INT64 <= seed < _INT64
 
 
 def _values(values: list[Any], arrow_type: Any) -> Any:
@@ -156,7 +154,7 @@ def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
         extra = {} if notes is None else dict(notes[i])
         if info is not None:
             extra["reset_info"] = packed_info(info, dropped)
-        if seed is not None and not -_INT64 <= seed < _INT64:
+        if not _is_small(seed):
             extra["seed"] = seed
         texts.append(dumps(extra) if extra else None)
     return texts

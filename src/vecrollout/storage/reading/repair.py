@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vecrollout.data.plain import dumps
 from vecrollout.errors import ProtocolError, StoreError, TraceNotFoundError, TraceWriteError
 from vecrollout.progress import Progress, with_progress
+from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
 from vecrollout.storage.files import journal as lines
 from vecrollout.storage.files.folder import Folder, folder_of
+from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
 from vecrollout.storage.files.whole import whole_file
-from vecrollout.storage.reading.scan import Examined, Problem, Seen
+from vecrollout.storage.reading.scan import Problem, Seen
 from vecrollout.storage.reading.shard import Shard
 from vecrollout.storage.reading.verify import Survey
 from vecrollout.storage.writing.shards import ShardFile
@@ -129,9 +131,9 @@ class _Writer:
                 return
             self.changes += wrong
             done = "nothing in it; removed" if not wrong else "nothing sound in it; set aside"
-            if examined.sound:
-                self._rewrite(directory, examined)
-                done = f"{examined.trajectories} trajectories kept, in {shard_name(self.name, self._next - 1)}"
+            if examined.shard is not None and examined.sound:
+                kept_in = self._rewrite(directory, examined.shard, examined.sound)
+                done = f"{examined.trajectories} trajectories kept, in {kept_in}"
             if name in self._survey.sizes:
                 self._obsolete[name] = _free_name(f"{name}.damaged", self._survey.sizes) if wrong else None
                 self.changes.append(Problem(name, "file", done))
@@ -161,32 +163,24 @@ class _Writer:
             else:
                 self._folder.rename(shard, aside)
 
-    def _rewrite(self, directory: Path, examined: Examined) -> None:
-        """Write the sound part of a shard into a new one."""
-        if examined.shard is not None:
-            path, written = _rewritten(directory, self.name, self._next, examined.shard, examined)
-            self._folder.put(path)
-            self._lines += written
-            self._next += 1
-
-
-def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined: Examined) -> tuple[Path, list[bytes]]:
-    """A new shard of sound batches, and its lines in the journal."""
-    described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
-    described |= {"number": number, "repaired_from": shard.name}
-    schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
-    path = directory / shard_name(writer, number)
-    with whole_file(path) as temporary:
-        new = ShardFile(temporary, number, schema, described.get("compression"))
-        try:
-            written = [
-                new.write((shard.batch(0, piece).replace_schema_metadata(schema.metadata) for piece in pieces), index)
-                for pieces, index in examined.sound
-            ]
-            written.append(new.close())
-        finally:
-            new.abandon()
-    return path, written
+    def _rewrite(self, directory: Path, shard: Shard, sound: Sequence[tuple[list[Piece], BatchIndex]]) -> str:
+        """Write the sound part of a shard into a new one; returns its name."""
+        described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
+        described |= {"number": self._next, "repaired_from": shard.name}
+        schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
+        path = directory / shard_name(self.name, self._next)
+        with whole_file(path) as temporary:
+            new = ShardFile(temporary, self._next, schema, described.get("compression"))
+            try:
+                for pieces, index in sound:
+                    batches = (shard.batch(0, each).replace_schema_metadata(schema.metadata) for each in pieces)
+                    self._lines.append(new.write(batches, index))
+                self._lines.append(new.close())
+            finally:
+                new.abandon()
+        self._folder.put(path)
+        self._next += 1
+        return path.name
 
 
 def refuse_beside_writers(folder: Folder) -> None:
