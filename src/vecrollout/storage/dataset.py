@@ -45,7 +45,7 @@ def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_B
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
-    reader = TraceReader.opened(path, check=check, memory_bytes=whole_number("memory_bytes", memory_bytes, 0))
+    reader = TraceReader.opened(path, check, whole_number("memory_bytes", memory_bytes, 0))
     if not len(reader):
         reader.warn_of_another_place()
     return TraceDataset(Order.of(reader))

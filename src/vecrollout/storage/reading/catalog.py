@@ -110,7 +110,7 @@ class _Journals:
             if found is None or name in self._warned:
                 continue
             journal = self.journals.get(found[0])
-            if journal is None and self._has_journal(found[0]):
+            if journal is None and self._size_now(f"{found[0]}.journal"):
                 continue  # made since the files were listed
             if journal is None or journal.is_begun:
                 self._warned.add(name)
@@ -119,9 +119,6 @@ class _Journals:
                     "is sound of the shard",
                     stacklevel=6,
                 )
-
-    def _has_journal(self, writer: str) -> bool:
-        return bool(self._size_now(f"{writer}.journal"))
 
     def _readable(self, name: str, shard: ShardRecord, size: int | None) -> int:
         """How many groups of a shard can be read; raises where flushed bytes are missing."""

@@ -34,7 +34,6 @@ MEMORY_BYTES = 1 << 30
 """Memory for random access to steps, unless another limit is given."""
 
 _CACHED_BYTES = 64 << 20
-_SHORT_RUN = 4
 
 _MAPPED_SHARDS = 1024
 """Systems limit how many files a process maps, to some ten thousands."""
@@ -97,7 +96,7 @@ class TraceReader:
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
-    def opened(cls, path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceReader:
+    def opened(cls, path: Paths, check: bool, memory_bytes: int) -> TraceReader:
         """A reader of a directory or a URL, or of several."""
         files = ShardFiles(_folders_of(path), check=check)
         files.catalog.refresh()
@@ -163,7 +162,7 @@ class TraceReader:
         changes = np.flatnonzero(np.diff(groups)) + 1
         for begin, end in pairwise([0, *changes.tolist(), len(numbers)] if len(numbers) else []):
             group = groups.item(begin)
-            if end - begin < _SHORT_RUN or len(self._groups[group].group.pieces) > 1:
+            if len(self._groups[group].group.pieces) > 1:
                 yield from (self.trajectory(each, 0, self.lengths.item(each)) for each in numbers[begin:end].tolist())
             else:
                 yield from map(self._batch(group, 0).trajectory, self._located.place[numbers[begin:end]].tolist())
@@ -237,7 +236,7 @@ class TraceReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open files cannot be pickled, and batches need not be.
-        return _reopened, (list(self.paths), self._files.check, self._memory_bytes)
+        return TraceReader.opened, (list(self.paths), self._files.check, self._memory_bytes)
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
@@ -259,10 +258,6 @@ class TraceReader:
                 pieces.append((self._batch(group, piece, fields), max(0, begin), min(end, rows)))
             begin, end = begin - rows, end - rows
         return pieces
-
-
-def _reopened(path: Paths, check: bool, memory_bytes: int) -> TraceReader:
-    return TraceReader.opened(path, check=check, memory_bytes=memory_bytes)
 
 
 def _folders_of(path: Paths) -> list[Folder]:

@@ -171,7 +171,7 @@ class RowsByKind:
         self._memory_bytes = memory_bytes
         kinds: dict[Any, int] = {}
         of_shards: dict[str, int] = {}
-        for place in _firsts(groups):
+        for place in {place.shard: place for place in groups}.values():
             kind = shard(place).schema.kind
             of_shards[place.shard] = kinds.setdefault((kind.family, str(kind.rews)), len(kinds))
         # Number of each group's kind.
@@ -195,11 +195,6 @@ class RowsByKind:
         first, ended = rows.first_rows[numbers], located.ended[numbers]
         flags = ended & 1 > 0, ended & 2 > 0
         return StepIndex(rows, located.steps[numbers], *flags, first, first, located.start_step[numbers])
-
-
-def _firsts(groups: Sequence[Place]) -> list[Place]:
-    """A group of each shard."""
-    return list({place.shard: place for place in groups}.values())
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
