@@ -32,7 +32,7 @@ class Derived:
         base: The data set.
         fragments: Numbers of the fragments, those of one trajectory behind another in the episode's order.
         counts: Number of each trajectory's fragments.
-        rewards: Makes the rewards of a trajectory; None: they stay.
+        rewards: Makes the rewards of trajectories, each of which is one fragment; None: they stay.
     """
 
     def __init__(
@@ -103,8 +103,9 @@ class Derived:
     def trajectories(self, numbers: Numbers) -> Iterator[Any]:
         """Whole trajectories."""
         fragments = self._base.order.select(self._fragments_of(numbers)).trajectories()
-        whole = (stitch(islice(fragments, count)) for count in self._counts[numbers].tolist())
-        return whole if self._rewards is None else (relabeled(each, self._rewards) for each in whole)
+        if self._rewards is not None:
+            return (relabeled(each, self._rewards) for each in fragments)
+        return (stitch(islice(fragments, count)) for count in self._counts[numbers].tolist())
 
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories as columns."""

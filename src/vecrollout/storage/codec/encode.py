@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
@@ -44,9 +45,9 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     steps, identities = batch.lengths, numbered.identities
     lengths = steps + 1
     ends = np.cumsum(lengths)
-    rows, starts = int(ends[-1]), ends - lengths
+    rows, starts, last = int(ends[-1]), ends - lengths, ends - 1
     is_last = np.zeros(rows, bool)
-    is_last[ends - 1] = True
+    is_last[last] = True
     index = BatchIndex(
         rows=lengths,
         episode=numbered.numbers,
@@ -59,8 +60,8 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
         "episode": numbers(np.repeat(index.episode, lengths)),
         "step": numbers(np.arange(rows) + np.repeat(index.start_step - starts, lengths)),
         "env": numbers(env, env < 0 if (index.env < 0).any() else None),
-        "terminated": _flags(batch.terminated, is_last),
-        "truncated": _flags(batch.truncated, is_last),
+        "terminated": _flags(batch.terminated, last - 1, is_last),
+        "truncated": _flags(batch.truncated, last - 1, is_last),
     }
     layout = schema.layout
     for column, leaf in zip(layout.obs.columns, layout.obs.structure.flatten(batch.obs, "obs"), strict=True):
@@ -102,10 +103,9 @@ def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[An
     return acts, None if batch.rews is None else Leaf(batch.rews).take(step_rows)
 
 
-def _flags(flags: npt.NDArray[np.bool_], is_last: npt.NDArray[np.bool_]) -> Any:
-    """Flags of the last steps, which are in the rows before the last ones."""
+def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
     column = np.zeros(len(is_last), bool)
-    column[is_last.nonzero()[0] - 1] = flags
+    column[rows] = flags
     return numbers(column, is_last)
 
 
@@ -117,7 +117,7 @@ def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Cou
         "id": _values(identities.id, pa.int64()),
         "env_index": numbers(index.env.astype(np.int32), index.env < 0),
         "start_step": numbers(index.start_step),
-        "seed": _values([seed if _is_small(seed) else None for seed in identities.seed], pa.int64()),
+        "seed": _values(_small(identities.seed), pa.int64()),
         "ended_by": _values(identities.ended_by, pa.string()),
         "steps": numbers(index.rows - 1),
         "has_infos": _values(numbered.has_infos, pa.bool_()),
@@ -130,9 +130,11 @@ def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Cou
     return pa.ListArray.from_arrays(numbers(np.cumsum(offsets, dtype=np.int32)), entries)
 
 
-def _is_small(seed: int | None) -> bool:
-    """Whether a seed fits into the column."""
-    return seed is None or -_INT64 <= seed < _INT64
+def _small(seeds: list[int | None]) -> list[int | None]:
+    """Seeds that fit into the column; others become None."""
+    if seeds.count(None) == len(seeds):
+        return seeds
+    return [None if seed is None or not -_INT64 <= seed < _INT64 else seed for seed in seeds]
 
 
 def _values(values: list[Any], arrow_type: Any) -> Any:
@@ -154,7 +156,7 @@ def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
         extra = {} if notes is None else dict(notes[i])
         if info is not None:
             extra["reset_info"] = packed_info(info, dropped)
-        if not _is_small(seed):
+        if seed is not None and not -_INT64 <= seed < _INT64:
             extra["seed"] = seed
         texts.append(dumps(extra) if extra else None)
     return texts
