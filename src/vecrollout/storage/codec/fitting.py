@@ -13,7 +13,7 @@ from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.plain import is_writable
 from vecrollout.storage.codec.arrays import ArrayType
-from vecrollout.storage.codec.objects import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
+from vecrollout.storage.codec.objects import GRAPH, NOTHING, Item, Numbers, Plain, Records, Rows, Tuples
 
 _SAMPLES = 32
 
@@ -23,7 +23,7 @@ _MAX_DEPTH = 32
 
 def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
     """What fits all objects, Nones among them, and what `known` fits; None where nothing does."""
-    return _common_of((_item_of(value, 0) for value in values), Nothing() if known is None else known)
+    return _common_of((_item_of(value, 0) for value in values), NOTHING if known is None else known)
 
 
 def fits(item: Item, values: Sequence[Any]) -> bool:
@@ -55,7 +55,7 @@ def item_of_space(space: Space[Any]) -> Item | None:
 
 def _item_of(value: Any, depth: int) -> Item | None:
     if value is None:
-        return Nothing()
+        return NOTHING
     if isinstance(value, np.ndarray):
         return _of_array(value)
     if isinstance(value, np.generic):
@@ -66,7 +66,7 @@ def _item_of(value: Any, depth: int) -> Item | None:
         return graph and Records("graph", tuple((key, _as_rows(entry) or entry) for key, entry in graph.entries))
     if type(value) is tuple:
         record = _record("tuple", {str(i): entry for i, entry in enumerate(value)}, depth)
-        item = record and _common_of((entry for _, entry in record.entries), Nothing())
+        item = record and _common_of((entry for _, entry in record.entries), NOTHING)
         return record if item is None else Tuples(item)
     if isinstance(value, dict):
         writable = all(type(key) is str and is_writable(key) for key in value)
@@ -110,9 +110,9 @@ def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
 
 
 def _common(first: Item, second: Item) -> Item | None:
-    if first == second or isinstance(second, Nothing):
+    if first == second or second == NOTHING:
         return first
-    if isinstance(first, Nothing):
+    if first == NOTHING:
         return second
     if isinstance(first, Tuples) and isinstance(second, Tuples):
         entry = _common(first.entry, second.entry)

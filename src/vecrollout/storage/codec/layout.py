@@ -18,7 +18,7 @@ from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, 
 from vecrollout.storage.arrow import ArrowErrors
 from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import item_of, item_of_space
-from vecrollout.storage.codec.objects import JSON, Item, Nothing
+from vecrollout.storage.codec.objects import JSON, NOTHING, Item
 
 Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
 """Observation and action space."""
@@ -229,7 +229,7 @@ def _of_array(tree: Any) -> Any:
 def _item(leaf: Array, space: Space[Any] | None) -> Item:
     if leaf.dtype != OBJECT or leaf.ndim != 1:
         return JSON
-    return (space and item_of_space(space)) or Nothing()
+    return (space and item_of_space(space)) or NOTHING
 
 
 def _check_values(leaves: Sequence[Array], names: Sequence[str]) -> None:

@@ -68,34 +68,12 @@ class Json:
 JSON = Json()
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """Nothing but None, so far."""
-
-    @property
-    def arrow_type(self) -> Any:
-        """Arrow's null."""
-        return pa.null()
-
-    def encode(self, values: Sequence[Any]) -> Any:
-        """As many nulls."""
-        return pa.nulls(len(values))
-
-    def decode(self, column: Any) -> Sequence[Any]:
-        """As many Nones."""
-        return [None] * len(column)
-
-    def to_json(self) -> list[Any]:
-        """`["nothing"]`."""
-        return ["nothing"]
-
-
-_PLAIN = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
+_PLAIN = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "nothing": pa.null()}
 
 
 @dataclass(frozen=True)
 class Plain:
-    """Python's own bools, integers of 64 bits, floats, or text."""
+    """Python's own bools, integers of 64 bits, floats, or text; or None alone."""
 
     name: str
 
@@ -250,6 +228,9 @@ class Records:
         return [self.kind, [[key, entry.to_json()] for key, entry in self.entries]]
 
 
+NOTHING = Plain("nothing")
+"""What fits None, as it all does, and nothing else."""
+
 GRAPH = tuple(GraphInstance._fields)
 """Names of a graph's arrays: `nodes`, `edges` and `edge_links`."""
 
@@ -257,8 +238,8 @@ GRAPH = tuple(GraphInstance._fields)
 def item_from_json(packed: Any) -> Item:
     """The item whose `to_json` this is."""
     kind, *rest = packed
-    if kind in ("json", "nothing"):
-        return JSON if kind == "json" else Nothing()
+    if kind == "json":
+        return JSON
     if kind in _PLAIN:
         return Plain(kind)
     if kind in ("scalar", "array", "rows"):
