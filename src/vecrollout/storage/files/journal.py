@@ -165,7 +165,7 @@ class Journal:
         return [*self.damage, *([f"line {self._lines}: altered since it was written"] if is_altered else [])]
 
     @property
-    def is_begun(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether not even the first line is there."""
         return not self._lines
 

@@ -112,7 +112,7 @@ class _Journals:
             journal = self.journals.get(found[0])
             if journal is None and self._size_now(f"{found[0]}.journal"):
                 continue  # made since the files were listed
-            if journal is None or journal.is_begun:
+            if journal is None or journal.is_empty:
                 self._warned.add(name)
                 warnings.warn(
                     f"{name} is not read: the journal of its writer is missing; repair_traces writes it anew from what "

@@ -116,7 +116,7 @@ class Survey:
         """Examine a shard, of which the directory has a copy, beside what the journal of its writer says about it."""
         writer, number = shard_of(name) or ("", 0)
         journal = self.journals.get(writer)
-        if journal is None or journal.is_begun:
+        if journal is None or journal.is_empty:
             examined = examine(directory / name, None, seen, adopt=True, is_old=False)
             return examined.with_problem(Problem(name, "file", "there is no journal of its writer"))
         record, is_sound = journal.shards.get(number), not journal.problems
