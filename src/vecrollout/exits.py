@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
@@ -51,6 +52,18 @@ def closed(opened: Closable) -> None:
     """Forget this: it was closed."""
     _open.pop(id(opened), None)
     terminations.clear()
+
+
+def close_each(*closes: Callable[[], object]) -> None:
+    """Call all of these, also where one of them fails, and raise the first error. An interrupt passes at once."""
+    failure: Exception | None = None
+    for close in closes:
+        try:
+            close()
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def leave() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -62,6 +63,22 @@ def test_an_environment_with_its_own_vectorization(run: Run, tmp_path: Path) -> 
     assert Counter(each.episode.env_index for each in open_traces(tmp_path / "out")) == {0: 2, 1: 2, 2: 2}
     assert "one seed for all" in run("replay", tmp_path / "out").error
     assert "no vectorization of its own" in run("record", "Pendulum-v1", *options, "--out", tmp_path / "no").error
+
+
+@pytest.mark.skipif(not hasattr(gym.vector, "VectorWrapper"), reason="needs Gymnasium 1.0")
+@pytest.mark.filterwarnings("ignore:.*missing AutoresetMode metadata")
+def test_what_cannot_be_recorded_overwrites_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorEnv
+
+    class Silent(CartPoleVectorEnv):
+        metadata: ClassVar[dict[str, Any]] = {}  # does not say how it resets its environments
+
+    spec = gym.envs.registration.EnvSpec("Silent-v0", entry_point=CartPoleEnv, vector_entry_point=Silent)
+    monkeypatch.setitem(gym.registry, "Silent-v0", spec)
+    assert run("record", "Silent-v0", "--steps", 10, "--out", tmp_path).code == 0
+    ran = run("record", "Silent-v0", "--steps", 10, "--out", tmp_path, "--vec", "own", "--overwrite")
+    assert "autoreset_mode" in ran.error
+    assert open_traces(tmp_path).total_steps == 10
 
 
 @pytest.mark.parametrize("vec", ["dummy", "sync"])
@@ -121,6 +138,31 @@ def test_functions_are_policies(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert run("record", "CartPole-v1", "--policy", place, "--episodes", 2, "--out", "out").code == 0
     assert all((each.acts == 1).all() for each in open_traces("out"))
+
+
+@pytest.mark.parametrize("name", ["json", "random", "vecrollout"])
+def test_a_file_named_like_a_library(run: Run, tmp_path: Path, name: str) -> None:
+    """It takes the place of none, in the program as in the file itself."""
+    library = sys.modules[name]
+    code = f"""
+        import dataclasses
+
+        import {name}
+
+        @dataclasses.dataclass
+        class Constant:
+            action: int
+
+            def __call__(self, observations, states, episode_starts):
+                return [self.action] * len(observations), states
+
+        constant = Constant(int(hasattr({name}, "__path__") or hasattr({name}, "Random")))
+    """
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+    policy = f"{tmp_path / name}.py:constant"
+    assert run("record", "CartPole-v1", "--policy", policy, "--episodes", 2, "--out", tmp_path / "out").code == 0
+    assert sys.modules[name] is library
+    assert all((each.acts == 1).all() for each in open_traces(tmp_path / "out"))
 
 
 def test_a_policy_that_fails_loses_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from choices import choices, cut_as
 from vecrollout import (
     Episode,
     TraceWriter,
@@ -101,24 +102,6 @@ def check(batch: TrajectoryBatch, expected: list[Any]) -> None:
         assert TrajectoryBatch.concatenate([batch, batch]) == TrajectoryBatch.from_trajectories([*expected, *expected])
 
 
-def cut_as(trajectory: Any, start: int, stop: int | None) -> Any:
-    """The steps of a slice, by definition; None if there are none."""
-    begin, end, _ = slice(start, stop).indices(len(trajectory))
-    if begin >= end:
-        return None
-    is_end, episode = end == len(trajectory), trajectory.episode
-    return TrajectoryWithRew(
-        trajectory.obs[begin : end + 1],
-        trajectory.acts[begin:end],
-        None if trajectory.infos is None else trajectory.infos[begin:end],
-        trajectory.terminal and is_end,
-        rews=trajectory.rews[begin:end],
-        terminated=trajectory.terminated and is_end,
-        truncated=trajectory.truncated and is_end,
-        episode=replace(episode, start_step=episode.start_step + begin, ended_by=episode.ended_by if is_end else None),
-    )
-
-
 def doubled(trajectory: Any) -> Any:
     return trajectory.rews * 2 + len(trajectory)
 
@@ -140,7 +123,7 @@ CONDITIONS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
         lambda each: len(each) > 2 and each.episode.env_index == 1,
     ),
 }
-VERBS = ["slice", "list", "mask", "sort", "filter", "expression", "trim", "concat", "relabel"]
+VERBS = ["choose", "sort", "filter", "expression", "trim", "concat", "relabel"]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,17 +132,9 @@ def test_any_chain_of_verbs(source: TrajectoryBatch, data: st.DataObject) -> Non
     batch, expected = source, list[Any](source)
     for _ in range(data.draw(st.integers(1, 5), "verbs")):
         verb, count = data.draw(st.sampled_from(VERBS)), len(expected)
-        if verb == "slice":
-            bound = st.integers(-count - 1, count + 1) | st.none()
-            key = slice(data.draw(bound), data.draw(bound), data.draw(st.sampled_from([1, 2, -1, -3])))
-            batch, expected = batch[key], expected[key]
-        elif verb == "list" and count:
-            numbers = data.draw(st.lists(st.integers(-count, count - 1), max_size=8))
-            batch, expected = batch[numbers], [expected[i] for i in numbers]
-        elif verb == "mask":
-            mask = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
-            batch = batch[np.array(mask, bool)]
-            expected = [each for each, keep in zip(expected, mask, strict=True) if keep]
+        if verb == "choose":
+            key, numbers = data.draw(choices(count))
+            batch, expected = batch[key], [expected[i] for i in numbers]
         elif verb == "sort":
             descending = data.draw(st.booleans())
             batch = batch.sort_by("return_", descending=descending)

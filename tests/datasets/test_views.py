@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from choices import choices, cut_as
 from vecrollout import (
     Episode,
     TraceDataset,
@@ -120,50 +121,17 @@ def test_all_of_several_directories(directories: list[Path]) -> None:
     check_same(traces, expected)
 
 
-def cut_as(trajectory: Any, start: int, stop: int | None) -> Any:
-    """The same steps of the same episode, by definition."""
-    begin, end, _ = slice(start, stop).indices(len(trajectory))
-    if begin >= end:
-        return None
-    is_end = end == len(trajectory)
-    episode = trajectory.episode
-    return TrajectoryWithRew(
-        {name: trajectory.obs.get(name)[begin : end + 1] for name in ("t", "n")},
-        trajectory.acts[begin:end],
-        None if trajectory.infos is None else trajectory.infos[begin:end],
-        trajectory.terminal and is_end,
-        rews=trajectory.rews[begin:end],
-        terminated=trajectory.terminated and is_end,
-        truncated=trajectory.truncated and is_end,
-        episode=Episode(
-            **{
-                **vars(episode),
-                "start_step": episode.start_step + begin,
-                "ended_by": episode.ended_by if is_end else None,
-            }
-        ),
-    )
-
-
 @SETTINGS
 @given(data=st.data())
 def test_any_chain_of_views(directories: list[Path], data: st.DataObject) -> None:
     """Each verb does to a data set what it does to a list."""
     view, expected = all_of(directories)
     for _ in range(data.draw(st.integers(1, 4), "verbs")):
-        verb = data.draw(st.sampled_from(["slice", "list", "mask", "sort", "filter", "expression", "trim", "concat"]))
+        verb = data.draw(st.sampled_from(["choose", "sort", "filter", "expression", "trim", "concat"]))
         count = len(expected)
-        if verb == "slice":
-            bound = st.integers(-count - 1, count + 1) | st.none()
-            key = slice(data.draw(bound), data.draw(bound), data.draw(st.sampled_from([1, 2, -1, -3])))
-            view, expected = view[key], expected[key]
-        elif verb == "list" and count:
-            numbers = data.draw(st.lists(st.integers(-count, count - 1), max_size=8))
-            view, expected = view[numbers], [expected[i] for i in numbers]
-        elif verb == "mask":
-            mask = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
-            view = view[np.array(mask, bool)]
-            expected = [each for each, keep in zip(expected, mask, strict=True) if keep]
+        if verb == "choose":
+            key, numbers = data.draw(choices(count))
+            view, expected = view[key], [expected[i] for i in numbers]
         elif verb == "sort":
             descending = data.draw(st.booleans())
             view = view.sort_by("return_", descending=descending)

@@ -29,6 +29,7 @@ from vecrollout.errors import (
     PolicyError,
     ProtocolError,
     SpaceMismatchError,
+    VecrolloutError,
     WorkerError,
 )
 
@@ -373,6 +374,22 @@ class TestBadInput:
         with pytest.raises(WorkerError, match=r"worker [01]: ValueError: the simulator is not licensed") as caught:
             Collector(Unlicensed, tmp_path, num_workers=2)
         assert str(caught.value).count("licensed") == 1
+
+    @pytest.mark.parametrize(
+        ("env", "wrong"),
+        [(Unlicensed, {}), (Ticking, {"record_infos": "some"}), (Ticking, {"compression": "gzip"})],
+        ids=["env", "record_infos", "compression"],
+    )
+    def test_what_is_refused_overwrites_nothing(self, env: Any, wrong: dict[str, Any], tmp_path: Path) -> None:
+        collect(Ticking, None, tmp_path, steps=10, num_workers=1)
+        with pytest.raises(VecrolloutError):
+            Collector(env, tmp_path, num_workers=1, overwrite=True, **wrong)
+        assert open_traces(tmp_path).total_steps == 10
+
+    def test_other_spaces_are_overwritten(self, tmp_path: Path) -> None:
+        collect(Ticking, None, tmp_path, steps=10, num_workers=1)
+        data = collect("CartPole-v1", None, tmp_path, steps=20, num_workers=1, overwrite=True)
+        assert data.total_steps == open_traces(tmp_path).total_steps == 20
 
     def test_a_step_that_raises_keeps_what_was_recorded(self, tmp_path: Path) -> None:
         with Collector(Failing, tmp_path, num_workers=1, num_envs=2, seed=1) as collector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import subprocess
@@ -157,11 +158,14 @@ def test_only_those_who_know_the_token_use_a_cluster(tmp_path: Path) -> None:
     assert not (tmp_path / "third").exists() or list((tmp_path / "third").iterdir()) == []
 
 
-def test_no_cluster_at_the_address(tmp_path: Path) -> None:
-    variables = drivers.environment(None, RAY_ADDRESS="127.0.0.1:1")
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1"])
+def test_no_cluster_at_the_address(address: str, tmp_path: Path) -> None:
+    variables = drivers.environment(None, RAY_ADDRESS=address)
     process = drivers.start(["-c", COLLECTING, tmp_path / "traces"], tmp_path, variables)
     out, err = process.communicate("", timeout=drivers.LIMIT_S)
-    assert out.startswith("WorkerError expected a Ray cluster at RAY_ADDRESS=127.0.0.1:1, got "), (out, err)
+    assert out.startswith(
+        f"WorkerError expected a Ray cluster at RAY_ADDRESS={address}, got [Errno {errno.ECONNREFUSED}]"
+    ), (out, err)
 
 
 def test_a_worker_that_starts_slowly(cluster: Any, tmp_path: Path) -> None:

@@ -122,12 +122,12 @@ def ones(count):
 
 
 def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
-    """As in a terminal, the signal goes to all processes of the group. The policy is in a file beside no program."""
+    """As in a terminal, the signal goes to all processes of the group. The policy is in a file named like a library."""
     (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "steering.py").write_text(STEERING)
+    (tmp_path / "policies" / "random.py").write_text(STEERING)
     variables = drivers.environment(None, HOME=str(tmp_path))
     options = ("--ray-workers", 2, "--n-envs", 2, "--episodes", 10**9, "--out", "out", "--vec", "sync")
-    policy = ("--policy", tmp_path / "policies" / "steering.py:right")
+    policy = ("--policy", tmp_path / "policies" / "random.py:right")
     process = drivers.start(["-m", "vecrollout", "record", "CartPole-v1", *options, *policy], tmp_path, variables)
     begin = time.monotonic()
     while not list(tmp_path.glob("out/*.arrow")):

@@ -66,6 +66,16 @@ def test_there_and_back(traces: TraceDataset, tmp_path: Path) -> None:
     assert sorted(back.to_arrow().column("steps").to_pylist()) == sorted(traces.lengths.tolist())
 
 
+def test_overwriting(traces: TraceDataset, tmp_path: Path) -> None:
+    """A wrong option removes nothing."""
+    before = list(from_ray(to_ray(traces[:3]), tmp_path / "back"))
+    with pytest.raises(OptionError, match="compression"):
+        from_ray(to_ray(traces), tmp_path / "back", overwrite=True, compression="gzip")
+    assert list(open_traces(tmp_path / "back")) == before
+    back = from_ray(to_ray(traces, parallelism=3), tmp_path / "back", overwrite=True)
+    assert sorted(each.episode.id for each in back) == list(range(40))
+
+
 def test_filter_and_compute(traces: TraceDataset, tmp_path: Path) -> None:
     def add(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "discounted": float((row["rews"] * 0.5 ** np.arange(len(row["rews"]))).sum())}

@@ -28,7 +28,6 @@ from test_conversions import WRITERS
 from gymnasium.spaces import Box, Discrete
 from trajectories import episode
 from vecrollout import open_traces
-from vecrollout.errors import DamagedTraceError
 name, source, target, limit = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[5])
 options = {"spaces": (Box(0, 1, (2000,)), Discrete(2))} if name == "minari" else {}
 
@@ -40,9 +39,8 @@ report = WRITERS[name](traces, target, progress=False)
 print(report.episodes, report.steps)
 try:
     everything = [each.obs.copy() for each in traces]
-except (MemoryError, DamagedTraceError) as error:  # pyarrow's lack of memory may be due to data that claims too much
-    if isinstance(error, MemoryError) or "malloc" in str(error):
-        print("done")
+except MemoryError:
+    print("done")
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -332,9 +333,9 @@ def test_what_a_sink_refuses_is_offered_again_and_nothing_comes_twice(tmp_path: 
     sink = Refusing()
 
     class Own(TraceRecordingWrapper):
-        def _make_writer(self, directory: Any) -> Refusing:
+        def _writing(self, directory: Any) -> Any:
             assert directory == tmp_path
-            return sink
+            return nullcontext(sink)
 
     env = Own(counting(), tmp_path, frame_filter=lambda step: step % 2 == 0)
     env.reset()

@@ -123,11 +123,11 @@ class Bookkeeper:
                         discarded |= {env}
                     elif discarded:
                         discarded -= {env}
-                    if note.begins:
-                        is_reset = type(note) is Restart
-                        seed, start_step = (note.seed, note.start_step) if is_reset else (None, 0)
-                        named = self.recording, env, next_id, seed, note.reset_info, start_step
-                        running[env] = Span(*named, chunk.number, row, lane)
+                    if note.final_obs is not None or note.begins:
+                        seed, start_step = (note.seed, note.start_step) if type(note) is Restart else (None, 0)
+                        running[env] = Span(
+                            self.recording, env, next_id, seed, note.reset_info, start_step, chunk.number, row, lane
+                        )
                         next_id += 1
             begin = 0
         if finished:
@@ -165,20 +165,7 @@ class Bookkeeper:
 
     def take_delivered(self, count: int, steps: int) -> None:
         """Take out the first finished fragments, which went to the sink."""
-        books = self.books
-        rest = books.finished[count : books.count]
-        self.books = Books(
-            books.chunk,
-            books.read,
-            books.running,
-            rest,
-            len(rest),
-            books.next_id,
-            books.popped,
-            books.delivered + steps,
-            books.dropped,
-            books.discarded,
-        )
+        self.books = self.books.without(count, delivered=self.books.delivered + steps)
 
     def drop_oldest(self, steps: int) -> None:
         """Drop the oldest finished fragments, until these steps or all are gone."""

@@ -36,13 +36,12 @@ class Delivery:
             return
         columns = LogColumns(books.runs(), self._log.layout, self._log.keeps_infos)
         columns.share()
-        batch = TrajectoryBatch(columns)
         if self._takes_batches:
-            self._sink.extend(batch)
+            self._sink.extend(TrajectoryBatch(columns))
         elif type(self._sink) is list:
-            self._sink += list(batch)  # all of them or none
+            self._sink += columns.trajectories()  # all of them or none
         else:
-            for trajectory in batch:
+            for trajectory in columns.trajectories():
                 self._sink.append(trajectory)
                 self._keeper.take_delivered(1, len(trajectory))
             return

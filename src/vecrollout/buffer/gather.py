@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -13,17 +14,17 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.rows import Part, Rows, Source
-from vecrollout.buffer.table import INFOS, LEAVES, REWS
+from vecrollout.buffer.rows import Rows, RowsOf, Source
+from vecrollout.buffer.table import INFOS, LEAVES, REWS, Table
 from vecrollout.data.columns import transitions_of
 from vecrollout.data.episode import ended_by
 from vecrollout.data.fields import infos_or_empty, trusted
 from vecrollout.data.identities import Identities
-from vecrollout.data.kinds import Item
+from vecrollout.data.kinds import Item, Part
 from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
 from vecrollout.data.transitions import Transitions
 
-_ROWS, _STEPS = 1, 2  # of a `Part`
+_ROWS, _STEPS = 1, 2  # of `RowsOf`
 
 _steps_of = attrgetter("steps")
 
@@ -113,28 +114,40 @@ class LogColumns:
 
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory: observations in lanes as views, small rows as copies."""
-        run, layout = self.runs[i], self.layout
-        parts, ending = self._source.parts_of(run), run.ending
-        obs_part, acts_part = layout.obs, layout.kind.acts
-        obs = [self._obs_of(run, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
-        first = LEAVES + len(obs)
+        return self._cut(self.runs[i : i + 1])[0]
+
+    def trajectories(self) -> list[Trajectory]:
+        """All trajectories."""
+        return self._cut(self.runs)
+
+    def _cut(self, runs: Sequence[Run]) -> list[Trajectory]:
+        """Some trajectories, one column after another."""
+        obs_part, acts_part = self.layout.obs, self.layout.kind.acts
+        parts = list(map(self._source.parts_of, runs))
+        first = LEAVES + len(obs_part.items)
+        obs = [self._obs_of(runs, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
-        rews = self._taken(parts, _STEPS, REWS, layout.items[0])
-        for leaf in (*obs, *acts, rews):
-            leaf.setflags(write=False)
-        infos = self._infos_of(run, parts) if self.has_infos else None
-        terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
-        fields = {
-            "obs": obs[0] if obs_part.structure.is_leaf else obs_part.structure.unflatten(obs),
-            "acts": acts[0] if acts_part.structure.is_leaf else acts_part.structure.unflatten(acts),
-            "infos": infos,
-            "terminal": terminated or truncated,
-            "terminated": terminated,
-            "truncated": truncated,
-            "episode": run.episode,
-            "rews": rews,
-        }
-        return trusted(TrajectoryWithRew, fields)
+        rews = self._taken(parts, _STEPS, REWS, self.layout.items[0])
+        for rows in chain(*obs, *acts, rews):
+            rows.setflags(False)  # by position, which takes half the time
+        infos = self._infos_of(runs, parts) if self.has_infos else [None] * len(runs)
+        trajectories: list[Trajectory] = []
+        columns = runs, _trees(obs_part, obs), _trees(acts_part, acts), rews, infos
+        for run, its_obs, its_acts, its_rews, its_infos in zip(*columns, strict=True):
+            ending = run.ending
+            terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
+            fields = {
+                "obs": its_obs,
+                "acts": its_acts,
+                "infos": its_infos,
+                "terminal": terminated or truncated,
+                "terminated": terminated,
+                "truncated": truncated,
+                "episode": run.span.episode(run.closed_by if ending is None else ended_by(terminated, truncated)),
+                "rews": its_rews,
+            }
+            trajectories.append(trusted(TrajectoryWithRew, fields))
+        return trajectories
 
     def transitions(self) -> Transitions:
         """The steps of all, as copies."""
@@ -195,29 +208,39 @@ class LogColumns:
                 self._put_finals(leaf, out, self._rows.ends(extra) - 1)
         return out
 
-    def _obs_of(self, run: Run, parts: Sequence[Part], leaf: int, item: Item) -> Any:
+    def _obs_of(self, runs: Sequence[Run], parts: Sequence[Sequence[RowsOf]], leaf: int, item: Item) -> list[Any]:
+        """Each fragment's observations of a leaf."""
         if leaf in self.layout.large:
-            return _lane_rows_of(self.layout, leaf, run)
-        rows = self._taken(parts, _ROWS, LEAVES + leaf, item)
-        if run.final is not None:
-            rows[-1, ...] = run.final[leaf]
-        return rows
+            return [_lane_rows_of(self.layout, leaf, run) for run in runs]
+        taken = self._taken(parts, _ROWS, LEAVES + leaf, item)
+        for run, rows in zip(runs, taken, strict=True):
+            if run.ending is not None and run.ending.final_obs is not None:
+                rows[-1, ...] = run.ending.final_obs[leaf]
+        return taken
 
-    def _taken(self, parts: Sequence[Part], where: int, leaf: int, item: Item) -> Any:
-        """A copy of a fragment's rows of a column; where it was widened since, the rows are."""
-        rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
-        if not self._source.is_narrow:
-            return item.opened(rows[0].copy() if len(rows) == 1 else np.concatenate(rows))
-        pairs = zip(rows, parts, strict=True)
-        return np.concatenate(
-            [part[0].layout.item(leaf - LEAVES).opened(each.copy()) for each, part in pairs], dtype=item.dtype
-        )
+    def _infos_of(self, runs: Sequence[Run], parts: Sequence[Sequence[RowsOf]]) -> list[npt.NDArray[np.object_]]:
+        """Each fragment's infos."""
+        taken = self._taken(parts, _STEPS, INFOS, None)
+        for run, infos in zip(runs, taken, strict=True):
+            if run.ending is not None and run.ending.info is not None:
+                infos[-1] = run.ending.info
+        return taken
 
-    def _infos_of(self, run: Run, parts: Sequence[Part]) -> npt.NDArray[np.object_]:
-        infos: npt.NDArray[np.object_] = _joined([table.column(INFOS)[at] for table, _, at in parts])
-        if run.info is not None:
-            infos[-1] = run.info
-        return infos
+    def _taken(self, parts: Sequence[Sequence[RowsOf]], where: int, leaf: int, item: Item | None) -> list[Any]:
+        """Copies of each fragment's rows of a column; without an `item`, of infos."""
+        taken = []
+        known: Table | None = None
+        column: Any = None
+        for each in parts:
+            if len(each) > 1 or self._source.is_narrow:
+                taken.append(_joined(each, where, leaf, item))
+                continue
+            table, at = each[0][0], each[0][where]
+            if table is not known:
+                known, column = table, table.column(leaf)
+            rows = column[at].copy()
+            taken.append(rows if item is None else item.opened(rows))
+        return taken
 
     def _acts(self, extra: int = 0) -> Any:
         part, first = self.layout.kind.acts, LEAVES + len(self.layout.obs.items)
@@ -263,9 +286,19 @@ class LogColumns:
                 at += steps
 
 
-def _joined(rows: list[Any]) -> Any:
-    """A copy of rows, so that a trajectory keeps no other's memory."""
-    return rows[0].copy() if len(rows) == 1 else np.concatenate(rows)
+def _joined(parts: Sequence[RowsOf], where: int, leaf: int, item: Item | None) -> Any:
+    """Rows of a column that lie in several chunks, or were recorded before the column was widened, which they are."""
+    rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
+    if item is None:
+        return np.concatenate(rows)
+    narrow = [part[0].layout.item(leaf - LEAVES) for part in parts]
+    opened = [theirs.opened(each.copy()) for theirs, each in zip(narrow, rows, strict=True)]
+    return np.concatenate(opened, dtype=item.dtype)
+
+
+def _trees(part: Part, leaves: Sequence[Sequence[Any]]) -> Iterable[Any]:
+    """The values of a part of the layout, from lists of their leaves."""
+    return leaves[0] if part.structure.is_leaf else map(part.structure.unflatten, zip(*leaves, strict=True))
 
 
 def _lane_rows(run: Run, number: int, leaf: int) -> tuple[Array, int]:

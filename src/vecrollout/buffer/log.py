@@ -18,6 +18,8 @@ from vecrollout.data.kinds import Part
 from vecrollout.data.trees import Tree
 from vecrollout.errors import DtypeError, ShapeError, StructureError
 
+_ndarray = np.ndarray
+
 NOBODY: frozenset[int] = frozenset()
 
 
@@ -303,23 +305,21 @@ def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[i
     return waiting.difference([note.env for note in notes if note.begins]).union(over)
 
 
-def copy_finals(layout: Layout, notes: Sequence[Note]) -> None:
-    """Put copies of the leaves of last observations in their places.
+def copy_finals(layout: Layout, notes: Sequence[Note]) -> bool:
+    """Put copies of the leaves of last observations in their places; whether every note has one.
 
     An environment's own observation is often a Python number, or of another precision than the array that the vector
     environment copies all of them into. It is cast as it would have been there.
     """
     items, structure = layout.obs.items, layout.obs.structure
+    dtype, shape = (items[0].dtype, items[0].shape) if structure.is_leaf else (None, ())
+    have_finals = True
     for note in notes:
-        if type(note) is not Ending or note.final_obs is None:
-            continue
         final = note.final_obs
-        if (
-            type(final) is np.ndarray
-            and structure.is_leaf
-            and final.dtype is items[0].dtype
-            and final.shape == items[0].shape
-        ):
+        if final is None or type(note) is not Ending:
+            have_finals = False
+            continue
+        if type(final) is _ndarray and final.dtype is dtype and final.shape == shape:
             note.final_obs = (final.copy(),)
             continue
         where = f"last observation of environment {note.env}"
@@ -332,6 +332,7 @@ def copy_finals(layout: Layout, notes: Sequence[Note]) -> None:
                 check_shape(array, item.shape, f"{structure.names('obs')[i]} ({where})")
             leaves.append(array)
         note.final_obs = leaves
+    return have_finals
 
 
 def _small(layout: Layout, leaves: Sequence[Array]) -> list[Any]:

@@ -62,6 +62,7 @@ class RolloutBuffer:
         self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
+        self._hands_over = options.sink is not None
         self._space = Room(self._log, self._keeper, self._delivery, options)
         self.discards = Discards(self._log, self._keeper, self._space)
         self._ready = False  # whether a step may follow: reset, and no failure since
@@ -146,16 +147,18 @@ class RolloutBuffer:
             total, waiting = chunk.records[-1][:NOTES]
             total += self.num_envs - len(waiting)
             notes: Any = None
+            have_finals = True
             if endings or restarts:
                 notes = [*restarts, *endings]
-                copy_finals(chunk.layout, notes)
-                waiting = waiting_after(waiting, notes)
+                have_finals = copy_finals(chunk.layout, notes)
+                if not have_finals:
+                    waiting = waiting_after(waiting, notes)
             place = log.place(None, notes or (), (obs,)) if chunk.lanes else None
             self._room -= 1
             row = None if place else obs.tobytes()
             chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
             self._acts = None
-            if endings:
+            if endings and (self._hands_over or not have_finals):
                 self._deliver(endings)
             return
         self.check_step()
@@ -304,7 +307,7 @@ class RolloutBuffer:
     def _pop_trajectories(self, fragments: list[Run]) -> tuple[list[TrajectoryWithRew], list[int]]:
         finished = self._keeper.settle().runs()
         runs = [*finished, *fragments]
-        trajectories: list[Any] = list(map(self._columns(runs).trajectory, range(len(runs)))) if runs else []
+        trajectories: list[Any] = self._columns(runs).trajectories() if runs else []
         lengths = [run.span.start_step + run.steps for run in finished if run.ending]
         self._forget(fragments)
         return trajectories, lengths
@@ -323,7 +326,7 @@ class RolloutBuffer:
 
     def _deliver(self, endings: Sequence[Ending]) -> None:
         """Hand over the episodes that a step ended."""
-        if self.options.sink is not None:
+        if self._hands_over:
             self._delivery.deliver()
         elif any(ending.drops_last for ending in endings):
             self._keeper.settle()  # so that `dropped` counts them at once

@@ -15,8 +15,13 @@ from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-Part: TypeAlias = tuple[Table, Any, Any]
+RowsOf: TypeAlias = tuple[Table, Any, Any]
 """A table, and where a fragment's observations and steps are in it."""
+
+
+# Rows that are gathered at a time. What is gathered, and the info dicts whose references are counted, then stays in the
+# processor's caches until it is in its place.
+_BLOCK_ROWS = 4096
 
 
 class Source:
@@ -44,13 +49,13 @@ class Source:
                 self.is_narrow = True
         return table
 
-    def parts_of(self, run: Run) -> list[Part]:
+    def parts_of(self, run: Run) -> list[RowsOf]:
         """Where a fragment's rows are; its last observation is in the last part."""
         parts = []
         last = run.pieces[-1]
         for piece in run.pieces:
-            chunk, env, row, steps = piece.chunk, piece.env, piece.row, piece.steps
-            table = self._tables.get(id(chunk)) or self.table(chunk)
+            env, row, steps = piece.env, piece.row, piece.steps
+            table = self._tables.get(id(piece.chunk)) or self.table(piece.chunk)
             rows = table.rows(env, row, steps + 1 if piece is last else steps)
             parts.append((table, rows, table.steps(env, row, steps)))
         return parts
@@ -116,7 +121,9 @@ class Rows:
             theirs = None if item is None else table.layout.item(leaf - LEAVES)
             if item is not None and theirs is not None and theirs.dtype != item.dtype:
                 column, out = theirs.opened(column), whole  # recorded before the column was widened
-            out[places] = column.take(numbers, axis=0, mode="clip")
+            for begin in range(0, len(numbers), _BLOCK_ROWS):
+                block = slice(begin, begin + _BLOCK_ROWS)
+                out[block if places is None else places[block]] = column.take(numbers[block], axis=0, mode="clip")
 
     def _counts(self, extra: int) -> Array:
         """Rows of each piece."""
@@ -125,7 +132,7 @@ class Rows:
         return counts
 
     def _index(self, are_steps: bool, shift: int, extra: int) -> list[tuple[Table, Array, Any]]:
-        """Each table, the numbers of its rows, and their places."""
+        """Each table, the numbers of its rows, and their places; None: one behind another."""
         counts = self._counts(extra)
         begins = np.cumsum(counts) - counts
         found = []
@@ -133,7 +140,7 @@ class Rows:
             rows = counts[mine]
             numbers_of = table.step_numbers if are_steps else table.row_numbers
             numbers = numbers_of(self._envs[mine], self._firsts[mine] + shift, rows)
-            places: Any = slice(None)
+            places = None
             if len(self._tables) > 1:
                 places = np.arange(len(numbers)) + np.repeat(begins[mine] - (np.cumsum(rows) - rows), rows)
             found.append((table, numbers, places))

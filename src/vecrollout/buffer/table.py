@@ -139,8 +139,10 @@ class Table:
         records = self._records if is_obs else self._records[1:]
         if leaf == INFOS:
             batched = self._batched_infos
-            infos: Any = (record[INFOS] for record in records) if batched is None else batched
-            return np.fromiter(chain.from_iterable(infos), object)
+            infos: Any = [record[INFOS] for record in records] if batched is None else batched
+            # With their number, half the time.
+            count = -1 if self.is_ragged else len(infos) * self._num_envs
+            return np.fromiter(chain.from_iterable(infos), object, count)
         item = self.layout.item(leaf - LEAVES)
         values: list[Any]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -181,11 +182,21 @@ def _imported(place: str) -> Any:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(place)
-    path = Path(place).expanduser()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    path, name = Path(place).expanduser(), module_of_file(place)
+    spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise PolicyError(f"policy: expected a Python file, got no file {place!r}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
+
+
+def module_of_file(place: str) -> str:
+    """The name of the module that a Python file is loaded as. No library has it, whatever the name of the file."""
+    path = Path(place).expanduser().resolve()
+    return f"{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}".replace(".", "_")

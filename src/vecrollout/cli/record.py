@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from vecrollout.cli.plan import Plan, Recorded
     from vecrollout.cli.session import Session, Shares
     from vecrollout.recording.environments import AnyEnv
-    from vecrollout.storage.writing.writer import TraceWriter
 
 _HELD_BYTES = 1 << 30
 
@@ -146,7 +145,7 @@ def _recorded_here(plan: Plan) -> Recorded:
 def _begun(plan: Plan) -> Session:
     """The policy before new environments, which are recorded."""
     from vecrollout.cli.acting import Actor
-    from vecrollout.cli.session import Session, Shares
+    from vecrollout.cli.session import Session
 
     actor = Actor.load(plan.acting, plan.recipe)
     frame_bytes = _frame_bytes(plan.recipe)
@@ -154,37 +153,36 @@ def _begun(plan: Plan) -> Session:
         env = plan.recipe.many(plan.n_envs, plan.seed)
     try:
         see, act = actor.before(env, plan.seed)
-        writer = _writer(plan, env)
+        recorder, shares = _recorder(plan, env, frame_bytes)
     except BaseException:
         env.close()
         raise
-    shares = Shares(writer, plan.episodes, plan.n_envs)
-    return Session(_recorder(env, writer, shares, frame_bytes), shares, act, see, plan.steps, plan.seed)
+    return Session(recorder, shares, act, see, plan.steps, plan.seed)
 
 
-def _writer(plan: Plan, env: AnyEnv) -> TraceWriter:
+def _recorder(plan: Plan, env: AnyEnv, frame_bytes: int) -> tuple[Any, Shares]:
+    """A recorder that owns its writer, and holds a gigabyte at most; and its sink."""
     from vecrollout.cli.environments import seed_column
-    from vecrollout.recording.environments import spaces_of
-    from vecrollout.recording.writing import trace_writer
-
-    options = {"metadata": plan.metadata, "episode_metadata": seed_column, "overwrite": plan.overwrite}
-    return trace_writer(plan.out, env, spaces_of(env), env_spec=plan.recipe.spec_json, **options)
-
-
-def _recorder(env: AnyEnv, writer: TraceWriter, shares: Shares, frame_bytes: int) -> Any:
-    """A recorder that owns the writer, and holds a gigabyte at most."""
+    from vecrollout.cli.session import Shares
     from vecrollout.recording.around import recorder_around
     from vecrollout.recording.environments import num_envs_of, spaces_of
-    from vecrollout.recording.writing import most_transitions
+    from vecrollout.recording.writing import most_transitions, trace_writer
 
-    num_envs = num_envs_of(env)
-    held = most_transitions(spaces_of(env), num_envs)
+    spaces, num_envs = spaces_of(env), num_envs_of(env)
+    held = most_transitions(spaces, num_envs)
     if frame_bytes:
         held = max(num_envs, min(held, _HELD_BYTES // frame_bytes))
-    options = {"error_on_premature_reset": False, "sink": shares, "max_transitions": held, "on_full": "flush"}
-    recorder: Any = recorder_around(env, options, {})
+    about: dict[str, Any] = {
+        "metadata": plan.metadata,
+        "episode_metadata": seed_column,
+        "env_spec": plan.recipe.spec_json,
+    }
+    with trace_writer(plan.out, env, spaces, overwrite=plan.overwrite, **about) as writer:
+        shares = Shares(writer, plan.episodes, plan.n_envs)
+        options = {"error_on_premature_reset": False, "sink": shares, "max_transitions": held, "on_full": "flush"}
+        recorder: Any = recorder_around(env, options, {})
     recorder.own(writer, writer.directory)
-    return recorder
+    return recorder, shares
 
 
 def _frame_bytes(recipe: Recipe) -> int:

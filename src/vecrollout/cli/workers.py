@@ -15,6 +15,7 @@ import torch
 
 from vecrollout.cli.acting import Actor
 from vecrollout.cli.environments import seed_column
+from vecrollout.cli.models import module_of_file
 from vecrollout.cli.plan import Plan, Recorded
 from vecrollout.cli.terminal import busy
 from vecrollout.collecting.policy import PolicyCallable
@@ -59,9 +60,9 @@ def recorded_by_workers(plan: Plan, count: int) -> Recorded:
 
 def _handle(actor: Actor, named: str) -> PolicyHandle:
     """The policy, with everything that it needs on another machine."""
-    file = Path(named.rpartition(":")[0])
-    if file.suffix == ".py":
-        send_code_of(sys.modules[file.stem])
+    place = named.rpartition(":")[0]
+    if place.endswith(".py"):
+        send_code_of(sys.modules[module_of_file(place)])
     statistics = None if actor.statistics is None else actor.statistics.read_bytes()
     policy = pickled(packed(actor.policy), "policy", "create what cannot be pickled in the function")
     sent = replace(actor, policy=policy, statistics=None)

@@ -49,6 +49,7 @@ def _check_listens(address: str) -> None:
     if "://" in address or not port.isdigit():  # such as `auto`
         return
     try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        # An address of IPv6 is in brackets.
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
         raise WorkerError(f"expected a Ray cluster at RAY_ADDRESS={address}, got {error}") from error

@@ -121,6 +121,8 @@ class Collector:
         folder = folder_of(directory)
         folder.make()
         overwrite = writer_options.pop("overwrite", False)
+        if overwrite:
+            writer_options["mix_spaces"] = True  # until then the traces are there
         start(num_workers)
         self.directory: Path | str = folder.path
         """Where the workers write."""
@@ -139,9 +141,10 @@ class Collector:
             "acting": acting,
         }
         options = ray_options or {}
-        if overwrite:
-            remove_traces(folder)
         self._crew = Crew(self.directory, num_workers, entropy, worker_args, options, max_restarts, start_timeout_s)
+        if overwrite:
+            with self._crew.killed_on_error():
+                remove_traces(folder)
         self._progress = progress
         self._gathered = Gathered(self.directory, self._name)
         self._rounds = 0

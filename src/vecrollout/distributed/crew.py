@@ -52,7 +52,7 @@ class Crew:
         self.num_envs: int
         """Number of environments of each worker."""
         for worker, error in self._start(range(num_workers)).items():
-            with self._killed_on_error():
+            with self.killed_on_error():
                 self._restart(worker, error)
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Crew:
     def _start(self, workers: Sequence[int]) -> dict[int, Exception]:
         """Start workers; returns the errors of those that died meanwhile."""
         with (
-            self._killed_on_error(),
+            self.killed_on_error(),
             nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file,
         ):
             for worker in workers:
@@ -159,7 +159,8 @@ class Crew:
         return died
 
     @contextmanager
-    def _killed_on_error(self) -> Iterator[None]:
+    def killed_on_error(self) -> Iterator[None]:
+        """Within, an error ends all workers at once."""
         try:
             yield
         except BaseException:

@@ -16,8 +16,7 @@ from vecrollout.distributed._ray import ray
 from vecrollout.errors import OptionError, ShapeError
 from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.storage.dataset import TraceDataset, open_traces
-from vecrollout.storage.files.folder import folder_of
-from vecrollout.storage.writing.opening import remove_traces
+from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter
 
 FIELDS = ("obs", "acts", "rews", "infos")
@@ -127,15 +126,13 @@ class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
 
     def __init__(self, directory: str | os.PathLike[str], **options: Any) -> None:
         check_options(options, TraceDatasink, TraceWriter)
-        self._folder = folder_of(directory)
-        self._overwrites = options.pop("overwrite", False)
+        self._directory = place_of(directory)
+        self._overwrite = options.pop("overwrite", False)
         self._options = options
 
     def on_write_start(self, *args: Any, **kwargs: Any) -> None:
-        """Make the directory."""
-        self._folder.make()
-        if self._overwrites:
-            remove_traces(self._folder)
+        """Make the directory, check the options, and remove the traces that are to be overwritten."""
+        TraceWriter(self._directory, overwrite=self._overwrite, **self._options).close()
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> Any:
         """Write the rows of blocks.
@@ -144,7 +141,7 @@ class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
             blocks: Tables.
             ctx: Not used.
         """
-        with TraceWriter(self._folder.path, **self._options) as writer:
+        with TraceWriter(self._directory, **self._options) as writer:
             for block in blocks:
                 for row in ray.data.block.BlockAccessor.for_block(block).iter_rows(public_row_format=True):
                     trajectory, metadata = _trajectory(row)

@@ -83,7 +83,8 @@ class Worker:
         place = {"worker": self._place.worker, "incarnation": self._place.incarnation}
         self._episode_metadata = writing.get("episode_metadata")
         said = {"metadata": {**(writing.get("metadata") or {}), **place}, "episode_metadata": self._described}
-        self._writer = trace_writer(directory, env, spaces_of(env), **{**writing, **said})
+        with trace_writer(directory, env, spaces_of(env), **{**writing, **said}) as writer:
+            self._writer = writer
         return self._num_envs
 
     def work(self, order: Order) -> Report:

@@ -15,13 +15,12 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data.array_tree import ArrayTree
-from vecrollout.data.fields import as_rewards
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
+from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import TupleObs, map_leaves
 from vecrollout.errors import DamagedTraceError, ShapeError, StructureError
 from vecrollout.interop.conversion.columns import plain_array
 from vecrollout.interop.conversion.files import About, FileTrajectories
-from vecrollout.interop.conversion.hdf5 import EpisodeWriter, opened, reading
+from vecrollout.interop.conversion.hdf5 import EpisodeWriter, episode_of, opened, reading
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
 from vecrollout.interop.conversion.source import Source, checked_final, rewards_of
@@ -152,19 +151,8 @@ class _D3rlpyFile:
         if ended:
             obs = map_leaves(lambda leaf: np.concatenate([leaf, np.zeros_like(leaf[:1])]), obs)
         truncated = not self._terminated[i]
-        try:
-            return TrajectoryWithRew(
-                obs=obs,
-                acts=_without_column(acts)[:steps],
-                infos=None,
-                terminal=ended or truncated,
-                terminated=ended,
-                truncated=truncated,
-                rews=as_rewards(rews.reshape(-1)[:steps]),
-                episode=Episode(id=i, ended_by=ended_by(ended, truncated)),
-            )
-        except (ShapeError, TypeError, ValueError) as error:
-            raise DamagedTraceError(f"{where}: {error}") from error
+        acts, rews = _without_column(acts)[:steps], rews.reshape(-1)[:steps]
+        return episode_of(where, obs, acts, rews, None, terminated=ended, truncated=truncated, id=i)
 
     def close(self) -> None:
         """Close the file."""

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from vecrollout.data.array_tree import ArrayTree
-from vecrollout.data.fields import as_rewards
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
+from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import DictObs, concatenate
-from vecrollout.errors import DamagedTraceError, OptionError, ShapeError, StructureError
+from vecrollout.errors import OptionError, ShapeError, StructureError
 from vecrollout.interop.conversion.columns import plain_array
 from vecrollout.interop.conversion.files import About, FileTrajectories
-from vecrollout.interop.conversion.hdf5 import EpisodeWriter, opened, reading
+from vecrollout.interop.conversion.hdf5 import EpisodeWriter, episode_of, opened, reading
 from vecrollout.interop.conversion.leaves import named_leaves
 from vecrollout.interop.conversion.output import local_path, new_file
 from vecrollout.interop.conversion.report import ConversionReport, steps_with_infos
@@ -148,19 +147,8 @@ class _RobomimicFile:
                 truncated = bool(demo.attrs.get("truncated", False))
             else:
                 steps, terminated, truncated = len(acts) - 1, False, False
-        try:
-            return TrajectoryWithRew(
-                obs,
-                acts[:steps],
-                None,
-                terminal=terminated or truncated,
-                terminated=terminated,
-                truncated=truncated,
-                rews=as_rewards(rews[:steps]),
-                episode=Episode(id=i, ended_by=ended_by(terminated, truncated)),
-            )
-        except ShapeError as error:
-            raise DamagedTraceError(f"{where}: {error}") from error
+        acts, rews = acts[:steps], rews[:steps]
+        return episode_of(where, obs, acts, rews, None, terminated=terminated, truncated=truncated, id=i)
 
     def close(self) -> None:
         """Close the file."""

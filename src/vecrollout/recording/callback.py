@@ -18,7 +18,7 @@ from vecrollout.errors import ProtocolError
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_of, said_by_policy
 from vecrollout.recording.tap import Tap
-from vecrollout.recording.writing import most_transitions, trace_writer
+from vecrollout.recording.writing import closed_on_error, most_transitions, trace_writer
 from vecrollout.storage.files.folder import place_of
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
 
@@ -153,21 +153,19 @@ class TraceCallback(BaseCallback):
         spaces = venv.observation_space, venv.action_space
         about = {"algorithm": type(self.model).__name__, "seed": self.model.seed}
         metadata = {**about, **self._metadata}
-        writer = trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata})
-        self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
         most = most_transitions(spaces, venv.num_envs)
-        try:
+        with trace_writer(self.directory, venv, spaces, **{**self._options, "metadata": metadata}) as writer:
             options = dataclasses.replace(
                 self._recording,
                 sink=writer,
                 max_transitions=self._recording.max_transitions or most,
                 on_full="flush",
             )
-            self._tap = _taps[venv] = Tap(venv, writer, options, self._missing)
-            self._tap.begin(obs, self._start_steps(venv))
-        except BaseException:
-            writer.close()
-            raise
+            tap = Tap(venv, writer, options, self._missing)
+        self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
+        with closed_on_error(writer):
+            tap.begin(obs, self._start_steps(venv))
+        self._tap = _taps[venv] = tap
 
     def _start_steps(self, venv: VecEnv) -> list[int]:
         """The number of steps that each environment's episode has had before training begins."""

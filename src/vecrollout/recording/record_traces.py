@@ -120,8 +120,7 @@ def record_traces(
     if selection.cuts_episodes:
         options = filtered(options)
     spaces, num_envs = spaces_of(env), num_envs_of(env)
-    writer = trace_writer(directory, env, spaces, **options)
-    try:
+    with trace_writer(directory, env, spaces, **options) as writer:
         recording: dict[str, Any] = {
             "error_on_premature_reset": False,
             "record_infos": record_infos,
@@ -131,8 +130,5 @@ def record_traces(
             "cast": cast,
         }
         recorder: Any = recorder_around(env, recording, named)
-    except BaseException:
-        writer.close()
-        raise
     recorder.own(writer, writer.directory)
     return recorder  # type: ignore[no-any-return]

@@ -266,16 +266,12 @@ class Recorder(ABC):
         closes = [self._buffer.close, lambda: exits.closed(self._buffer), close_envs]
         if self._owned is not None:
             closes.append(self._owned.close)
-        failure: Exception | None = None
-        for close in closes:
-            try:
-                close()
-            except Exception as error:  # an interrupt passes: the next call closes the rest
-                failure = failure or error
-        if failure is not None:
+        try:
+            exits.close_each(*closes)  # after an interrupt the next call closes the rest
+        except Exception as error:
             if self.held:
-                failure.add_note(f"{self!r} keeps the undelivered transitions; pop_trajectories returns them")
-            raise failure
+                error.add_note(f"{self!r} keeps the undelivered transitions; pop_trajectories returns them")
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles are made of."""

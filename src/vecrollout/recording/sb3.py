@@ -158,7 +158,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         except BaseException:
             buffer.abort()
             raise
-        if endings:
+        if endings and self._steps.overwritten is not None:
             self._steps.look(returned, endings)
         return returned
 
@@ -205,7 +205,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         except BaseException:
             buffer.abort()
             raise
-        if endings:
+        if endings and self._steps.overwritten is not None:
             self._steps.look(returned, endings)
         return returned
 

@@ -38,8 +38,8 @@ class VecEnvSteps:
         self._has_new_infos = not copies_infos
         self._copied_info = deep_copied if copies_infos else dict
         self._copies_infos = buffer.keeps_infos  # the first step shows whether new infos can stay as they are
-        # None: no reset has overwritten a last observation so far, and none will.
-        self._overwritten: OverwrittenObs | None = OverwrittenObs(base)
+        self.overwritten: OverwrittenObs | None = OverwrittenObs(base)
+        """Looks for last observations that a reset overwrote; None: nothing more is to be found out."""
 
     def record(self, returned: Any) -> Sequence[Ending]:
         """Record what a step returned; the episodes that it ended."""
@@ -69,5 +69,5 @@ class VecEnvSteps:
 
     def look(self, returned: Any, endings: Sequence[Ending]) -> None:
         """Warn if a reset overwrote an episode's last observation."""
-        if self._overwritten is not None and not self._overwritten.look(returned[0], returned[3], endings):
-            self._overwritten = None
+        if self.overwritten is not None and not self.overwritten.look(returned[0], returned[3], endings):
+            self.overwritten = None

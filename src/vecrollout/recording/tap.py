@@ -94,18 +94,13 @@ class Tap:
 
     def close(self) -> None:
         """Record the last step, restore the environment's methods, and close the writer. A second call does nothing."""
-        if self.is_closed:
-            return
-        failure: Exception | None = None
-        for close in (self.record, self._buffer.close, self._restore, self._writer.close):
-            try:
-                close()
-            except Exception as error:  # an interrupt passes: the next call closes the rest
-                failure = failure or error
+        if not self.is_closed:
+            # After an interrupt the next call closes the rest.
+            exits.close_each(self.record, self._buffer.close, self._restore, self._writer.close, self._end)
+
+    def _end(self) -> None:
         self.is_closed = True
         exits.closed(self)
-        if failure is not None:
-            raise failure
 
     def __getstate__(self) -> dict[str, Any]:
         check_copied(self.venv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,8 +96,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         self._writer_options = filtered(options) if selection.cuts_episodes else options
         self.env = env
         location = place_of(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
-        writer = self._make_writer(location)
-        try:
+        with self._writing(location) as writer:
             super().__init__(
                 env,
                 error_on_premature_reset=False,
@@ -106,14 +106,10 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
                 on_full="flush",
                 cast=cast,
             )
-        except BaseException:
-            writer.close()
-            raise
         self.own(writer, location)
 
-    def _make_writer(self, directory: Path | str) -> Writer:
-        """The writer of the trajectories, after the filters."""
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Writer]:
+        """The writer of the trajectories, after the filters; within, the recorder is made."""
         check_options(self._writer_options, type(self), TraceWriter)
         spaces = self.env.observation_space, self.env.action_space
-        writer: Writer = trace_writer(directory, self.env, spaces, **self._writer_options)
-        return writer
+        return trace_writer(directory, self.env, spaces, **self._writer_options)

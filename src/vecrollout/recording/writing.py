@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import gymnasium as gym
 
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import layers_of
-from vecrollout.recording.recorder import Recorder
-from vecrollout.storage.files.folder import place_of
+from vecrollout.recording.recorder import Recorder, Writer
+from vecrollout.storage.files.folder import folder_of, place_of
 from vecrollout.storage.files.objects import shown
+from vecrollout.storage.writing.opening import remove_traces
 from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
+
+_Writer = TypeVar("_Writer", bound=Writer)
 
 # Memory of running episodes after which they are written in fragments.
 _HELD_BYTES = 1 << 30
@@ -22,10 +26,31 @@ _HELD_BYTES = 1 << 30
 _UNKNOWN_BYTES = 500
 
 
+@contextmanager
+def closed_on_error(writer: _Writer) -> Iterator[_Writer]:
+    """Within, the recorder of a writer is made. If that fails, the writer is closed."""
+    try:
+        yield writer
+    except BaseException:
+        writer.close()
+        raise
+
+
+@contextmanager
 def trace_writer(
-    directory: str | os.PathLike[str], env: Any, spaces: tuple[gym.Space[Any], gym.Space[Any]], /, **options: Any
-) -> TraceWriter:
-    """A writer that knows the environment; options of `TraceWriter` go before what the environment says."""
+    directory: str | os.PathLike[str],
+    env: Any,
+    spaces: tuple[gym.Space[Any], gym.Space[Any]],
+    /,
+    *,
+    mix_spaces: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> Iterator[TraceWriter]:
+    """A writer that knows the environment; options of `TraceWriter` go before what the environment says.
+
+    Within, its recorder is made. If that fails, the writer is closed, and the traces to be overwritten are kept.
+    """
     place = place_of(directory)
     writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
     if any(isinstance(each, TraceWriter) and each.directory == place for each in writers):
@@ -36,7 +61,10 @@ def trace_writer(
     given = {"spaces": spaces, **options}
     if "env_spec" not in given:
         given["env_spec"] = spec_of(env)
-    return TraceWriter(place, **given)
+    with closed_on_error(TraceWriter(place, mix_spaces=mix_spaces or overwrite, **given)) as writer:
+        yield writer
+        if overwrite:
+            remove_traces(folder_of(place))
 
 
 def filtered(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ except ImportError as error:
 __all__ = ["ArrowErrors", "checksum", "ipc", "pa", "warm_up"]
 
 ArrowErrors = (
-    pa.ArrowException,
+    pa.ArrowCapacityError,
+    pa.ArrowNotImplementedError,
+    pa.lib.ArrowSerializationError,
     OSError,
     EOFError,
     ValueError,
@@ -27,7 +29,10 @@ ArrowErrors = (
     OverflowError,
     RecursionError,
 )
-"""What reading altered bytes can raise, in pyarrow and in what is made of its answers."""
+"""What reading altered bytes can raise, in pyarrow and in what is made of its answers.
+
+A lack of memory (`pa.ArrowMemoryError`) is none of them: mostly it has nothing to do with the bytes.
+"""
 
 
 def warm_up() -> None:

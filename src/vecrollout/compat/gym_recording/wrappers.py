@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vecrollout.compat.gym_recording.recording import FileFormat, check_file_for
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
 from vecrollout.recording.recorder import Writer
+from vecrollout.recording.writing import closed_on_error
 
 __all__ = ["TraceRecordingWrapper"]
 
@@ -55,10 +57,10 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             options.setdefault("record_infos", "none")  # the format has no infos
         super().__init__(env, directory, *filters, **options)
 
-    def _make_writer(self, directory: Path | str) -> Writer:
-        """The sink behind the filters."""
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Writer]:
+        """The sink behind the filters; within, the recorder is made."""
         if self._file_format == "vecrollout":
-            return super()._make_writer(directory)
+            return super()._writing(directory)
         options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
         check_options(options, type(self), GymRecordingWriter)
-        return GymRecordingWriter(directory, **options)
+        return closed_on_error(GymRecordingWriter(directory, **options))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.fields import as_rewards
+from vecrollout.data.trajectory import Episode, TrajectoryWithRew, ended_by
 from vecrollout.errors import DamagedTraceError, DtypeError, MissingDependencyError
 
 # Smaller arrays lie in their own header, which saves a seek. HDF5's limit is 64 KiB.
@@ -44,6 +46,25 @@ def reading(where: object) -> Iterator[None]:
         yield
     except (KeyError, OSError, RuntimeError, TypeError, AttributeError, OverflowError) as error:
         raise DamagedTraceError(f"{where}: expected the layout of its format, got another: {error!r}") from error
+
+
+def episode_of(
+    where: str, obs: Any, acts: Any, rews: Any, infos: Any, *, terminated: bool, truncated: bool, **identity: Any
+) -> TrajectoryWithRew:
+    """An episode of a file, which is damaged if its arrays do not fit together."""
+    try:
+        return TrajectoryWithRew(
+            obs,
+            acts,
+            infos,
+            terminated or truncated,
+            terminated=terminated,
+            truncated=truncated,
+            rews=as_rewards(rews),
+            episode=Episode(ended_by=ended_by(terminated, truncated), **identity),
+        )
+    except (TypeError, ValueError) as error:
+        raise DamagedTraceError(f"{where}: {error}") from error
 
 
 def leaves_in(group: Any, root: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import numpy as np
 from gymnasium import spaces as kinds
 
 from vecrollout._typing import Array
-from vecrollout.data.fields import as_rewards, info_array
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
+from vecrollout.data.fields import info_array
+from vecrollout.data.trajectory import Trajectory
 from vecrollout.data.trees import wrap
-from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError, ShapeError
+from vecrollout.errors import DamagedTraceError, MissingDependencyError, OptionError
 from vecrollout.interop.conversion.files import About, FileTrajectories
-from vecrollout.interop.conversion.hdf5 import opened, reading
+from vecrollout.interop.conversion.hdf5 import episode_of, opened, reading
 from vecrollout.interop.conversion.output import local_path
 from vecrollout.interop.minari.infos import infos_of
 from vecrollout.interop.minari.spaces import is_image, space_from_json
@@ -85,24 +85,14 @@ class _MinariFile:
             seed = group.attrs.get("seed")
             terminated, truncated = (bool(flag[-1]) for flag in flags if len(flag))
             reset_info, steps_infos = _split(infos, len(rews), where)
-            try:
-                return TrajectoryWithRew(
-                    obs,
-                    acts,
-                    steps_infos,
-                    terminal=terminated or truncated,
-                    terminated=terminated,
-                    truncated=truncated,
-                    rews=as_rewards(rews),
-                    episode=Episode(
-                        id=number,
-                        seed=None if seed is None else int(seed),
-                        reset_info=reset_info,
-                        ended_by=ended_by(terminated, truncated),
-                    ),
-                )
-            except ShapeError as error:
-                raise DamagedTraceError(f"{where}: {error}") from error
+            return episode_of(
+                *(where, obs, acts, rews, steps_infos),
+                terminated=terminated,
+                truncated=truncated,
+                id=number,
+                seed=None if seed is None else int(seed),
+                reset_info=reset_info,
+            )
 
     def close(self) -> None:
         """Close the file."""

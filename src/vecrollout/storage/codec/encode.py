@@ -147,16 +147,15 @@ def _values(values: list[Any], arrow_type: Any) -> Any:
 def _extras(numbered: Numbered, dropped: Counter[str]) -> list[str | None]:
     """The column `extra`: further facts about each trajectory, as JSON."""
     identities, notes = numbered.identities, numbered.notes
-    reset_infos = identities.reset_info
-    has_seeds = identities.seed.count(None) < len(reset_infos)
-    if notes is None and not has_seeds and not any(reset_infos):
-        return [None if info is None else NO_RESET_INFO for info in reset_infos]
     texts: list[str | None] = []
-    for i, (info, seed) in enumerate(zip(reset_infos, identities.seed, strict=True)):
+    for i, (info, seed) in enumerate(zip(identities.reset_info, identities.seed, strict=True)):
         extra = {} if notes is None else dict(notes[i])
-        if info is not None:
-            extra["reset_info"] = packed_info(info, dropped)
         if seed is not None and not -_INT64 <= seed < _INT64:
             extra["seed"] = seed
-        texts.append(dumps(extra) if extra else None)
+        if not info and not extra:
+            texts.append(None if info is None else NO_RESET_INFO)  # as most are
+            continue
+        if info is not None:
+            extra["reset_info"] = packed_info(info, dropped)
+        texts.append(dumps(extra))
     return texts

@@ -34,6 +34,8 @@ from vecrollout.storage.codec.objects import Item, Numbers, Plain, Rows
 _FINAL_OBS = "$final_obs"
 _MAX_COLUMNS = 1000
 
+# Infos that are looked at together, several times: few enough that they stay in the processor's caches.
+_BLOCK_ROWS = 2048
 # Plain values that NumPy makes arrays of.
 _NUMBERS = {"bool": np.dtype(bool), "int": np.dtype(np.int64), "float": np.dtype(np.float64)}
 
@@ -91,26 +93,26 @@ class InfoColumns:
     ) -> tuple[list[Any], dict[int, str]]:
         """A `pyarrow.Array` for each column, null behind each trajectory, and the JSON of the rest of a row, by row."""
         rows = int(lengths.sum()) + len(lengths)
-        dicts: list[Any] = [] if infos is None else infos.tolist()
-        if set(map(type, dicts)) != {dict}:
-            dicts = [_as_dict(info, dropped) for info in dicts]
-        if not any(dicts):
+        if infos is None:
             return [pa.nulls(rows, column.arrow_type) for column in self.columns], {}
         # Last infos have other keys than the others, which are alike in most recordings.
         last = np.cumsum(lengths) - 1
-        is_other = np.ones(len(dicts), bool)
-        is_other[last] = False
         last_at = last + np.arange(len(lengths))
-        at = (np.arange(len(dicts)) + np.repeat(np.arange(len(lengths)), lengths))[is_other]
-        finals = [dicts[i] for i in last.tolist()]
+        finals = _as_dicts(infos[last].tolist(), dropped)
         repeated = repeating_keys(finals, obs, last_at + 1)
         for i, keys in repeated.items():
             finals[i] = finals[i].copy()
             for key in keys:
                 del finals[i][key]
         found: Found = [[] for _ in self.columns]
-        left = _take(list(compress(dicts, is_other.tolist())), at, self._root, found)
-        left.update(_take(finals, last_at, self._root, found))
+        left = _take(finals, last_at, self._root, found)
+        at = np.arange(len(infos)) + np.repeat(np.arange(len(lengths)), lengths)
+        is_other = np.ones(len(infos), bool)
+        is_other[last] = False
+        for begin in range(0, len(infos), _BLOCK_ROWS):
+            block = slice(begin, begin + _BLOCK_ROWS)
+            others = list(compress(infos[block].tolist(), is_other[block].tolist()))
+            left.update(_take(_as_dicts(others, dropped), at[block][is_other[block]], self._root, found))
         keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
         texts = {row: _repeated(keys) for row, keys in keys_of.items()}
         for row, rest in left.items():
@@ -266,11 +268,12 @@ def _repeated(keys: tuple[str, ...]) -> str:
     return dumps({_FINAL_OBS: keys})
 
 
-def _as_dict(info: Any, dropped: Counter[str]) -> dict[Any, Any]:
-    if isinstance(info, Mapping):
-        return dict(info)
-    dropped["(an info that is no dict)"] += 1
-    return {}
+def _as_dicts(infos: list[Any], dropped: Counter[str]) -> list[dict[Any, Any]]:
+    """Infos as dicts of Python's own type; empty ones in place of what is no dict."""
+    if set(map(type, infos)) <= {dict}:
+        return infos
+    dropped["(an info that is no dict)"] += sum(not isinstance(info, Mapping) for info in infos)
+    return [dict(info) if isinstance(info, Mapping) else {} for info in infos]
 
 
 def _add_rest(info: Info, text: str, final_obs: Callable[[], Any]) -> None:

@@ -59,6 +59,7 @@ def repair_traces(path: str | os.PathLike[str], *, progress: Progress | None = F
         TraceWriteError: If files cannot be written; what was repaired before stays repaired.
         StoreError: If the object store fails; likewise.
         MissingDependencyError: If the package of the progress bar is not installed.
+        MemoryError: If memory is too small for a record batch, which is no damage.
     """
     folder = folder_of(path)
     try:

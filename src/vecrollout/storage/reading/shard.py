@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from vecrollout.storage.files.folder import File
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.names import shard_of
 from vecrollout.storage.files.source import MappedFile
+from vecrollout.storage.writing.shards import SPLIT_BYTES
 
 MAGIC = b"ARROW1\0\0"
 """The first bytes of an Arrow IPC file; behind them it reads as an IPC stream."""
@@ -123,7 +125,7 @@ class Shard:
     def _checked_batch(self, read: Callable[[], Any], piece: Piece, where: str) -> Any:
         """A record batch whose buffers have the lengths that they should have."""
         try:
-            batch = read()
+            batch = self._in_memory(read, where)
             batch.validate()
         except ArrowErrors as error:
             if isinstance(error, DamagedTraceError):
@@ -132,6 +134,16 @@ class Shard:
         if batch.num_rows != piece.rows:
             raise DamagedTraceError(f"{self.name}: {where}: expected {piece.rows} rows, got {batch.num_rows}")
         return batch
+
+    def _in_memory(self, read: Callable[[], Any], where: str) -> Any:
+        """A record batch. If memory lacks although it has room for any sound batch, the batch is damaged."""
+        try:
+            return read()
+        except pa.ArrowMemoryError as error:
+            with suppress(pa.ArrowMemoryError):
+                pa.allocate_buffer(2 * SPLIT_BYTES)
+                raise DamagedTraceError(f"{self.name}: {where}: expected a batch of a sound size: {error}") from error
+            raise
 
     def _whole(self, content: Any) -> Any:
         message = ipc.read_message(content)
@@ -185,7 +197,7 @@ class Shard:
                 (metadata_bytes,) = struct.unpack("<i", head[4:])
                 size = 8 + metadata_bytes + int(ipc.read_message(content).body.size)
                 content = content.slice(0, size)
-                batch = self._whole(content)
+                batch = self._in_memory(partial(self._whole, content), f"byte {at}")
             except (DamagedTraceError, *ArrowErrors):
                 return
             if not batch.num_rows or content.size != size:

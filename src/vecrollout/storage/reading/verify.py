@@ -53,6 +53,7 @@ def verify_traces(path: str | os.PathLike[str], *, progress: Progress | None = F
         OptionError: If the URL cannot be used, or `progress` is something else.
         StoreError: If the object store fails.
         MissingDependencyError: If the package of the progress bar is not installed.
+        MemoryError: If memory is too small for a record batch, which is no damage.
     """
     folder = folder_of(path)
     survey = Survey.of(folder)

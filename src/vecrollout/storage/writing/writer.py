@@ -97,7 +97,7 @@ class TraceWriter:
         flush_every_s: Seconds after which a trajectory is durable at the latest, above 0; None: not before `flush`,
             `close` or the end of its shard. Of a trace in an object store, the local folder is flushed.
         mix_spaces: Whether the directory may hold traces of other spaces.
-        overwrite: Whether to remove the traces that the directory holds.
+        overwrite: Whether to remove the traces that the directory holds. An error about an argument removes nothing.
 
     Raises:
         OptionError: If an argument is outside what it may be, or the directory holds traces of other spaces.
@@ -137,12 +137,6 @@ class TraceWriter:
         metadata = checked_metadata(metadata or {})
         warm_up()
         folder = folder_of(directory)
-        folder.make()
-        packed_spaces = None if spaces is None else [space_to_json(space) for space in spaces]
-        if overwrite:
-            remove_traces(folder)
-        elif packed_spaces is not None and not mix_spaces:
-            check_spaces(folder, packed_spaces)
         self.directory = folder.path
         """Where it writes: the absolute `Path`, or the URL of an object store."""
         self.name = new_writer_name()
@@ -153,6 +147,7 @@ class TraceWriter:
         self._episode_metadata = episode_metadata
         self._dropped: Counter[str] = Counter()
         self._has_warned = False
+        packed_spaces = None if spaces is None else [space_to_json(space) for space in spaces]
         # Written before the first trajectory.
         self._about = {
             "writer": self.name,
@@ -168,6 +163,11 @@ class TraceWriter:
             "metadata": packed_info(metadata, self._dropped),
         }
         self._intake = Intake(spaces)
+        folder.make()
+        if overwrite:
+            remove_traces(folder)
+        elif packed_spaces is not None and not mix_spaces:
+            check_spaces(folder, packed_spaces)
         shards = Shards(folder, self._about, compression, max_shard_bytes)
         self._encoder = TraceEncoder(shards, self._about, self._dropped)
         self._thread = WriterThread(self._encoder, shards, queue_bytes, flush_every_s)
