@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,8 +21,6 @@ MAGIC = b"ARROW1\0\0"
 
 END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
-
-_CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class PackedBatch:
@@ -187,23 +184,20 @@ class Shard:
 
     def walk(self, begin: int) -> Iterator[tuple[Piece, Any]]:
         """The whole record batches from a byte on, with their present checksums."""
-        number, at = 0, begin
+        rest = self.file.read(begin, self.file.size)
+        stream = pa.BufferReader(rest)
+        messages = ipc.MessageReader.open_stream(stream)
         while True:
-            content = self.file.read(at, self.file.size)
-            head = bytes(memoryview(content)[:8])
-            if len(head) < 8 or head[:4] != _CONTINUATION or head[4:] == bytes(4):
-                return
+            at = stream.tell()
             try:
-                (metadata_bytes,) = struct.unpack("<i", head[4:])
-                size = 8 + metadata_bytes + int(ipc.read_message(content).body.size)
-                content = content.slice(0, size)
-                batch = self._in_memory(partial(self._whole, content), f"byte {at}")
-            except (DamagedTraceError, *ArrowErrors):
+                messages.read_next_message()
+                content = rest.slice(at, stream.tell() - at)
+                batch = self._in_memory(partial(self._whole, content), f"byte {begin + at}")
+            except (StopIteration, DamagedTraceError, *ArrowErrors):
                 return
-            if not batch.num_rows or content.size != size:
+            if not batch.num_rows:
                 return
-            yield Piece(at, size, batch.num_rows, checksum(content)), batch
-            number, at = number + 1, at + size
+            yield Piece(begin + at, content.size, batch.num_rows, checksum(content)), batch
 
     def _check_name(self) -> None:
         named = shard_of(self.name)
