@@ -208,8 +208,6 @@ class DecodedBatch:
         return array
 
     def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
-        if part.structure.is_leaf:
-            return self._rows(part.columns[0], begin, end, text_dtype)
         return part.structure.unflatten([self._rows(column, begin, end, text_dtype) for column in part.columns])
 
     def _rows(self, column: Column, begin: int, end: int, text_dtype: TextDtype) -> Array:
