@@ -141,24 +141,9 @@ class Run:
     """What else ended it."""
 
     @property
-    def terminated(self) -> bool:
-        """Whether the last step reached a terminal state."""
-        return self.ending is not None and self.ending.terminated
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the environment cut the episode short at the last step."""
-        return self.ending is not None and self.ending.truncated
-
-    @property
     def final(self) -> Sequence[Any] | None:
         """Leaves of the last observation, where it is not the row behind the last step."""
         return None if self.ending is None else self.ending.final_obs
-
-    @property
-    def info(self) -> Info | None:
-        """Info of the last step, where it is not the row's."""
-        return None if self.ending is None else self.ending.info
 
     @property
     def episode(self) -> Episode:

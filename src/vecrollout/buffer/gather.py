@@ -214,8 +214,9 @@ class LogColumns:
             return [_lane_rows_of(self.layout, leaf, run) for run in runs]
         taken = self._taken(parts, _ROWS, LEAVES + leaf, item)
         for run, rows in zip(runs, taken, strict=True):
-            if run.ending is not None and run.ending.final_obs is not None:
-                rows[-1, ...] = run.ending.final_obs[leaf]
+            final = run.final
+            if final is not None:
+                rows[-1, ...] = final[leaf]
         return taken
 
     def _infos_of(self, runs: Sequence[Run], parts: Sequence[Sequence[RowsOf]]) -> list[npt.NDArray[np.object_]]:
