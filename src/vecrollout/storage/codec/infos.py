@@ -115,8 +115,8 @@ class InfoColumns:
             left.update(_take(_as_dicts(others, dropped), at[block][is_other[block]], self._root, found))
         keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
         texts = {row: _repeated(keys) for row, keys in keys_of.items()}
-        for row, rest in left.items():
-            packed = packed_info(rest, dropped)
+        for row in sorted(left):
+            packed = packed_info(left[row], dropped)
             texts[row] = dumps({**packed, _FINAL_OBS: keys_of[row]} if row in keys_of else packed)
         arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
         return arrays, texts
