@@ -52,10 +52,15 @@ def progress_bar(progress: Progress, unit: str, total: int | None) -> AbstractCo
     return (_rich_bar if progress == "rich" else _tqdm_bar)(unit, total)
 
 
+def check_live_line() -> None:
+    """Refuse a live line whose package is missing, also where it would not be shown."""
+    _require("rich")
+
+
 @contextmanager
 def live_line(text: Callable[[], str]) -> Iterator[None]:
     """A line on standard error, where that is a terminal, which a thread brings up to date; it vanishes at the end."""
-    _require("rich")
+    check_live_line()
     if sys.stderr is None or not sys.stderr.isatty():
         yield
         return

@@ -74,6 +74,14 @@ def test_no_policy(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, po
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("policy", ["random", "math:hypot"])
+@pytest.mark.parametrize(("option", "value"), [("--algo", "PPO"), ("--normalize", "statistics.pkl")])
+def test_options_of_models(run: Run, tmp_path: Path, policy: str, option: str, value: str) -> None:
+    ran = run(*RECORD, tmp_path / "out", "--policy", policy, option, value)
+    assert ran.code == 2
+    assert f"{option[2:]}: expected with a model only, got --policy {policy}" in ran.error
+
+
 READERS: dict[str, tuple[str, ...]] = {
     "info": (),
     "stats": (),

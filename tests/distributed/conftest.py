@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ticking import NODE
+from ticking import NODE, Ticking
+
+from vecrollout import record_traces
 
 if find_spec("ray") is None:
     collect_ignore_glob = ["test_*.py"]
@@ -32,3 +34,13 @@ def cluster() -> Iterator[Any]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A directory with five steps that must not be lost."""
+    with record_traces(Ticking(), tmp_path / "kept") as env:
+        env.reset(seed=1)
+        for _ in range(5):
+            env.step(0)
+    return tmp_path / "kept"

@@ -57,10 +57,11 @@ def test_a_directory_that_workers_do_not_share(cluster: Any, tmp_path: Path) -> 
     disk = tmp_path / "local disk"
     disk.mkdir()
     mounting = [*unshare, "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(disk)]
-    outcomes = {}
-    for place in (disk / "traces", tmp_path / "traces"):
-        process = drivers.start(["-c", COLLECTING, place], tmp_path, drivers.environment(cluster), through=mounting)
-        outcomes[place] = process.communicate("", timeout=drivers.LIMIT_S)
+    programs = {
+        place: drivers.start(["-c", COLLECTING, place], tmp_path, drivers.environment(cluster), through=mounting)
+        for place in (disk / "traces", tmp_path / "traces")
+    }
+    outcomes = {place: program.communicate("", timeout=drivers.LIMIT_S) for place, program in programs.items()}
     refused, err = outcomes[disk / "traces"]
     expected = f"OptionError worker 0: directory: expected one that all workers share, got '{disk}/traces', which is"
     assert refused.startswith(expected), err
@@ -169,8 +170,8 @@ def test_no_cluster_at_the_address(address: str, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_starts_slowly(cluster: Any, tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="1 of 1 workers did not start in start_timeout_s=2"):
-        Collector(Slow, tmp_path, num_workers=1, start_timeout_s=2)
+    with pytest.raises(WorkerError, match="1 of 1 workers did not start in start_timeout_s=1"):
+        Collector(Slow, tmp_path, num_workers=1, start_timeout_s=1)
     with Collector(Slow, tmp_path, num_workers=1) as collector:
         assert collector.collect(None, steps=10).total_steps == 10
 
@@ -183,7 +184,7 @@ from ticking import Ticking
 def act(observations, states, starts):
     raise ValueError("the policy " + "broke")
 
-collect(Ticking, act, sys.argv[1], steps=100, num_workers=3)
+collect(Ticking, act, sys.argv[1], steps=100, num_workers=2)
 """
 
 
@@ -193,7 +194,7 @@ def test_an_error_of_all_workers_is_shown_once(cluster: Any, tmp_path: Path) -> 
     assert process.returncode == 1
     # Once as the cause, and once as an error of vecrollout.
     assert len(re.findall(r"^\S*ValueError.*: the policy broke", err, re.MULTILINE)) == 1, err
-    own = r"^vecrollout\.errors\.WorkerError: worker [0-2]: ValueError: the policy broke$"
+    own = r"^vecrollout\.errors\.WorkerError: worker [01]: ValueError: the policy broke$"
     assert len(re.findall(own, err, re.MULTILINE)) == 1, err
     assert err.count("the policy broke") <= 3
     assert out == ""

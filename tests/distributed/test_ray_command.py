@@ -19,7 +19,7 @@ from stable_baselines3 import A2C
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from vecrollout import open_traces, verify_traces
+from vecrollout import TraceDataset, open_traces, verify_traces
 from vecrollout.cli.app import app
 
 
@@ -40,7 +40,7 @@ def run(*arguments: object) -> Ran:
 def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path) -> None:
     master, slave = os.openpty()
     shown: list[bytes] = []
-    options = ("--ray-workers", 2, "--n-envs", 3, "--steps", 40_001, "--seed", 4, "--out", "out")
+    options = ("--ray-workers", 2, "--n-envs", 3, "--steps", 120_001, "--seed", 4, "--out", "out")
     variables = drivers.environment(cluster, TERM="xterm", COLUMNS="200")
     process = drivers.start(["-m", "vecrollout", "record", "CartPole-v1", *options], tmp_path, variables, stderr=slave)
     os.close(slave)
@@ -52,22 +52,32 @@ def test_a_program_records_by_workers_of_a_cluster(cluster: Any, tmp_path: Path)
     text = b"".join(shown).decode()
     assert process.returncode == 0, text
     # The line, while it ran.
-    progress = r"2 workers · [\d,]+ of 40,001 steps · [\d,]+ a second · [\d,]+ episodes"
-    assert re.search(rf"{progress} · mean return \d+\.\d\d · 0 restarts", text), text
+    progress = r"2 workers · [\d,]+ of 120,001 steps · [\d,]+ a second · [\d,]+ episodes"
+    assert re.search(rf"{progress} · mean return \d+\.\d\d · 0 restarts · [1-9][\d.,]* (bytes|[kM]B)", text), text
     # The summary.
     traces = open_traces(tmp_path / "out")
     episodes = traces.whole_episodes()
-    assert traces.total_steps == 40_001
-    assert f"episodes      {len(episodes):,}\nsteps         40,001\n" in out
+    assert traces.total_steps == 120_001
+    assert f"episodes      {len(episodes):,}\nsteps         120,001\n" in out
     assert f"length        mean {episodes.lengths.mean():.2f}" in out
     assert re.search(r"^speed +[\d,]+ steps a second\nseed +4\nsize on disk +[\d.,]+ [kM]B$", out, re.MULTILINE)
+    assert re.search(r"^ended by +terminated [\d,]+, closed [1-6]$", out, re.MULTILINE), out
     # The recording.
+    last = {(row["worker"], row["env"]): row["ended_by"] for row in by_time(traces)}
+    assert len(last) == 6
+    assert set(last.values()) <= {"terminated", "truncated", "closed"}
     assert set(traces.to_arrow().column("worker").to_pylist()) == {0, 1}
     assert (traces.metadata["env_id"], traces.metadata["recorded_with"]["ray_workers"]) == ("CartPole-v1", 2)
     seeds = traces.stitched().to_arrow().column("reset_seed").to_pylist()
     assert len(set(seeds)) == len(seeds)
     replayed = run("replay", tmp_path / "out", "--episodes", "0-40")
     assert replayed.code == 0, replayed
+
+
+def by_time(traces: TraceDataset) -> list[dict[str, Any]]:
+    """The rows of the episode table, those of an environment in the order of its steps."""
+    rows: list[dict[str, Any]] = traces.to_arrow().to_pylist()
+    return sorted(rows, key=lambda row: (row["id"], row["start_step"]))
 
 
 def read_all(master: int, shown: list[bytes]) -> None:
@@ -134,7 +144,7 @@ def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() - begin < drivers.LIMIT_S
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=drivers.LIMIT_S)
     assert process.returncode == 130, err
@@ -145,6 +155,7 @@ def test_it_starts_ray_and_ctrl_c_keeps_everything(tmp_path: Path) -> None:
     assert all((each.acts == 1).all() for each in traces)
     running = [each for each in traces.stitched() if not (each.terminated or each.truncated)]
     assert 1 <= len(running) <= 4, "of each environment, its running episode"
+    assert {each.episode.ended_by for each in running} == {"closed"}
 
 
 @pytest.mark.parametrize(
@@ -205,8 +216,8 @@ def test_numbers_of_workers(tmp_path: Path, number: str) -> None:
 
 
 def test_an_error_of_the_environment_is_one_line(cluster: Any, tmp_path: Path) -> None:
-    options = ("--steps", 10, "--out", tmp_path / "out", "--ray-workers", 2)
+    options = ("--steps", 10, "--out", tmp_path / "out", "--ray-workers", 1)
     ran = run("record", "ticking:Unlicensed-v0", *options)
     assert (ran.code, ran.out) == (1, "")
     (line,) = ran.err.splitlines()
-    assert re.fullmatch(r"vecrollout: error: worker [01]: ValueError: the simulator is not licensed", line)
+    assert re.fullmatch(r"vecrollout: error: worker 0: ValueError: the simulator is not licensed", line)

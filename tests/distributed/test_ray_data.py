@@ -111,6 +111,14 @@ def test_rows_are_whole_trajectories(tmp_path: Path) -> None:
     assert sorted(lengths) == [1, 299_998]
 
 
+def test_overwriting_that_fails_keeps_what_is_there(traces: TraceDataset, tmp_path: Path) -> None:
+    """Also a mistake that only shows in a row."""
+    from_ray(to_ray(traces), tmp_path / "back")
+    with pytest.raises(Exception, match="expected the columns obs and acts"):
+        from_ray(to_ray(traces, fields=["rews"]), tmp_path / "back", overwrite=True)
+    assert len(open_traces(tmp_path / "back")) == 40
+
+
 def test_an_unknown_field(traces: TraceDataset) -> None:
     with pytest.raises(OptionError, match="fields: expected some of"):
         to_ray(traces, fields=["observations"])

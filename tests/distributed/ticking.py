@@ -52,7 +52,7 @@ class Slow(Ticking):
     """Takes a while to be made."""
 
     def __init__(self) -> None:
-        time.sleep(4)
+        time.sleep(2)
 
 
 def length_of(number: int) -> int:

@@ -135,18 +135,26 @@ def test_by_sigterm_in_a_forked_process(fork: str, tmp_path: Path) -> None:
     code = f"""
 writer = TraceWriter(directory)
 write(writer, 3)
+reading, writing = os.pipe()
+
+
+def begin():
+    os.write(writing, b".")  # Python forgets a signal that comes while it forks
+    idle()
+
+
 if {fork == "os.fork()"}:
     child = os.fork()
     if child == 0:
-        idle()
+        begin()
         os._exit(1)
-    time.sleep(0.1)
+    os.read(reading, 1)
     os.kill(child, signal.SIGTERM)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 else:
-    child = multiprocessing.get_context("fork").Process(target=idle)
+    child = multiprocessing.get_context("fork").Process(target=begin)
     child.start()
-    time.sleep(0.1)
+    os.read(reading, 1)
     child.terminate()
     child.join()
     status = child.exitcode

@@ -17,6 +17,7 @@ from traces_to_view import HOSTILE, episode, write
 
 from vecrollout import Episode, TraceWriter, TrajectoryBatch, TrajectoryWithRew, open_traces
 from vecrollout.data.png import decoded
+from vecrollout.data.trajectory import cut
 from vecrollout.viewer.application import application
 
 TOKEN = "secret"
@@ -179,7 +180,7 @@ def test_an_episode(client: TestClient) -> None:
         102,
     )
     assert found["metadata"] == {"by": HOSTILE, "note": HOSTILE}
-    assert found["images"] == ["obs['camera']"]
+    assert found["images"] == [{"name": "obs['camera']", "first": 0}]
     curves = {each["name"]: each["y"] for group in found["groups"] for each in group["curves"]}
     assert curves == {
         "rews": [1] * 5,
@@ -236,13 +237,27 @@ def test_images_of_other_layouts(tmp_path: Path, obs: Any, shape: tuple[int, ...
         assert io.BytesIO(answer.content).read(4) == b"\x89PNG"
 
 
-def test_an_image_of_the_first_step_alone_is_none_of_the_episode(tmp_path: Path) -> None:
-    frames = [{"frame": np.zeros((9, 9, 3), np.uint8)} for _ in range(3)]
-    infos = [{**frames[0], "first_frame": frames[0]["frame"]}, *frames[1:]]
-    write(tmp_path, [TrajectoryWithRew(np.zeros((4, 1)), np.zeros(3), np.array(infos), True, rews=np.ones(3))])
+def test_a_frame_is_of_the_state_after_so_many_steps(tmp_path: Path) -> None:
+    """As `vecrollout record --frames` keeps them; other images of infos are those of the step."""
+    image = np.full((9, 9, 3), 1, np.uint8)
+    infos = [{"frame": (number + 1) * image, "other": number * image} for number in range(4)]
+    infos[0]["first_frame"] = 0 * image
+    whole = TrajectoryWithRew(np.zeros((5, 1)), np.zeros(4), np.array(infos), True, rews=np.ones(4))
+    write(tmp_path, [cut(whole, 0, 2), cut(whole, 2, 4)])
+    frame, other = "infos['frame']", "infos['other']"
     with client_of(tmp_path) as client:
-        assert get(client, "api/episodes/0")["images"] == ["infos['frame']"]
-        assert client.get("api/episodes/0/steps/3/image?source=infos['frame']").status_code == 200
+
+        def shown(number: int, step: int, source: str) -> int:
+            answer = client.get(f"api/episodes/{number}/steps/{step}/image", params={"source": source})
+            return int(decoded(answer.content, "answer").max())
+
+        assert get(client, "api/episodes/0")["images"] == [{"name": frame, "first": 0}, {"name": other, "first": 0}]
+        assert [shown(0, step, frame) for step in range(3)] == [0, 1, 2]
+        assert [shown(0, step, other) for step in range(3)] == [0, 1, 1]
+        # The frame of a fragment's first state is not in it.
+        assert get(client, "api/episodes/1")["images"] == [{"name": frame, "first": 1}, {"name": other, "first": 0}]
+        assert [shown(1, step, frame) for step in (1, 2)] == [3, 4]
+        assert client.get(f"api/episodes/1/steps/0/image?source={frame}").status_code == 400
 
 
 def test_a_peak_of_a_long_episode_is_drawn(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from served import served
 from traces_to_view import HOSTILE, episode, write
 
-from vecrollout import TraceWriter
+from vecrollout import TraceWriter, record_traces
+from vecrollout.cli.environments import KeptFrames
 
 pytest.importorskip("selenium")
 from selenium.webdriver.common.action_chains import ActionChains
@@ -120,6 +125,75 @@ const canvas = document.createElement("canvas");
 canvas.getContext("2d").drawImage(arguments[0], 0, 0);
 return canvas.getContext("2d").getImageData(2, 2, 1, 1).data[0];
 """
+
+
+class Filmed(gym.Env[Any, Any]):
+    """Seven steps an episode. The more steps there were, the redder is the picture."""
+
+    observation_space = gym.spaces.Box(0, 10, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.full(1, self.steps, np.float32), 1.0, self.steps == 7, False, {}
+
+    def render(self) -> Any:
+        picture = np.zeros((12, 16, 3), np.uint8)
+        picture[:, :, 0] = red_of(self.steps)
+        return picture
+
+
+def red_of(steps: int) -> int:
+    return 20 + 10 * steps
+
+
+def test_frames_begin_with_the_state_before_the_first_action(browser: Page, tmp_path: Path) -> None:
+    # Two fragments of an episode, of four and three steps.
+    with record_traces(KeptFrames(Filmed()), tmp_path, max_transitions=4) as env:
+        env.reset()
+        while not env.step(0)[2]:
+            pass
+    browser.driver.get("about:blank")  # the page before asks its own server
+    browser.logs()
+    with served(tmp_path) as url:
+        page = Page(browser.driver, url, tmp_path)
+
+        def shows(step: int, state: int) -> None:
+            page.until(lambda: page.shown_step() == str(step))
+            page.until(lambda: page.script(RED, page.find(".stage img")) == red_of(state))
+            assert page.step() == step
+
+        page.open("?episode=0")
+        shows(0, 0)
+        for step in (1, 2, 3, 4):
+            page.press(Keys.ARROW_RIGHT)
+            shows(step, step)
+        slider = page.find(".player input[type=range]")
+        slider.send_keys(Keys.HOME)
+        shows(0, 0)
+        slider.send_keys(Keys.ARROW_RIGHT)
+        shows(1, 1)
+        slider.send_keys(Keys.END)
+        shows(4, 4)
+        page.press(Keys.HOME)
+        shows(0, 0)
+        page.open("?episode=1&step=2")
+        shows(2, 6)
+        page.press(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+        page.until(lambda: page.shown_step() == "0")
+        page.until(lambda: not page.find(".stage img").is_displayed())
+        page.press(Keys.ARROW_RIGHT)
+        shows(1, 5)
+        assert page.find(".stage img").is_displayed()
+        page.driver.get("about:blank")
+    console, hosts = browser.logs()
+    assert console == []
+    assert hosts <= {urlsplit(url).netloc}
 
 
 def test_scrub_and_play(page: Page) -> None:

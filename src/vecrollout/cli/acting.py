@@ -43,11 +43,13 @@ class Actor:
     @classmethod
     def load(cls, options: PolicyOptions, recipe: Recipe) -> Actor:
         """Load the policy, and find the statistics of a model."""
-        if options.policy == "random":
-            return cls(None, None, options.deterministic)
-        path = model_path(options.policy)
+        path = None if options.policy == "random" else model_path(options.policy)
         if path is None:
-            return cls(load_function(options.policy), None, options.deterministic)
+            for name in ("algo", "normalize"):
+                if getattr(options, name) is not None:
+                    raise OptionError(f"{name}: expected with a model only, got --policy {options.policy}")
+            policy = None if options.policy == "random" else load_function(options.policy)
+            return cls(policy, None, options.deterministic)
         with busy(f"Loading {path}"):
             model = load_model(path, options.algo, options.device)
         statistics = _statistics(options.normalize, statistics_path(path, recipe.env_id))

@@ -20,13 +20,10 @@ from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
+from vecrollout.data.frames import FIRST_FRAME, FRAME
 from vecrollout.errors import MissingDependencyError, OptionError
 from vecrollout.recording.environments import AnyEnv
 
-FRAME = "frame"
-"""Key of the infos under which the frame after each action is kept."""
-FIRST_FRAME = "first_frame"
-"""Key of an episode's first info under which the frame after the reset is kept."""
 SEED = "reset_seed"
 """Key of a reset's info that has the seed of that reset."""
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from vecrollout.cli.options import AsJson, Trace, Where, examples
-from vecrollout.cli.selecting import expression
-from vecrollout.cli.terminal import busy, say, say_facts, say_json, say_table, size
+from vecrollout.cli.selecting import chosen
+from vecrollout.cli.terminal import busy, say, say_facts, say_json, say_table
+from vecrollout.data.sizes import size_text
 from vecrollout.errors import OptionError, TraceNotFoundError
 from vecrollout.storage.dataset import TraceDataset, open_traces
 from vecrollout.storage.episode_table import stats_of
@@ -48,10 +49,10 @@ def list_traces(
         _list_below(Path(path).expanduser(), as_json)
         return
     with busy("Reading the table of episodes"):
-        table = opened(path).table
-        numbered = table.add_column(0, "number", [list(range(len(table)))])
+        traces = opened(path)
+        numbered = traces.table.add_column(0, "number", [list(range(len(traces)))])
         if where is not None:
-            numbered = numbered.take(_matching(path, where))
+            numbered = numbered.take(chosen(traces, where, None).order.positions())
         if sort is not None:
             if sort not in numbered.column_names:
                 raise OptionError(f"sort: expected one of {numbered.column_names}, got {sort!r}")
@@ -93,10 +94,7 @@ def stats(
     """Returns, lengths and endings of whole episodes. Exit code 1 if there is none."""
     with busy("Reading the table of episodes"):
         traces = opened(path)
-        counted = traces if fragments else traces.whole_episodes()
-        if where is not None:
-            counted = counted.filter(expression(where))
-        table = counted.table
+        table = chosen(traces if fragments else traces.whole_episodes(), where, None).table
     groups = {"all": table} if by is None else dict(_grouped(table, by))
     found = {name: _row(group) for name, group in groups.items() if len(group)}
     if as_json:
@@ -182,7 +180,7 @@ def _list_below(directory: Path, as_json: bool) -> None:
         say_json(rows)
     elif rows:
         say_table(
-            list(rows[0]), [[*list(row.values())[:3], size(row["size"]), *list(row.values())[4:]] for row in rows]
+            list(rows[0]), [[*list(row.values())[:3], size_text(row["size"]), *list(row.values())[4:]] for row in rows]
         )
     else:
         say(f"no traces in {directory} or below; make one: vecrollout record CartPole-v1 --episodes 10 --out cartpole")
@@ -197,11 +195,6 @@ def _env_id(spec: Any) -> Any:
         return json.loads(spec)["id"]
     except (ValueError, TypeError, KeyError):
         return spec
-
-
-def _matching(path: str, where: str) -> Any:
-    """Numbers of the trajectories that fulfill a condition."""
-    return opened(path).filter(expression(where)).order.positions()
 
 
 def _about(about: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import typer
 
 from vecrollout.cli.options import EnvId, examples, named_values
 from vecrollout.cli.outcomes import INTERRUPTED
-from vecrollout.cli.terminal import busy, note, say_facts, size
+from vecrollout.cli.terminal import busy, note, say_facts
+from vecrollout.data.sizes import size_text
 from vecrollout.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from vecrollout.cli.plan import Plan, Recorded
     from vecrollout.cli.session import Session, Shares
     from vecrollout.recording.environments import AnyEnv
-
-_HELD_BYTES = 1 << 30
 
 
 def add_to(app: typer.Typer) -> None:
@@ -169,9 +168,7 @@ def _recorder(plan: Plan, env: AnyEnv, frame_bytes: int) -> tuple[Any, Shares]:
     from vecrollout.recording.writing import most_transitions, trace_writer
 
     spaces, num_envs = spaces_of(env), num_envs_of(env)
-    held = most_transitions(spaces, num_envs)
-    if frame_bytes:
-        held = max(num_envs, min(held, _HELD_BYTES // frame_bytes))
+    held = most_transitions(spaces, num_envs, *([frame_bytes] if frame_bytes else []))
     about: dict[str, Any] = {
         "metadata": plan.metadata,
         "episode_metadata": seed_column,
@@ -201,7 +198,7 @@ def _frame_bytes(recipe: Recipe) -> int:
 
 
 def _summarize(recorded: Recorded, plan: Plan) -> None:
-    from vecrollout.cli.session import bytes_in
+    from vecrollout.storage.files.stored import bytes_in
 
     facts: dict[str, Any] = {
         "trace": recorded.directory,
@@ -216,7 +213,7 @@ def _summarize(recorded: Recorded, plan: Plan) -> None:
         "seed": plan.seed,
     }
     if isinstance(recorded.directory, Path):
-        facts["size on disk"] = size(bytes_in(recorded.directory))
+        facts["size on disk"] = size_text(bytes_in(recorded.directory))
     say_facts(facts)
 
 

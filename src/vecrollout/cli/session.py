@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vecrollout.cli.terminal import size
 from vecrollout.collecting.policy import PolicyCallable
+from vecrollout.data.sizes import size_text
 from vecrollout.progress import live_line
 from vecrollout.recording.environments import num_envs_of
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
-
-_PROCESS_S = 0.25
+from vecrollout.storage.files.stored import Stored
 
 
 class Shares:
@@ -119,7 +116,7 @@ class Session:
         self._steps = steps
         self._began = time.monotonic()
         self.elapsed_s = 0.0
-        self._measured = 0.0, 0
+        self._stored = Stored(recorder.directory)
         self.interrupted = False
 
     def run(self) -> None:
@@ -165,30 +162,8 @@ class Session:
         parts = [f"{steps:,} steps", f"{speed:,.0f} a second", f"{len(shares.lengths):,} episodes"]
         if shares.returns:
             parts.append(f"mean return {np.mean(shares.returns):,.2f}")
-        stored = self._stored()
+        stored = self._stored.bytes()
         if stored is not None:
-            parts.append(size(stored))
+            parts.append(size_text(stored))
         parts.append("stopping" if self.interrupted else "Ctrl-C stops and keeps everything")
         return " · ".join(parts)
-
-    def _stored(self) -> int | None:
-        """Bytes on disk, measured a few times a second; None for an object store."""
-        directory = self.recorder.directory
-        if not isinstance(directory, Path):
-            return None
-        now = time.monotonic()
-        if now - self._measured[0] > _PROCESS_S:
-            self._measured = now, bytes_in(directory)
-        return self._measured[1]
-
-
-def bytes_in(directory: Path) -> int:
-    """Bytes of all files in a directory."""
-    total = 0
-    with os.scandir(directory) as files:
-        for file in files:
-            try:
-                total += file.stat().st_size
-            except FileNotFoundError:  # a temporary one, renamed by now
-                continue
-    return total

@@ -90,15 +90,6 @@ def number(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def size(count: float) -> str:
-    """A number of bytes, for people."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return ""
-
-
 @contextmanager
 def busy(text: str) -> Iterator[None]:
     """Show a spinner on a terminal while something takes longer than a second."""

@@ -16,6 +16,7 @@ from vecrollout.cli.options import Trace, examples, named_values
 from vecrollout.cli.replay import Env, EnvArg
 from vecrollout.cli.terminal import busy, note, say
 from vecrollout.data.array_tree import ArrayTree
+from vecrollout.data.frames import FIRST_FRAME, FRAME
 from vecrollout.errors import OptionError
 from vecrollout.progress import with_progress
 from vecrollout.storage.dataset import TraceDataset
@@ -70,8 +71,6 @@ def video(
 
 
 def _first_source(traces: TraceDataset, number: int) -> str:
-    from vecrollout.cli.environments import FRAME
-
     infos = traces.trajectory(number, 0, 1).infos
     if infos is not None and FRAME in infos[0]:
         return "frames"
@@ -79,8 +78,6 @@ def _first_source(traces: TraceDataset, number: int) -> str:
 
 
 def _frames(traces: TraceDataset, number: int) -> list[Any]:
-    from vecrollout.cli.environments import FIRST_FRAME, FRAME
-
     infos = traces.columns(number, ["infos"])["infos"]
     frames = [each[key] for each in (() if infos is None else infos) for key in (FIRST_FRAME, FRAME) if key in each]
     if not frames:

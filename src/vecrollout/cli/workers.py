@@ -49,7 +49,7 @@ def recorded_by_workers(plan: Plan, count: int) -> Recorded:
         )
     began, interrupted = time.monotonic(), False
     try:
-        collector.collect(handle, steps=plan.steps, episodes=plan.episodes)
+        collector.collect(handle, steps=plan.steps, episodes=plan.episodes, close=True)
     except KeyboardInterrupt:
         interrupted = True
     finally:

@@ -75,14 +75,22 @@ def callable_of(
     policy: AnyPolicy, venv: AnyEnv, deterministic_policy: bool, rng: np.random.Generator | None, masks: ActionMasks
 ) -> PolicyCallable:
     """`policy_to_callable`, with the masks that a policy fetches before it acts."""
+    check_policy(policy, deterministic_policy)
     observations, actions = spaces_of(venv)
     if policy is None:
         return _random_policy(observations, actions if rng is None else _own_space(actions, rng))
     if isinstance(policy, BaseAlgorithm):
         _check_spaces(policy, observations, actions)
-    # Before `callable`: SB3's policies are torch modules, and calling one does not give an action.
     if isinstance(policy, BaseAlgorithm | BasePolicy):
         return _predicting_policy(policy, deterministic_policy, masks if takes_masks(policy) else None)
+    return policy
+
+
+def check_policy(policy: AnyPolicy, deterministic_policy: bool) -> None:
+    """Refuse what cannot act as a policy, whichever the environments."""
+    # Before `callable`: SB3's policies are torch modules, and calling one does not give an action.
+    if policy is None or isinstance(policy, BaseAlgorithm | BasePolicy):
+        return
     if not callable(policy):
         raise PolicyError(
             "Policy must be None, a Stable-Baselines3 algorithm or policy, or a callable "
@@ -94,7 +102,6 @@ def callable_of(
             "is ignored."
         )
     _check_signature(policy)
-    return policy
 
 
 def _check_signature(policy: Callable[..., Any]) -> None:

@@ -17,30 +17,30 @@ import numpy as np
 
 from vecrollout import exits
 from vecrollout._typing import RecordInfos
+from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.unknown import check_options
-from vecrollout.collecting.policy import AnyPolicy
-from vecrollout.collecting.stop import positive
+from vecrollout.collecting.policy import AnyPolicy, check_policy
 from vecrollout.data.checks import check_function, positive_number, whole_number
 from vecrollout.distributed._ray import ray, start
-from vecrollout.distributed.crew import Crew
+from vecrollout.distributed.crew import Crew, worker_actor
 from vecrollout.distributed.gathered import Gathered
 from vecrollout.distributed.line import line
 from vecrollout.distributed.order import Order, Policy, Progressed
 from vecrollout.distributed.policies import PolicyHandle, packed, put
-from vecrollout.distributed.round import Round, shares
+from vecrollout.distributed.round import Enough, Round, Until
 from vecrollout.distributed.streaming import Streaming
-from vecrollout.errors import OptionError, ProtocolError
+from vecrollout.errors import ProtocolError
+from vecrollout.progress import check_live_line
 from vecrollout.recording.environments import AnyEnv
 from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.objects import shown
+from vecrollout.storage.files.stored import Stored
 from vecrollout.storage.writing.opening import remove_traces
+from vecrollout.storage.writing.options import checked_options
 from vecrollout.storage.writing.writer import TraceWriter
 
 _Self = TypeVar("_Self", bound="Collector")
-
-Until = Callable[[Progressed], bool]
-"""A condition: takes how far a round is, and says whether that is enough."""
 
 
 class Collector:
@@ -64,7 +64,7 @@ class Collector:
         num_envs: Number of environments of each worker; None: as many as `env_fn` makes.
         seed: Every environment of every worker gets a seed of its own: consecutive numbers, of which the first is drawn
             from this number. They depend on the indices of worker and environment and on the number of restarts of the
-            worker, not on which worker is quicker. None: any seed.
+            worker, not on which worker is quicker. An integer of 0 or more; None: any seed.
         deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
         record_infos: Infos to keep: `"all"`, `"none"`, or a list of keys.
         record_masks: Whether to record action masks.
@@ -74,14 +74,17 @@ class Collector:
         start_timeout_s: Seconds that workers may take to start. Ray itself may need a minute on a busy machine.
         ray_options: Options of the Ray actors, such as `{"num_cpus": 2, "resources": {"simulator": 1}}`. By default,
             a worker takes one CPU, and workers are spread over the machines.
-        progress: Whether to show a line with workers, steps a second, episodes, mean return of the last 100 episodes
-            and restarts on a terminal. It needs rich.
-        **writer_options: Options of `TraceWriter`.
+        progress: Whether to show a line with workers, steps a second, episodes, mean return of the last 100 episodes,
+            restarts and bytes on disk on a terminal. It needs rich.
+        **writer_options: Options of `TraceWriter`. With `overwrite`, the traces that the directory holds are removed
+            when all workers have made and reset their environments.
 
     Raises:
         OptionError: If an option has another value than described, or workers do not share the directory.
-        ArgumentTypeError: If an option does not exist, or `env_fn` makes no environments.
-        PolicyError: If `env_fn` cannot be pickled.
+        ArgumentTypeError: If an option does not exist or is not of the kind described, or `env_fn` makes no
+            environments.
+        PolicyError: If `env_fn` or an option of `TraceWriter` cannot be pickled.
+        ProtocolError: If another writer is at work in a directory that is to be overwritten.
         WorkerError: If an environment cannot be made or reset, Ray cannot be reached, or the cluster has too few CPUs.
         MissingDependencyError: If `progress` is True and rich is not installed.
         TraceWriteError: If the directory cannot be made, or nothing can be written there.
@@ -110,6 +113,8 @@ class Collector:
         num_workers = whole_number("num_workers", num_workers, 1)
         if num_envs is not None:
             num_envs = whole_number("num_envs", num_envs, 1)
+        if seed is not None:
+            seed = whole_number("seed", seed, 0)
         if max_restarts is not None:
             max_restarts = whole_number("max_restarts", max_restarts, 0)
         self._chunk_s = positive_number("chunk_s", chunk_s)
@@ -117,32 +122,36 @@ class Collector:
         if isinstance(env_fn, str):
             env_fn = functools.partial(gym.make, env_fn)
         check_function("env_fn", env_fn, "nothing")
-        entropy: Any = np.random.SeedSequence(seed).entropy
-        folder = folder_of(directory)
-        folder.make()
-        overwrite = writer_options.pop("overwrite", False)
-        if overwrite:
-            writer_options["mix_spaces"] = True  # until then the traces are there
-        start(num_workers)
-        self.directory: Path | str = folder.path
-        """Where the workers write."""
-        self._name = uuid4().hex
-        metadata = {**(writer_options.get("metadata") or {}), "collection": self._name}
-        acting = {
+        if progress:
+            check_live_line()
+        self._acting: dict[str, Any] = {
             "deterministic_policy": deterministic_policy,
-            "record_infos": record_infos,
+            "record_infos": RecordOptions(record_infos=record_infos).record_infos,
             "record_masks": record_masks,
             "record_states": record_states,
         }
+        self._name = uuid4().hex
+        writing = checked_options({"metadata": None, **writer_options})
+        writing["metadata"] = {**writing["metadata"], "collection": self._name}
+        actor = worker_actor(ray_options)
+        overwrite = writing.pop("overwrite", False)
+        if overwrite:
+            writing["mix_spaces"] = True  # the traces that are there go when the workers have started
+        folder = folder_of(directory)
+        start(num_workers)
         worker_args = {
             "env_fn": put(env_fn, "env_fn"),
             "num_envs": num_envs,
-            "writing": {**writer_options, "metadata": metadata},
-            "acting": acting,
+            "writing": put(writing, ", ".join(writer_options) or "metadata"),
+            "acting": self._acting,
         }
-        options = ray_options or {}
-        self._crew = Crew(self.directory, num_workers, entropy, worker_args, options, max_restarts, start_timeout_s)
+        folder.make()
+        self.directory: Path | str = folder.path
+        """Where the workers write."""
+        entropy: Any = np.random.SeedSequence(seed).entropy
+        self._crew = Crew(self.directory, num_workers, entropy, worker_args, actor, max_restarts, start_timeout_s)
         if overwrite:
+            # Not before: environments that cannot be made or recorded must not cost the traces that are there.
             with self._crew.killed_on_error():
                 remove_traces(folder)
         self._progress = progress
@@ -160,6 +169,7 @@ class Collector:
         steps: int | None = None,
         episodes: int | None = None,
         until: Until | None = None,
+        close: bool = False,
     ) -> TraceDataset:
         """Let all workers act until there is enough data: one round.
 
@@ -176,6 +186,8 @@ class Collector:
             episodes: The least number of episodes, of all workers together. Workers finish equal parts.
             until: Takes how far the round is, a `Progressed`, and says whether that is enough. How many episodes there
                 are then depends on how quick the workers are.
+            close: Whether this is the last round, after which the collector is closed. Episodes that still run in a
+                round of `steps` then have `ended_by` `"closed"`.
 
         Returns:
             The data of this round, ordered by worker, environment and time. With the same seed, `steps` or `episodes`,
@@ -183,29 +195,22 @@ class Collector:
 
         Raises:
             OptionError: If none or more than one condition is given, or a number is not positive.
-            PolicyError: If the policy is of another kind, or cannot be pickled.
+            PolicyError: If the policy is of another kind, takes other arguments, or cannot be pickled.
             SpaceMismatchError: If an algorithm was made for other spaces.
             WorkerError: If an environment or the policy raises, or a worker died too often. The workers are ended. What
                 they had written can be read.
             ProtocolError: If the collector is closed.
         """
-        if sum(each is not None for each in (steps, episodes, until)) != 1:
-            raise OptionError("steps, episodes, until: expected one of them, got none or several")
-        if until is not None:
-            check_function("until", until, "how far the round is")
-        order = Order(self._rounds, self._version(policy), is_whole=steps is None, chunk_s=self._chunk_s)
-        count, quotas, total = len(self._crew), None, None
-        if steps is not None:
-            total = positive("steps", steps)
-            quotas = shares(total, count, self._crew.num_envs)
-        elif episodes is not None:
-            total = positive("episodes", episodes)
-            quotas = shares(total, count, 1)
+        enough = Enough(steps, episodes, until)
+        version = self._version(policy)
+        order = Order(self._rounds, version, is_whole=steps is None, is_last=close, chunk_s=self._chunk_s)
         self._rounds += 1
         progressed = Progressed()
-        carried_out = Round(self._crew, self._gathered, order, quotas, until, progressed)
-        with self._line(progressed, total if order.is_whole else None, None if order.is_whole else total):
+        carried_out = Round(self._crew, self._gathered, order, enough, progressed)
+        with self._line(progressed, enough.steps, enough.episodes):
             carried_out.run()
+        if close:
+            self.close()
         return self._gathered.round(order.round)
 
     def stream(self, policy: AnyPolicy | PolicyHandle) -> Iterator[TraceDataset]:
@@ -281,12 +286,12 @@ class Collector:
         return f"<Collector of {len(self._crew)} workers into {shown(self.directory)!r}, {self._rounds} rounds>"
 
     def _line(
-        self, progressed: Progressed, episodes: int | None = None, steps: int | None = None
+        self, progressed: Progressed, steps: int | None = None, episodes: int | None = None
     ) -> AbstractContextManager[None]:
         """The line on a terminal, where it is to be shown."""
         if not self._progress:
             return nullcontext()
-        return line(len(self._crew), progressed, steps=steps, episodes=episodes)
+        return line(len(self._crew), progressed, Stored(self.directory), steps, episodes)
 
     def _version(self, policy: AnyPolicy | PolicyHandle) -> Policy:
         """The policy as it is now."""
@@ -296,6 +301,7 @@ class Collector:
             self._streaming.stop()
         if isinstance(policy, PolicyHandle):
             return policy.published
+        check_policy(policy, self._acting["deterministic_policy"])
         version = Policy(self._versions, [put(packed(policy), "policy")])
         self._versions += 1
         return version

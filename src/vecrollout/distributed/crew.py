@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,24 @@ from vecrollout.distributed._ray import ray
 from vecrollout.distributed.order import Order, Place, Report
 from vecrollout.distributed.sharing import probe
 from vecrollout.distributed.worker import Worker
-from vecrollout.errors import ProtocolError, VecrolloutError, WorkerError
+from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError, VecrolloutError, WorkerError
 
 # An actor or its node died, or cannot be reached.
 DEATHS = ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError
+
+# How long workers may take to write what they hold after an error, which may be in the way.
+_PATIENCE_S = 60.0
+
+
+def worker_actor(ray_options: Mapping[str, Any] | None) -> Any:
+    """The class of the actors, with options of Ray."""
+    if not isinstance(ray_options, Mapping | None):
+        raise ArgumentTypeError(f"ray_options: expected a dict, got {type(ray_options).__name__}")
+    options = {"num_cpus": 1, "scheduling_strategy": "SPREAD", **(ray_options or {})}
+    try:
+        return ray.remote(Worker).options(**options)
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"ray_options: {error}") from error
 
 
 class Crew:
@@ -25,7 +39,7 @@ class Crew:
         num_workers: How many there are.
         seed: Seed of the collection.
         worker_args: What `Worker.start` takes beside the directory, by name.
-        ray_options: Options of the actors.
+        actor: The class of the actors.
         max_restarts: How often each worker is started again; None: any number.
         start_timeout_s: Seconds that workers may take to start.
     """
@@ -36,12 +50,12 @@ class Crew:
         num_workers: int,
         seed: int,
         worker_args: Mapping[str, Any],
-        ray_options: Mapping[str, Any],
+        actor: Any,
         max_restarts: int | None,
         start_timeout_s: float,
     ) -> None:
         self._directory, self._seed, self._worker_args = directory, seed, worker_args
-        self._make = ray.remote(Worker).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **ray_options})
+        self._actor = actor
         self._max_restarts, self._start_timeout_s = max_restarts, start_timeout_s
         self._starts = [0] * num_workers
         self._actors: list[Any] = [None] * num_workers
@@ -86,20 +100,28 @@ class Crew:
             raise _as_own(worker, error) from error.cause
         return report
 
-    def close(self) -> None:
-        """Let all workers write what they hold, and end them."""
-        closing = [actor.close.remote() for actor in self._actors if actor is not None]
-        failed = list[tuple[int, Any]]()
-        for worker, ref in enumerate(closing):
-            try:
-                ray.get(ref)
-            except DEATHS:
-                pass  # what it held is lost already
-            except ray.exceptions.RayTaskError as error:
-                failed.append((worker, error))
-        self.kill()
-        for worker, failure in failed:
-            raise _as_own(worker, failure) from failure.cause
+    def close(self, patience_s: float | None = None) -> None:
+        """Let all workers write what they hold, and end them, at the latest after some seconds; None: at any time."""
+        refs = {each.close.remote(): worker for worker, each in enumerate(self._actors) if each is not None}
+        failures = dict[int, Any]()
+        try:
+            ready = ray.wait(list(refs), num_returns=len(refs), timeout=patience_s)[0] if refs else []
+            for ref in ready:
+                try:
+                    ray.get(ref)
+                except DEATHS:
+                    pass  # what it held is lost already
+                except ray.exceptions.RayError as error:
+                    failures[refs[ref]] = error
+        finally:
+            self.kill()
+        for worker, failure in failures.items():
+            raise _as_own(worker, failure) from getattr(failure, "cause", None)
+
+    def fail(self) -> None:
+        """After an error: let the workers write what they hold, and end them. Further errors are not shown."""
+        with suppress(VecrolloutError):
+            self.close(_PATIENCE_S)
 
     def kill(self) -> None:
         """End all workers at once."""
@@ -130,7 +152,7 @@ class Crew:
             for worker in workers:
                 place = Place(worker, self._starts[worker], len(self), self._seed)
                 self._starts[worker] += 1
-                self._actors[worker] = self._make.remote(place)
+                self._actors[worker] = self._actor.remote(place)
             started = {"directory": self._directory, "probe": file, **self._worker_args}
             refs = {self._actors[worker].start.remote(**started): worker for worker in workers}
             return self._await(refs)

@@ -16,7 +16,9 @@ from vecrollout.distributed._ray import ray
 from vecrollout.errors import OptionError, ShapeError
 from vecrollout.interop.conversion.leaves import named_leaves, tree_of
 from vecrollout.storage.dataset import TraceDataset, open_traces
-from vecrollout.storage.files.folder import place_of
+from vecrollout.storage.files.folder import folder_of
+from vecrollout.storage.writing.opening import removable_files, remove_files
+from vecrollout.storage.writing.options import checked_options
 from vecrollout.storage.writing.writer import TraceWriter
 
 FIELDS = ("obs", "acts", "rews", "infos")
@@ -63,7 +65,8 @@ def from_ray(data: Any, directory: str | os.PathLike[str], **options: Any) -> Tr
         data: A data set with the columns of `to_ray`, with at least `obs` and `acts`. Without `terminated` and
             `truncated`, trajectories are fragments. Other columns of numbers and text are the trajectories' metadata.
         directory: Where to write: a directory that all machines share, or the URL of an object store.
-        **options: Options of `TraceWriter`.
+        **options: Options of `TraceWriter`. With `overwrite`, the traces that the directory holds are removed when
+            all rows are written; if that fails, they stay beside the rows that were written.
 
     Returns:
         Everything in the directory, opened.
@@ -126,13 +129,22 @@ class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
 
     def __init__(self, directory: str | os.PathLike[str], **options: Any) -> None:
         check_options(options, TraceDatasink, TraceWriter)
-        self._directory = place_of(directory)
-        self._overwrite = options.pop("overwrite", False)
-        self._options = options
+        self._folder = folder_of(directory)
+        self._options = checked_options(options)
+        self._overwrites = self._options.pop("overwrite", False)
+        if self._overwrites:
+            self._options["mix_spaces"] = True  # the traces that are there go at the end
+        self._old: list[str] = []
 
     def on_write_start(self, *args: Any, **kwargs: Any) -> None:
-        """Make the directory, check the options, and remove the traces that are to be overwritten."""
-        TraceWriter(self._directory, overwrite=self._overwrite, **self._options).close()
+        """Make the directory."""
+        self._folder.make()
+        if self._overwrites:
+            self._old = removable_files(self._folder)
+
+    def on_write_complete(self, *args: Any, **kwargs: Any) -> None:
+        """Remove the traces that are to be replaced."""
+        remove_files(self._folder, self._old)
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> Any:
         """Write the rows of blocks.
@@ -141,7 +153,7 @@ class TraceDatasink(ray.data.Datasink):  # type: ignore[misc]  # no annotations
             blocks: Tables.
             ctx: Not used.
         """
-        with TraceWriter(self._directory, **self._options) as writer:
+        with TraceWriter(self._folder.path, **self._options) as writer:
             for block in blocks:
                 for row in ray.data.block.BlockAccessor.for_block(block).iter_rows(public_row_format=True):
                     trajectory, metadata = _trajectory(row)

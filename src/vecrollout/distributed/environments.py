@@ -8,14 +8,14 @@ from typing import Any
 import gymnasium as gym
 
 from vecrollout.errors import OptionError
-from vecrollout.recording.environments import SINGLE, AnyEnv, kind_of, num_envs_of
+from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, num_envs_of
 from vecrollout.recording.sb3 import BufferingWrapper
 
 
 def made(env_fn: Callable[[], AnyEnv], num_envs: int | None) -> AnyEnv:
     """The environments that a function makes; single ones are stepped together."""
     first = env_fn()
-    if kind_of(first) != SINGLE:
+    if checked_kind("env_fn", first, {}) != SINGLE:
         if num_envs is not None and num_envs != num_envs_of(first):
             raise OptionError(
                 f"num_envs: expected None or {num_envs_of(first)}, as many as env_fn makes, got {num_envs}"

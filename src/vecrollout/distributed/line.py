@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from time import monotonic
 
+from vecrollout.data.sizes import size_text
 from vecrollout.distributed.order import Progressed
 from vecrollout.progress import live_line
+from vecrollout.storage.files.stored import Stored
 
 _RECENT = 100
 """The number of episodes of which the mean return is shown."""
 
 
 def line(
-    workers: int, progressed: Progressed, steps: int | None = None, episodes: int | None = None
+    workers: int, progressed: Progressed, stored: Stored, steps: int | None = None, episodes: int | None = None
 ) -> AbstractContextManager[None]:
-    """Show workers, steps, episodes, mean return and restarts, and how many steps or episodes there are to be."""
+    """Show workers, steps, episodes, returns, restarts and bytes, and how many steps or episodes there are to be."""
     begin = monotonic()
 
     def text() -> str:
@@ -29,6 +31,9 @@ def line(
             f"mean return {sum(recent) / len(recent):,.2f}" if recent else "no return yet",
             f"{progressed.restarts} restarts",
         ]
+        size = stored.bytes()
+        if size is not None:
+            parts.append(size_text(size))
         return " · ".join(parts)
 
     return live_line(text)

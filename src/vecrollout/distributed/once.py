@@ -8,8 +8,9 @@ from typing import Any
 
 from vecrollout.buffer.unknown import check_options
 from vecrollout.collecting.policy import AnyPolicy
-from vecrollout.distributed.collector import Collector, Until
-from vecrollout.distributed.policies import PolicyHandle
+from vecrollout.distributed.collector import Collector
+from vecrollout.distributed.policies import PolicyHandle, check_sendable
+from vecrollout.distributed.round import Enough, Until
 from vecrollout.recording.environments import AnyEnv
 from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.writing.writer import TraceWriter
@@ -31,7 +32,8 @@ def collect(
         env_fn: Makes environments; see `Collector`.
         policy: The policy; see `Collector.collect`.
         directory: Where to write; see `Collector`.
-        steps: Exact number of transitions; see `Collector.collect`.
+        steps: Exact number of transitions; see `Collector.collect`. Episodes that still run have `ended_by`
+            `"closed"`.
         episodes: The least number of episodes.
         until: Says whether there is enough.
         **options: Options of `Collector`.
@@ -46,6 +48,8 @@ def collect(
         WorkerError: If an environment or the policy raises, or a worker died too often.
     """
     check_options(options, collect, Collector, TraceWriter)
+    # What is wrong with these is found before workers start, and before old traces are removed.
+    Enough(steps, episodes, until)
+    check_sendable(policy, options.get("deterministic_policy", False))
     with Collector(env_fn, directory, **options) as collector:
-        data = collector.collect(policy, steps=steps, episodes=episodes, until=until)
-    return data
+        return collector.collect(policy, steps=steps, episodes=episodes, until=until, close=True)

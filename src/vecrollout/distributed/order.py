@@ -45,6 +45,8 @@ class Order(NamedTuple):
     """Whether there is enough, so that environments only finish their episodes."""
     is_endless: bool = False
     """Whether each report is a part of a stream, which is to be on disk when it arrives."""
+    is_last: bool = False
+    """Whether the worker acts no more after the round, so that running episodes end with it."""
     chunk_s: float = 0.5
     """Seconds after which to report."""
 

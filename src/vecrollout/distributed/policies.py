@@ -12,7 +12,7 @@ from uuid import uuid4
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from vecrollout.collecting.policy import AnyPolicy
+from vecrollout.collecting.policy import AnyPolicy, check_policy
 from vecrollout.data.checks import check_function
 from vecrollout.distributed._ray import ray
 from vecrollout.distributed.order import Policy
@@ -72,14 +72,28 @@ class PolicyHandle:
     @property
     def published(self) -> Policy:
         """The newest version."""
-        if self._version is None:
-            raise ProtocolError("policy: expected a PolicyHandle with weights, got one without; call publish() first")
+        version = _checked_version(self._version)
         if self._published is None:
-            self._published = self._sent(self._version, ray.cloudpickle.loads(self._kept))
+            self._published = self._sent(version, ray.cloudpickle.loads(self._kept))
         return self._published
 
     def _sent(self, version: int, weights: Any) -> Policy:
         return Policy(version, [put(self._built._replace(weights=[put(weights, "weights")]), "build, load")])
+
+
+def check_sendable(policy: AnyPolicy | PolicyHandle, deterministic_policy: bool) -> None:
+    """Refuse what cannot act as a policy or cannot be sent, before Ray is started."""
+    if isinstance(policy, PolicyHandle):
+        _checked_version(policy.version)
+    else:
+        check_policy(policy, deterministic_policy)
+        pickled(packed(policy), "policy")
+
+
+def _checked_version(version: int | None) -> int:
+    if version is None:
+        raise ProtocolError("policy: expected a PolicyHandle with weights, got one without; call publish() first")
+    return version
 
 
 class Built(NamedTuple):

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from vecrollout.collecting.stop import positive
+from vecrollout.data.checks import check_function
 from vecrollout.distributed._ray import ray
 from vecrollout.distributed.crew import Crew
 from vecrollout.distributed.gathered import Gathered
 from vecrollout.distributed.order import Order, Progressed
-from vecrollout.errors import WorkerError
+from vecrollout.errors import OptionError, WorkerError
+
+Until = Callable[[Progressed], bool]
+"""A condition: takes how far a round is, and says whether that is enough."""
+
+
+@dataclass(frozen=True)
+class Enough:
+    """What ends a round: one of three conditions."""
+
+    steps: int | None = None
+    """Number of transitions."""
+    episodes: int | None = None
+    """The least number of episodes."""
+    until: Until | None = None
+    """Says whether there is enough."""
+
+    def __post_init__(self) -> None:
+        """Refuse none or several conditions."""
+        if sum(each is not None for each in (self.steps, self.episodes, self.until)) != 1:
+            raise OptionError("steps, episodes, until: expected one of them, got none or several")
+        if self.until is not None:
+            check_function("until", self.until, "how far the round is")
+        for name in ("steps", "episodes"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive(name, getattr(self, name)))
+
+    def quotas(self, workers: int, num_envs: int) -> list[int] | None:
+        """How many transitions or episodes each worker is to make; None: any number."""
+        if self.steps is not None:
+            return shares(self.steps, workers, num_envs)
+        return None if self.episodes is None else shares(self.episodes, workers, 1)
 
 
 class Round:
@@ -19,8 +53,7 @@ class Round:
         crew: The workers.
         gathered: What they have written, which tells what a dead worker had done.
         order: The order, without numbers.
-        quotas: How many transitions each worker is to make, or how many episodes; None: any number.
-        until: Says whether there is enough, where workers have no quotas.
+        enough: What ends the round.
         progressed: How far the round is.
     """
 
@@ -29,12 +62,11 @@ class Round:
         crew: Crew,
         gathered: Gathered,
         order: Order,
-        quotas: list[int] | None,
-        until: Callable[[Progressed], object] | None,
+        enough: Enough,
         progressed: Progressed,
     ) -> None:
         self._crew, self._gathered, self._order = crew, gathered, order
-        self._quotas, self._until = quotas, until
+        self._quotas, self._until = enough.quotas(len(crew), crew.num_envs), enough.until
         self._progressed = progressed
         self._done = [0] * len(crew)
         self._restarts_before = crew.restarts
@@ -51,7 +83,7 @@ class Round:
                 for ref in self._crew.ready(self._running):
                     self._take(ref)
         except WorkerError:
-            self._crew.kill()
+            self._crew.fail()
             raise
         finally:
             if self._running:

@@ -64,7 +64,7 @@ class Streaming:
                     running[self._crew.order(worker, self._order())] = worker
         except BaseException as error:
             self._error = error
-            self._crew.kill()
+            self._crew.fail()
         finally:
             if running:
                 ray.wait(list(running), num_returns=len(running))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+from vecrollout import exits
 from vecrollout._typing import RecordInfos
 from vecrollout.collecting.acting import Acting
 from vecrollout.collecting.collection import of_envs
@@ -23,6 +25,7 @@ from vecrollout.distributed.order import Order, Place, Policy, Report
 from vecrollout.distributed.policies import Unpacking
 from vecrollout.distributed.seeds import first_seed, policy_rng
 from vecrollout.distributed.sharing import check_probe
+from vecrollout.errors import VecrolloutError
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import AnyEnv, num_envs_of, spaces_of
 from vecrollout.recording.writing import most_transitions, trace_writer
@@ -92,16 +95,16 @@ class Worker:
         self._begin(order)
         try:
             return self._whole_episodes(order) if order.is_whole else self._steps(order)
-        except BaseException:
-            self._write_running()
+        except BaseException as error:
+            # After an error of our own, as of a policy, the driver may give another order.
+            self._write_running(ends=not isinstance(error, VecrolloutError))
             self._writer.flush()
             raise
 
     def close(self) -> None:
         """Write the running episodes, and close environments and writer."""
-        self._write_running()
-        self._writer.close()
-        self._recorder.close()  # type: ignore[attr-defined]
+        recorder: Any = self._recorder
+        exits.close_each(lambda: self._write_running(ends=True), self._writer.close, recorder.close)
 
     def _begin(self, order: Order) -> None:
         if order.policy != self._policy:
@@ -145,6 +148,8 @@ class Worker:
             made = order.steps
         elif recorder.held > self._most_held:
             trajectories += recorder.pop_trajectories()[0]
+        if is_done and order.is_last:
+            trajectories = _ended(trajectories)
         returns = self._write(trajectories)
         if is_done or order.is_endless:
             self._writer.flush()
@@ -168,9 +173,10 @@ class Worker:
             self._writer.flush()
         return Report(steps, returns, is_done)
 
-    def _write_running(self) -> None:
+    def _write_running(self, ends: bool = False) -> None:
         """Write the running episodes, but those that began after an environment's part of a round of whole episodes."""
-        self._write(of_envs(self._active, self._recorder.pop_trajectories()[0]))
+        trajectories = of_envs(self._active, self._recorder.pop_trajectories()[0])
+        self._write(_ended(trajectories) if ends else trajectories)
 
     def _write(self, trajectories: Iterable[TrajectoryWithRew]) -> list[float]:
         """Write trajectories; returns the returns of the episodes that ended."""
@@ -192,6 +198,17 @@ class Worker:
         said = self._episode_metadata(trajectory) if self._episode_metadata is not None else None
         version = None if self._policy is None else self._policy.version
         return {**(said or {}), "policy_version": version, "round": self._round}
+
+
+def _ended(trajectories: list[TrajectoryWithRew]) -> list[TrajectoryWithRew]:
+    """Trajectories of which the last one of each environment is the end of its episode, as after a recorder's close."""
+    last = {each.episode.env_index: each for each in trajectories}
+    return [
+        replace(each, episode=replace(each.episode, ended_by="closed"))
+        if each is last[each.episode.env_index] and each.episode.ended_by is None
+        else each
+        for each in trajectories
+    ]
 
 
 def _shortened(trajectories: list[TrajectoryWithRew], surplus: int) -> list[TrajectoryWithRew]:

@@ -20,7 +20,8 @@ from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_
 from vecrollout.recording.tap import Tap
 from vecrollout.recording.writing import closed_on_error, most_transitions, trace_writer
 from vecrollout.storage.files.folder import place_of
-from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.options import checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter
 
 # The recorder of each environment that is being recorded.
 _taps: WeakKeyDictionary[VecEnv, Tap] = WeakKeyDictionary()

@@ -16,7 +16,8 @@ from vecrollout.recording.recorder import Recorder, Writer
 from vecrollout.storage.files.folder import folder_of, place_of
 from vecrollout.storage.files.objects import shown
 from vecrollout.storage.writing.opening import remove_traces
-from vecrollout.storage.writing.writer import TraceWriter, checked_metadata
+from vecrollout.storage.writing.options import checked_metadata
+from vecrollout.storage.writing.writer import TraceWriter
 
 _Writer = TypeVar("_Writer", bound=Writer)
 
@@ -87,9 +88,11 @@ def spec_of(env: Any) -> str | None:
         return None if name is None else str(name)
 
 
-def most_transitions(spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int) -> int:
+def most_transitions(
+    spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int, info_bytes: int = _UNKNOWN_BYTES
+) -> int:
     """The number of transitions of such spaces that a recorder may hold, at least one of each environment."""
-    return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + _UNKNOWN_BYTES))
+    return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + info_bytes))
 
 
 def _item_bytes(space: gym.Space[Any]) -> int:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from vecrollout._version import __version__
+from vecrollout.data.sizes import size_text
 from vecrollout.report.svg import histogram, scatter, tick
 from vecrollout.report.theme import THEME
 
@@ -106,20 +107,12 @@ def _facts(overview: dict[str, Any]) -> str:
             facts.append((name, f"{row['mean']:,.1f}", f"± {row['std']:,.1f}"))
     if overview["environments"]:
         facts.append(("Environments", f"{len(overview['environments']):,}", ""))
-    facts.append(("On disk", _size(size), f"{size / max(steps, 1):,.1f} bytes a step"))
+    facts.append(("On disk", size_text(size), f"{size / max(steps, 1):,.1f} bytes a step"))
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{value}{f'<small>{small}</small>' if small else ''}</dd></div>"
         for name, value, small in facts
     )
     return f'<section class="card"><dl class="facts">{cells}</dl></section>'
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
 
 
 def _endings(overview: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vecrollout.data.sizes import size_text
 from vecrollout.data.stats import statistics
 from vecrollout.data.structures import Structure
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
@@ -91,7 +92,7 @@ def summary_lines(order: Order, table: Any) -> dict[str, str]:
         "environments": f"{len(environments):,}",
         "return": _spread(returns),
         "length": _spread(lengths),
-        "size on disk": f"{_size(size)}, {size / max(steps, 1):,.1f} bytes a step",
+        "size on disk": f"{size_text(size)}, {size / max(steps, 1):,.1f} bytes a step",
     }
 
 
@@ -126,13 +127,3 @@ def _spread(values: Any) -> str:
         return "-"
     found = {"min": values.min(), "mean": values.mean(), "median": np.median(values), "max": values.max()}
     return f"{', '.join(f'{name} {value:,.6g}' for name, value in found.items())}, std {values.std():,.6g}"
-
-
-def _size(size: float) -> str:
-    if size < 1000:
-        return f"{size:.0f} bytes"
-    for unit in ("kB", "MB"):
-        size /= 1000
-        if size < 1000:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:,.1f} GB"

@@ -9,6 +9,7 @@ import numpy as np
 
 from vecrollout._typing import Array
 from vecrollout.data import png
+from vecrollout.data.frames import FIRST_FRAME, FRAME
 from vecrollout.data.structures import Structure
 from vecrollout.errors import OptionError
 from vecrollout.storage.dataset import TraceDataset
@@ -29,9 +30,10 @@ def is_image(row: Array) -> bool:
     return bool(min(height, width) >= _SMALLEST and channels <= _MOST_CHANNELS)
 
 
-def sources(dataset: TraceDataset, number: int) -> list[str]:
-    """Names of the images that an episode has at every step. The first info may have one more."""
-    return [name for name, _ in _images(_row(dataset, number, 1))]
+def sources(dataset: TraceDataset, number: int) -> list[dict[str, Any]]:
+    """Names of an episode's images, and the first step that has each of them: 0 or 1."""
+    at_start = _images(dataset, number, 0)
+    return [{"name": name, "first": int(name not in at_start)} for name in _images(dataset, number, 1)]
 
 
 def image(dataset: TraceDataset, number: int, step: int, source: str) -> bytes:
@@ -39,7 +41,7 @@ def image(dataset: TraceDataset, number: int, step: int, source: str) -> bytes:
     length = dataset.lengths.item(dataset.order.at(number))
     if not 0 <= step <= length:
         raise IndexError(f"step: expected one in [0, {length}], got {step}")
-    found = dict(_images(_row(dataset, number, step)))
+    found = _images(dataset, number, step)
     if source not in found:
         raise OptionError(f"source: expected one of {list(found)}, got {source!r}")
     return png.encoded(pixels(found[source]))
@@ -60,21 +62,27 @@ def _channels_last(row: Array) -> Array:
     return np.moveaxis(row, 0, -1) if row.shape[0] < min(row.shape[1:]) else row
 
 
-def _row(dataset: TraceDataset, number: int, step: int) -> tuple[Any, Any]:
-    """Observation and info of a step; the last observation goes with the info of the step that led to it."""
-    begin = min(step, dataset.lengths.item(dataset.order.at(number)) - 1)
-    columns = dataset.columns(number, ("obs", "infos"), begin, begin + 1)
-    infos = columns["infos"]
-    return columns["obs"][step - begin : step - begin + 1], None if infos is None else infos[0]
+def _images(dataset: TraceDataset, number: int, step: int) -> dict[str, Array]:
+    """The images of a step: of its observation, its info, and the frame of the state that the observation is of."""
+    last = dataset.lengths.item(dataset.order.at(number)) - 1
+    begin = max(step - 1, 0)
+    columns = dataset.columns(number, ("obs", "infos"), begin, min(step, last) + 1)
+    found = dict(_observed(columns["obs"][step - begin : step - begin + 1]))
+    if columns["infos"] is not None:
+        before, info = columns["infos"][0], columns["infos"][-1]  # the last observation has no info of its own
+        frame = before.get(FRAME) if step else info.get(FIRST_FRAME)
+        shown = {**info, FRAME: frame, FIRST_FRAME: None}
+        found |= {
+            f"infos[{key!r}]": value
+            for key, value in shown.items()
+            if isinstance(value, np.ndarray) and is_image(value)
+        }
+    return found
 
 
-def _images(row: tuple[Any, Any]) -> Iterator[tuple[str, Array]]:
-    obs, info = row
+def _observed(obs: Any) -> Iterator[tuple[str, Array]]:
     structure = Structure.of(obs)
     for name, leaf in zip(structure.names("obs"), structure.flatten(obs), strict=True):
         rows = np.asarray(leaf)
         if rows.dtype.kind in "uf" and is_image(rows[0]):
             yield name, rows[0]
-    for key, value in (info or {}).items():
-        if isinstance(value, np.ndarray) and is_image(value):
-            yield f"infos[{key!r}]", value

@@ -16,10 +16,20 @@ from vecrollout.storage.files.names import TEMPORARY_NAME, is_of_trace, journal_
 
 def remove_traces(folder: Folder) -> None:
     """Remove all traces of a folder."""
+    remove_files(folder, removable_files(folder))
+
+
+def removable_files(folder: Folder) -> list[str]:
+    """The files of all traces of a folder, to which nobody writes."""
     names = sorted(name for name in _names(folder) if is_of_trace(name) or TEMPORARY_NAME.fullmatch(name))
     for name in names:
         if journal_of(name) and folder.is_locked(name):
             raise ProtocolError(f"overwrite: expected {folder} without a writer at work, got one that writes {name}")
+    return names
+
+
+def remove_files(folder: Folder, names: Iterable[str]) -> None:
+    """Remove files of traces."""
     # Journals last: without its shards a trace is damaged, without its journal it is not there.
     for name in sorted(names, key=lambda each: journal_of(each) is None):
         folder.remove(name)

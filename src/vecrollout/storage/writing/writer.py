@@ -15,9 +15,8 @@ import numpy as np
 from vecrollout import exits
 from vecrollout._version import __version__
 from vecrollout.data.batch import TrajectoryBatch
-from vecrollout.data.checks import check_function, positive_number, whole_number
 from vecrollout.data.trajectory import Trajectory
-from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
+from vecrollout.errors import ArgumentTypeError, ProtocolError
 from vecrollout.storage.arrow import pa, warm_up
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.spaces import space_to_json
@@ -27,12 +26,11 @@ from vecrollout.storage.files.objects import shown
 from vecrollout.storage.writing.encoding import TraceEncoder
 from vecrollout.storage.writing.intake import Intake
 from vecrollout.storage.writing.opening import check_spaces, remove_traces
+from vecrollout.storage.writing.options import checked_metadata, checked_options
 from vecrollout.storage.writing.shards import Shards
 from vecrollout.storage.writing.thread import WriterThread
 
 _Self = TypeVar("_Self", bound="TraceWriter")
-
-_MIN_SHARD_BYTES = 1 << 12
 
 
 @runtime_checkable
@@ -123,18 +121,18 @@ class TraceWriter:
         mix_spaces: bool = False,
         overwrite: bool = False,
     ) -> None:
-        if compression not in ("zstd", "lz4", None):
-            raise OptionError(f"compression: expected 'zstd', 'lz4' or None, got {compression!r}")
-        max_shard_bytes = whole_number("max_shard_bytes", max_shard_bytes, _MIN_SHARD_BYTES)
-        queue_bytes = whole_number("queue_bytes", queue_bytes, 1)
-        flush_every_s = None if flush_every_s is None else positive_number("flush_every_s", flush_every_s)
-        if spaces is not None:
-            _check_spaces(spaces)
-        if episode_metadata is not None:
-            check_function("episode_metadata", episode_metadata, "a trajectory")
-        if not isinstance(env_spec, str | None):
-            raise ArgumentTypeError(f"env_spec: expected text, got {type(env_spec).__name__}")
-        metadata = checked_metadata(metadata or {})
+        options = checked_options(
+            {
+                "compression": compression,
+                "max_shard_bytes": max_shard_bytes,
+                "queue_bytes": queue_bytes,
+                "flush_every_s": flush_every_s,
+                "spaces": spaces,
+                "episode_metadata": episode_metadata,
+                "env_spec": env_spec,
+                "metadata": metadata,
+            }
+        )
         warm_up()
         folder = folder_of(directory)
         self.directory = folder.path
@@ -160,7 +158,7 @@ class TraceWriter:
             },
             "env_spec": env_spec,
             "spaces": packed_spaces,
-            "metadata": packed_info(metadata, self._dropped),
+            "metadata": packed_info(options["metadata"], self._dropped),
         }
         self._intake = Intake(spaces)
         folder.make()
@@ -168,9 +166,9 @@ class TraceWriter:
             remove_traces(folder)
         elif packed_spaces is not None and not mix_spaces:
             check_spaces(folder, packed_spaces)
-        shards = Shards(folder, self._about, compression, max_shard_bytes)
+        shards = Shards(folder, self._about, compression, options["max_shard_bytes"])
         self._encoder = TraceEncoder(shards, self._about, self._dropped)
-        self._thread = WriterThread(self._encoder, shards, queue_bytes, flush_every_s)
+        self._thread = WriterThread(self._encoder, shards, options["queue_bytes"], options["flush_every_s"])
         exits.close_at_exit(self)
 
     @property
@@ -333,16 +331,3 @@ class TraceWriter:
                 "`dropped_infos` counts them",
                 stacklevel=3,
             )
-
-
-def checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the user says about a trace or a trajectory."""
-    if not isinstance(metadata, Mapping):
-        raise ArgumentTypeError(f"metadata: expected a dict, got {type(metadata).__name__}")
-    return metadata
-
-
-def _check_spaces(spaces: Any) -> None:
-    is_pair = isinstance(spaces, tuple | list) and len(spaces) == 2
-    if not is_pair or not all(isinstance(space, gymnasium.Space) for space in spaces):
-        raise ArgumentTypeError(f"spaces: expected the observation space and the action space, got {spaces!r}")

@@ -14,7 +14,7 @@ export function panel(data, { last, every, ranges, seek, hover, zoomed, closed, 
   let current = 0;
 
   // Images, and what is fetched of a step. A step is asked for when the answer to the one before has come.
-  const pictures = data.images.map((source) => ({ source, img: h("img", { alt: `${source} at the step of the cursor`, decoding: "async" }) }));
+  const pictures = data.images.map(({ name: source, first }) => ({ source, first, img: h("img", { alt: `${source} at the step of the cursor`, decoding: "async" }) }));
   const info = h("div", { class: "info" });
   let wanted = null;
   let busy = false;
@@ -26,7 +26,10 @@ export function panel(data, { last, every, ranges, seek, hover, zoomed, closed, 
     while (wanted !== null) {
       const step = wanted;
       wanted = null;
-      const pending = pictures.map(({ source, img }) => {
+      const pending = pictures.map(({ source, first, img }) => {
+        // A fragment has no frame of its first state.
+        img.style.visibility = step < first ? "hidden" : "";
+        if (step < first) return null;
         img.src = address(source, step);
         return img.decode().catch(() => null);
       });
