@@ -15,7 +15,7 @@ import xxhash
 from journals import lines_of, of_lines, only, parts_of
 from traces import assert_same_trajectory, of_space
 
-from vecrollout import TrajectoryWithRew, open_traces, repair_traces, verify_traces
+from vecrollout import TraceWriter, TrajectoryWithRew, open_traces, repair_traces, verify_traces
 from vecrollout.errors import DamagedTraceError
 
 CHILD = """
@@ -61,6 +61,23 @@ def copied(killed: Path, target: Path) -> Path:
     """The shard of a copy."""
     shutil.copytree(killed, target)
     return only(target, ".arrow")
+
+
+def test_a_file_is_durable_with_its_last_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal says that a shard is finished after the footer is on the disk."""
+    durable: dict[int, int] = {}
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        durable[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with TraceWriter(tmp_path) as writer:
+        writer.append(of_number(0))
+    files = [path.stat() for path in tmp_path.iterdir()]
+    assert len(files) == 2
+    assert [durable[file.st_ino] for file in files] == [file.st_size for file in files]
 
 
 def assert_repaired(directory: Path, kept: int) -> None:

@@ -151,7 +151,7 @@ class RolloutBuffer:
             if endings or restarts:
                 notes = [*restarts, *endings]
                 have_finals = copy_finals(chunk.layout, notes)
-                if waiting or not have_finals:  # a discarded episode, too, is over with its last observation
+                if waiting or not have_finals:
                     waiting = waiting_after(waiting, notes)
             place = log.place(None, notes or (), (obs,)) if chunk.lanes else None
             self._room -= 1

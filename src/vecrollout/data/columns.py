@@ -23,7 +23,7 @@ from vecrollout.data.fields import (
 )
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
+from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by, trajectory_of
 from vecrollout.data.transitions import Transitions, TransitionsWithRew
 from vecrollout.data.trees import concatenate
 from vecrollout.errors import ArgumentTypeError, ShapeError
@@ -166,19 +166,15 @@ class ArrayColumns:
         starts, terminated, truncated = self._plain
         begin, end = starts[i], starts[i + 1]
         infos, rews = views["infos"], views["rews"]
-        fields = {
-            "obs": views["obs"][begin + i : end + i + 1],
-            "acts": views["acts"][begin:end],
-            "infos": None if infos is None else infos[begin:end],
-            "terminal": terminated[i] or truncated[i],
-            "terminated": terminated[i],
-            "truncated": truncated[i],
-            "episode": self.episodes[i],
-        }
-        if rews is None:
-            return trusted(Trajectory, fields)
-        fields["rews"] = rews[begin:end]
-        return trusted(TrajectoryWithRew, fields)
+        return trajectory_of(
+            views["obs"][begin + i : end + i + 1],
+            views["acts"][begin:end],
+            None if rews is None else rews[begin:end],
+            None if infos is None else infos[begin:end],
+            terminated[i],
+            truncated[i],
+            self.episodes[i],
+        )
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, as copies."""

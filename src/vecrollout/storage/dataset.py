@@ -10,7 +10,7 @@ from vecrollout.data.checks import whole_number
 from vecrollout.data.relabeling import Rewards
 from vecrollout.errors import ProtocolError
 from vecrollout.progress import Progress
-from vecrollout.storage.derived import Joined, Relabeled
+from vecrollout.storage.derived import Derived
 from vecrollout.storage.episode_table import stats_of
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
@@ -45,7 +45,7 @@ def open_traces(path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_B
         StoreError: If the object store fails.
         MissingDependencyError: If pyarrow, xxhash or a package that the URL needs is not installed.
     """
-    reader = TraceReader.opened(path, check=check, memory_bytes=whole_number("memory_bytes", memory_bytes, 0))
+    reader = TraceReader.opened(path, check, whole_number("memory_bytes", memory_bytes, 0))
     if not len(reader):
         reader.warn_of_another_place()
     return TraceDataset(Order.of(reader))
@@ -86,7 +86,7 @@ class TraceDataset(StoredTrajectories):
         vars(self).pop("table", None)
 
     def _relabeled(self, rewards: Rewards) -> Self:
-        return type(self)(Order.of(Relabeled(self, rewards)))
+        return type(self)(Order.of(Derived.relabeled(self, rewards)))
 
     def stitched(self) -> Self:
         """The same steps with fragments joined where they follow one another in an episode.
@@ -97,7 +97,7 @@ class TraceDataset(StoredTrajectories):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return type(self)(Order.of(Joined.of(self)))
+        return type(self)(Order.of(Derived.joined(self)))
 
     def whole_episodes(self) -> Self:
         """Episodes with all their steps, from the reset to the end that the environment gave them.

@@ -57,29 +57,32 @@ class ArrayType:
         rows = len(values)
         if self.width == 0:
             return pa.nulls(rows)
-        validity, nulls = bitmap(missing)
+        missing_items = missing if self._is_plain else None
         if self.is_text:
-            return self._encode_text(values, missing, validity, nulls)
-        if self._is_flag:
-            packed = pa.py_buffer(np.packbits(values, bitorder="little"))
-            return pa.Array.from_buffers(self._scalar_type, rows, [validity, packed], nulls)
-        stored = pa.py_buffer(self._stored(values))
+            items = pa.array(values.reshape(-1).tolist(), self._scalar_type, mask=missing_items)
+        else:
+            items = numbers(self._stored(values), missing_items)
         if self._is_plain:
-            return pa.Array.from_buffers(self._scalar_type, rows, [validity, stored], nulls)
-        numbers = pa.Array.from_buffers(self._scalar_type, rows * self.width, [None, stored])
-        return pa.Array.from_buffers(self.arrow_type, rows, [validity], nulls, children=[numbers])
+            return items
+        validity, nulls = _bitmap(missing)
+        return pa.Array.from_buffers(self.arrow_type, rows, [validity], nulls, children=[items])
 
     def decode(self, column: Any) -> Array:
         """All rows of a `pyarrow.Array`, shape `(n, *shape)`; a read-only view of its memory where there is one."""
         rows = len(column)
         if self.width == 0:
             decoded = np.zeros((rows, *self.shape), self.dtype)
-        elif self._is_view or self._is_raw:
+        elif self.is_text:
+            decoded = self.text_rows(self.texts(column), rows, self.dtype)
+        else:
             # Its offset is 0, as it comes from a file and not from a slice.
             buffer = column.buffers()[-1] if rows else b""
             if column.offset or buffer is None:
                 raise DamagedTraceError(f"expected the values of {rows} rows, got none")
-            if self._is_view:
+            if self._is_flag:
+                packed = np.frombuffer(buffer, np.uint8)
+                decoded = np.unpackbits(packed, count=rows, bitorder="little").view(bool)
+            elif not self._is_raw:
                 decoded = np.ndarray((rows, *self.shape), self._native, buffer)
             else:
                 # Arrow aligns to 8 bytes, a long double wants 16.
@@ -88,10 +91,6 @@ class ArrayType:
                 decoded = packed.view(stored).reshape(rows, *self.shape)
             if not self.dtype.isnative:
                 decoded = decoded.astype(self.dtype)
-        elif self.is_text:
-            decoded = self.text_rows(self.texts(column), rows, self.dtype)
-        else:
-            decoded = bits(column)
         decoded.flags.writeable = False
         return decoded
 
@@ -125,11 +124,6 @@ class ArrayType:
         return self.width == 1 and not self.shape and not self._is_raw
 
     @cached_property
-    def _is_view(self) -> bool:
-        """Whether the bytes in Arrow are the array's, in the order of this machine."""
-        return not (self.is_text or self._is_flag or self._is_raw)
-
-    @cached_property
     def _native(self) -> np.dtype[Any]:
         native: np.dtype[Any] = self.dtype.newbyteorder("=")
         return native
@@ -137,7 +131,7 @@ class ArrayType:
     @cached_property
     def _scalar_numpy(self) -> np.dtype[Any]:
         native = self._native
-        if self._is_raw or native.kind == "b":
+        if self._is_raw or (native.kind == "b" and not self._is_flag):
             return np.dtype(np.uint8)
         if native.kind in "mM":
             return np.dtype(np.int64)
@@ -149,8 +143,6 @@ class ArrayType:
     def _scalar_type(self) -> Any:
         if self.is_text:
             return pa.string() if self.dtype.kind == "U" else pa.binary()
-        if self._is_flag:
-            return pa.bool_()
         try:
             return pa.from_numpy_dtype(self._scalar_numpy)
         except pa.ArrowException as error:
@@ -162,80 +154,29 @@ class ArrayType:
             values = values.astype(self._native)
         return values.reshape(-1).view(self._scalar_numpy)
 
-    def _encode_text(self, values: Array, missing: Any, validity: Any, nulls: int) -> Any:
-        texts = values.reshape(-1).tolist()
-        if self._is_plain:
-            return pa.array(texts, self._scalar_type, mask=missing)
-        children = [pa.array(texts, self._scalar_type)]
-        return pa.Array.from_buffers(self.arrow_type, len(values), [validity], nulls, children=children)
-
-
-def taken(leaf: Array, rows: Array) -> Array:
-    """Some rows of an array, as a copy; the last one for rows behind it."""
-    if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
-        return leaf.take(rows, axis=0, mode="clip")
-    found: Array = _opaque(leaf).take(rows, mode="clip").view(leaf.dtype).reshape(len(rows), *leaf.shape[1:])
-    return found
-
-
-def chosen(leaf: Array, is_chosen: npt.NDArray[np.bool_]) -> Array:
-    """The rows of an array that a mask chooses, as a copy."""
-    if leaf.dtype.hasobject or leaf.ndim < 2 or not leaf.size:
-        return leaf[is_chosen]
-    found: Array = _opaque(leaf)[is_chosen].view(leaf.dtype).reshape(-1, *leaf.shape[1:])
-    return found
-
-
-def _opaque(leaf: Array) -> Array:
-    """Each row as one opaque value, which NumPy moves in one piece."""
-    flat = np.ascontiguousarray(leaf).reshape(len(leaf), -1)
-    opaque: Array = flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
-    return opaque
-
-
-def bits(column: Any) -> npt.NDArray[np.bool_]:
-    """The rows of a `pyarrow.BooleanArray`, shape `(n,)`; anything where they are null."""
-    rows, offset, buffer = len(column), column.offset, column.buffers()[1]
-    if buffer is None:
-        return np.ones(rows, dtype=bool)
-    packed = np.frombuffer(buffer, np.uint8)
-    return np.unpackbits(packed, count=offset + rows, bitorder="little")[offset:].view(bool)
-
 
 def numbers(array: Array, missing: npt.NDArray[np.bool_] | None = None) -> Any:
-    """A `pyarrow.Array` of integers or floats in one dimension, in their memory."""
-    mask, nulls = bitmap(missing)
-    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [mask, pa.py_buffer(array)], nulls)
+    """A `pyarrow.Array` of bools, integers or floats in one dimension; but for bools, in their memory."""
+    # Quicker than `pyarrow.array` with a mask.
+    mask, nulls = _bitmap(missing)
+    packed = np.packbits(array, bitorder="little") if array.dtype == bool else array
+    return pa.Array.from_buffers(pa.from_numpy_dtype(array.dtype), len(array), [mask, pa.py_buffer(packed)], nulls)
 
 
 def sparse_text(rows: int, at: Any, texts: list[str]) -> Any:
-    """A `pyarrow.Array` with texts at some rows, which are in order, and null at all others."""
-    packed = [text.encode() for text in texts]
-    missing = np.ones(rows, dtype=bool)
-    missing[at] = False
-    lengths = np.zeros(rows + 1, np.int64)
-    lengths[1:][~missing] = [len(each) for each in packed]
-    offsets = np.cumsum(lengths)
-    if offsets[-1] > _MAX_TEXT_BYTES:
+    """A `pyarrow.Array` with texts of ASCII at some rows, and null at all others."""
+    nbytes = sum(map(len, texts))
+    if nbytes > _MAX_TEXT_BYTES:
         raise DtypeError(
             f"infos: expected at most {_MAX_TEXT_BYTES} bytes of JSON in {rows} rows that are written at once, got "
-            f"{offsets[-1]}; choose by record_infos what is kept"
+            f"{nbytes}; choose by record_infos what is kept"
         )
-    mask, nulls = bitmap(missing)
-    buffers = [mask, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(b"".join(packed))]
-    return pa.Array.from_buffers(pa.string(), rows, buffers, nulls)
+    number, missing = np.zeros(rows, np.int64), np.ones(rows, bool)
+    number[at], missing[at] = np.arange(len(texts)), False
+    return pa.array(texts, pa.string()).take(numbers(number, missing))
 
 
-def encodable(texts: Array) -> bool:
-    """Whether text can be written as UTF-8: a lone surrogate cannot."""
-    try:
-        "".join(texts.reshape(-1).tolist()).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def bitmap(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
+def _bitmap(missing: npt.NDArray[np.bool_] | None) -> tuple[Any, int]:
     """Arrow's bitmap of the rows that are there, and the number of those that are not."""
     if missing is None or not missing.any():
         return None, 0

@@ -107,7 +107,7 @@ class Column:
         """Rows as a `pyarrow.Array`, not copied where contiguous; null where `missing`, whatever `values` has there."""
         if not self.has_objects:
             return self.arrays.encode(values, missing)
-        objects = [values[i] for i in range(len(values))]
+        objects = list(values)
         if missing is not None:
             objects = [None if gone else each for each, gone in zip(objects, missing.tolist(), strict=True)]
         try:

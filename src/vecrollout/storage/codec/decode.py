@@ -14,15 +14,15 @@ from gymnasium.spaces import GraphInstance
 from vecrollout._typing import Array
 from vecrollout.data.columns import ArrayColumns, Columns, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
-from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
+from vecrollout.data.sampling.rows import Leaf
+from vecrollout.data.trajectory import Episode, Trajectory, trajectory_of
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import chosen, taken
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
@@ -133,7 +133,7 @@ class DecodedBatch:
             rews = None if rews is None else rews[begin:end]
         else:
             obs, acts, rews, infos = (
-                self.field(name, begin, end + (name == "obs"), partial(self._text_dtype, i)) for name in FIELDS
+                self.field(name, begin, end + (name == "obs"), self.text_dtype(i)) for name in FIELDS
             )
             infos = infos if has_infos else None
         return trajectory_of(obs, acts, rews, infos, terminated, truncated, episode)
@@ -142,7 +142,7 @@ class DecodedBatch:
         """The steps of all trajectories, as copies."""
         obs, at = self.column("obs"), self._step_rows
         infos = infos_or_empty(self.column("infos"), len(at))
-        now, then = (map_leaves(partial(taken, rows=rows), obs) for rows in (at, at + 1))
+        now, then = (map_leaves(partial(_taken, rows=rows), obs) for rows in (at, at + 1))
         return transitions_of(now, self.column("acts"), infos, then, self.column("rews"), self)
 
     is_recorded = False
@@ -172,13 +172,8 @@ class DecodedBatch:
         if name == "infos":
             return self._infos(begin, end, text_dtype)
         if name == "rews":
-            return None if layout.rews is None else self._array(layout.rews)[begin:end]
+            return None if layout.rews is None else self.array(layout.rews)[begin:end]
         return self._tree(layout.obs if name == "obs" else layout.acts, begin, end, text_dtype)
-
-    def rewards(self, rows: int) -> Array:
-        """Rewards of the first rows."""
-        rewards: Array = self.field("rews", 0, rows, self._widest)
-        return rewards
 
     def text_dtype(self, i: int) -> TextDtype:
         """The dtypes of a trajectory's text."""
@@ -191,43 +186,37 @@ class DecodedBatch:
         if not layout.is_plain:
             return None
         obs, acts = (
-            part.structure.unflatten(list(map(self._array, part.columns))) for part in (layout.obs, layout.acts)
+            part.structure.unflatten(list(map(self.array, part.columns))) for part in (layout.obs, layout.acts)
         )
-        return obs, acts, None if layout.rews is None else self._array(layout.rews)
-
-    @cached_property
-    def _is_step(self) -> npt.NDArray[np.bool_]:
-        """Which rows are of steps, and not of last observations."""
-        is_step = np.ones(self.rows, bool)
-        is_step[np.cumsum(self._index.rows) - 1] = False
-        return is_step
+        return obs, acts, None if layout.rews is None else self.array(layout.rews)
 
     @cached_property
     def _step_rows(self) -> Array:
-        """Rows of all steps."""
-        return self._is_step.nonzero()[0]
+        """Rows of all steps; the others are of last observations."""
+        is_step = np.ones(self.rows, bool)
+        is_step[np.cumsum(self._index.rows) - 1] = False
+        return is_step.nonzero()[0]
 
     def _of_steps(self, rows: Array) -> Array:
-        steps = chosen(rows, self._is_step)
+        steps = _taken(rows, self._step_rows)
         steps.flags.writeable = False
         return steps
 
-    def _array(self, column: Column) -> Array:
+    def array(self, column: Column) -> Array:
+        """All rows of a column of arrays."""
         array: Array = self._once(column.name, column.decode, is_plain=column.is_plain)
         return array
 
     def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
-        if part.structure.is_leaf:
-            return self._rows(part.columns[0], begin, end, text_dtype)
         return part.structure.unflatten([self._rows(column, begin, end, text_dtype) for column in part.columns])
 
     def _rows(self, column: Column, begin: int, end: int, text_dtype: TextDtype) -> Array:
         if column.is_plain:
-            return self._array(column)[begin:end]
+            return self.array(column)[begin:end]
         if column.is_text:
             rows = self._text(column, begin, end, text_dtype(column))
         else:
-            rows = self._array(column)[begin:end]
+            rows = self.array(column)[begin:end]
             # The batch hands out its objects again.
             rows = np.fromiter(map(_own, rows.flat), object, rows.size).reshape(rows.shape)
         rows.flags.writeable = False
@@ -284,23 +273,9 @@ class DecodedBatch:
         return decoded
 
 
-def trajectory_of(
-    obs: Any, acts: Any, rews: Any, infos: Any, terminated: bool, truncated: bool, episode: Episode
-) -> Trajectory:
-    """A trajectory of fields that fit together, in final form; rewards may be None."""
-    fields = {
-        "obs": obs,
-        "acts": acts,
-        "infos": infos,
-        "terminal": terminated or truncated,
-        "terminated": terminated,
-        "truncated": truncated,
-        "episode": episode,
-    }
-    if rews is None:
-        return trusted(Trajectory, fields)
-    fields["rews"] = rews
-    return trusted(TrajectoryWithRew, fields)
+def _taken(leaf: Array, rows: Array) -> Array:
+    """A copy of some rows."""
+    return Leaf(leaf).take(rows)
 
 
 def _own(value: Any) -> Any:

@@ -14,9 +14,10 @@ from vecrollout._typing import Array
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.identities import Identities
 from vecrollout.data.plain import dumps
+from vecrollout.data.sampling.rows import Leaf
 from vecrollout.data.trees import map_leaves
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.codec.arrays import bitmap, numbers, sparse_text, taken
+from vecrollout.storage.codec.arrays import numbers, sparse_text
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import packed_info
 from vecrollout.storage.codec.schema import NO_RESET_INFO, TRAJECTORY_FIELDS, TraceSchema
@@ -48,7 +49,6 @@ def encode(numbered: Numbered, schema: TraceSchema, arrow_schema: Any, dropped: 
     is_last = np.zeros(rows, bool)
     is_last[last] = True
     index = BatchIndex(
-        row=starts,
         rows=lengths,
         episode=numbered.numbers,
         env=np.maximum([-1 if each is None else each for each in identities.env_index], -1).astype(np.int64),
@@ -98,17 +98,15 @@ def _aligned(batch: TrajectoryBatch, is_last: npt.NDArray[np.bool_]) -> tuple[An
     acts = columns.aligned("acts")
     if acts is not None:
         return acts, columns.aligned("rews") if batch.has_rews else None
-    step_rows: Array = np.cumsum(~is_last) - ~is_last
-    acts = map_leaves(lambda leaf: taken(np.asarray(leaf), step_rows), batch.acts)
-    return acts, None if batch.rews is None else taken(batch.rews, step_rows)
+    step_rows = np.cumsum(~is_last) - 1
+    acts = map_leaves(lambda leaf: Leaf(np.asarray(leaf)).take(step_rows), batch.acts)
+    return acts, None if batch.rews is None else Leaf(batch.rews).take(step_rows)
 
 
 def _flags(flags: npt.NDArray[np.bool_], rows: Array, is_last: npt.NDArray[np.bool_]) -> Any:
     column = np.zeros(len(is_last), bool)
     column[rows] = flags
-    validity, nulls = bitmap(is_last)
-    packed = pa.py_buffer(np.packbits(column, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(column), [validity, packed], nulls)
+    return numbers(column, is_last)
 
 
 def _trajectories(numbered: Numbered, index: BatchIndex, rows: int, dropped: Counter[str]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, TypeAlias, get_args
 
@@ -62,10 +61,7 @@ class Entries:
     def all(self) -> list[Entry]:
         """All entries."""
         if self._all is None:
-            index = self.index
-            places = index.row, index.rows, index.ended, self._offsets[index.row], self._offsets[index.row + 1]
-            told = [self._sound.field(name).to_pylist() for name in _NAMES]
-            self._all = self._made(list(range(len(self))), told, *(each.tolist() for each in places))
+            self._all = self._read(0, len(self))
         return self._all
 
     def entry(self, i: int) -> Entry:
@@ -77,10 +73,7 @@ class Entries:
             return self.all()[i]
         entry = self._singles.get(i)
         if entry is None:
-            (told,) = self._checked(self._entries.slice(i, 1)).to_pylist()
-            index, offsets, first = self.index, self._offsets, self.index.row.item(i)
-            places = first, index.rows.item(i), index.ended.item(i), offsets.item(first), offsets.item(first + 1)
-            (entry,) = self._made([i], [[each] for each in told.values()], *([each] for each in places))
+            (entry,) = self._read(i, i + 1)
             self._singles[i] = entry
         return entry
 
@@ -106,38 +99,33 @@ class Entries:
             raise DamagedTraceError(f"{self._where}: expected trajectories: {error}") from error
         return entries
 
-    def _made(
-        self,
-        numbers: list[int],
-        told: Sequence[list[Any]],
-        first: list[int],
-        rows: list[int],
-        ended: list[int],
-        begins: list[int],
-        ends: list[int],
-    ) -> list[Entry]:
-        """Entries of these numbers; where in the column they begin and end is right if each is in its first row."""
+    def _read(self, begin: int, end: int) -> list[Entry]:
+        """Some neighboring entries; each is in its trajectory's first row."""
+        entries, index = self._checked(self._entries.slice(begin, end - begin)), self.index
+        told = [entries.field(name).to_pylist() for name in _NAMES]
         recordings, ids, envs, starts, seeds, endings, steps, has_infos, extras = told
         if not _ENDINGS.issuperset(endings) or None in starts or (starts and min(starts) < 0):
             raise DamagedTraceError(f"{self._where}: expected identities of episodes, got {endings} from {starts}")
-        if begins != numbers or ends != [i + 1 for i in numbers] or steps != [count - 1 for count in rows]:
+        first, rows, ended = index.row[begin:end], index.rows[begin:end], index.ended[begin:end]
+        numbers = np.arange(begin, end)
+        are_placed = (self._offsets[first] == numbers).all() and (self._offsets[first + 1] == numbers + 1).all()
+        if not are_placed or steps != (rows - 1).tolist():
             raise DamagedTraceError(f"{self._where}: expected the trajectories that the journal lists, got others")
-        reset_infos: list[dict[str, Any] | None] = [None] * len(numbers)
+        reset_infos: list[dict[str, Any] | None] = [None] * len(extras)
         if extras.count(None) < len(extras):
             for i, text in enumerate(extras):
                 if text == NO_RESET_INFO:
                     reset_infos[i] = {}
                 elif text is not None:
                     reset_infos[i], seeds[i] = self._reset(text, seeds[i])
-        each = zip(
-            *(first, rows, ended, has_infos, ids, envs, starts, seeds, reset_infos, endings, recordings), strict=True
-        )
+        places = (each.tolist() for each in (first, first + rows - 1, ended & 1 == 1, ended >= 2))
+        identities = ids, envs, starts, seeds, reset_infos, endings, recordings
         return [
             (
                 row,
-                row + count - 1,
-                end & 1 == 1,
-                end >= 2,
+                last,
+                terminated,
+                truncated,
                 has,
                 trusted(
                     Episode,
@@ -152,7 +140,9 @@ class Entries:
                     },
                 ),
             )
-            for row, count, end, has, number, env, start, seed, reset_info, ended_by, recording in each
+            for row, last, terminated, truncated, has, number, env, start, seed, reset_info, ended_by, recording in zip(
+                *places, has_infos, *identities, strict=True
+            )
         ]
 
     def _reset(self, text: str, seed: Any) -> tuple[dict[str, Any] | None, Any]:

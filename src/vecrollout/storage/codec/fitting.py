@@ -12,7 +12,8 @@ from gymnasium import Space, spaces
 from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.plain import is_writable
-from vecrollout.storage.codec.objects import GRAPH, Item, Nothing, Numbers, Plain, Records, Rows, Tuples
+from vecrollout.storage.codec.arrays import ArrayType
+from vecrollout.storage.codec.objects import GRAPH, NOTHING, Item, Numbers, Plain, Records, Rows, Tuples
 
 _SAMPLES = 32
 
@@ -22,7 +23,7 @@ _MAX_DEPTH = 32
 
 def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
     """What fits all objects, Nones among them, and what `known` fits; None where nothing does."""
-    return _common_of((_item_of(value, 0) for value in values), Nothing() if known is None else known)
+    return _common_of((_item_of(value, 0) for value in values), NOTHING if known is None else known)
 
 
 def fits(item: Item, values: Sequence[Any]) -> bool:
@@ -52,14 +53,9 @@ def item_of_space(space: Space[Any]) -> Item | None:
     return item_of(samples.sample() for _ in range(_SAMPLES))
 
 
-def common_item(first: Item | None, second: Item | None) -> Item | None:
-    """What fits whatever either fits; None where nothing does, or one is None."""
-    return None if first is None or second is None else _common(first, second)
-
-
 def _item_of(value: Any, depth: int) -> Item | None:
     if value is None:
-        return Nothing()
+        return NOTHING
     if isinstance(value, np.ndarray):
         return _of_array(value)
     if isinstance(value, np.generic):
@@ -70,7 +66,7 @@ def _item_of(value: Any, depth: int) -> Item | None:
         return graph and Records("graph", tuple((key, _as_rows(entry) or entry) for key, entry in graph.entries))
     if type(value) is tuple:
         record = _record("tuple", {str(i): entry for i, entry in enumerate(value)}, depth)
-        item = record and _common_of((entry for _, entry in record.entries), Nothing())
+        item = record and _common_of((entry for _, entry in record.entries), NOTHING)
         return record if item is None else Tuples(item)
     if isinstance(value, dict):
         writable = all(type(key) is str and is_writable(key) for key in value)
@@ -87,7 +83,7 @@ def _of_array(value: np.ndarray[Any, Any]) -> Item | None:
     if type(value) is not np.ndarray or not _is_number(value.dtype) or prod(value.shape[1:]) == 0:
         return None
     if value.ndim and not len(value):
-        return Rows(Numbers(value.dtype, value.shape[1:]))
+        return Rows(ArrayType(value.dtype, value.shape[1:]))
     return Numbers(value.dtype, value.shape)
 
 
@@ -105,18 +101,18 @@ def _record(kind: str, value: dict[str, Any], depth: int) -> Records | None:
 
 def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
     """What fits whatever one of the items fits; None where nothing does, or one is None."""
-    common: Item | None = known
     for item in items:
-        common = common_item(common, item)
+        common = None if item is None else _common(known, item)
         if common is None:
             return None
-    return common
+        known = common
+    return known
 
 
 def _common(first: Item, second: Item) -> Item | None:
-    if first == second or isinstance(second, Nothing):
+    if first == second or second == NOTHING:
         return first
-    if isinstance(first, Nothing):
+    if first == NOTHING:
         return second
     if isinstance(first, Tuples) and isinstance(second, Tuples):
         entry = _common(first.entry, second.entry)
@@ -138,5 +134,5 @@ def _common_record(first: Records, second: Records) -> Item | None:
 def _as_rows(item: Item) -> Rows | None:
     """Arrays that may have another length than those seen so far."""
     if isinstance(item, Numbers) and item.shape and not item.is_scalar:
-        return Rows(Numbers(item.dtype, item.shape[1:]))
+        return Rows(ArrayType(item.dtype, item.shape[1:]))
     return item if isinstance(item, Rows) else None

@@ -8,10 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.data.fields import trusted
 from vecrollout.data.structures import Structure
-from vecrollout.data.trajectory import Episode, Trajectory
-from vecrollout.storage.codec.decode import DecodedBatch, trajectory_of
+from vecrollout.data.trajectory import Trajectory, part_of_episode, trajectory_of
+from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.schema import FIELDS
 
 Piece: TypeAlias = tuple[DecodedBatch, int, int]
@@ -24,9 +23,7 @@ def fragment(first: DecodedBatch, i: int, pieces: Sequence[Piece], start: int, s
     """Steps [start, stop) of trajectory i of `first`; the pieces have its rows [start, stop]."""
     begin, end, terminated, truncated, _, episode = first.entries.entry(i)
     reaches_end = stop == end - begin
-    if start or not reaches_end:
-        ended_by = episode.ended_by if reaches_end else None
-        episode = trusted(Episode, {**vars(episode), "start_step": episode.start_step + start, "ended_by": ended_by})
+    episode = part_of_episode(episode, start, reaches_end)
     obs, acts, rews, infos = (field(first, i, pieces, name) for name in FIELDS)
     return trajectory_of(obs, acts, rews, infos, reaches_end and terminated, reaches_end and truncated, episode)
 

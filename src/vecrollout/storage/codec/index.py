@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,6 @@ from vecrollout.errors import DamagedTraceError
 class BatchIndex:
     """The trajectories that begin in a record batch; all arrays have shape `(n,)` and dtype int64."""
 
-    row: npt.NDArray[np.int64]
-    """First row."""
     rows: npt.NDArray[np.int64]
     """Number of rows, steps + 1. A large trajectory goes on in the record batches that follow."""
     episode: npt.NDArray[np.int64]
@@ -28,15 +27,20 @@ class BatchIndex:
     """How the last step ended the episode: 1 terminated, 2 truncated, 3 both, 0 neither."""
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.rows)
+
+    @cached_property
+    def row(self) -> npt.NDArray[np.int64]:
+        """First row of each."""
+        row: npt.NDArray[np.int64] = np.cumsum(self.rows) - self.rows
+        return row
 
     def check(self, rows: int, where: str) -> None:
-        """Refuse trajectories that do not follow one another through so many rows."""
+        """Refuse trajectories that do not fill so many rows."""
         columns = [getattr(self, each.name) for each in fields(self)]
-        if any(column.shape != self.row.shape or column.dtype != np.int64 for column in columns):
+        if any(column.shape != self.rows.shape or column.dtype != np.int64 for column in columns):
             raise DamagedTraceError(f"{where}: expected one value a trajectory, got others")
-        ends = np.cumsum(self.rows)
-        if not len(self) or (self.rows < 2).any() or ends[-1] != rows or (ends - self.rows != self.row).any():
+        if not len(self) or (self.rows < 2).any() or self.rows.sum() != rows:
             raise DamagedTraceError(f"{where}: expected trajectories that fill {rows} rows, got others")
         if (self.start_step < 0).any() or (self.ended < 0).any() or (self.ended > 3).any():
             raise DamagedTraceError(f"{where}: expected steps and endings of trajectories, got others")

@@ -113,13 +113,11 @@ class InfoColumns:
             block = slice(begin, begin + _BLOCK_ROWS)
             others = list(compress(infos[block].tolist(), is_other[block].tolist()))
             left.update(_take(_as_dicts(others, dropped), at[block][is_other[block]], self._root, found))
-        texts = dict(zip(last_at[list(repeated)].tolist(), map(_repeated, repeated.values()), strict=True))
-        if left:
-            keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
-            for row, rest in left.items():
-                keys = keys_of.get(row, ())
-                texts[row] = dumps({**packed_info(rest, dropped), **({_FINAL_OBS: keys} if keys else {})})
-        texts = dict(sorted(texts.items()))
+        keys_of = dict(zip(last_at[list(repeated)].tolist(), repeated.values(), strict=True))
+        texts = {row: _repeated(keys) for row, keys in keys_of.items()}
+        for row in sorted(left):
+            packed = packed_info(left[row], dropped)
+            texts[row] = dumps({**packed, _FINAL_OBS: keys_of[row]} if row in keys_of else packed)
         arrays = [_spread(column.item, rows, each) for column, each in zip(self.columns, found, strict=True)]
         return arrays, texts
 

@@ -16,10 +16,9 @@ from vecrollout.data.plain import UnstorableError, is_writable, pack, unpack
 from vecrollout.data.structures import Spec, Structure
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, StructureError
 from vecrollout.storage.arrow import ArrowErrors
-from vecrollout.storage.codec.arrays import encodable
 from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import item_of, item_of_space
-from vecrollout.storage.codec.objects import JSON, Item, Nothing
+from vecrollout.storage.codec.objects import JSON, NOTHING, Item
 
 Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
 """Observation and action space."""
@@ -230,7 +229,7 @@ def _of_array(tree: Any) -> Any:
 def _item(leaf: Array, space: Space[Any] | None) -> Item:
     if leaf.dtype != OBJECT or leaf.ndim != 1:
         return JSON
-    return (space and item_of_space(space)) or Nothing()
+    return (space and item_of_space(space)) or NOTHING
 
 
 def _check_values(leaves: Sequence[Array], names: Sequence[str]) -> None:
@@ -247,7 +246,7 @@ def _check_text(leaf: Array, where: str) -> None:
             f"{where}: expected text of at most {MAX_TEXT_BYTES} bytes of memory a trajectory, got {leaf.nbytes}; "
             "use dtype object for long text"
         )
-    if leaf.dtype.kind == "U" and not encodable(leaf):
+    if leaf.dtype.kind == "U" and not is_writable("".join(leaf.reshape(-1).tolist())):
         raise DtypeError(f"{where}: expected text that UTF-8 can write, got a lone surrogate")
 
 

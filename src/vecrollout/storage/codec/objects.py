@@ -68,34 +68,12 @@ class Json:
 JSON = Json()
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """Nothing but None, so far."""
-
-    @property
-    def arrow_type(self) -> Any:
-        """Arrow's null."""
-        return pa.null()
-
-    def encode(self, values: Sequence[Any]) -> Any:
-        """As many nulls."""
-        return pa.nulls(len(values))
-
-    def decode(self, column: Any) -> Sequence[Any]:
-        """As many Nones."""
-        return [None] * len(column)
-
-    def to_json(self) -> list[Any]:
-        """`["nothing"]`."""
-        return ["nothing"]
-
-
-_PLAIN = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string()}
+_PLAIN = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "nothing": pa.null()}
 
 
 @dataclass(frozen=True)
 class Plain:
-    """Python's own bools, integers of 64 bits, floats, or text."""
+    """Python's own bools, integers of 64 bits, floats, or text; or None alone."""
 
     name: str
 
@@ -163,7 +141,7 @@ class Numbers:
 class Rows:
     """Arrays that differ in the length of their first dimension alone, as stacked sequences have it."""
 
-    row: Numbers
+    row: ArrayType
     """What each of their rows is: an array of the other dimensions."""
 
     @property
@@ -175,12 +153,11 @@ class Rows:
         """All rows behind one another, and where each array begins."""
         rows = [np.empty((0, *self.row.shape), self.row.dtype), *(value for value in values if value is not None)]
         joined = np.concatenate(rows, dtype=self.row.dtype, casting="no")
-        return _lists(values, ArrayType(self.row.dtype, self.row.shape).encode(joined))
+        return _lists(values, self.row.encode(joined))
 
     def decode(self, column: Any) -> Sequence[Any]:
         """Views of the column's memory."""
-        rows = ArrayType(self.row.dtype, self.row.shape).decode(column.values)
-        return _cut(column, rows)
+        return _cut(column, self.row.decode(column.values))
 
     def to_json(self) -> list[Any]:
         """`["rows", dtype, shape]`, the shape that of a row."""
@@ -251,6 +228,9 @@ class Records:
         return [self.kind, [[key, entry.to_json()] for key, entry in self.entries]]
 
 
+NOTHING = Plain("nothing")
+"""What fits None, as it all does, and nothing else."""
+
 GRAPH = tuple(GraphInstance._fields)
 """Names of a graph's arrays: `nodes`, `edges` and `edge_links`."""
 
@@ -258,17 +238,15 @@ GRAPH = tuple(GraphInstance._fields)
 def item_from_json(packed: Any) -> Item:
     """The item whose `to_json` this is."""
     kind, *rest = packed
-    if kind in ("json", "nothing"):
-        return JSON if kind == "json" else Nothing()
+    if kind == "json":
+        return JSON
     if kind in _PLAIN:
         return Plain(kind)
     if kind in ("scalar", "array", "rows"):
-        numbers = Numbers(dtype_from_json(rest[0]), () if kind == "scalar" else tuple(map(int, rest[1])))
-        if numbers.dtype.kind not in "biufcmM":
-            raise ValueError(f"expected a dtype of numbers, got {numbers.dtype}")
-        if kind == "rows":
-            return Rows(numbers)
-        return Numbers(numbers.dtype, numbers.shape, is_scalar=kind == "scalar")
+        dtype, shape = dtype_from_json(rest[0]), () if kind == "scalar" else tuple(map(int, rest[1]))
+        if dtype.kind not in "biufcmM":
+            raise ValueError(f"expected a dtype of numbers, got {dtype}")
+        return Rows(ArrayType(dtype, shape)) if kind == "rows" else Numbers(dtype, shape, is_scalar=kind == "scalar")
     if kind == "sequence":
         return Tuples(item_from_json(rest[0]))
     if kind not in ("dict", "tuple", "graph"):

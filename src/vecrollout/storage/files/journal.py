@@ -87,7 +87,7 @@ class Group(NamedTuple):
 
     first: int
     """Number of the first piece in its shard."""
-    pieces: int
+    pieces: list[Piece]
     trajectories: BatchIndex
 
 
@@ -165,7 +165,7 @@ class Journal:
         return [*self.damage, *([f"line {self._lines}: altered since it was written"] if is_altered else [])]
 
     @property
-    def is_begun(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether not even the first line is there."""
         return not self._lines
 
@@ -229,13 +229,11 @@ class Journal:
                 raise ValueError(f"expected rows and bytes of a record batch, got {piece}")
             end = piece.end
         rows = _numbers(document["rows"])
-        index = BatchIndex(
-            row=np.cumsum(rows) - rows, rows=rows, **{name: _numbers(document[name], len(rows)) for name in _COLUMNS}
-        )
+        index = BatchIndex(rows, **{name: _numbers(document[name], len(rows)) for name in _COLUMNS})
         if not pieces or (len(pieces) > 1 and len(rows) != 1):
             raise ValueError(f"expected one trajectory in pieces, got {len(rows)} in {len(pieces)}")
         index.check(sum(piece.rows for piece in pieces), "trajectories")
-        shard.groups.append(Group(len(shard.pieces), len(pieces), index))
+        shard.groups.append(Group(len(shard.pieces), pieces, index))
         shard.pieces += pieces
 
 

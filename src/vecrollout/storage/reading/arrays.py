@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vecrollout._typing import Array
-from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors
+from vecrollout.storage.codec.decode import DecodedBatch
+from vecrollout.storage.codec.index import NO_TRAJECTORIES
 from vecrollout.storage.files.source import MappedFile
 from vecrollout.storage.reading.catalog import Place
 from vecrollout.storage.reading.shard import Shard
@@ -57,18 +57,13 @@ class BatchArrays:
 
     def read(self, batch: int, columns: Sequence[int]) -> list[Array]:
         """All rows of some columns of a record batch, without decompressing others."""
-        place, piece = self._pieces[batch]
+        place, at = self._pieces[batch]
         shard = self._shard(place)
         chosen = [shard.schema.layout.columns[i] for i in columns]
-        number = place.group.first + piece
-        names = list(dict.fromkeys(column.name for column in chosen))
-        record_batch = shard.batch(number, place.record.pieces[number], names, place.record.end)
-        try:
-            return [column.decode(record_batch.column(column.name)) for column in chosen]
-        except ArrowErrors as error:
-            if isinstance(error, DamagedTraceError):
-                raise
-            raise DamagedTraceError(f"{shard.name}: batch {number}: {error}") from error
+        number, names = place.group.first + at, list(dict.fromkeys(column.name for column in chosen))
+        batch = shard.batch(number, place.group.pieces[at], names)
+        decoded = DecodedBatch(batch, shard.schema, NO_TRAJECTORIES, f"{shard.name}: batch {number}")
+        return [decoded.array(column) for column in chosen]
 
 
 def _is_view(array: Any) -> bool:

@@ -34,10 +34,6 @@ class BatchCache:
         """A batch if it is cached."""
         return self._batches.get(key)
 
-    def clear(self) -> None:
-        """Forget all batches."""
-        self._batches.clear()
-
     def _shrink(self) -> None:
         sizes = [batch.nbytes for batch in list(self._batches.values())]
         total, entries = sum(sizes), len(sizes)

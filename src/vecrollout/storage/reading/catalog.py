@@ -33,8 +33,8 @@ class Located:
     """Index in the episode of the first step."""
     ended: npt.NDArray[np.int64]
     """How the last step ended the episode: 1 terminated, 2 truncated, 3 both, 0 neither."""
-    begins: npt.NDArray[np.int64]
-    """Which trajectories are the first of an episode, shape `(number of episodes,)`."""
+    episode: npt.NDArray[np.int64]
+    """Number of the episode, counted from 0; fragments of one episode follow one another."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +110,15 @@ class _Journals:
             if found is None or name in self._warned:
                 continue
             journal = self.journals.get(found[0])
-            if journal is None and self._has_journal(found[0]):
+            if journal is None and self._size_now(f"{found[0]}.journal"):
                 continue  # made since the files were listed
-            if journal is None or journal.is_begun:
+            if journal is None or journal.is_empty:
                 self._warned.add(name)
                 warnings.warn(
                     f"{name} is not read: the journal of its writer is missing; repair_traces writes it anew from what "
                     "is sound of the shard",
                     stacklevel=6,
                 )
-
-    def _has_journal(self, writer: str) -> bool:
-        try:
-            return self._folder.size(f"{writer}.journal") > 0
-        except DamagedTraceError:
-            return False
 
     def _readable(self, name: str, shard: ShardRecord, size: int | None) -> int:
         """How many groups of a shard can be read; raises where flushed bytes are missing."""
@@ -147,7 +141,7 @@ class _Journals:
         Without a flush, a power cut can keep a line of the journal and lose the bytes that it describes.
         """
         count = self._verified.get(name, 0)
-        while count < len(shard.groups) and _end(shard, shard.groups[count]) <= shard.flushed:
+        while count < len(shard.groups) and shard.groups[count].pieces[-1].end <= shard.flushed:
             count += 1
         if count < len(shard.groups):
             try:
@@ -155,8 +149,7 @@ class _Journals:
             except DamagedTraceError:
                 return count
             for group in shard.groups[count:]:
-                pieces = shard.pieces[group.first : group.first + group.pieces]
-                if any(checksum(file.read(piece.offset, piece.end)) != piece.sum for piece in pieces):
+                if any(checksum(file.read(piece.offset, piece.end)) != piece.sum for piece in group.pieces):
                     break
                 count += 1
         self._verified[name] = count
@@ -167,10 +160,6 @@ class _Journals:
             return self._folder.size(name)
         except DamagedTraceError:
             return None
-
-
-def _end(shard: ShardRecord, group: Group) -> int:
-    return shard.pieces[group.first + group.pieces - 1].end
 
 
 def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
@@ -190,4 +179,4 @@ def _located(groups: list[BatchIndex], writers: list[int]) -> Located:
     changes = np.ones(len(order), bool)
     changes[1:] = (np.diff(writer) != 0) | (np.diff(episode) != 0)
     row, rows, start_step, ended = (joined(name)[order] for name in ("row", "rows", "start_step", "ended"))
-    return Located(group[order], place[order], row, rows - 1, start_step, ended, np.flatnonzero(changes))
+    return Located(group[order], place[order], row, rows - 1, start_step, ended, np.cumsum(changes) - 1)

@@ -21,7 +21,7 @@ from vecrollout.errors import OptionError
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import field, fragment
 from vecrollout.storage.codec.index import NO_TRAJECTORIES
-from vecrollout.storage.codec.schema import read_about
+from vecrollout.storage.codec.schema import TraceSchema, read_about
 from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.names import is_of_trace
 from vecrollout.storage.reading.cache import BatchCache
@@ -34,7 +34,6 @@ MEMORY_BYTES = 1 << 30
 """Memory for random access to steps, unless another limit is given."""
 
 _CACHED_BYTES = 64 << 20
-_SHORT_RUN = 4
 
 _MAPPED_SHARDS = 1024
 """Systems limit how many files a process maps, to some ten thousands."""
@@ -65,28 +64,21 @@ class ShardFiles:
 
     def read(self, place: Place, piece: int, fields: tuple[str, ...] | None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
-        shard = self.shard(place)
-        number = place.group.first + piece
-        where = number, place.record.pieces[number]
-        if fields is None:
-            batch = shard.lazy_batch(*where, place.record.end)
-        else:
-            batch = shard.batch(*where, shard.schema.arrow_columns(fields), place.record.end)
-        return self._decoded(place, piece, batch, shard)
+        shard, at = self.shard(place), (place.group.first + piece, place.group.pieces[piece])
+        batch = shard.lazy_batch(*at) if fields is None else shard.batch(*at, shard.schema.arrow_columns(fields))
+        return self._decoded(place, piece, batch, shard.schema)
 
     def read_rewards(self, place: Place, piece: int) -> DecodedBatch:
         """Rewards and identities of a record batch of a group, without reading images."""
-        shard = self.shard(place)
-        number = place.group.first + piece
-        columns = shard.schema.arrow_columns(("rews",))
-        batch = shard.few_columns(number, place.record.pieces[number], columns, place.record.end)
-        return self._decoded(place, piece, batch, shard)
+        shard, at = self.shard(place), (place.group.first + piece, place.group.pieces[piece])
+        batch = shard.few_columns(*at, shard.schema.arrow_columns(("rews",)))
+        return self._decoded(place, piece, batch, shard.schema)
 
-    def _decoded(self, place: Place, piece: int, batch: Any, shard: Shard) -> DecodedBatch:
-        number = place.group.first + piece
-        index = NO_TRAJECTORIES if piece else place.group.trajectories
-        nbytes = place.record.pieces[number].bytes
-        return DecodedBatch(batch, shard.schema, index, f"{shard.name}: batch {number}", nbytes)
+    def _decoded(self, place: Place, piece: int, batch: Any, schema: TraceSchema) -> DecodedBatch:
+        group = place.group
+        index = NO_TRAJECTORIES if piece else group.trajectories
+        where = f"{place.shard}: batch {group.first + piece}"
+        return DecodedBatch(batch, schema, index, where, group.pieces[piece].bytes)
 
 
 class TraceReader:
@@ -104,7 +96,7 @@ class TraceReader:
         self._last: tuple[int, DecodedBatch | None] = (-1, None)
 
     @classmethod
-    def opened(cls, path: Paths, *, check: bool = True, memory_bytes: int = MEMORY_BYTES) -> TraceReader:
+    def opened(cls, path: Paths, check: bool, memory_bytes: int) -> TraceReader:
         """A reader of a directory or a URL, or of several."""
         files = ShardFiles(_folders_of(path), check=check)
         files.catalog.refresh()
@@ -129,11 +121,10 @@ class TraceReader:
         """Steps of each trajectory, shape `(N,)`."""
         return self._located.steps
 
-    @cached_property
+    @property
     def episode_numbers(self) -> npt.NDArray[np.int64]:
         """Number of each trajectory's episode, shape `(N,)`; fragments of one episode follow one another."""
-        counts = np.diff(self._located.begins, append=len(self))
-        return np.repeat(np.arange(len(counts)), counts)
+        return self._located.episode
 
     @cached_property
     def writers(self) -> npt.NDArray[np.int64]:
@@ -147,7 +138,7 @@ class TraceReader:
     @cached_property
     def nbytes(self) -> npt.NDArray[np.float64]:
         """Bytes on disk of each trajectory, shape `(N,)`: its share of its record batches."""
-        sizes = [sum(piece.bytes for piece in each.record.pieces[_pieces_of(each)]) for each in self._groups]
+        sizes = [sum(piece.bytes for piece in each.group.pieces) for each in self._groups]
         rows = [int(each.group.trajectories.rows.sum()) for each in self._groups]
         a_row = np.array(sizes, np.float64) / np.array(rows, np.float64)
         return a_row[self._located.group] * (self._located.steps + 1)
@@ -160,7 +151,7 @@ class TraceReader:
         if group != last or batch is None:
             batch = self._batch(group, 0)
             self._last = group, batch
-        if self._groups[group].group.pieces == 1:
+        if len(self._groups[group].group.pieces) == 1:
             return cut(batch.trajectory(located.place.item(number)), start, stop)
         return fragment(batch, 0, self._pieces(group, number, start, stop), start, stop)
 
@@ -171,7 +162,7 @@ class TraceReader:
         changes = np.flatnonzero(np.diff(groups)) + 1
         for begin, end in pairwise([0, *changes.tolist(), len(numbers)] if len(numbers) else []):
             group = groups.item(begin)
-            if end - begin < _SHORT_RUN or self._groups[group].group.pieces > 1:
+            if len(self._groups[group].group.pieces) > 1:
                 yield from (self.trajectory(each, 0, self.lengths.item(each)) for each in numbers[begin:end].tolist())
             else:
                 yield from map(self._batch(group, 0).trajectory, self._located.place[numbers[begin:end]].tolist())
@@ -179,7 +170,7 @@ class TraceReader:
     def batches(self) -> Iterator[TrajectoryBatch]:
         """All trajectories as they were written, in the order of the files."""
         for number, place in enumerate(self._groups):
-            if place.group.pieces > 1:
+            if len(place.group.pieces) > 1:
                 (at,) = (self._located.group == number).nonzero()[0].tolist()
                 whole = self.trajectory(at, 0, self.lengths.item(at))
                 # Not `from_trajectories`, which would copy it.
@@ -245,13 +236,13 @@ class TraceReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Open files cannot be pickled, and batches need not be.
-        return _reopened, (list(self.paths), self._files.check, self._memory_bytes)
+        return TraceReader.opened, (list(self.paths), self._files.check, self._memory_bytes)
 
     def _batch(self, group: int, piece: int, fields: tuple[str, ...] | None = None) -> DecodedBatch:
         """A record batch of a group, with all columns or with those of some fields."""
         place, cache = self._groups[group], self._files.cache
         # A checksum names a batch, also after a repair has moved it.
-        key = str(place.folder), place.shard, place.record.pieces[place.group.first + piece]
+        key = str(place.folder), place.shard, place.group.pieces[piece]
         whole = cache.known((key, None)) if fields is not None else None
         return whole or cache.get((key, fields), lambda: self._files.read(place, piece, fields))
 
@@ -259,23 +250,14 @@ class TraceReader:
         self, group: int, number: int, start: int, stop: int, fields: tuple[str, ...] | None = None
     ) -> list[tuple[DecodedBatch, int, int]]:
         """Batches, and the rows of each, that have a trajectory's rows from `start` up to and including `stop`."""
-        place = self._groups[group]
         row = self._located.row.item(number)
         begin, end = row + start, row + stop + 1
         pieces = []
-        for piece, (_, _, rows, _) in enumerate(place.record.pieces[_pieces_of(place)]):
+        for piece, (_, _, rows, _) in enumerate(self._groups[group].group.pieces):
             if begin < rows and end > 0:
                 pieces.append((self._batch(group, piece, fields), max(0, begin), min(end, rows)))
             begin, end = begin - rows, end - rows
         return pieces
-
-
-def _pieces_of(place: Place) -> slice:
-    return slice(place.group.first, place.group.first + place.group.pieces)
-
-
-def _reopened(path: Paths, check: bool, memory_bytes: int) -> TraceReader:
-    return TraceReader.opened(path, check=check, memory_bytes=memory_bytes)
 
 
 def _folders_of(path: Paths) -> list[Folder]:

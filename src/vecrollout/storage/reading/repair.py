@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vecrollout.data.plain import dumps
 from vecrollout.errors import ProtocolError, StoreError, TraceNotFoundError, TraceWriteError
 from vecrollout.progress import Progress, with_progress
-from vecrollout.storage.arrow import checksum, ipc, pa
+from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.metadata import METADATA_KEY, parsed
 from vecrollout.storage.files import journal as lines
 from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.journal import Piece
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_name, journal_of, shard_name, shard_of
-from vecrollout.storage.files.source import MappedFile
 from vecrollout.storage.files.whole import whole_file
-from vecrollout.storage.reading.scan import Examined, Problem, Seen
+from vecrollout.storage.reading.scan import Problem, Seen
 from vecrollout.storage.reading.shard import Shard
-from vecrollout.storage.reading.verify import Listed, Survey
+from vecrollout.storage.reading.verify import Survey
+from vecrollout.storage.writing.shards import ShardFile
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def _repair(folder: Folder, progress: Progress | None) -> RepairReport:
     steps = [(writer, shard) for writer in writers for shard in (*names[writer.name], "")]
     for writer, shard in with_progress(steps, lambda step: survey.sizes.get(step[1], 0), progress, "bytes", total):
         if shard:
-            writer.take(survey.listed(shard))
+            writer.take(shard)
         else:
             writer.finish(journal_name(writer.name) in damaged)
     for writer in writers:
@@ -115,33 +114,28 @@ class _Writer:
         numbers = [found[1] for name in survey.sizes if (found := shard_of(name)) and found[0] == writer]
         self._next = 1 + max([*numbers, *(journal.shards if journal else ()), -1])
 
-    def take(self, listed: Listed) -> None:
+    def take(self, name: str) -> None:
         """Keep a shard, or its sound part."""
-        name = listed.name
         with self._folder.copied([name]) as directory:
-            examined = listed.examine(directory, self._seen)
-            wrong = [*examined.problems, *listed.problems(examined)]
+            examined = self._survey.examine(name, directory, self._seen)
+            wrong, record = examined.problems, examined.record
             if self._about is None and examined.shard is not None:
                 inner = examined.shard.schema.about
                 self._about = {key: value for key, value in inner.items() if key not in ("writer", "repaired_from")}
             self.trajectories += examined.trajectories
-            record = listed.record
             if record is not None and record.size is not None and not wrong:
                 self._lines += [
                     lines.shard_line(record.number, record.head_bytes, record.head_sum),
-                    *(
-                        lines.batch_line(record.number, record.pieces[each.first :][: each.pieces], each.trajectories)
-                        for each in record.groups
-                    ),
+                    *(lines.batch_line(record.number, each.pieces, each.trajectories) for each in record.groups),
                     lines.finished_line(record.number, record.size, record.tail_sum),
                 ]
                 return
             self.changes += wrong
             done = "nothing in it; removed" if not wrong else "nothing sound in it; set aside"
-            if examined.sound:
-                self._rewrite(directory, examined)
-                done = f"{examined.trajectories} trajectories kept, in {shard_name(self.name, self._next - 1)}"
-            if listed.is_there:
+            if examined.shard is not None and examined.sound:
+                kept_in = self._rewrite(directory, examined.shard, examined.sound)
+                done = f"{examined.trajectories} trajectories kept, in {kept_in}"
+            if name in self._survey.sizes:
                 self._obsolete[name] = _free_name(f"{name}.damaged", self._survey.sizes) if wrong else None
                 self.changes.append(Problem(name, "file", done))
 
@@ -170,46 +164,24 @@ class _Writer:
             else:
                 self._folder.rename(shard, aside)
 
-    def _rewrite(self, directory: Path, examined: Examined) -> None:
-        """Write the sound part of a shard into a new one."""
-        if examined.shard is not None:
-            path, written = _rewritten(directory, self.name, self._next, examined.shard, examined)
-            self._folder.put(path)
-            self._lines += written
-            self._next += 1
-
-
-def _rewritten(directory: Path, writer: str, number: int, shard: Shard, examined: Examined) -> tuple[Path, list[bytes]]:
-    """A new shard of sound batches, and its lines in the journal."""
-    described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
-    described |= {"number": number, "repaired_from": shard.name}
-    schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
-    path = directory / shard_name(writer, number)
-    compression: Any = described.get("compression")
-    options = ipc.IpcWriteOptions(compression=compression)
-    ends: list[list[int]] = []
-    with (
-        whole_file(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        ipc.new_file(sink, schema, options=options) as file,
-    ):
-        for pieces, _ in examined.sound:
-            ends.append([])
-            for piece in pieces:
-                batch = shard.batch(0, piece)
-                file.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-                ends[-1].append(sink.tell())
-    content = MappedFile(path)
-    at = head = 8 + int(schema.serialize().size)
-    written = [lines.shard_line(number, head, checksum(content.read(0, head)))]
-    for (pieces, index), stops in zip(examined.sound, ends, strict=True):
-        new = []
-        for piece, stop in zip(pieces, stops, strict=True):
-            new.append(Piece(at, stop - at, piece.rows, checksum(content.read(at, stop))))
-            at = stop
-        written.append(lines.batch_line(number, new, index))
-    written.append(lines.finished_line(number, content.size, checksum(content.read(at, content.size))))
-    return path, written
+    def _rewrite(self, directory: Path, shard: Shard, sound: Sequence[tuple[list[Piece], BatchIndex]]) -> str:
+        """Write the sound part of a shard into a new one; returns its name."""
+        described = parsed((shard.arrow_schema.metadata or {})[METADATA_KEY], shard.name)
+        described |= {"number": self._next, "repaired_from": shard.name}
+        schema = shard.arrow_schema.with_metadata({METADATA_KEY: dumps(described)})
+        path = directory / shard_name(self.name, self._next)
+        with whole_file(path) as temporary:
+            new = ShardFile(temporary, self._next, schema, described.get("compression"))
+            try:
+                for pieces, index in sound:
+                    batches = (shard.batch(0, each).replace_schema_metadata(schema.metadata) for each in pieces)
+                    self._lines.append(new.write(batches, index))
+                self._lines.append(new.close())
+            finally:
+                new.abandon()
+        self._folder.put(path)
+        self._next += 1
+        return path.name
 
 
 def refuse_beside_writers(folder: Folder) -> None:

@@ -51,13 +51,13 @@ class TraceRows:
     ) -> None:
         self._read_steps = read_steps
         used = [each for each, is_in in zip(groups, is_used.tolist(), strict=True) if is_in]
-        pieces = [(each, number) for each in used for number in range(each.group.pieces)]
-        rows = [place.record.pieces[place.group.first + number].rows for place, number in pieces]
+        pieces = [(each, number) for each in used for number in range(len(each.group.pieces))]
+        rows = [place.group.pieces[number].rows for place, number in pieces]
         # Row with which each record batch begins, and behind them the number of all.
         self._begins = np.cumsum([0, *rows], dtype=np.int64)
-        of_group = np.cumsum([each.group.pieces for each in used], dtype=np.int64)
+        counts = [len(each.group.pieces) for each in used]
         first_pieces = np.zeros(len(groups), np.int64)
-        first_pieces[is_used] = of_group - [each.group.pieces for each in used]
+        first_pieces[is_used] = np.cumsum(counts, dtype=np.int64) - counts
         self.first_rows: RowNumbers = self._begins[first_pieces[located.group]] + located.row
         """Row of each trajectory's first step, shape `(N,)`; of other groups' trajectories, any number."""
         self._lengths = located.steps
@@ -171,7 +171,7 @@ class RowsByKind:
         self._memory_bytes = memory_bytes
         kinds: dict[Any, int] = {}
         of_shards: dict[str, int] = {}
-        for place in _firsts(groups):
+        for place in {place.shard: place for place in groups}.values():
             kind = shard(place).schema.kind
             of_shards[place.shard] = kinds.setdefault((kind.family, str(kind.rews)), len(kinds))
         # Number of each group's kind.
@@ -195,11 +195,6 @@ class RowsByKind:
         first, ended = rows.first_rows[numbers], located.ended[numbers]
         flags = ended & 1 > 0, ended & 2 > 0
         return StepIndex(rows, located.steps[numbers], *flags, first, first, located.start_step[numbers])
-
-
-def _firsts(groups: Sequence[Place]) -> list[Place]:
-    """A group of each shard."""
-    return list({place.shard: place for place in groups}.values())
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:

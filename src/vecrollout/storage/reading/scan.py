@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from vecrollout.storage.codec.fragments import fragment
 from vecrollout.storage.codec.index import NO_TRAJECTORIES, BatchIndex
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.source import MappedFile
-from vecrollout.storage.reading.shard import END_MAGIC, MAGIC, Shard, compare
+from vecrollout.storage.reading.shard import END_MAGIC, Shard, compare, head_end
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,24 @@ class Problem:
 class Examined:
     """The result of examining a shard."""
 
-    problems: tuple[Problem, ...]
-    shard: Shard | None
+    record: ShardRecord | None
+    """What the journal says about it."""
+    problems: tuple[Problem, ...] = ()
+    shard: Shard | None = None
     """None where not even the schema can be read."""
-    sound: tuple[tuple[list[Piece], BatchIndex], ...]
+    sound: tuple[tuple[list[Piece], BatchIndex], ...] = ()
     """Record batches of each group before the first damaged one, and the trajectories in them."""
-    lacks_lines: bool
+    lacks_lines: bool = False
     """Whether the shard has more unlisted data than a killed writer leaves: one batch, or the footer."""
 
     @property
     def trajectories(self) -> int:
         """Number of sound trajectories."""
         return sum(len(index) for _, index in self.sound)
+
+    def with_problem(self, problem: Problem) -> Examined:
+        """The same with one more problem."""
+        return replace(self, problems=(*self.problems, problem))
 
 
 class Seen:
@@ -80,18 +86,18 @@ def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, 
     name = path.name
     try:
         file = MappedFile(path)
-        if record is None and _is_begun(file):
-            return Examined((), None, (), False)
+        if record is None and head_end(file) is None:
+            return Examined(record)
         # Not compared here: each damaged part is named below.
         problems, altered = ([], 1 << 62) if record is None else _altered(file, record)
         if any(problem.place == "schema" for problem in problems):
-            return Examined(tuple(problems), None, (), False)
+            return Examined(record, tuple(problems))
         shard = Shard(file, record, check=False)
     except DamagedTraceError as error:
-        return Examined((Problem(name, "file", told(error, name)),), None, (), False)
+        return Examined(record, (Problem(name, "file", told(error, name)),))
     sound: list[tuple[list[Piece], BatchIndex]] = []
     is_sound = True
-    for first, pieces, index in [] if record is None else _listed(record):
+    for first, pieces, index in [] if record is None else record.groups:
         if first + len(pieces) > altered:
             is_sound = False
             continue
@@ -110,7 +116,7 @@ def examine(path: Path, record: ShardRecord | None, seen: Seen, *, adopt: bool, 
         is_sound = is_sound and unreadable(shard, len(sound), pieces, index, seen) is None
         if is_sound:
             sound.append((pieces, index))
-    return Examined(tuple(problems), shard, tuple(sound), lacks_lines)
+    return Examined(record, tuple(problems), shard, tuple(sound), lacks_lines)
 
 
 def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex, seen: Seen) -> str | None:
@@ -163,7 +169,6 @@ def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
         starts = np.cumsum(lengths) - lengths
         last = starts + lengths - 2
         index = BatchIndex(
-            row=starts,
             rows=lengths,
             episode=episode[starts],
             env=env[starts],
@@ -205,11 +210,6 @@ def _altered(file: MappedFile, record: ShardRecord) -> tuple[list[Problem], int]
     return problems, first
 
 
-def _listed(record: ShardRecord) -> Iterator[tuple[int, list[Piece], BatchIndex]]:
-    for group in record.groups:
-        yield group.first, record.pieces[group.first : group.first + group.pieces], group.trajectories
-
-
 def _unlisted(shard: Shard, begin: int) -> Iterator[tuple[list[Piece], BatchIndex]]:
     """The whole groups that follow those of the journal."""
     pieces: list[Piece] = []
@@ -236,11 +236,3 @@ def _has_footer(shard: Shard) -> bool:
     """Whether a shard ends as a finished one does."""
     size = shard.file.size
     return bytes(memoryview(shard.file.read(max(0, size - len(END_MAGIC)), size))) == END_MAGIC
-
-
-def _is_begun(file: MappedFile) -> bool:
-    """Whether the shard ends within its schema, as a shard that was just begun does."""
-    head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
-    if len(head) < len(MAGIC) + 8:
-        return MAGIC.startswith(head[: len(MAGIC)])
-    return head.startswith(MAGIC) and file.size < len(head) + int.from_bytes(head[-4:], "little")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,8 +21,6 @@ MAGIC = b"ARROW1\0\0"
 
 END_MAGIC = b"ARROW1"
 """The last bytes of an Arrow IPC file that was finished."""
-
-_CONTINUATION = b"\xff\xff\xff\xff"
 
 
 class PackedBatch:
@@ -63,7 +60,10 @@ class Shard:
         # Of a finished local shard; by the columns that they read.
         self._readers: dict[tuple[str, ...], Any] = {}
         if record is None:
-            head = file.read(0, head_end(file))
+            end = head_end(file)
+            if end is None:
+                raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: it ends before that does")
+            head = file.read(0, end)
         else:
             head = file.read(0, record.head_bytes)
             compare(self.name, "schema", head, record.head_bytes, record.head_sum)
@@ -84,35 +84,36 @@ class Shard:
         self._is_compressed = self.schema.about.get("compression") is not None
         self._check_name()
 
-    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None, reach: int = 0) -> Any:
-        """A `pyarrow.RecordBatch` of all or some columns; bytes up to `reach` will probably be read next."""
-        content, where = self._content(number, piece, reach), f"batch {number}"
+    def batch(self, number: int, piece: Piece, columns: Sequence[str] | None = None) -> Any:
+        """A `pyarrow.RecordBatch` of all or some columns."""
+        content, where = self._content(number, piece), f"batch {number}"
         # Choosing columns pays only if other columns need not be decompressed.
         if columns is None or not self._is_compressed:
             return self._checked_batch(partial(self._whole, content), piece, where)
         return self._checked_batch(partial(self._some, number, content, columns), piece, where)
 
-    def lazy_batch(self, number: int, piece: Piece, reach: int = 0) -> Any:
+    def lazy_batch(self, number: int, piece: Piece) -> Any:
         """A `pyarrow.RecordBatch`, or where columns are compressed, a `PackedBatch`."""
         if not self._is_compressed:
-            return self.batch(number, piece, None, reach)
-        content, where = self._content(number, piece, reach), f"batch {number}"
+            return self.batch(number, piece)
+        content, where = self._content(number, piece), f"batch {number}"
 
         def read(columns: Sequence[str]) -> Any:
             return self._checked_batch(partial(self._some, number, content, columns), piece, where)
 
         return PackedBatch(piece.rows, self.schema.groups, read)
 
-    def few_columns(self, number: int, piece: Piece, columns: Sequence[str], reach: int = 0) -> Any:
+    def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
         """Some columns, as from `batch`. Of a finished local shard with large rows, only these columns are read."""
         reader = None if piece.bytes < LARGE_ROW_BYTES * piece.rows else self._reader(columns)
         if reader is None:
-            return self.batch(number, piece, columns, reach)
+            return self.batch(number, piece, columns)
         return self._checked_batch(partial(reader.get_batch, number), piece, f"batch {number}")
 
-    def _content(self, number: int, piece: Piece, reach: int) -> Any:
+    def _content(self, number: int, piece: Piece) -> Any:
         """The bytes of a record batch, compared with their checksum."""
-        content = self.file.read(piece.offset, piece.end, reach)
+        # Those behind it will probably be read next.
+        content = self.file.read(piece.offset, piece.end, reach=0 if self._record is None else self._record.end)
         if self._check and piece.offset not in self._checked:
             compare(self.name, f"batch {number}", content, piece.bytes, piece.sum)
             self._checked.add(piece.offset)
@@ -183,23 +184,20 @@ class Shard:
 
     def walk(self, begin: int) -> Iterator[tuple[Piece, Any]]:
         """The whole record batches from a byte on, with their present checksums."""
-        number, at = 0, begin
+        rest = self.file.read(begin, self.file.size)
+        stream = pa.BufferReader(rest)
+        messages = ipc.MessageReader.open_stream(stream)
         while True:
-            content = self.file.read(at, self.file.size)
-            head = bytes(memoryview(content)[:8])
-            if len(head) < 8 or head[:4] != _CONTINUATION or head[4:] == bytes(4):
-                return
+            at = stream.tell()
             try:
-                (metadata_bytes,) = struct.unpack("<i", head[4:])
-                size = 8 + metadata_bytes + int(ipc.read_message(content).body.size)
-                content = content.slice(0, size)
-                batch = self._in_memory(partial(self._whole, content), f"byte {at}")
-            except (DamagedTraceError, *ArrowErrors):
+                messages.read_next_message()
+                content = rest.slice(at, stream.tell() - at)
+                batch = self._in_memory(partial(self._whole, content), f"byte {begin + at}")
+            except (StopIteration, DamagedTraceError, *ArrowErrors):
                 return
-            if not batch.num_rows or content.size != size:
+            if not batch.num_rows:
                 return
-            yield Piece(at, size, batch.num_rows, checksum(content)), batch
-            number, at = number + 1, at + size
+            yield Piece(begin + at, content.size, batch.num_rows, checksum(content)), batch
 
     def _check_name(self) -> None:
         named = shard_of(self.name)
@@ -208,15 +206,13 @@ class Shard:
             raise DamagedTraceError(f"{self.name}: expected shard {named}, got a copy of {inner}")
 
 
-def head_end(file: File) -> int:
-    """Where the first record batch begins, as the head of the shard says."""
+def head_end(file: File) -> int | None:
+    """Where the first record batch begins, as the head of the shard says; None: the shard ends before."""
     head = bytes(memoryview(file.read(0, len(MAGIC) + 8)))
-    if not head.startswith(MAGIC) or len(head) < len(MAGIC) + 8:
+    if not MAGIC.startswith(head[: len(MAGIC)]):
         raise DamagedTraceError(f"{file.name}: expected an Arrow IPC file, got one that begins with {head[:8]!r}")
     end = len(head) + int.from_bytes(head[-4:], "little")
-    if end > file.size:
-        raise DamagedTraceError(f"{file.name}: expected a shard, got no schema: it ends before that does")
-    return end
+    return None if len(head) < len(MAGIC) + 8 or end > file.size else end
 
 
 def compare(name: str, place: str, content: Any, size: int, expected: str) -> None:

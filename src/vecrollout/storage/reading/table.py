@@ -80,17 +80,18 @@ def _fit_together(types: set[Any]) -> bool:
 
 def _returns(place: Place, first: DecodedBatch, read: Read) -> Any:
     """The sum of each trajectory's rewards, in float64; nulls where there are none, or vectors."""
-    if first.kind.rews is None or first.kind.rew_shape:
+    column = first.schema.layout.rews
+    if column is None or column.shape:
         return pa.nulls(len(first.entries), pa.float64())
-    if place.group.pieces == 1:
+    if len(place.group.pieces) == 1:
         begins = np.cumsum(first.lengths) - first.lengths
         return pa.array(np.add.reduceat(first.column("rews").astype(np.float64), begins))
     # The last row of a trajectory has no reward.
     steps, total = int(first.lengths[0]), 0.0
-    for piece in range(place.group.pieces):
+    for piece in range(len(place.group.pieces)):
         batch = first if piece == 0 else read(place, piece)
         rows = min(batch.rows, steps)
-        total, steps = total + float(batch.rewards(rows).sum(dtype=np.float64)), steps - rows
+        total, steps = total + float(batch.array(column)[:rows].sum(dtype=np.float64)), steps - rows
     return pa.array([total])
 
 

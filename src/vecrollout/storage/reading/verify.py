@@ -10,7 +10,7 @@ from pathlib import Path
 from vecrollout.errors import DamagedTraceError
 from vecrollout.progress import Progress, with_progress
 from vecrollout.storage.files.folder import Folder, folder_of
-from vecrollout.storage.files.journal import Journal, ShardRecord
+from vecrollout.storage.files.journal import Journal
 from vecrollout.storage.files.names import TEMPORARY_NAME, journal_of, shard_name, shard_of
 from vecrollout.storage.reading.scan import Examined, Problem, Seen, examine, told
 
@@ -63,54 +63,11 @@ def verify_traces(path: str | os.PathLike[str], *, progress: Progress | None = F
     total = sum(survey.sizes.get(name, 0) for name in shards)
     for name in with_progress(shards, lambda name: survey.sizes.get(name, 0), progress, "bytes", total):
         with folder.copied([name]) as directory:
-            listed = survey.listed(name)
-            examined = listed.examine(directory, seen)
-            problems += [*examined.problems, *listed.problems(examined)]
+            examined = survey.examine(name, directory, seen)
+        problems += examined.problems
         trajectories += examined.trajectories
     leftovers = [name for name in survey.sizes if TEMPORARY_NAME.fullmatch(name)]
     return TraceReport(tuple(problems), trajectories, (*leftovers, *map(str, folder.left_spools())))
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A shard, and what the journal of its writer says about it."""
-
-    name: str
-    record: ShardRecord | None
-    """None: nothing."""
-    journal: Journal | None
-    adopt: bool
-    """Whether the journal is damaged or missing, so that the shard may hold unlisted data."""
-    is_there: bool
-    is_growing: bool
-    """Whether a writer may be at work in it."""
-
-    @property
-    def _is_old(self) -> bool:
-        numbers = [] if self.journal is None else list(self.journal.shards)
-        return (shard_of(self.name) or ("", 0))[1] < max(numbers, default=0)
-
-    def examine(self, directory: Path, seen: Seen) -> Examined:
-        """Examine the shard."""
-        return examine(directory / self.name, self.record, seen, adopt=self.adopt, is_old=self._is_old)
-
-    def problems(self, examined: Examined) -> list[Problem]:
-        """What is wrong with the shard as a whole."""
-        journal = self.journal
-        if journal is None:
-            return [Problem(self.name, "file", "there is no journal of its writer")]
-        if self.adopt or (self.record is not None and self.record.size is not None):
-            return []
-        if self.record is None:
-            numbers = [*journal.shards, -1]
-            is_next = (shard_of(self.name) or ("", 0))[1] == max(numbers) + 1
-            if journal.is_closed or not is_next:
-                return [Problem(self.name, "file", "not listed in the journal of its writer")]
-        elif journal.is_closed:
-            return [Problem(self.name, "file", "not finished, but its writer was closed")]
-        if examined.lacks_lines and not self.is_growing:
-            return [Problem(journal.name, "end", f"lines are missing: {self.name} goes on behind what they say")]
-        return []
 
 
 @dataclass(frozen=True)
@@ -156,17 +113,23 @@ class Survey:
             found |= {shard_name(writer, shard.number) for shard in journal.shards.values() if shard.pieces}
         return sorted(found, key=lambda name: shard_of(name) or ("", 0))
 
-    def listed(self, name: str) -> Listed:
-        """A shard with what its journal says."""
+    def examine(self, name: str, directory: Path, seen: Seen) -> Examined:
+        """Examine a shard, of which the directory has a copy, beside what the journal of its writer says about it."""
         writer, number = shard_of(name) or ("", 0)
         journal = self.journals.get(writer)
-        if journal is not None and journal.is_begun:
-            journal = None
-        return Listed(
-            name,
-            None if journal is None else journal.shards.get(number),
-            journal,
-            journal is None or bool(journal.problems),
-            name in self.sizes,
-            writer in self.growing,
-        )
+        if journal is None or journal.is_empty:
+            examined = examine(directory / name, None, seen, adopt=True, is_old=False)
+            return examined.with_problem(Problem(name, "file", "there is no journal of its writer"))
+        record, is_sound = journal.shards.get(number), not journal.problems
+        is_old = number < max(journal.shards, default=0)
+        examined = examine(directory / name, record, seen, adopt=not is_sound, is_old=is_old)
+        if not is_sound or (record is not None and record.size is not None):
+            return examined
+        if record is None and (journal.is_closed or number != max(journal.shards, default=-1) + 1):
+            return examined.with_problem(Problem(name, "file", "not listed in the journal of its writer"))
+        if record is not None and journal.is_closed:
+            return examined.with_problem(Problem(name, "file", "not finished, but its writer was closed"))
+        if examined.lacks_lines and writer not in self.growing:
+            what = f"lines are missing: {name} goes on behind what they say"
+            return examined.with_problem(Problem(journal.name, "end", what))
+        return examined

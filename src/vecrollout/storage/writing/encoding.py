@@ -66,11 +66,22 @@ class TraceEncoder:
 
     def write_full(self) -> None:
         """Write all full record batches."""
-        self._write(only_full=True)
+        self.write(only_full=True)
 
-    def write(self) -> None:
-        """Write everything that was taken."""
-        self._write(only_full=False)
+    def write(self, *, only_full: bool = False) -> None:
+        """Write everything that was taken, or all full record batches."""
+        while self._taken:
+            if self._numbered is None:
+                count, is_full = self._next_batch()
+                if only_full and not is_full:
+                    return
+                self._numbered = count, self._number(self._taken[:count])
+            count, numbered = self._numbered
+            if numbered is not None:
+                self._write_batch(numbered, self._taken[0].layout)
+            self._numbered = None
+            del self._taken[:count]
+            self._shards.finish_full()
 
     def save(self) -> None:
         """Write everything, and make it durable on this machine."""
@@ -104,20 +115,6 @@ class TraceEncoder:
         """Let go of everything that is not written."""
         self._numbered = None
         self._taken.clear()
-
-    def _write(self, *, only_full: bool) -> None:
-        while self._taken:
-            if self._numbered is None:
-                count, is_full = self._next_batch()
-                if only_full and not is_full:
-                    return
-                self._numbered = count, self._number(self._taken[:count])
-            count, numbered = self._numbered
-            if numbered is not None:
-                self._write_batch(numbered, self._taken[0].layout)
-            self._numbered = None
-            del self._taken[:count]
-            self._shards.finish_full()
 
     def _next_batch(self) -> tuple[int, bool]:
         """How many of what was taken make the next record batch, and whether no more fits into it."""

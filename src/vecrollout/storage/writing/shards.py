@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ class Shards:
         # Where files are written: the directory itself, or a temporary one. From there files are put into a store.
         self._spool: Path | None = None
         self._journal: int | None = None
-        self._shard: _Shard | None = None
+        self._shard: ShardFile | None = None
         self.begun = 0
         """Number of shards that were begun."""
 
@@ -64,7 +63,8 @@ class Shards:
     def begin(self, arrow_schema: Any) -> None:
         """Begin the next shard."""
         spool = self._begin_journal()
-        self._shard = _Shard(spool / shard_name(self._writer, self.begun), self.begun, arrow_schema, self._compression)
+        path = spool / shard_name(self._writer, self.begun)
+        self._shard = ShardFile(path, self.begun, arrow_schema, self._compression)
         self.begun += 1
 
     def write(self, record_batch: Any, index: BatchIndex) -> None:
@@ -72,11 +72,7 @@ class Shards:
         shard = self._shard
         if shard is None:
             raise ValueError("expected a shard that is begun")
-        pieces = shard.write(split(record_batch, SPLIT_BYTES) if self._compression else [record_batch])
-        if not shard.is_told:
-            shard.is_told = True
-            self._note(shard_line(shard.number, shard.head_bytes, shard.sum(0, shard.head_bytes)))
-        self._note(batch_line(shard.number, pieces, index))
+        self._note(shard.write(split(record_batch, SPLIT_BYTES) if self._compression else [record_batch], index))
 
     def finish_full(self) -> None:
         """Finish the last shard if it is full."""
@@ -85,12 +81,10 @@ class Shards:
 
     def save(self) -> None:
         """Make what was written durable on this machine."""
-        shard = self._shard
-        if shard is None or shard.is_synced:
-            return
-        shard.sync()
-        self._note(flushed_line(shard.number, shard.size))
-        self._sync_journal()
+        lines = b"" if self._shard is None else self._shard.sync()
+        if lines:
+            self._note(lines)
+            self._sync_journal()
 
     def sync(self) -> None:
         """Make what was written durable in its final place. In an object store, this finishes the shard."""
@@ -103,13 +97,9 @@ class Shards:
         """Finish the last shard."""
         if self._shard is None or self._spool is None:
             return
-        shard = self._shard
-        end = shard.size
-        shard.close()
+        path, lines = self._shard.path, self._shard.close()
         self._shard = None
-        path = self._spool / shard_name(self._writer, shard.number)
-        size = path.stat().st_size
-        self._note(finished_line(shard.number, size, _sum(path, end, size)))
+        self._note(lines)
         self._sync_journal()
         if not self._folder.appends:
             self._folder.put(path)
@@ -123,11 +113,9 @@ class Shards:
             return
         self._note(closed_line())
         self._sync_journal()
-        if not self._folder.appends:
-            self._folder.put(self._spool / journal_name(self._writer))
+        self._folder.put(self._spool / journal_name(self._writer))
         self._close_journal()
-        if not self._folder.appends:
-            self._folder.remove_spool(self._spool)
+        self._folder.remove_spool(self._spool)
 
     def keep_in_spool(self) -> Path | None:
         """From now on write into the local folder. Its journal lists what did not get into the object store."""
@@ -170,10 +158,10 @@ class Shards:
         # Until the process ends, however it ends.
         lock(self._journal)
 
-    def _note(self, line: bytes) -> None:
+    def _note(self, lines: bytes) -> None:
         if self._journal is None:
             raise ValueError("expected a journal that is open")
-        rest = memoryview(line)
+        rest = memoryview(lines)
         while rest:
             rest = rest[os.write(self._journal, rest) :]
 
@@ -187,21 +175,18 @@ class Shards:
             os.close(journal)
 
 
-class _Shard:
-    """A new file of record batches."""
+class ShardFile:
+    """A new shard; what is done to it returns the lines for the journal."""
 
     def __init__(self, path: Path, number: int, schema: Any, compression: str | None) -> None:
-        self.number = number
-        self.head_bytes = _MAGIC_BYTES + int(schema.serialize().size)
-        """Bytes before the first record batch."""
-        self.is_told = False
-        """Whether the journal says that it was begun."""
-        self._path = path
+        self.path = path
+        """Where it is."""
+        self._number = number
+        self._head_bytes = _MAGIC_BYTES + int(schema.serialize().size)
         # Kept for fsync; pyarrow opens the file a second time.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._is_named = False
-        self.is_synced = False
-        """Whether everything that was written is durable."""
+        self._is_synced = False
         try:
             # pyarrow writes each buffer of a record batch by itself.
             self._sink = pa.BufferedOutputStream(pa.OSFile(str(path), "wb"), _BUFFER_BYTES)
@@ -215,35 +200,42 @@ class _Shard:
         """Bytes written so far."""
         return int(self._sink.tell())
 
-    def write(self, record_batches: Sequence[Any]) -> list[Piece]:
-        """Write record batches; if that fails the file ends with a part of one."""
+    def write(self, record_batches: Iterable[Any], index: BatchIndex) -> bytes:
+        """Write trajectories; if that fails the file ends with a part of a record batch."""
         pieces = []
-        self.is_synced = False
+        self._is_synced = False
         for record_batch in record_batches:
             # pyarrow writes the schema with the first batch.
-            begin = self.size or self.head_bytes
+            begin = self.size or self._head_bytes
             self._writer.write_batch(record_batch)
             self._sink.flush()
-            pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self.sum(begin, self.size)))
-        return pieces
+            pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self._sum(begin, self.size)))
+        lines = batch_line(self._number, pieces, index)
+        if pieces[0].offset == self._head_bytes:
+            lines = shard_line(self._number, self._head_bytes, self._sum(0, self._head_bytes)) + lines
+        return lines
 
-    def sum(self, begin: int, end: int) -> str:
-        """The checksum of some of the bytes."""
-        return _sum(self._path, begin, end)
-
-    def sync(self) -> None:
-        """Make all that was written durable."""
+    def sync(self) -> bytes:
+        """Make all that was written durable; no lines if it is."""
+        if self._is_synced:
+            return b""
         os.fsync(self._descriptor)
         if not self._is_named:
-            sync_directory(self._path.parent)
+            sync_directory(self.path.parent)
             self._is_named = True
-        self.is_synced = True
+        self._is_synced = True
+        return flushed_line(self._number, self.size)
 
-    def close(self) -> None:
+    def close(self) -> bytes:
         """Write the footer, and make the file durable."""
+        end = self.size
         self._writer.close()
+        self._sink.flush()
+        self._is_synced = False
         self.sync()
+        size = self.size
         self.abandon()
+        return finished_line(self._number, size, self._sum(end, size))
 
     def abandon(self) -> None:
         """Let go of the file as it is."""
@@ -254,14 +246,8 @@ class _Shard:
             if descriptor >= 0:
                 os.close(descriptor)
 
-
-def _sum(path: Path, begin: int, end: int) -> str:
-    """The checksum of some bytes of a file, which are mapped and not copied."""
-    first = begin - begin % mmap.ALLOCATIONGRANULARITY
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), end - first, access=mmap.ACCESS_READ, offset=first) as mapped,
-        memoryview(mapped) as view,
-        view[begin - first :] as part,
-    ):
-        return checksum(part)
+    def _sum(self, begin: int, end: int) -> str:
+        """The checksum of some of the bytes, which are mapped and not copied."""
+        with pa.memory_map(str(self.path)) as file:
+            file.seek(begin)
+            return checksum(file.read_buffer(end - begin))

@@ -82,7 +82,7 @@ class WriterThread:
             self._queue.put(handed)
             self._handed_bytes += nbytes
         if self._handed_bytes - self._taken_bytes >= _WAKING_BYTES and self._calls.empty():
-            self._calls.put(_Call("take"))
+            self._calls.put(_Call("write_full"))
 
     def flush(self) -> None:
         """Wait until everything is written and durable."""
@@ -164,10 +164,7 @@ class WriterThread:
 
     def _work(self, name: str) -> None:
         self._take_all()
-        if name == "take":
-            self._encoder.write_full()
-        else:
-            getattr(self._encoder, name)()
+        getattr(self._encoder, name)()
         if self._encoder.is_clear:
             self._written_bytes = self._taken_bytes
 
