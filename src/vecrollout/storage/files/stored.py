@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _PAUSE_S = 0.25
@@ -29,7 +30,8 @@ class Stored:
             return None
         began = time.monotonic()
         if began >= self._next_look:
-            self._bytes = bytes_in(self._directory)
+            with suppress(OSError):  # a network file system that is away for a moment ends no recording
+                self._bytes = bytes_in(self._directory)
             ended = time.monotonic()
             self._next_look = ended + max(_PAUSE_S, _PAUSE_RATIO * (ended - began))
         return self._bytes
