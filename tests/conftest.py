@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ import processes
 
 if TYPE_CHECKING:
     from s3_server import S3Server
+
+# Threads of torch that wait for one another on a busy machine take minutes for what one does in a second.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No time limit an example: a busy machine must not fail a test. The default is quick and the same in every run; `many`
 # looks for new examples in every run, except where CI is set.

@@ -38,6 +38,7 @@ def mean_returns(printed: str) -> tuple[int, list[int], int]:
     return random, rounds, expert
 
 
+@pytest.mark.slow
 def test_dagger_learns_from_random_to_expert(tmp_path: Path) -> None:
     random, rounds, expert = mean_returns(run("dagger.py", tmp_path))
     assert expert == 500
