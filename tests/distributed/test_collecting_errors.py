@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -54,6 +56,44 @@ class Failing(Ticking):
         if self.number % 5 == 0 and self.step_count == 2:
             raise ValueError("the arm broke")
         return super().step(action)
+
+
+class Endless(Ticking):
+    """Its episodes do not end."""
+
+    def step(self, action: Any) -> Any:
+        self.step_count += 1
+        return self._obs(), float(self.step_count), False, False, {}
+
+
+class FailingOnce:
+    """A policy that fails at its 100th step."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def __call__(self, observations: Any, states: Any, starts: Any) -> Any:
+        self.steps += 1
+        if self.steps == 100:
+            raise ValueError("the battery is low")
+        return np.zeros(len(observations), int), None
+
+
+class Slower:
+    """A policy that acts in the process that asks first. In another one it returns nothing, but later."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.is_first = file, False
+
+    def __call__(self, observations: Any, states: Any, starts: Any) -> Any:
+        if not self.is_first:
+            try:
+                self.file.touch(exist_ok=False)
+            except FileExistsError:
+                time.sleep(3)
+                return None
+            self.is_first = True
+        return np.zeros(len(observations), int), None
 
 
 class FailingFirst(Ticking):
@@ -201,6 +241,30 @@ def test_the_workers_beside_one_that_cannot_start_again_keep_what_they_recorded(
     (written,) = collector.written()
     assert written.episode.ended_by == "closed"
     assert len(written) > 100
+
+
+def test_a_stream_keeps_what_a_worker_does_after_an_error(tmp_path: Path) -> None:
+    """It has a second order already, for which it begins episodes anew."""
+    with (
+        Collector(Endless, tmp_path, num_workers=1, chunk_s=0.2) as collector,
+        pytest.raises(WorkerError, match="the battery is low"),
+    ):
+        for _ in collector.stream(FailingOnce()):
+            pass
+    before, after = sorted(open_traces(tmp_path), key=lambda each: each.episode.id or 0)
+    assert len(before) == 99
+    assert {each.episode.ended_by for each in (before, after)} == {"closed"}
+    check_all([before, after])
+
+
+def test_a_round_after_a_last_one_that_failed(tmp_path: Path) -> None:
+    """A worker had ended its episodes by then."""
+    with Collector(Endless, tmp_path / "traces", num_workers=2, num_envs=2) as collector:
+        with pytest.raises(PolicyError, match="expected it to return a tuple"):
+            collector.collect(Slower(tmp_path / "first"), steps=400, close=True)
+        data = collector.collect(None, steps=400)
+    assert data.total_steps == 400
+    check_all(open_traces(tmp_path / "traces"))
 
 
 def test_a_step_that_raises_keeps_what_was_recorded(tmp_path: Path) -> None:

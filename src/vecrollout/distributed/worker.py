@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -44,6 +44,8 @@ class Worker:
         set_random_seed(int(self._rng.integers(1 << 31)))
         self._unpacking = Unpacking()
         self._round, self._is_whole = -1, False
+        # Whether the running episodes were written with an end, so that nothing may be added to them.
+        self._are_over = False
         self._policy: Policy | None = None
         self._acting: Acting
 
@@ -96,7 +98,7 @@ class Worker:
         try:
             return self._whole_episodes(order) if order.is_whole else self._steps(order)
         except BaseException as error:
-            # After an error of our own, as of a policy, the driver may give another order.
+            # After an error of our own, as of a policy, the driver may give an order to go on.
             self._write_running(ends=not isinstance(error, VecrolloutError))
             self._writer.flush()
             raise
@@ -111,14 +113,15 @@ class Worker:
             if self._policy is not None and not self._is_whole:
                 self._write_running()  # a fragment is of one policy
             self._load(order.policy)
-        if order.round == self._round:
-            return
-        if self._round != -1 and (order.is_whole or self._is_whole):
+        is_new = order.round != self._round
+        if self._are_over or (is_new and self._round != -1 and (order.is_whole or self._is_whole)):
             self._recorder.pop_trajectories()
             self._returns[:] = 0
             self._acting.begin(self._recorder.restart())
-        self._active[:] = True
-        self._round, self._is_whole = order.round, order.is_whole
+            self._are_over = False
+        if is_new:
+            self._active[:] = True
+            self._round, self._is_whole = order.round, order.is_whole
 
     def _load(self, version: Policy) -> None:
         policy, options = self._unpacking.policy(version, self._env), self._options
@@ -148,9 +151,7 @@ class Worker:
             made = order.steps
         elif recorder.held > self._most_held:
             trajectories += recorder.pop_trajectories()[0]
-        if is_done and order.is_last:
-            trajectories = _ended(trajectories)
-        returns = self._write(trajectories)
+        returns = self._write(trajectories, ends=is_done and order.is_last)
         if is_done or order.is_endless:
             self._writer.flush()
         return Report(made, returns, is_done)
@@ -175,22 +176,22 @@ class Worker:
 
     def _write_running(self, ends: bool = False) -> None:
         """Write the running episodes, but those that began after an environment's part of a round of whole episodes."""
-        trajectories = of_envs(self._active, self._recorder.pop_trajectories()[0])
-        self._write(_ended(trajectories) if ends else trajectories)
+        self._write(of_envs(self._active, self._recorder.pop_trajectories()[0]), ends)
 
-    def _write(self, trajectories: Iterable[TrajectoryWithRew]) -> list[float]:
-        """Write trajectories; returns the returns of the episodes that ended."""
+    def _write(self, trajectories: list[TrajectoryWithRew], ends: bool = False) -> list[float]:
+        """Write trajectories, perhaps with the ends of running episodes; returns the returns of those that ended."""
+        if ends:
+            trajectories, self._are_over = _ended(trajectories), True
         ended = []
-        listed = list(trajectories)
-        for each in listed:
+        for each in trajectories:
             env = each.episode.env_index
             self._returns[env] += float(np.sum(each.rews)) if each.rews.ndim == 1 else np.nan
             if each.terminated or each.truncated:
                 ended.append(float(self._returns[env]))
             if each.episode.ended_by is not None:
                 self._returns[env] = 0.0
-        if listed:
-            self._writer.extend(listed)
+        if trajectories:
+            self._writer.extend(trajectories)
         return ended
 
     def _described(self, trajectory: Trajectory) -> Mapping[str, Any]:
