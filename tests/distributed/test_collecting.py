@@ -255,6 +255,17 @@ def test_a_fragment_is_of_one_policy(workers: Collector) -> None:
     check_all(written)
 
 
+def test_a_round_after_a_stream_has_none_of_its_steps(workers: Collector) -> None:
+    """Also with the same policy."""
+    handle = PolicyHandle(Numbered.build, Numbered.set_number)
+    handle.publish(1)
+    streamed = next(workers.stream(handle))
+    data = workers.collect(handle, steps=60)
+    assert data.total_steps == 60
+    rounds = [table(streamed)["round"][0], table(data)["round"][0]]
+    check_all(workers.written().filter(pc.field("round").isin(rounds)))
+
+
 def test_workers_act_while_the_caller_trains(workers: Collector) -> None:
     stream = workers.stream(None)
     first = next(stream)

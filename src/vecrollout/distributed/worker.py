@@ -109,13 +109,14 @@ class Worker:
         exits.close_each(lambda: self._write_running(ends=True), self._writer.close, recorder.close)
 
     def _begin(self, order: Order) -> None:
-        if order.policy != self._policy:
-            if self._policy is not None and not self._is_whole:
-                self._write_running()  # a fragment is of one policy
-            self._load(order.policy)
         is_new = order.round != self._round
-        if self._are_over or (is_new and self._round != -1 and (order.is_whole or self._is_whole)):
-            self._recorder.pop_trajectories()
+        restarts = self._are_over or (is_new and self._round != -1 and (order.is_whole or self._is_whole))
+        if is_new or restarts or order.policy != self._policy:
+            # A fragment is of one policy and one round, also where a stream ended or an error ended the round.
+            self._write_running(ends=restarts)
+        if order.policy != self._policy:
+            self._load(order.policy)
+        if restarts:
             self._returns[:] = 0
             self._acting.begin(self._recorder.restart())
             self._are_over = False
