@@ -16,12 +16,12 @@ from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
 from vecrollout.buffer.rows import Rows, RowsOf, Source
 from vecrollout.buffer.table import INFOS, LEAVES, REWS, Table
-from vecrollout.data.columns import transitions_of
+from vecrollout.data.columns import trajectory_of, transitions_of
 from vecrollout.data.episode import ended_by
-from vecrollout.data.fields import infos_or_empty, trusted
+from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Item, Part
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew
+from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 
 _ROWS, _STEPS = 1, 2  # of `RowsOf`
@@ -136,17 +136,8 @@ class LogColumns:
         for run, its_obs, its_acts, its_rews, its_infos in zip(*columns, strict=True):
             ending = run.ending
             terminated, truncated = (False, False) if ending is None else (ending.terminated, ending.truncated)
-            fields = {
-                "obs": its_obs,
-                "acts": its_acts,
-                "infos": its_infos,
-                "terminal": terminated or truncated,
-                "terminated": terminated,
-                "truncated": truncated,
-                "episode": run.span.episode(run.closed_by if ending is None else ended_by(terminated, truncated)),
-                "rews": its_rews,
-            }
-            trajectories.append(trusted(TrajectoryWithRew, fields))
+            episode = run.span.episode(run.closed_by if ending is None else ended_by(terminated, truncated))
+            trajectories.append(trajectory_of(its_obs, its_acts, its_rews, its_infos, terminated, truncated, episode))
         return trajectories
 
     def transitions(self) -> Transitions:

@@ -23,7 +23,7 @@ from vecrollout.data.fields import (
 )
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by, trajectory_of
+from vecrollout.data.trajectory import Episode, Trajectory, TrajectoryWithRew, ended_by
 from vecrollout.data.transitions import Transitions, TransitionsWithRew
 from vecrollout.data.trees import concatenate
 from vecrollout.errors import ArgumentTypeError, ShapeError
@@ -224,6 +224,25 @@ class ArrayColumns:
         obs, acts, rews, infos = columns
         episodes = [episode for part in parts for episode in part.episodes]
         return ArrayColumns(obs, acts, rews, infos, flags[0], flags[1], flags[2], episodes)
+
+
+def trajectory_of(
+    obs: Any, acts: Any, rews: Any, infos: Any, terminated: bool, truncated: bool, episode: Episode
+) -> Trajectory:
+    """A trajectory of fields that fit together, in final form; rewards may be None."""
+    fields = {
+        "obs": obs,
+        "acts": acts,
+        "infos": infos,
+        "terminal": terminated or truncated,
+        "terminated": terminated,
+        "truncated": truncated,
+        "episode": episode,
+    }
+    if rews is None:
+        return trusted(Trajectory, fields)
+    fields["rews"] = rews
+    return trusted(TrajectoryWithRew, fields)
 
 
 def transitions_of(obs: Any, acts: Any, infos: Any, next_obs: Any, rews: Array | None, columns: Columns) -> Transitions:

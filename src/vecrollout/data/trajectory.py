@@ -324,25 +324,6 @@ class Sink(Protocol):
         """
 
 
-def trajectory_of(
-    obs: Any, acts: Any, rews: Any, infos: Any, terminated: bool, truncated: bool, episode: Episode
-) -> Trajectory:
-    """A trajectory of fields that fit together, in final form; rewards may be None."""
-    fields = {
-        "obs": obs,
-        "acts": acts,
-        "infos": infos,
-        "terminal": terminated or truncated,
-        "terminated": terminated,
-        "truncated": truncated,
-        "episode": episode,
-    }
-    if rews is None:
-        return trusted(Trajectory, fields)
-    fields["rews"] = rews
-    return trusted(TrajectoryWithRew, fields)
-
-
 def cut(trajectory: TrajectoryT, start: int, stop: int) -> TrajectoryT:
     """The steps `[start, stop)` of a trajectory as views, with the identity of that part of the episode."""
     if start == 0 and stop == len(trajectory):

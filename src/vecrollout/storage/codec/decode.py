@@ -12,13 +12,13 @@ import numpy.typing as npt
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
-from vecrollout.data.columns import ArrayColumns, Columns, transitions_of
+from vecrollout.data.columns import ArrayColumns, Columns, trajectory_of, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.rows import Leaf
-from vecrollout.data.trajectory import Episode, Trajectory, trajectory_of
+from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError

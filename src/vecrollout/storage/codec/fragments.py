@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vecrollout._typing import Array
+from vecrollout.data.columns import trajectory_of
 from vecrollout.data.structures import Structure
-from vecrollout.data.trajectory import Trajectory, part_of_episode, trajectory_of
+from vecrollout.data.trajectory import Trajectory, part_of_episode
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.schema import FIELDS
 
