@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from vecrollout.storage.files.stored import Stored
+from vecrollout.storage.files.usage import DiskUsage
 
 
 def test_a_directory_that_is_away(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_a_directory_that_is_away(tmp_path: Path) -> None:
     directory = tmp_path / "mounted"
     directory.mkdir()
     (directory / "shard").write_bytes(bytes(100))
-    stored = Stored(directory)
+    stored = DiskUsage(directory)
     assert stored.bytes() == 100
     directory.rename(tmp_path / "elsewhere")
     time.sleep(0.3)
@@ -22,4 +22,4 @@ def test_a_directory_that_is_away(tmp_path: Path) -> None:
     (directory / "other").write_bytes(bytes(50))
     time.sleep(0.3)
     assert stored.bytes() == 150
-    assert Stored("s3://bucket/prefix").bytes() is None
+    assert DiskUsage("s3://bucket/prefix").bytes() is None

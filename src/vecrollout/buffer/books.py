@@ -123,7 +123,7 @@ class Bookkeeper:
                         discarded |= {env}
                     elif discarded:
                         discarded -= {env}
-                    if note.final_obs is not None or note.begins:
+                    if note.begins:
                         seed, start_step = (note.seed, note.start_step) if type(note) is Restart else (None, 0)
                         running[env] = Span(
                             self.recording, env, next_id, seed, note.reset_info, start_step, chunk.number, row, lane

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.rows import Rows, RowsOf, Source
+from vecrollout.buffer.rows import Rows, Source, TablePart
 from vecrollout.buffer.table import INFOS, LEAVES, REWS, Table
 from vecrollout.data.columns import trajectory_of, transitions_of
 from vecrollout.data.episode import ended_by
@@ -24,7 +24,7 @@ from vecrollout.data.kinds import Item, Part
 from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 
-_ROWS, _STEPS = 1, 2  # of `RowsOf`
+_ROWS, _STEPS = 1, 2  # of `TablePart`
 
 _steps_of = attrgetter("steps")
 
@@ -199,7 +199,7 @@ class LogColumns:
                 self._put_finals(leaf, out, self._rows.ends(extra) - 1)
         return out
 
-    def _obs_of(self, runs: Sequence[Run], parts: Sequence[Sequence[RowsOf]], leaf: int, item: Item) -> list[Any]:
+    def _obs_of(self, runs: Sequence[Run], parts: Sequence[Sequence[TablePart]], leaf: int, item: Item) -> list[Any]:
         """Each fragment's observations of a leaf."""
         if leaf in self.layout.large:
             return [_lane_rows_of(self.layout, leaf, run) for run in runs]
@@ -210,7 +210,7 @@ class LogColumns:
                 rows[-1, ...] = final[leaf]
         return taken
 
-    def _infos_of(self, runs: Sequence[Run], parts: Sequence[Sequence[RowsOf]]) -> list[npt.NDArray[np.object_]]:
+    def _infos_of(self, runs: Sequence[Run], parts: Sequence[Sequence[TablePart]]) -> list[npt.NDArray[np.object_]]:
         """Each fragment's infos."""
         taken = self._taken(parts, _STEPS, INFOS, None)
         for run, infos in zip(runs, taken, strict=True):
@@ -218,7 +218,7 @@ class LogColumns:
                 infos[-1] = run.ending.info
         return taken
 
-    def _taken(self, parts: Sequence[Sequence[RowsOf]], where: int, leaf: int, item: Item | None) -> list[Any]:
+    def _taken(self, parts: Sequence[Sequence[TablePart]], where: int, leaf: int, item: Item | None) -> list[Any]:
         """Copies of each fragment's rows of a column; without an `item`, of infos."""
         taken = []
         known: Table | None = None
@@ -278,8 +278,8 @@ class LogColumns:
                 at += steps
 
 
-def _joined(parts: Sequence[RowsOf], where: int, leaf: int, item: Item | None) -> Any:
-    """Rows of a column that lie in several chunks, or were recorded before the column was widened, which they are."""
+def _joined(parts: Sequence[TablePart], where: int, leaf: int, item: Item | None) -> Any:
+    """Rows of a column that lie in several chunks. They are widened as the column was since."""
     rows: list[Any] = [part[0].column(leaf)[part[where]] for part in parts]  # type: ignore[index]
     if item is None:
         return np.concatenate(rows)
@@ -289,7 +289,7 @@ def _joined(parts: Sequence[RowsOf], where: int, leaf: int, item: Item | None) -
 
 
 def _trees(part: Part, leaves: Sequence[Sequence[Any]], count: int) -> Iterable[Any]:
-    """So many values of a part of the layout, from lists of their leaves; a dict without entries has none."""
+    """`count` values of a part of the layout, from a list for each of its leaves. An empty dict has no leaves."""
     if part.structure.is_leaf:
         return leaves[0]
     return map(part.structure.unflatten, zip(*leaves, strict=True) if leaves else [()] * count)

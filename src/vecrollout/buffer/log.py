@@ -306,7 +306,7 @@ def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[i
 
 
 def copy_finals(layout: Layout, notes: Sequence[Note]) -> bool:
-    """Put copies of the leaves of last observations in their places; whether every note has one.
+    """Replace last observations by copies of their leaves. Returns whether every note has a last observation.
 
     An environment's own observation is often a Python number, or of another precision than the array that the vector
     environment copies all of them into. It is cast as it would have been there.

@@ -59,10 +59,10 @@ class RolloutBuffer:
         self.info_keys = self._infos.keys  # None: all or none
         most_steps = None if most is None else most // num_envs
         self._dtypes = dtypes  # dtypes that observations and actions are cast to, as trees
-        self._log = StepLog(num_envs, self._infos.any, options.sink is not None, most_steps, dtypes)
+        self._hands_over = options.sink is not None
+        self._log = StepLog(num_envs, self._infos.any, self._hands_over, most_steps, dtypes)
         self._keeper = Bookkeeper(self._log, self.recording, options.early_reset == "drop")
         self._delivery = Delivery(options.sink, self._keeper, self._log)
-        self._hands_over = options.sink is not None
         self._space = Room(self._log, self._keeper, self._delivery, options)
         self.discards = Discards(self._log, self._keeper, self._space)
         self._ready = False  # whether a step may follow: reset, and no failure since

@@ -15,12 +15,11 @@ from vecrollout.buffer.memory import Chunk
 from vecrollout.buffer.table import LEAVES, Table
 from vecrollout.data.kinds import Item
 
-RowsOf: TypeAlias = tuple[Table, Any, Any]
+TablePart: TypeAlias = tuple[Table, Any, Any]
 """A table, and where a fragment's observations and steps are in it."""
 
-
-# Rows that are gathered at a time. What is gathered, and the info dicts whose references are counted, then stays in the
-# processor's caches until it is in its place.
+# Rows that are gathered at a time. They stay in the processor's caches until they are in their places, and so do the
+# info dicts whose references are counted.
 _BLOCK_ROWS = 4096
 
 
@@ -49,7 +48,7 @@ class Source:
                 self.is_narrow = True
         return table
 
-    def parts_of(self, run: Run) -> list[RowsOf]:
+    def parts_of(self, run: Run) -> list[TablePart]:
         """Where a fragment's rows are; its last observation is in the last part."""
         parts = []
         last = run.pieces[-1]
@@ -132,7 +131,7 @@ class Rows:
         return counts
 
     def _index(self, are_steps: bool, shift: int, extra: int) -> list[tuple[Table, Array, Any]]:
-        """Each table, the numbers of its rows, and their places; None: one behind another."""
+        """Each table, the numbers of its rows, and their places. Places of None are one behind another."""
         counts = self._counts(extra)
         begins = np.cumsum(counts) - counts
         found = []

@@ -168,7 +168,7 @@ def _recorder(plan: Plan, env: AnyEnv, frame_bytes: int) -> tuple[Any, Shares]:
     from vecrollout.recording.writing import most_transitions, trace_writer
 
     spaces, num_envs = spaces_of(env), num_envs_of(env)
-    held = most_transitions(spaces, num_envs, *([frame_bytes] if frame_bytes else []))
+    held = most_transitions(spaces, num_envs, frame_bytes)
     about: dict[str, Any] = {
         "metadata": plan.metadata,
         "episode_metadata": seed_column,
@@ -198,7 +198,7 @@ def _frame_bytes(recipe: Recipe) -> int:
 
 
 def _summarize(recorded: Recorded, plan: Plan) -> None:
-    from vecrollout.storage.files.stored import bytes_in
+    from vecrollout.storage.files.usage import bytes_in
 
     facts: dict[str, Any] = {
         "trace": recorded.directory,

@@ -17,7 +17,7 @@ from vecrollout.progress import live_line
 from vecrollout.recording.environments import num_envs_of
 from vecrollout.recording.sb3 import BufferingWrapper
 from vecrollout.recording.vector import VectorBufferingWrapper
-from vecrollout.storage.files.stored import Stored
+from vecrollout.storage.files.usage import DiskUsage
 
 
 class Shares:
@@ -116,7 +116,7 @@ class Session:
         self._steps = steps
         self._began = time.monotonic()
         self.elapsed_s = 0.0
-        self._stored = Stored(recorder.directory)
+        self._stored = DiskUsage(recorder.directory)
         self.interrupted = False
 
     def run(self) -> None:

@@ -35,7 +35,7 @@ from vecrollout.recording.environments import AnyEnv
 from vecrollout.storage.dataset import TraceDataset
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.objects import shown
-from vecrollout.storage.files.stored import Stored
+from vecrollout.storage.files.usage import DiskUsage
 from vecrollout.storage.writing.opening import remove_traces
 from vecrollout.storage.writing.options import checked_options
 from vecrollout.storage.writing.writer import TraceWriter
@@ -291,7 +291,7 @@ class Collector:
         """The line on a terminal, where it is to be shown."""
         if not self._progress:
             return nullcontext()
-        return line(len(self._crew), progressed, Stored(self.directory), steps, episodes)
+        return line(len(self._crew), progressed, DiskUsage(self.directory), steps, episodes)
 
     def _version(self, policy: AnyPolicy | PolicyHandle) -> Policy:
         """The policy as it is now."""

@@ -101,7 +101,7 @@ class Crew:
         return report
 
     def close(self, patience_s: float | None = None) -> None:
-        """Let all workers write what they hold, and end them, at the latest after some seconds; None: at any time."""
+        """Let all workers write what they hold, and end them. That may take `patience_s`; None: as long as it does."""
         refs = {each.close.remote(): worker for worker, each in enumerate(self._actors) if each is not None}
         failures = dict[int, Any]()
         try:
@@ -144,7 +144,7 @@ class Crew:
             died = self._start([worker])
 
     def _start(self, workers: Sequence[int]) -> dict[int, Exception]:
-        """Start workers; returns the errors of those that died meanwhile. An error ends the others, too."""
+        """Start workers. Returns the errors of those that died meanwhile; any other error ends all workers."""
         with (
             self._failing_on_error(workers),
             nullcontext() if isinstance(self._directory, str) else probe(self._directory) as file,
@@ -182,7 +182,7 @@ class Crew:
 
     @contextmanager
     def killed_on_error(self) -> Iterator[None]:
-        """Within, an error ends all workers at once."""
+        """An error in the body of the `with` statement ends all workers at once."""
         try:
             yield
         except BaseException:
@@ -191,7 +191,7 @@ class Crew:
 
     @contextmanager
     def _failing_on_error(self, workers: Sequence[int]) -> Iterator[None]:
-        """Within, an error ends these workers at once, and the others when they have written what they hold."""
+        """An error in the body ends these workers at once, and the others when they have written what they hold."""
         try:
             yield
         except BaseException:

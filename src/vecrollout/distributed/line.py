@@ -8,14 +8,14 @@ from time import monotonic
 from vecrollout.data.sizes import size_text
 from vecrollout.distributed.order import Progressed
 from vecrollout.progress import live_line
-from vecrollout.storage.files.stored import Stored
+from vecrollout.storage.files.usage import DiskUsage
 
 _RECENT = 100
 """The number of episodes of which the mean return is shown."""
 
 
 def line(
-    workers: int, progressed: Progressed, stored: Stored, steps: int | None = None, episodes: int | None = None
+    workers: int, progressed: Progressed, stored: DiskUsage, steps: int | None = None, episodes: int | None = None
 ) -> AbstractContextManager[None]:
     """Show workers, steps, episodes, returns, restarts and bytes, and how many steps or episodes there are to be."""
     begin = monotonic()

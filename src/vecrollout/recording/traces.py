@@ -109,7 +109,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         self.own(writer, location)
 
     def _writing(self, directory: Path | str) -> AbstractContextManager[Writer]:
-        """The writer of the trajectories, after the filters; within, the recorder is made."""
+        """The writer of the trajectories, after the filters. The body of the `with` statement makes the recorder."""
         check_options(self._writer_options, type(self), TraceWriter)
         spaces = self.env.observation_space, self.env.action_space
         return trace_writer(directory, self.env, spaces, **self._writer_options)

@@ -30,7 +30,7 @@ _UNKNOWN_BYTES = 500
 
 @contextmanager
 def closed_on_error(opened: _Closable) -> Iterator[_Closable]:
-    """Within, a recorder of a writer is made, or begins. If that fails, this is closed."""
+    """Close this if the body of the `with` statement fails."""
     try:
         yield opened
     except BaseException:
@@ -51,7 +51,7 @@ def trace_writer(
 ) -> Iterator[TraceWriter]:
     """A writer that knows the environment; options of `TraceWriter` go before what the environment says.
 
-    Within, its recorder is made. If that fails, the writer is closed, and the traces to be overwritten are kept.
+    The body of the `with` statement makes the recorder. If it fails, the writer is closed and no traces are removed.
     """
     place = place_of(directory)
     writers = [layer.owned_writer for layer in layers_of(env) if isinstance(layer, Recorder)]
@@ -89,11 +89,9 @@ def spec_of(env: Any) -> str | None:
         return None if name is None else str(name)
 
 
-def most_transitions(
-    spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int, info_bytes: int = _UNKNOWN_BYTES
-) -> int:
+def most_transitions(spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int, frame_bytes: int = 0) -> int:
     """The number of transitions of such spaces that a recorder may hold, at least one of each environment."""
-    return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + info_bytes))
+    return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + _UNKNOWN_BYTES + frame_bytes))
 
 
 def _item_bytes(space: gym.Space[Any]) -> int:

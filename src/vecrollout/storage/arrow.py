@@ -31,7 +31,7 @@ ArrowErrors = (
 )
 """What reading altered bytes can raise, in pyarrow and in what is made of its answers.
 
-A lack of memory (`pa.ArrowMemoryError`) is none of them: mostly it has nothing to do with the bytes.
+A lack of memory (`pa.ArrowMemoryError`) is not among them, because it rarely has to do with the bytes.
 """
 
 

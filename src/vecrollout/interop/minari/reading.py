@@ -86,7 +86,11 @@ class _MinariFile:
             terminated, truncated = (bool(flag[-1]) for flag in flags if len(flag))
             reset_info, steps_infos = _split(infos, len(rews), where)
             return episode_of(
-                *(where, obs, acts, rews, steps_infos),
+                where,
+                obs,
+                acts,
+                rews,
+                steps_infos,
                 terminated=terminated,
                 truncated=truncated,
                 id=number,

@@ -13,6 +13,8 @@ from vecrollout.storage.files.folder import Folder
 from vecrollout.storage.files.journal import header_of
 from vecrollout.storage.files.names import TEMPORARY_NAME, is_of_trace, journal_of
 
+_CHUNK_BYTES = 1 << 16
+
 
 def remove_traces(folder: Folder) -> None:
     """Remove all traces of a folder."""
@@ -40,7 +42,7 @@ def check_spaces(folder: Folder, spaces: list[Any]) -> None:
     mine = json.loads(dumps(spaces))
     for name in sorted(filter(journal_of, _names(folder)), reverse=True):
         try:
-            theirs = header_of(folder.read(name).partition(b"\n")[0]).get("spaces")
+            theirs = header_of(_first_line(folder, name)).get("spaces")
         except DamagedTraceError:
             continue  # reading the trace reports it
         if isinstance(theirs, list):
@@ -58,6 +60,16 @@ def _names(folder: Folder) -> Iterable[str]:
         return folder.sizes()
     except TraceNotFoundError:
         return ()
+
+
+def _first_line(folder: Folder, name: str) -> bytes:
+    """The first line of a journal, without the rest, which may be long."""
+    file, end = folder.open(name), _CHUNK_BYTES
+    while True:
+        content = bytes(file.read(0, end))
+        if b"\n" in content or len(content) < end:
+            return content.partition(b"\n")[0]
+        end *= 16
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -14,7 +14,7 @@ _MIN_SHARD_BYTES = 1 << 12
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a `TraceWriter`, as they are to be; those that are not given stay away."""
+    """The given options of a `TraceWriter`, checked and converted."""
     return {name: _CHECKS[name](value) if name in _CHECKS else value for name, value in options.items()}
 
 

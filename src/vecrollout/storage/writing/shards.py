@@ -176,7 +176,7 @@ class Shards:
 
 
 class ShardFile:
-    """A new shard; what is done to it returns the lines for the journal."""
+    """A new shard. Its methods return lines for the journal."""
 
     def __init__(self, path: Path, number: int, schema: Any, compression: str | None) -> None:
         self.path = path

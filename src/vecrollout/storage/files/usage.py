@@ -12,7 +12,7 @@ _PAUSE_S = 0.25
 _PAUSE_RATIO = 10
 
 
-class Stored:
+class DiskUsage:
     """Looks at a directory a few times a second.
 
     Args:
