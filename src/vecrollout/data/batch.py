@@ -13,10 +13,10 @@ from vecrollout._typing import Array
 from vecrollout.data.choosing import Numbers, episode_key, episode_values
 from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, concatenated, joined_columns
 from vecrollout.data.conditions import episode_table
+from vecrollout.data.curating import Rewards, relabeled
 from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.relabeling import Rewards, relabeled
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.selected_columns import SelectedColumns
 from vecrollout.data.sequence import TrajectorySequence

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.columns import Columns
-from vecrollout.data.kinds import Kind
+from vecrollout.data.kinds import Item, Kind
 from vecrollout.data.structures import Structure
 
 RowNumbers = npt.NDArray[np.int64]
@@ -34,13 +34,13 @@ class Leaf:
     """One array in memory, whose rows are moved in one piece."""
 
     def __init__(self, array: Array) -> None:
-        self._dtype, self._shape = array.dtype, array.shape[1:]
-        self._opaque = _opaque(array)
+        self._item = Item(array.dtype, array.shape[1:]) if array.flags.c_contiguous and array.size else None
+        self._rows = array if self._item is None else self._item.closed(array)
 
     def take(self, rows: RowNumbers) -> Array:
         """A copy of some rows."""
-        found = self._opaque.take(rows, axis=0)
-        return found if found.dtype == self._dtype else found.view(self._dtype).reshape(-1, *self._shape)
+        found: Array = self._rows.take(rows, axis=0)
+        return found if self._item is None else self._item.opened(found)
 
 
 class ArrayRows:
@@ -84,11 +84,3 @@ class ArrayRows:
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the views, of which copies would be made.
         return type(self), (self._columns, *self._arrays)
-
-
-def _opaque(array: Array) -> Array:
-    """An array whose rows are opaque values, where NumPy can move them so."""
-    if array.ndim < 2 or array.dtype.hasobject or not array.size or not array.flags.c_contiguous:
-        return array
-    flat = array.reshape(len(array), -1)
-    return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)
