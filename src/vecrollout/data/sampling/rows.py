@@ -55,14 +55,12 @@ class ArrayRows:
 
     def __init__(self, columns: Columns, obs: Any, acts: Any, rews: Any) -> None:
         self.kind = columns.kind
-        self._columns, self._arrays = columns, (obs, acts, rews)
-        parts: dict[str, Any] = {"obs": (self.kind.obs.structure, obs), "acts": (self.kind.acts.structure, acts)}
-        if rews is not None:
-            parts["rews"] = Structure(None), rews
-        self._parts = {
-            name: (structure, [Leaf(np.asarray(leaf)) for leaf in structure.flatten(tree, name)])
-            for name, (structure, tree) in parts.items()
-        }
+        self._columns = columns
+        self._parts: dict[str, tuple[Structure, list[Leaf]]] = {}
+        for name, tree in (("obs", obs), ("acts", acts), ("rews", rews)):
+            if tree is not None:
+                structure = self.kind.part(name).structure
+                self._parts[name] = structure, [Leaf(np.asarray(leaf)) for leaf in structure.flatten(tree, name)]
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
@@ -80,7 +78,3 @@ class ArrayRows:
     def _infos(self) -> npt.NDArray[np.object_] | None:
         infos: npt.NDArray[np.object_] | None = self._columns.column("infos")
         return infos
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Without the views, of which copies would be made.
-        return type(self), (self._columns, *self._arrays)
