@@ -50,7 +50,7 @@ def list_traces(
         return
     with busy("Reading the table of episodes"):
         traces = opened(path)
-        numbered = traces.to_arrow().add_column(0, "number", [list(range(len(traces)))])
+        numbered = traces.table.add_column(0, "number", [list(range(len(traces)))])
         if where is not None:
             numbered = numbered.take(chosen(traces, where, None).order.positions())
         if sort is not None:
@@ -94,7 +94,7 @@ def stats(
     """Returns, lengths and endings of whole episodes. Exit code 1 if there is none."""
     with busy("Reading the table of episodes"):
         traces = opened(path)
-        table = chosen(traces if fragments else traces.whole_episodes(), where, None).to_arrow()
+        table = chosen(traces if fragments else traces.whole_episodes(), where, None).table
     groups = {"all": table} if by is None else dict(_grouped(table, by))
     found = {name: _row(group) for name, group in groups.items() if len(group)}
     if as_json:

@@ -35,8 +35,8 @@ def overview(dataset: TraceDataset) -> dict[str, Any]:
     and outliers are those of trajectories that are whole episodes. Without a whole episode all of these count all
     trajectories. No observations are read.
     """
-    table = dataset.to_arrow()
-    whole = dataset.whole_episodes().to_arrow()
+    table = dataset.table
+    whole = dataset.whole_episodes().table
     counted = whole if len(whole) else table
     columns = {name: floats(table, name) for name in QUANTITIES}
     is_whole = (floats(table, "start_step") == 0) & (floats(table, "terminated") + floats(table, "truncated") > 0)
@@ -95,7 +95,7 @@ def floats(table: Any, name: str) -> npt.NDArray[np.float64]:
 
 def columns_of(dataset: TraceDataset) -> dict[str, Any]:
     """Statistics of each column of the steps, and of each numeric column of the metadata."""
-    table = dataset.to_arrow()
+    table = dataset.table
     known = set(QUANTITIES) | {"env", "seed", "id", "start_step", "terminated", "truncated"}
     numeric = [field.name for field in table.schema if field.name not in known and str(field.type) in _NUMBERS]
     return {

@@ -108,13 +108,13 @@ class TraceDataset(StoredTrajectories):
         """
         joined = self.stitched()
         names = ("start_step", "terminated", "truncated")
-        start, terminated, truncated = (joined.order.table.column(name).to_numpy() for name in names)
+        start, terminated, truncated = (joined.table.column(name).to_numpy() for name in names)
         return joined.select((start == 0) & (terminated | truncated))
 
     @property
     def stats(self) -> dict[str, float]:
         """`n_traj`, `return_{min,mean,std,max}`, `len_{min,mean,std,max}` of whole episodes, as in `rollout_stats`."""
-        return stats_of(self.whole_episodes().order.table)
+        return stats_of(self.whole_episodes().table)
 
     def write(
         self,

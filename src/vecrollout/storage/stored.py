@@ -51,14 +51,14 @@ class StoredTrajectories(TrajectorySequence):
         return self.order.numbers(key, name)
 
     def _values(self, column: str) -> Sequence[Any]:
-        table = self.order.table
+        table = self.table
         if column not in table.column_names:
             raise OptionError(f"column: expected one of {table.column_names}, got {column!r}")
         values: Sequence[Any] = table.column(column).to_pylist()
         return values
 
     def _episode_table(self) -> Any:
-        return self.order.table
+        return self.table
 
     def _episode_keys(self) -> Sequence[Hashable]:
         return self.order.episode_keys()
@@ -224,6 +224,11 @@ class StoredTrajectories(TrajectorySequence):
         """Metadata of the trace; of several traces, the entries that all have in common."""
         return common_entries([each["metadata"] for each in self.order.abouts.values()])
 
+    @property
+    def table(self) -> Any:
+        """The episode table, as `to_arrow` returns it."""
+        return self.order.table
+
     def summary(self) -> str:
         """A few lines of text: episodes, steps, how they ended, returns, lengths, size. No observations are read.
 
@@ -253,7 +258,7 @@ class StoredTrajectories(TrajectorySequence):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return self.order.table
+        return self.table
 
     def to_pandas(self, *, steps: bool = False) -> Any:
         """The episode table, or all steps, as a pandas `DataFrame`.
@@ -268,7 +273,7 @@ class StoredTrajectories(TrajectorySequence):
             MissingDependencyError: If pandas is not installed.
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return frame_of_steps(self) if steps else frame_of_episodes(self.order.table)
+        return frame_of_steps(self) if steps else frame_of_episodes(self.table)
 
     def episodes(self) -> list[range]:
         """Which trajectories belong to which episode.
@@ -286,7 +291,7 @@ class StoredTrajectories(TrajectorySequence):
 
     def _repr_html_(self) -> str:
         """The summary as a table, with the returns (or lengths) as a curve, for notebooks."""
-        returns = self.order.table.column("return_").drop_null().to_numpy()
+        returns = self.table.column("return_").drop_null().to_numpy()
         values, name = (returns, "returns") if len(returns) else (self.lengths, "lengths")
         where = ", ".join(map(shown, self.order.paths))
         return card(f"TraceDataset {where}", summary_lines(self.order), values, name)

@@ -21,7 +21,7 @@ def episode(dataset: TraceDataset, number: int, every: bool) -> dict[str, Any]:
     number = dataset.order.at(number)
     length = dataset.lengths.item(number)
     identity = dataset.identity(number)
-    table = dataset.to_arrow()
+    table = dataset.table
     found = curves(dataset, number, 0, length, MANY if every else FEW)
     return {
         "number": number,

@@ -28,7 +28,7 @@ class Episodes:
     """The episode table of a data set, as it was at one time.
 
     Args:
-        table: `TraceDataset.to_arrow()`.
+        table: `TraceDataset.table`.
     """
 
     def __init__(self, table: Any) -> None:

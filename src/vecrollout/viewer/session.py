@@ -44,7 +44,7 @@ class Session:
         self._begin_version()
 
     def _begin_version(self) -> None:
-        self._episodes = Episodes(self._dataset.to_arrow())
+        self._episodes = Episodes(self._dataset.table)
         flags = self._flags.of(self._episodes.writers)
         keys = self._episodes.keys() if flags else []
         self._flagged = {number for number, key in enumerate(keys) if key in flags}
