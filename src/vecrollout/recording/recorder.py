@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Array
@@ -22,16 +25,7 @@ from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
-
-
-class Writer(Protocol):
-    """A sink that writes, and that has to be closed."""
-
-    def append(self, trajectory: Any, /) -> object:
-        """Take one trajectory."""
-
-    def close(self) -> object:
-        """Write everything, and stop. A second call does nothing."""
+from vecrollout.recording.environments import layers_of
 
 
 class Advanced(NamedTuple):
@@ -52,21 +46,22 @@ class Recorder(ABC):
     """
 
     _buffer: RolloutBuffer
-    _owned: Writer | None = None
+    _owned: exits.Closable | None = None
     _is_closed = False
 
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
 
-    def _record(self, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
+    def _record(self, env: Any, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
+        warn_of_inner_recorders(env)
         check_options(options, type(self), RecordOptions)
         checked = RecordOptions(**options)
         self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes_to_cast(checked, spaces))
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 
-    def own(self, writer: Writer, directory: Path | str) -> None:
+    def own(self, writer: exits.Closable, directory: Path | str) -> None:
         """Close this writer when the recorder is closed.
 
         Args:
@@ -76,7 +71,7 @@ class Recorder(ABC):
         self._owned, self.directory = writer, directory
 
     @property
-    def owned_writer(self) -> Writer | None:
+    def owned_writer(self) -> exits.Closable | None:
         """The writer that is closed with the recorder; None where the user closes it."""
         return self._owned
 
@@ -329,3 +324,19 @@ class Recorder(ABC):
 
     def __str__(self) -> str:
         return repr(self)  # Gymnasium's wrappers have one of their own
+
+
+def warn_of_inner_recorders(env: Any) -> None:
+    """Warn where a vector environment that is recorded has recorders inside: they hold the same steps once more."""
+    base = getattr(env, "unwrapped", env)
+    envs = base.envs if isinstance(base, DummyVecEnv | gym.vector.SyncVectorEnv) else []
+    for i, each in enumerate(envs):
+        inner = [layer for layer in layers_of(each) if isinstance(layer, Recorder) and layer.owned_writer is None]
+        if inner:
+            warnings.warn(
+                f"environment {i} of the {type(base).__name__} has a {type(inner[0]).__name__} of its own, which holds "
+                "the same steps until they are popped there. Leave it out: the recorder around the vector environment "
+                "records all environments",
+                stacklevel=4,
+            )
+            return

@@ -23,7 +23,6 @@ from vecrollout.recording.environments import (
 )
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.flags import as_flags, reset_mask_of
-from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
 
@@ -97,9 +96,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
-        warn_of_inner_recorders(env)
         spaces = spaces_of(env)
-        self._record(num_envs_of(env), spaces, options)
+        self._record(env, num_envs_of(env), spaces, options)
         self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
 
     def reset(
