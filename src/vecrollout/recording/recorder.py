@@ -16,8 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from vecrollout import exits
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
-from vecrollout.buffer.options import RecordOptions
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import RecordOptions, check_options
 from vecrollout.data.checks import whole_number
 from vecrollout.data.foreign import as_array
 from vecrollout.data.trajectory import TrajectoryWithRew
@@ -25,7 +24,7 @@ from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
-from vecrollout.recording.environments import layers_of
+from vecrollout.recording.environments import layers_of, num_envs_of, spaces_of
 
 
 class Advanced(NamedTuple):
@@ -52,12 +51,12 @@ class Recorder(ABC):
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
 
-    def _record(self, env: Any, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
+    def _record(self, env: Any, options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
         warn_of_inner_recorders(env)
         check_options(options, type(self), RecordOptions)
         checked = RecordOptions(**options)
-        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes_to_cast(checked, spaces))
+        self._buffer = RolloutBuffer(num_envs_of(env), checked, dtypes=dtypes_to_cast(checked, spaces_of(env)))
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -71,7 +72,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
-        self._record(venv, venv.num_envs, (venv.observation_space, venv.action_space), options)
+        self._record(venv, options)
         copies_infos = not returns_new_infos(venv.unwrapped) if copy_infos is None else copy_infos
         self._steps = VecEnvSteps(self._buffer, venv, checked_missing(missing_final_obs), copies_infos)
         self._resets_behind = self._steps.resets_behind
@@ -110,6 +111,19 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
                 self._resets_behind.forget()
             raise
         return obs
+
+    def join(self, obs: Any, start_steps: Sequence[int]) -> None:
+        """Begin to record in the middle of episodes, after somebody else has reset the environments.
+
+        Args:
+            obs: Current observations, shape `(E, *obs_shape)`.
+            start_steps: The number of steps that each environment's episode has had so far, E integers.
+
+        Raises:
+            ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
+                pop these.
+        """
+        self._steps.reset(obs, start_steps=start_steps)
 
     def step(self, actions: Any) -> Any:
         """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.

@@ -61,7 +61,7 @@ class VecEnvSteps:
         return endings
 
     def look(self, returned: Any, endings: Sequence[Ending]) -> None:
-        """Warn if a reset overwrote an episode's last observation. As an error, the warning leaves the step recorded."""
+        """Warn if a reset overwrote an episode's last observation. Where the warning is an error, the step stays."""
         if self._overwritten is not None and not self._overwritten.look(returned[0], returned[3], endings):
             self._overwritten = None
 

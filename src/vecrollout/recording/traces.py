@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.recording.environments import SINGLE, check_kind
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper

@@ -18,7 +18,6 @@ from vecrollout.recording.environments import (
     as_vector_env,
     check_kind,
     layers_of,
-    num_envs_of,
     spaces_of,
 )
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
@@ -96,9 +95,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
-        spaces = spaces_of(env)
-        self._record(env, num_envs_of(env), spaces, options)
-        self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
+        self._record(env, options)
+        self._steps = VectorSteps(self._buffer, spaces_of(env), self.autoreset, missing_final_obs, final_obs_fn)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | Array | None = None, options: dict[str, Any] | None = None

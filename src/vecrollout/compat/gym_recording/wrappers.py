@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
