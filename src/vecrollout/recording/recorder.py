@@ -45,8 +45,10 @@ class Recorder(ABC):
     """
 
     _buffer: RolloutBuffer
-    _owned: exits.Closable | None = None
     _is_closed = False
+
+    owned_writer: exits.Closable | None = None
+    """The writer that is closed with the recorder; None where the user closes it."""
 
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
@@ -67,12 +69,7 @@ class Recorder(ABC):
             writer: The writer that the recorder's sink writes to.
             directory: Where it writes.
         """
-        self._owned, self.directory = writer, directory
-
-    @property
-    def owned_writer(self) -> exits.Closable | None:
-        """The writer that is closed with the recorder; None where the user closes it."""
-        return self._owned
+        self.owned_writer, self.directory = writer, directory
 
     @abstractmethod
     def restart(self) -> Any:
@@ -242,7 +239,7 @@ class Recorder(ABC):
             ProtocolError: If the recorder does not own a writer that flushes.
             TraceWriteError: If writing failed.
         """
-        flush = getattr(self._owned, "flush", None)
+        flush = getattr(self.owned_writer, "flush", None)
         if flush is None:
             raise ProtocolError(
                 "flush: expected a recorder with a writer of its own, as record_traces makes it; flush its sink"
@@ -251,15 +248,15 @@ class Recorder(ABC):
 
     def _check_open(self) -> None:
         """Refuse a reset whose steps could not be written."""
-        if self._owned is not None and self._is_closed:
+        if self.owned_writer is not None and self._is_closed:
             raise ProtocolError("reset: expected an open recorder, got one whose trace is closed; record a new one")
 
     def _close(self, close_envs: Callable[[], object]) -> None:
         """Close the running episodes, the environments and an owned writer, each also where another one failed."""
         self._is_closed = True
         closes = [self._buffer.close, lambda: exits.closed(self._buffer), close_envs]
-        if self._owned is not None:
-            closes.append(self._owned.close)
+        if self.owned_writer is not None:
+            closes.append(self.owned_writer.close)
         try:
             exits.close_each(*closes)  # after an interrupt the next call closes the rest
         except Exception as error:
@@ -277,7 +274,7 @@ class Recorder(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A recorder around copies of the environments, with what this one holds. A copy writes nothing to disk."""
-        copied = deep_copy(self, memo, (self._owned, self._buffer.options.sink))
+        copied = deep_copy(self, memo, (self.owned_writer, self._buffer.options.sink))
         vars(copied).pop("directory", None)
         return copied
 

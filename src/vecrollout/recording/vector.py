@@ -15,7 +15,6 @@ from vecrollout.recording.batched_env import BatchedEnv
 from vecrollout.recording.environments import (
     VECTOR,
     VectorWrapper,
-    as_vector_env,
     check_kind,
     layers_of,
     spaces_of,
@@ -85,7 +84,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(env, VECTOR)
-        env = as_vector_env(env)
+        if not isinstance(env, gym.vector.VectorEnv):
+            env = BatchedEnv(env, spaces_of(env))
         super().__init__(env)
         self.env: Any
         _forward_attributes(self, env)
