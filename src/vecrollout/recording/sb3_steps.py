@@ -15,7 +15,7 @@ from vecrollout.data.foreign import is_foreign
 from vecrollout.errors import MissingTerminalObservationError
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.flags import as_flags
-from vecrollout.recording.reuse import OverwrittenObs
+from vecrollout.recording.overwritten import OverwrittenObs
 from vecrollout.recording.sb3_resets import ResetInfos, ResetsBehind
 
 _BOOL, _ndarray = np.dtype(bool), np.ndarray

@@ -256,15 +256,16 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Returns:
             The observations to act on, and the environments whose episodes ended and began.
         """
-        over = self._mask(self._buffer.discards.over)
-        obs, _, terminated, truncated, _ = self.step(acts)
         count = self._buffer.num_envs
+        over = np.zeros(count, dtype=bool)
+        over[[*self._buffer.discards.over]] = True
+        obs, _, terminated, truncated, _ = self.step(acts)
         ended = (as_flags(terminated, count, "terminated") | as_flags(truncated, count, "truncated")) & ~over
         if self.autoreset is Autoreset.NEXT_STEP:
             return Advanced(obs, ended, over)
         if self.autoreset is Autoreset.DISABLED and ended.any():
             # A copy, as the environment may keep the mask.
-            options = {"reset_mask": ended.copy()}
+            options: dict[str, Any] = {"reset_mask": ended.copy()}
             if isinstance(self.env, BatchedEnv):
                 options["env_idx"] = np.flatnonzero(ended)
             first_obs, _ = self.reset(options=options)
@@ -299,11 +300,6 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             self._buffer.abort()
             raise
         return returned  # type: ignore[no-any-return]
-
-    def _mask(self, envs: frozenset[int]) -> Any:
-        mask = np.zeros(self._buffer.num_envs, dtype=bool)
-        mask[[*envs]] = True
-        return mask
 
 
 def _forward_attributes(wrapper: Any, env: Any) -> None:
