@@ -92,10 +92,10 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
         check_kind(env, SINGLE)
         spaces = env.observation_space, env.action_space
         selection = Selection(episode_filter, frame_filter, reward_classes, seed)
-        if selection.cuts_episodes:
-            options = filtered(options)
+        self._writer_options = filtered(options) if selection.cuts_episodes else options
+        self.env = env
         location = place_of(tempfile.mkdtemp(prefix="vecrollout-") if directory is None else directory)
-        with self._writing(location, env, options) as writer:
+        with self._writing(location) as writer:
             super().__init__(
                 env,
                 error_on_premature_reset=False,
@@ -107,9 +107,8 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
             )
         self.own(writer, location)
 
-    def _writing(
-        self, directory: Path | str, env: gym.Env[Any, Any], options: dict[str, Any]
-    ) -> AbstractContextManager[Any]:
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Any]:
         """The writer of the trajectories, after the filters. The body of the `with` statement makes the recorder."""
-        check_options(options, type(self), TraceWriter)
-        return trace_writer(directory, env, (env.observation_space, env.action_space), **options)
+        check_options(self._writer_options, type(self), TraceWriter)
+        spaces = self.env.observation_space, self.env.action_space
+        return trace_writer(directory, self.env, spaces, **self._writer_options)

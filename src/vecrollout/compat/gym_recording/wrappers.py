@@ -56,12 +56,10 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             options.setdefault("record_infos", "none")  # the format has no infos
         super().__init__(env, directory, *filters, **options)
 
-    def _writing(
-        self, directory: Path | str, env: gym.Env[Any, Any], options: dict[str, Any]
-    ) -> AbstractContextManager[Any]:
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Any]:
         """The sink behind the filters; within, the recorder is made."""
         if self._file_format == "vecrollout":
-            return super()._writing(directory, env, options)
-        options = {name: value for name, value in options.items() if name != "metadata"}
+            return super()._writing(directory)
+        options = {name: value for name, value in self._writer_options.items() if name != "metadata"}
         check_options(options, type(self), GymRecordingWriter)
         return closed_on_error(GymRecordingWriter(directory, **options))
