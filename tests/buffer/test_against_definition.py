@@ -60,7 +60,7 @@ CAMERA = rows((4, 5, 60), np.uint8)
 KINDS = [
     Kind("numbers", 3, rows((2,)), rows((), np.int64)),
     Kind("long", 2, rows(), rows((1,), np.float64), calls=2600),  # chunks have 1024 steps at most
-    Kind("wide", 100, rows((900,), np.uint8), rows((), np.int8), calls=240),  # chunks of 32 steps
+    Kind("wide", 100, rows((900,), np.uint8), rows((), np.int8), calls=120),  # chunks of 32 steps
     Kind("frames", 3, rows((16, 64), np.uint8), rows((), np.int64)),  # each environment's rows lie by themselves
     Kind("dict", 3, dicts(camera=CAMERA, arm=dicts(angle=rows((3,), np.float64), grip=rows((), np.int8))), rows((2,))),
     Kind("tuple", 2, tuples(rows((), np.int64), CAMERA, rows((0,))), dicts(left=rows(), right=rows((2,), np.int16))),

@@ -80,7 +80,7 @@ def test_a_reader_beside_a_writer_sees_a_prefix(seed: int, tmp_path: Path) -> No
     ) as process:
         traces = open_traces(tmp_path)
         seen = [0]
-        while len(set(seen)) < 12:
+        while len(set(seen)) < 8:
             reader = traces if generator.random() < 0.8 else open_traces(tmp_path)
             reader.refresh()
             assert len(reader) >= seen[-1]
