@@ -60,7 +60,7 @@ CAMERA = rows((4, 5, 60), np.uint8)
 KINDS = [
     Kind("numbers", 3, rows((2,)), rows((), np.int64)),
     Kind("long", 2, rows(), rows((1,), np.float64), calls=2600),  # chunks have 1024 steps at most
-    Kind("wide", 100, rows((900,), np.uint8), rows((), np.int8), calls=240),  # chunks of 32 steps
+    Kind("wide", 100, rows((900,), np.uint8), rows((), np.int8), calls=120),  # chunks of 32 steps
     Kind("frames", 3, rows((16, 64), np.uint8), rows((), np.int64)),  # each environment's rows lie by themselves
     Kind("dict", 3, dicts(camera=CAMERA, arm=dicts(angle=rows((3,), np.float64), grip=rows((), np.int8))), rows((2,))),
     Kind("tuple", 2, tuples(rows((), np.int64), CAMERA, rows((0,))), dicts(left=rows(), right=rows((2,), np.int16))),
@@ -333,13 +333,13 @@ RULES = ("same step", "next step", "reset")
 
 @pytest.mark.parametrize("rule", RULES)
 @each_kind
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_all_environments_step(kind: Kind, rule: str, seed: int) -> None:
     Run(kind, rule, seed).go(some=False)
 
 
 @each_kind
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_some_environments_step(kind: Kind, seed: int) -> None:
     """As an asynchronous EnvPool does."""
     Run(kind, "next step", seed).go(some=True)
@@ -349,6 +349,6 @@ def test_some_environments_step(kind: Kind, seed: int) -> None:
 @pytest.mark.parametrize("some", [False, True])
 @each_kind
 def test_many_times(kind: Kind, some: bool) -> None:
-    for seed in range(1000, 1004):
+    for seed in range(2, 8):
         for rule in RULES[1:2] if some else RULES:
             Run(kind, rule, seed).go(some)

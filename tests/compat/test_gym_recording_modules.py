@@ -184,28 +184,31 @@ import gymnasium as gym
 from vecrollout.compat.gym_recording.wrappers import TraceRecordingWrapper
 from vecrollout.compat.gym_recording.recording import TraceRecording
 
-directory, file_format, ending = sys.argv[1:]
-env = TraceRecordingWrapper(gym.make("CartPole-v1"), directory, file_format=file_format)
-recording = TraceRecording(directory, file_format=file_format)
-env.reset(seed=0)
-recording.add_reset([0.0])
-for step in range(3):
-    env.step(step % 2)
-    recording.add_step(0, [1.0], 0.5)
+ending, *formats = sys.argv[1:]
+opened = []
+for file_format in formats:
+    env = TraceRecordingWrapper(gym.make("CartPole-v1"), file_format, file_format=file_format)
+    recording = TraceRecording(file_format, file_format=file_format)
+    env.reset(seed=0)
+    recording.add_reset([0.0])
+    for step in range(3):
+        env.step(step % 2)
+        recording.add_step(0, [1.0], 0.5)
+    opened += [env, recording]
 if ending == "SIGTERM":
     print("ready", flush=True)
     signal.pause()
 """
 
 
-@pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("ending", ["exit", "SIGTERM"])
-def test_running_episodes_are_written_at_the_end_of_the_process(ending: str, file_format: str, tmp_path: Path) -> None:
+def test_running_episodes_are_written_at_the_end_of_the_process(ending: str, tmp_path: Path) -> None:
     if ending == "SIGTERM" and os.name != "posix":
         pytest.skip("signals end processes on POSIX only")
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(tmp_path), file_format, ending],
+        [sys.executable, "-c", CHILD, ending, *FORMATS],
         stdout=subprocess.PIPE,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     if ending == "SIGTERM":
@@ -214,7 +217,8 @@ def test_running_episodes_are_written_at_the_end_of_the_process(ending: str, fil
         process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == (143 if ending == "SIGTERM" else 0)
-    assert sorted(len(rewards) for _, _, rewards in played(tmp_path)) == [3, 3]
+    for file_format in FORMATS:
+        assert sorted(len(rewards) for _, _, rewards in played(tmp_path / file_format)) == [3, 3]
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -14,6 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -428,10 +430,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def slowly() -> Any:
-    """Longer than what shows no bar; of two dtypes, which make two batches."""
+def slow_clock() -> Any:
+    """As on a slow machine: ten seconds between any two looks at it."""
+    return SimpleNamespace(monotonic=itertools.count(0.0, 10.0).__next__)
+
+
+def of_two_dtypes() -> Any:
+    """They make two batches."""
     yield episode(3)
-    time.sleep(1.1)
     yield episode(4)
     yield with_rews(episode(4), np.ones(4))
 
@@ -440,15 +446,17 @@ def slowly() -> Any:
 def test_long_conversions_show_a_bar(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich")
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("vecrollout.progress.time", slow_clock())
     with contextlib.suppress(DtypeError):
-        WRITERS[name](slowly(), tmp_path / "out-v0")
+        WRITERS[name](of_two_dtypes(), tmp_path / "out-v0")
     assert "steps" in sys.stderr.getvalue()  # type: ignore[attr-defined]
 
 
 def test_bars_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("vecrollout.progress.time", slow_clock())
     with contextlib.suppress(DtypeError):
-        to_npz(slowly(), tmp_path / "out", progress=False)
+        to_npz(of_two_dtypes(), tmp_path / "out", progress=False)
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
 
 

@@ -97,7 +97,7 @@ def test_transitions_and_sinks_have_them_too(kind):
 @pytest.mark.parametrize("kind", MAKERS)
 def test_of_some_steps_over_many_chunks(kind, every):
     recorder = MAKERS[kind](early_reset="drop")
-    act(recorder, 2500, every)
+    act(recorder, 1300, every)
     trajectories, _ = recorder.pop_trajectories()
     found = 0
     for each in trajectories:

@@ -100,7 +100,7 @@ class Model:
         return sum(each[3] for each in self.finished) + sum(each[2] for each in self.running.values())
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 6))])
 @pytest.mark.parametrize("space", ["box", LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_any_episodes_at_any_time(kind, space, seed):

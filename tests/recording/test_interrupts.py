@@ -252,7 +252,8 @@ def test_handing_over_to_a_sink(scenario):
         assert point > 10
 
 
-def test_the_beginning_of_training(tmp_path):
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_beginning_of_training(every, tmp_path):
     """Training that begins anew is recorded, and each step once."""
 
     class Chooses(CountingEnv):
@@ -267,6 +268,8 @@ def test_the_beginning_of_training(tmp_path):
         callback.init_callback(model)
         if not interrupted_at(point, lambda callback=callback: callback.on_training_start({}, {})):
             break
+        if point % every:
+            continue
         again = callback if point % 2 else TraceCallback(tmp_path / f"{point}")
         model.learn(5, again, reset_num_timesteps=False)
         assert open_traces(again.directory).total_steps == 5

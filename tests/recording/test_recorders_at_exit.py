@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,11 @@ MAKERS = {
 WRAPPERS = {"single": BufferingEnvWrapper, "VecEnv": BufferingWrapper, "VectorEnv": VectorBufferingWrapper}
 
 
-def recorder(kind, how):
+def recorder(kind, how, place=directory):
     if how == "record_traces":
-        env = record_traces(MAKERS[kind](), directory)
+        env = record_traces(MAKERS[kind](), place)
     else:
-        env = WRAPPERS[kind](MAKERS[kind](), error_on_premature_reset=False, sink=TraceWriter(directory))
+        env = WRAPPERS[kind](MAKERS[kind](), error_on_premature_reset=False, sink=TraceWriter(place))
     env.restart()
     return env
 
@@ -69,6 +68,16 @@ def steps(env, kind, count):
 
 def ready():
     print("ready", flush=True)
+
+
+def record_everything():
+    recorders = []
+    for kind in MAKERS:
+        for how in ("record_traces", "sink"):
+            env = recorder(kind, how, f"{directory}/{kind} {how}")
+            steps(env, kind, 100)
+            recorders.append(env)
+    return recorders
 
 
 def idle():
@@ -100,23 +109,21 @@ def assert_steps_in_a_row(directory: Path) -> list[Any]:
     return traces
 
 
-@pytest.mark.parametrize(
-    ("kind", "how"),
-    [
-        ("single", "sink"),
-        ("VecEnv", "record_traces"),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("single", "record_traces"), ("VecEnv", "sink"))),
-        *(pytest.param("VectorEnv", how, marks=pytest.mark.slow) for how in ("record_traces", "sink")),
-    ],
-)
-def test_by_sigterm_while_idle(kind: str, how: str, tmp_path: Path) -> None:
-    """Finished episodes and running fragments are on disk."""
-    code = f"env = recorder({kind!r}, {how!r}); steps(env, {kind!r}, 100); ready(); idle()"
-    assert terminated(code, tmp_path, 0.0) == (BY_SIGTERM, "")
-    total = sum(map(len, assert_steps_in_a_row(tmp_path)))
-    envs = 1 if kind == "single" else 2
-    # With next-step autoreset, two of the calls reset the environments.
-    assert total in {100 * envs, 98 * envs}
+def assert_everything_is_there(directory: Path) -> None:
+    """Finished episodes and running fragments of all recorders."""
+    places = sorted(directory.iterdir())
+    assert len(places) == 6
+    for place in places:
+        total = sum(map(len, assert_steps_in_a_row(place)))
+        envs = 1 if place.name.startswith("single") else 2
+        # With next-step autoreset, two of the calls reset the environments.
+        assert total in {100 * envs, 98 * envs}
+
+
+def test_by_sigterm_while_idle(tmp_path: Path) -> None:
+    """All recorders of the process are closed, whatever their kind."""
+    assert terminated("recorders = record_everything(); ready(); idle()", tmp_path, 0.0) == (BY_SIGTERM, "")
+    assert_everything_is_there(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["VecEnv", pytest.param("single", marks=pytest.mark.slow)])
@@ -153,12 +160,10 @@ steps(env, "single", 10**9)
 
 @pytest.mark.parametrize("end", ["", pytest.param("sys.exit(3)", marks=pytest.mark.slow)])
 def test_at_exit(end: str, tmp_path: Path) -> None:
-    paths = os.pathsep.join(filter(None, sys.path))
-    code = f"{PRELUDE}env = recorder('VecEnv', 'record_traces'); steps(env, 'VecEnv', 50); {end}"
-    command, environment = [sys.executable, "-c", code, str(tmp_path)], {**os.environ, "PYTHONPATH": paths}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
-    assert (run.returncode, run.stderr) == (3 if "exit" in end else 0, "")
-    assert sum(map(len, assert_steps_in_a_row(tmp_path))) == 100
+    with process(f"recorders = record_everything(); {end}", tmp_path) as child:
+        _, stderr = child.communicate(timeout=60)
+    assert (child.returncode, stderr) == (3 if "exit" in end else 0, "")
+    assert_everything_is_there(tmp_path)
 
 
 def test_the_users_own_handler_stays(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from vecrollout import TraceWriter, TrajectoryBatch, TrajectoryWithRew, open_traces
@@ -54,7 +53,14 @@ SOURCES = {
     "joined": on_disk(None, 1 << 20),
     "compressed": on_disk("zstd", 0),
 }
-sources = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+
+
+def from_each(listed: list[TrajectoryWithRew]) -> Iterator[Any]:
+    """The trajectories as each source has them. A failed example says which."""
+    for name, source in SOURCES.items():
+        note(f"from {name}")
+        with source(listed) as trajectories_:
+            yield trajectories_
 
 
 def naive_step(each: Any, t: int, frames: int | None) -> dict[str, Any]:
@@ -124,12 +130,11 @@ def assert_rows(batch: Any, expected: list[dict[str, Any]]) -> None:
             )
 
 
-@sources
 @given(st.data())
-def test_steps(source: Any, data: st.DataObject) -> None:
+def test_steps(data: st.DataObject) -> None:
     listed = data.draw(episodes())
     frames = data.draw(st.sampled_from((None, 1, 3)))
-    with source(listed) as trajectories_:
+    for trajectories_ in from_each(listed):
         items = trajectories_.steps(frame_stack=frames, infos=True)
         expected = [naive_step(each, t, frames) for each in trajectories_ for t in range(len(each))]
         assert len(items) == len(expected)
@@ -138,13 +143,12 @@ def test_steps(source: Any, data: st.DataObject) -> None:
         assert_rows(items[:], expected)
 
 
-@sources
 @given(st.data())
-def test_windows(source: Any, data: st.DataObject) -> None:
+def test_windows(data: st.DataObject) -> None:
     listed = data.draw(episodes())
     length, stride = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
     pad = data.draw(st.sampled_from((None, "before", "after")))
-    with source(listed) as trajectories_:
+    for trajectories_ in from_each(listed):
         items = trajectories_.windows(length, stride, pad=pad, returns_to_go=0.5)
         places = [
             (each, t - (length - 1 if pad == "before" else 0))
@@ -156,12 +160,11 @@ def test_windows(source: Any, data: st.DataObject) -> None:
             assert_rows(items[:], [naive_window(*place, length, 0.5) for place in places])
 
 
-@sources
 @given(st.data())
-def test_n_step(source: Any, data: st.DataObject) -> None:
+def test_n_step(data: st.DataObject) -> None:
     listed = data.draw(episodes())
     n, gamma = data.draw(st.integers(1, 6)), 0.5
-    with source(listed) as trajectories_:
+    for trajectories_ in from_each(listed):
         expected = []
         for each in trajectories_:
             for t in range(len(each)):
@@ -182,10 +185,9 @@ def test_n_step(source: Any, data: st.DataObject) -> None:
         assert_rows(trajectories_.n_step(n, gamma)[:], expected)
 
 
-@sources
 @given(episodes(ragged=True))
-def test_objects(source: Any, listed: list[TrajectoryWithRew]) -> None:
-    with source(listed) as trajectories_:
+def test_objects(listed: list[TrajectoryWithRew]) -> None:
+    for trajectories_ in from_each(listed):
         expected = [naive_step(each, t, None) for each in trajectories_ for t in range(len(each))]
         batch = trajectories_.steps(infos=True)[:]
         for i, each in enumerate(expected):
@@ -193,10 +195,9 @@ def test_objects(source: Any, listed: list[TrajectoryWithRew]) -> None:
                 assert_same(getattr(batch, name)[i], each[name], name)
 
 
-@sources
 @given(listed=episodes(), gamma=st.sampled_from((0.0, 0.5, 0.99, 1.0)))
-def test_returns_to_go(source: Any, listed: list[TrajectoryWithRew], gamma: float) -> None:
-    with source(listed) as trajectories_:
+def test_returns_to_go(listed: list[TrajectoryWithRew], gamma: float) -> None:
+    for trajectories_ in from_each(listed):
         expected = [
             sum(gamma**j * float(r) for j, r in enumerate(each.rews[t:]))
             for each in trajectories_

@@ -121,7 +121,11 @@ def test_texts_make_no_tensors() -> None:
         ItemDataset(batch("text").steps())[0]
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "multiprocessing_context": "spawn"}])
+# A worker that is spawned takes seconds to start, so this one lives for both epochs.
+SPAWNED = {"num_workers": 1, "multiprocessing_context": "spawn", "persistent_workers": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, SPAWNED], ids=["no workers", "forked", "spawned"])
 def test_each_step_once_an_epoch(traces: Any, options: Any) -> None:
     loader = data_loader(traces.steps(), 4, **options)
     first, second = drawn(loader), drawn(loader)
@@ -144,8 +148,15 @@ def test_in_order() -> None:
     assert drawn(loader) == [list(range(10)), list(range(10, 20))]
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "persistent_workers": True}])
-@pytest.mark.parametrize("block", [None, 1, 2, 30])
+WORKERS = {"num_workers": 2}
+PERSISTENT = {"num_workers": 2, "persistent_workers": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "block"),
+    # The order is made before workers see any of it.
+    [*(({}, block) for block in (None, 1, 2, 30)), (WORKERS, None), (WORKERS, 2), (PERSISTENT, None), (PERSISTENT, 2)],
+)
 def test_continues_after_any_batch(traces: Any, options: Any, block: int | None) -> None:
     def made(**options: Any) -> Loader:
         return data_loader(traces.steps(), 5, seed=3, block=block, **options)

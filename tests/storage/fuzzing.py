@@ -1,4 +1,4 @@
-"""Reads a trace with altered bytes, again and again: `python fuzzing.py TRACE SEED TIMES HOW`.
+"""Reads a trace with altered bytes, again and again: `python fuzzing.py SEED TIMES HOW TRACE...`.
 
 Only errors of the library may be raised, in 2 GB of memory. `HOW` says which bytes are altered, and whether the
 journal has their checksums, so that a parser sees the bytes.
@@ -171,7 +171,7 @@ def main(origin: Path, seed: int, times: int, how: str) -> None:
             (target / shard.name).write_bytes(changed)
             (target / journal.name).write_bytes(lines)
         # So that a crash names it.
-        (origin.parent / f"last-{seed}-{how}").write_text(str(number))
+        (origin.parent / f"last-{origin.name}-{seed}-{how}").write_text(str(number))
         if how == "journal":
             altered_lines = bytearray(sound)
             altered_lines[generator.randrange(len(sound))] ^= 1 << generator.randrange(8)
@@ -188,4 +188,5 @@ def main(origin: Path, seed: int, times: int, how: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    for trace in sys.argv[4:]:
+        main(Path(trace), int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

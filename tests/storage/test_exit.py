@@ -89,7 +89,7 @@ def test_by_sigterm_while_idle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("queue_bytes", [1, 1 << 28])
-@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("after_s", [0.0, 0.2, pytest.param(0.05, marks=pytest.mark.slow)])
 def test_by_sigterm_while_writing(queue_bytes: int, after_s: float, tmp_path: Path) -> None:
     """Wherever the signal comes, also while `append` waits because the queue is full."""
     options = f"queue_bytes={queue_bytes}, max_shard_bytes=4096"

@@ -64,7 +64,7 @@ def test_refresh_after_a_repair(tmp_path: Path) -> None:
     assert [each.episode.id for each in traces] == [0, 1]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 2, 3, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 def test_a_reader_beside_a_writer_sees_a_prefix(seed: int, tmp_path: Path) -> None:
     """What is there is what was recorded, from its start, and never less than before."""
     generator = random.Random(seed)
@@ -80,7 +80,7 @@ def test_a_reader_beside_a_writer_sees_a_prefix(seed: int, tmp_path: Path) -> No
     ) as process:
         traces = open_traces(tmp_path)
         seen = [0]
-        while len(set(seen)) < 12:
+        while len(set(seen)) < 8:
             reader = traces if generator.random() < 0.8 else open_traces(tmp_path)
             reader.refresh()
             assert len(reader) >= seen[-1]

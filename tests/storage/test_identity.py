@@ -113,8 +113,10 @@ def test_an_episode_that_runs_across_300000_others() -> None:
     numbering = Numbering()
     running = named("a", 0, ended_by=None)
     first, _ = place(numbering, running, 10)
-    for number in range(1, 300_001):
-        assert place(numbering, named("a", number), 5) == (number, [(0, 5)])
+    for start in range(1, 300_001, 1000):
+        others = Identities.of([named("a", number) for number in range(start, start + 1000)])
+        numbers, new = numbering.place(others, [5] * 1000)
+        assert (numbers.tolist(), new) == ([*range(start, start + 1000)], None)
     assert place(numbering, named("a", 0, start_step=10), 10) == (first, [(0, 10)])
     assert place(numbering, named("a", 0, start_step=10), 10)[1] == []
     assert place(numbering, named("a", 17), 5)[1] == []

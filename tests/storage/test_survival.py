@@ -126,7 +126,7 @@ def in_a_small_file_system(directory: Path, megabytes: int) -> list[str]:
     mount = f'mount -t tmpfs -o size={megabytes}m none "{directory}"'
     if subprocess.run([*unshare, "sh", "-c", mount], capture_output=True, check=False).returncode:
         pytest.skip("may not mount a file system here")
-    ballast = f'dd if=/dev/zero of="{directory}/ballast" bs=1M count={megabytes * 3 // 4} 2>/dev/null'
+    ballast = f'dd if=/dev/zero of="{directory}/ballast" bs=1K count={megabytes * 768} 2>/dev/null'
     return [*unshare, "sh", "-c", f'{mount} && {ballast} && exec "$@"', "sh"]
 
 
@@ -134,7 +134,7 @@ def in_a_small_file_system(directory: Path, megabytes: int) -> list[str]:
 @pytest.mark.parametrize("shard_bytes", [20_000, pytest.param(1 << 30, marks=pytest.mark.slow)])
 def test_a_full_disk(shard_bytes: int, compression: str | None, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FULL, str(tmp_path), str(shard_bytes), json.dumps(compression)]
-    ((flushed, found, repaired, is_sound, message),) = run([*in_a_small_file_system(tmp_path, 4), *command])
+    ((flushed, found, repaired, is_sound, message),) = run([*in_a_small_file_system(tmp_path, 2), *command])
     assert 0 < flushed <= repaired <= found
     assert is_sound
     assert "No space left on device" in message
