@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
-from vecrollout.errors import MissingDependencyError
+from vecrollout.errors import DamagedTraceError, MissingDependencyError, TraceVersionError
 
 try:
     import pyarrow as pa
@@ -15,12 +19,11 @@ except ImportError as error:
         f"traces on disk need pyarrow and xxhash ({error}); install them with: pip install 'vecrollout[traces]'"
     ) from error
 
-__all__ = ["ArrowErrors", "checksum", "ipc", "pa", "warm_up"]
+__all__ = ["checksum", "ipc", "pa", "parsing", "warm_up"]
 
-ArrowErrors = (
-    pa.ArrowCapacityError,
-    pa.ArrowNotImplementedError,
-    pa.lib.ArrowSerializationError,
+# What reading altered bytes can raise, in pyarrow and in what is made of its answers.
+_ERRORS = (
+    pa.ArrowException,
     OSError,
     EOFError,
     ValueError,
@@ -28,11 +31,19 @@ ArrowErrors = (
     TypeError,
     OverflowError,
     RecursionError,
+    struct.error,
 )
-"""What reading altered bytes can raise, in pyarrow and in what is made of its answers.
 
-A lack of memory (`pa.ArrowMemoryError`) is not among them, because it rarely has to do with the bytes.
-"""
+
+@contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """What altered bytes raise within becomes a `DamagedTraceError`. A lack of memory and a newer format do not."""
+    try:
+        yield
+    except (MemoryError, TraceVersionError):  # pyarrow's own lack of memory is an `ArrowException`, too
+        raise
+    except _ERRORS as error:
+        raise DamagedTraceError(f"{what}: {error}") from error
 
 
 def warm_up() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout.data.conditions import COLUMN_TYPES, IDENTITY_COLUMNS
 from vecrollout.data.plain import UnstorableError, dumps, pack
-from vecrollout.storage.arrow import ArrowErrors, pa
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -133,7 +133,7 @@ def _plain(value: Any) -> Any:
 def _array(values: list[Any]) -> Any:
     try:
         return pa.array(values)
-    except ArrowErrors:  # of several types
+    except (ValueError, TypeError, OverflowError):  # of several types, or more than 64 bits
         return pa.array([value if value is None or isinstance(value, str) else str(value) for value in values])
 
 
