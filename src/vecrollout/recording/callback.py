@@ -162,10 +162,10 @@ class TraceCallback(BaseCallback):
                 max_transitions=self._recording.max_transitions or most,
                 on_full="flush",
             )
-            tap = Tap(venv, writer, options, self._missing)
+            tap = Tap(venv, writer, options, self._missing, obs, self._start_steps(venv))
         self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
         with closed_on_error(tap):  # an interrupt must not leave its functions in the environment
-            tap.begin(obs, self._start_steps(venv))
+            tap.begin()
             self._tap = _taps[venv] = tap
 
     def _start_steps(self, venv: VecEnv) -> list[int]:

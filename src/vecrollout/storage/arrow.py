@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -19,7 +17,7 @@ except ImportError as error:
         f"traces on disk need pyarrow and xxhash ({error}); install them with: pip install 'vecrollout[traces]'"
     ) from error
 
-__all__ = ["checksum", "ipc", "pa", "parsing", "warm_up"]
+__all__ = ["Parsing", "checksum", "ipc", "pa", "warm_up"]
 
 # What reading altered bytes can raise, in pyarrow and in what is made of its answers.
 _ERRORS = (
@@ -35,15 +33,22 @@ _ERRORS = (
 )
 
 
-@contextmanager
-def parsing(what: str) -> Iterator[None]:
+class Parsing:
     """What altered bytes raise within becomes a `DamagedTraceError`. A lack of memory and a newer format do not."""
-    try:
-        yield
-    except (MemoryError, TraceVersionError):  # pyarrow's own lack of memory is an `ArrowException`, too
-        raise
-    except _ERRORS as error:
-        raise DamagedTraceError(f"{what}: {error}") from error
+
+    # Not of `contextlib`: some run once a trajectory.
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # pyarrow's own lack of memory is an `ArrowException`, too.
+        if isinstance(error, _ERRORS) and not isinstance(error, MemoryError | TraceVersionError):
+            raise DamagedTraceError(f"{self._what}: {error}") from error
 
 
 def warm_up() -> None:

@@ -22,7 +22,7 @@ from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import parsing
+from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
@@ -60,7 +60,7 @@ class DecodedBatch:
     @cached_property
     def entries(self) -> Entries:
         """The trajectories that begin here."""
-        with parsing(f"{self._where}: expected a record batch of trajectories"):
+        with Parsing(f"{self._where}: expected a record batch of trajectories"):
             column = self._batch.column("trajectory")
         self.nbytes += column.get_total_buffer_size()
         return Entries(column, self._index, self._where)
@@ -247,7 +247,7 @@ class DecodedBatch:
         infos, obs = self.schema.infos, self.schema.layout.obs
         columns = [self._once(column.name, column.item.decode)[begin:end] for column in infos.columns]
         texts = self._once("info_json", lambda column: column.to_pylist())[begin:end]
-        with parsing(f"{self._where}: infos"):
+        with Parsing(f"{self._where}: infos"):
             # The observation behind a step is in the next row.
             return infos.decode(
                 columns, texts, lambda row: self._tree(obs, begin + row + 1, begin + row + 2, text_dtype)[0, ...]
@@ -257,7 +257,7 @@ class DecodedBatch:
         """A column, decoded once. If it is not plain, its text and offsets are checked first."""
         decoded = self._decoded.get(name)
         if decoded is None:
-            with parsing(f"{self._where}: column {name!r}"):
+            with Parsing(f"{self._where}: column {name!r}"):
                 column = self._batch.column(name)
                 if not is_plain:
                     column.validate(full=True)

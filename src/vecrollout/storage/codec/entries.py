@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import parsing
+from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -39,7 +39,7 @@ class Entries:
         self._where = where
         self.index = index
         """Where trajectories begin and how they end."""
-        with parsing(f"{where}: expected trajectories"):
+        with Parsing(f"{where}: expected trajectories"):
             self._entries = column.values
             # Row i has the entries from `offsets[i]` up to `offsets[i + 1]`.
             self._offsets = np.frombuffer(column.buffers()[1], np.int32)
@@ -91,7 +91,7 @@ class Entries:
 
     def _checked(self, entries: Any) -> Any:
         """Refuse entries with text or offsets that pyarrow must not read."""
-        with parsing(f"{self._where}: expected trajectories"):
+        with Parsing(f"{self._where}: expected trajectories"):
             entries.validate(full=True)
         return entries
 

@@ -10,7 +10,7 @@ from typing import Any
 from vecrollout.data.kinds import Kind
 from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import pa, parsing
+from vecrollout.storage.arrow import Parsing, pa
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.infos import InfoColumns, unpacked_info
 from vecrollout.storage.codec.layout import Layout
@@ -95,7 +95,7 @@ class TraceSchema:
         check_version(described, where)
         number = described.get("number")
         about = {key: each for key, each in described.items() if key not in ("format_version", "layout", "number")}
-        with parsing(where):  # names may be no text
+        with Parsing(where):  # names may be no text
             missing = [field.name for field in FIXED_FIELDS if schema.get_all_field_indices(field.name) == []]
             if missing or len(set(schema.names)) != len(schema.names):
                 raise ValueError(f"expected the columns of a trace, each once; missing are {missing}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import pa, parsing
+from vecrollout.storage.arrow import Parsing, pa
 
 # The most bytes that are fetched at once when parts of a remote file are read in order.
 _READ_AHEAD_BYTES = 8 << 20
@@ -22,7 +22,7 @@ class MappedFile:
         check_regular(path)
         self.name = path.name
         self.size = path.stat().st_size
-        with parsing(f"{path.name}: expected a file that can be read"), pa.memory_map(str(path)) as file:
+        with Parsing(f"{path.name}: expected a file that can be read"), pa.memory_map(str(path)) as file:
             # Views keep the memory; the file need not stay open.
             self._content = file.read_buffer(self.size) if self.size else pa.py_buffer(b"")
         self.size = int(self._content.size)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import checksum, ipc, pa, parsing
+from vecrollout.storage.arrow import Parsing, checksum, ipc, pa
 from vecrollout.storage.codec.message import check_sizes
 from vecrollout.storage.codec.schema import TraceSchema
 from vecrollout.storage.files.folder import File
@@ -69,7 +69,7 @@ class Shard:
         self.head_bytes = int(head.size)
         """Where the first record batch begins."""
         self._stream = head.slice(min(len(MAGIC), head.size))
-        with parsing(f"{self.name}: expected a shard, got no schema"):
+        with Parsing(f"{self.name}: expected a shard, got no schema"):
             message = ipc.read_message(self._stream)
             # pyarrow verifies a message of the type that it says it is, and reads it as the one that is asked for.
             if message.type != "schema":
@@ -99,15 +99,19 @@ class Shard:
         return PackedBatch(piece.rows, self.schema.groups, read)
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
-        """Some columns of the head, as from `batch`. Where rows are large, only the head of a finished local shard is read."""
+        """Columns of the head, as from `batch`. Of a finished local shard with large rows, only the head is read."""
         reader = self._reader(columns) if piece.head_bytes else None
         if reader is None:
             return self.batch(number, piece, columns)
-        where = f"batch {number}"
+        head = self.head(number, piece, check=self._check)
+        return self._checked_batch(partial(reader.get_batch, number), head, piece, f"batch {number}")
+
+    def head(self, number: int, piece: Piece, *, check: bool) -> Any:
+        """The bytes of a head, compared with their checksum."""
         head = self.file.read(piece.offset, piece.offset + piece.head_bytes)
-        if self._check:
-            compare(self.name, where, head, piece.head_bytes, piece.head_sum)
-        return self._checked_batch(partial(reader.get_batch, number), head, piece, where)
+        if check and piece.head_bytes:
+            compare(self.name, f"batch {number}", head, piece.head_bytes, piece.head_sum)
+        return head
 
     def _content(self, number: int, piece: Piece) -> Any:
         """The bytes of a record batch, compared with their checksum."""
@@ -120,7 +124,7 @@ class Shard:
 
     def _checked_batch(self, read: Callable[[], Any], content: Any, piece: Piece, where: str) -> Any:
         """A record batch, or its head, whose buffers have the lengths that they should have."""
-        with parsing(f"{self.name}: {where}"):
+        with Parsing(f"{self.name}: {where}"):
             if self._is_compressed:
                 check_sizes(content)
             batch = read()
@@ -157,7 +161,7 @@ class Shard:
         tail = self.file.read(record.end, self.file.size)
         if checksum(tail) != record.tail_sum:
             return None
-        with parsing(f"{self.name}: footer"):
+        with Parsing(f"{self.name}: footer"):
             reader = ipc.open_file(self.file.read(0, self.file.size), options=self._options(columns))
             fields = [self.arrow_schema.field(i) for i in sorted(map(self.arrow_schema.get_field_index, columns))]
             if reader.schema == pa.schema(fields) and reader.num_record_batches == len(record.pieces):
@@ -175,7 +179,7 @@ class Shard:
         while True:
             at = stream.tell()
             try:
-                with parsing(f"{self.name}: byte {begin + at}"):
+                with Parsing(f"{self.name}: byte {begin + at}"):
                     messages.read_next_message()
                     content = rest.slice(at, stream.tell() - at)
                     if self._is_compressed:

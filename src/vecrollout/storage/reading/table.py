@@ -33,8 +33,10 @@ def table_of(groups: Sequence[Place], located: Located, read: Read) -> Any:
     for place in groups:
         first = read(place, 0)
         count = len(first.entries)
+        everything = pa.array(np.arange(count))
         for name, field in _TOLD.items():
-            told[name].append(_copied(first.entries.column(field)))
+            # A copy, so that the record batch can be freed.
+            told[name].append(first.entries.column(field).take(everything))
         told["return_"].append(_returns(place, first, read))
         told["writer"].append(pa.repeat(pa.scalar(place.journal.writer, pa.string()), count))
         notes += [_note(text, place.shard) for text in first.entries.column("extra").to_pylist()]
@@ -135,8 +137,3 @@ def _array(values: list[Any]) -> Any:
         return pa.array(values)
     except (ValueError, TypeError, OverflowError):  # of several types, or more than 64 bits
         return pa.array([value if value is None or isinstance(value, str) else str(value) for value in values])
-
-
-def _copied(column: Any) -> Any:
-    """A copy, so that the record batch can be freed."""
-    return column.take(pa.array(np.arange(len(column), dtype=np.int64)))
