@@ -66,7 +66,8 @@ class TraceCallback(BaseCallback):
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
             `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
-            environments'.
+            environments'. With `overwrite=True`, `learn` removes earlier traces when its first observations have been
+            checked.
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.

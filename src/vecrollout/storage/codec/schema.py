@@ -139,5 +139,8 @@ def read_about(about: Mapping[str, Any], where: str) -> dict[str, Any]:
     spaces = about.get("spaces")
     if spaces is not None and (not isinstance(spaces, list) or len(spaces) != 2):
         raise DamagedTraceError(f"{where}: expected two spaces, got {spaces!r}")
+    spec = about.get("env_spec")
+    if spec is not None and not isinstance(spec, str):
+        raise DamagedTraceError(f"{where}: expected an env_spec of text, got {spec!r}")
     read = None if spaces is None else tuple(map(space_from_json, spaces))
-    return {**about, "spaces": read, "metadata": unpacked_info(about.get("metadata", {}), where)}
+    return {**about, "spaces": read, "env_spec": spec, "metadata": unpacked_info(about.get("metadata", {}), where)}
