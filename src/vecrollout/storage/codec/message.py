@@ -24,23 +24,29 @@ _MOST_TIMES = 1 << 15
 """The most that compression saves: zstd can write a block of 128 KiB in 4 bytes, LZ4 saves less."""
 
 
-def head_bytes(content: Any, record_batch: Any, columns: int) -> int:
-    """Bytes of the head of a message: its metadata, and the buffers of the first columns of its record batch."""
+def head_bytes(content: Any, buffers: int) -> int:
+    """Bytes of the head of a message: its metadata, and the first buffers of its record batch."""
+    found = _buffers(content)
+    return found[buffers][0] if buffers < len(found) else int(content.size)
+
+
+def head_buffers(schema: Any, last: str) -> int:
+    """The number of buffers of the columns up to and including the last one of the head."""
+    types = schema.types[: schema.get_field_index(last) + 1]
     # A column of nulls alone has no buffers in a message.
-    count = sum(len(column.buffers()) for column in record_batch.columns[:columns] if column.type != pa.null())
-    buffers = _buffers(content)
-    return buffers[count][0] if count < len(buffers) else int(content.size)
+    return sum(len(pa.nulls(0, each).buffers()) for each in types if each != pa.null())
 
 
-def check_sizes(content: Any) -> None:
-    """Refuse a compressed record batch, or its head, whose buffers claim to hold more than their bytes can.
+def check_sizes(content: Any, buffers: int | None = None) -> None:
+    """Refuse a compressed record batch, or the first buffers of one, that claim to hold more than their bytes can.
 
     pyarrow asks for that memory before it decompresses.
     """
     view = memoryview(content)
-    last = len(view) - _LENGTH.size
-    for begin, length in _buffers(content):
-        if length > 0 and begin <= last:
+    for begin, length in _buffers(content)[:buffers]:
+        if begin < 0 or length < 0 or begin + length > len(view):
+            raise ValueError(f"expected a buffer in {len(view)} bytes, got {length} bytes from {begin} on")
+        if length >= _LENGTH.size:
             (claimed,) = _LENGTH.unpack_from(view, begin)
             if claimed > length * _MOST_TIMES:
                 raise ValueError(f"expected a buffer of a sound size, got {claimed} bytes in {length}")
@@ -56,7 +62,7 @@ def _buffers(content: Any) -> list[tuple[int, int]]:
     at = _followed(metadata, _field(metadata, record_batch, _BUFFERS))
     (count,) = struct.unpack_from("<I", metadata, at)
     found = struct.iter_unpack("<qq", metadata[at + 4 : at + 4 + 16 * count])
-    return [(body + offset, length) for offset, length in found if offset >= 0]
+    return [(body + offset, length) for offset, length in found]
 
 
 def _followed(metadata: memoryview, at: int) -> int:

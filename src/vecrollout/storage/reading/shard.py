@@ -8,8 +8,8 @@ from typing import Any
 
 from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import Parsing, checksum, ipc, pa
-from vecrollout.storage.codec.message import check_sizes
-from vecrollout.storage.codec.schema import TraceSchema
+from vecrollout.storage.codec.message import check_sizes, head_buffers
+from vecrollout.storage.codec.schema import LAST_OF_HEAD, TraceSchema
 from vecrollout.storage.files.folder import File
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.names import shard_of
@@ -100,11 +100,14 @@ class Shard:
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
         """Columns of the head, as from `batch`. Of a finished local shard with large rows, only the head is read."""
-        reader = self._reader(columns) if piece.head_bytes else None
+        names = self.arrow_schema.names
+        are_in_head = set(columns) <= {*names[: names.index(LAST_OF_HEAD) + 1]}
+        reader = self._reader(columns) if piece.head_bytes and are_in_head else None
         if reader is None:
             return self.batch(number, piece, columns)
         head = self.head(number, piece, check=self._check)
-        return self._checked_batch(partial(reader.get_batch, number), head, piece, f"batch {number}")
+        buffers = head_buffers(self.arrow_schema, LAST_OF_HEAD)
+        return self._checked_batch(partial(reader.get_batch, number), head, piece, f"batch {number}", buffers)
 
     def head(self, number: int, piece: Piece, *, check: bool) -> Any:
         """The bytes of a head, compared with their checksum."""
@@ -122,11 +125,13 @@ class Shard:
             self._checked.add(piece.offset)
         return content
 
-    def _checked_batch(self, read: Callable[[], Any], content: Any, piece: Piece, where: str) -> Any:
+    def _checked_batch(
+        self, read: Callable[[], Any], content: Any, piece: Piece, where: str, buffers: int | None = None
+    ) -> Any:
         """A record batch, or its head, whose buffers have the lengths that they should have."""
         with Parsing(f"{self.name}: {where}"):
             if self._is_compressed:
-                check_sizes(content)
+                check_sizes(content, buffers)
             batch = read()
             batch.validate()
         if batch.num_rows != piece.rows:
