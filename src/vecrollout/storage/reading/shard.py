@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
@@ -100,14 +100,18 @@ class Shard:
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
         """Columns of the head, as from `batch`. Of a finished local shard with large rows, only the head is read."""
-        names = self.arrow_schema.names
-        are_in_head = set(columns) <= {*names[: names.index(LAST_OF_HEAD) + 1]}
-        reader = self._reader(columns) if piece.head_bytes and are_in_head else None
+        names, buffers = self._in_heads
+        reader = self._reader(columns) if piece.head_bytes and names.issuperset(columns) else None
         if reader is None:
             return self.batch(number, piece, columns)
         head = self.head(number, piece, check=self._check)
-        buffers = head_buffers(self.arrow_schema, LAST_OF_HEAD)
         return self._checked_batch(partial(reader.get_batch, number), head, piece, f"batch {number}", buffers)
+
+    @cached_property
+    def _in_heads(self) -> tuple[frozenset[str], int]:
+        """Names and number of buffers of the columns in the heads of record batches."""
+        names = self.arrow_schema.names
+        return frozenset(names[: names.index(LAST_OF_HEAD) + 1]), head_buffers(self.arrow_schema, LAST_OF_HEAD)
 
     def head(self, number: int, piece: Piece, *, check: bool) -> Any:
         """The bytes of a head, compared with their checksum."""
