@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from ticking import Numbered, Ticking, check_all, length_of
@@ -297,6 +298,23 @@ def test_a_model_of_sb3_is_sent_as_it_is(tmp_path: Path) -> None:
         for each in data:
             acts, _ = model.predict(each.obs[:-1], deterministic=True)
             assert acts.tolist() == each.acts.tolist()
+
+
+class Doors(Ticking):
+    """Allows one action: the number of steps so far."""
+
+    def action_masks(self) -> Any:
+        return np.arange(1000) == self.step_count
+
+
+def test_masks_are_those_of_the_step_under_every_policy(tmp_path: Path) -> None:
+    with Collector(Doors, tmp_path, num_workers=1, record_masks=True) as collector:
+        for seed in (0, 1):
+            model = MaskablePPO("MlpPolicy", DummyVecEnv([Doors]), n_steps=8, batch_size=8, device="cpu", seed=seed)
+            for each in collector.collect(model, steps=30):
+                assert each.infos is not None
+                allowed = [np.flatnonzero(info["action_masks"]).tolist() for info in each.infos]
+                assert allowed == [[step] for step in each.obs[:-1, 1]]
 
 
 class Exploring(DQN):

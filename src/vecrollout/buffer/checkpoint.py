@@ -35,14 +35,13 @@ COUNTERS = ("stepped", "popped", "delivered", "dropped")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a buffer holds and counts."""
+    """What a state says that a buffer holds and counts."""
 
     recording: str
     counters: dict[str, int]
     next_id: int
     is_ready: bool
     waiting: list[int]
-    keeps_infos: bool
     finished: int
     """How many of the fragments are finished; the others run."""
     running: list[Episode | None]
@@ -55,26 +54,6 @@ class Snapshot:
     """None: nothing was recorded yet."""
     current: Sequence[Array]
     """Leaves of the current observations, shape `(E, *item)` each."""
-
-
-def snapshot_of(log: StepLog, keeper: Bookkeeper, is_ready: bool) -> Snapshot:
-    """What a buffer holds and counts."""
-    runs = [*keeper.settle().runs(), *keeper.fragments()]
-    books = keeper.books
-    return Snapshot(
-        recording=keeper.recording,
-        counters={name: getattr(keeper if name == "stepped" else books, name) for name in COUNTERS},
-        next_id=books.next_id,
-        is_ready=is_ready,
-        waiting=sorted(log.waiting),
-        keeps_infos=log.keeps_infos,
-        finished=books.count,
-        running=[None if span is None else span.episode() for span in books.running],
-        discarded=sorted(books.discarded),
-        fragments=TrajectoryBatch(LogColumns(runs, log.layout, log.keeps_infos)) if runs else None,
-        obs=log.layout.obs if log.chunks else None,
-        current=log.current() if log.chunks else [],
-    )
 
 
 def fill(log: StepLog, keeper: Bookkeeper, snapshot: Snapshot) -> None:
@@ -93,25 +72,28 @@ def fill(log: StepLog, keeper: Bookkeeper, snapshot: Snapshot) -> None:
     keeper.restore(runs, snapshot.finished, snapshot.running, snapshot.discarded, snapshot.next_id, *counted)
 
 
-def dump(snapshot: Snapshot) -> dict[str, Array]:
-    """A snapshot as a flat dict of arrays."""
-    batch = snapshot.fragments
+def dump(log: StepLog, keeper: Bookkeeper, is_ready: bool) -> dict[str, Array]:
+    """Everything that a buffer holds and counts, as a flat dict of arrays."""
+    runs = [*keeper.settle().runs(), *keeper.fragments()]
+    books = keeper.books
+    batch = TrajectoryBatch(LogColumns(runs, log.layout, log.keeps_infos)) if runs else None
+    running = [None if span is None else span.episode() for span in books.running]
     meta: dict[str, Any] = {
         "version": VERSION,
-        "num_envs": len(snapshot.running),
-        "recording": snapshot.recording,
-        "counters": snapshot.counters,
-        "next_id": snapshot.next_id,
-        "is_ready": snapshot.is_ready,
-        "waiting": snapshot.waiting,
-        "keeps_infos": snapshot.keeps_infos,
-        "finished": snapshot.finished,
-        "running": [None if episode is None else _packed_episode(episode) for episode in snapshot.running],
-        "discarded": snapshot.discarded,
-        "obs": None if snapshot.obs is None else _packed_part(snapshot.obs),
+        "num_envs": log.num_envs,
+        "recording": keeper.recording,
+        "counters": {name: getattr(keeper if name == "stepped" else books, name) for name in COUNTERS},
+        "next_id": books.next_id,
+        "is_ready": is_ready,
+        "waiting": sorted(log.waiting),
+        "keeps_infos": log.keeps_infos,
+        "finished": books.count,
+        "running": [None if episode is None else _packed_episode(episode) for episode in running],
+        "discarded": sorted(books.discarded),
+        "obs": _packed_part(log.layout.obs) if log.chunks else None,
         "fragments": None,
     }
-    state = {f"current/{i}": _storable(leaf, "obs") for i, leaf in enumerate(snapshot.current)}
+    state = {f"current/{i}": _storable(leaf, "obs") for i, leaf in enumerate(log.current() if log.chunks else ())}
     if batch is not None:
         kind = batch.kind
         meta["fragments"] = {
@@ -131,7 +113,7 @@ def dump(snapshot: Snapshot) -> dict[str, Array]:
 
 
 def restore(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Snapshot:
-    """The snapshot that `dump` made the state from."""
+    """The snapshot of what `dump` made the state from."""
     try:
         return _restored(state, num_envs, keeps_infos)
     except StateError:
@@ -173,7 +155,6 @@ def _restored(state: Mapping[str, Any], num_envs: int, keeps_infos: bool) -> Sna
         next_id=int(meta["next_id"]),
         is_ready=bool(meta["is_ready"]),
         waiting=waiting,
-        keeps_infos=keeps_infos,
         finished=finished,
         running=running,
         discarded=discarded,

@@ -10,7 +10,7 @@ import numpy as np
 
 from vecrollout._typing import Array, Info
 from vecrollout.buffer.books import Bookkeeper
-from vecrollout.buffer.checkpoint import dump, fill, restore, snapshot_of
+from vecrollout.buffer.checkpoint import dump, fill, restore
 from vecrollout.buffer.delivery import Delivery
 from vecrollout.buffer.discards import Discards
 from vecrollout.buffer.episodes import Ending, Note, Restart, Run
@@ -290,7 +290,7 @@ class RolloutBuffer:
 
     def state_dict(self) -> dict[str, Array]:
         """Everything held and counted, as a flat dict of arrays that need no pickle to be stored."""
-        return dump(snapshot_of(self._log, self._keeper, self._ready))
+        return dump(self._log, self._keeper, self._ready)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state from `state_dict` in place of everything held and counted."""

@@ -30,7 +30,6 @@ class Collection(NamedTuple):
 
 def collect(
     recorder: Recorder,
-    num_envs: int,
     acting: Acting,
     sample_until: SampleUntil,
     max_steps: int | None,
@@ -40,7 +39,7 @@ def collect(
     finished = Collected()
     enough = False
     # Environments whose current episode counts.
-    active = np.ones(num_envs, dtype=bool)
+    active = np.ones(acting.num_envs, dtype=bool)
     acting.begin(recorder.restart())
     for _ in itertools.count() if max_steps is None else range(max_steps):
         ended = acting.step()

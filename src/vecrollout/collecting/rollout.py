@@ -12,12 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vecrollout._typing import Info, RecordInfos
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.collecting.acting import Acting
 from vecrollout.collecting.collection import Collection, collect
-from vecrollout.collecting.extras import Extras
-from vecrollout.collecting.masks import ActionMasks
-from vecrollout.collecting.policy import AnyPolicy, callable_of
+from vecrollout.collecting.policy import AnyPolicy
 from vecrollout.collecting.stop import AtLeast, Collected, SampleUntil, make_min_timesteps, positive
 from vecrollout.data.flattening import flatten_trajectories_with_rew
 from vecrollout.data.stats import rollout_stats
@@ -26,7 +24,7 @@ from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError
 from vecrollout.progress import Progress, progress_bar
 from vecrollout.recording.around import recorder_around
-from vecrollout.recording.environments import AnyEnv, is_vector_env, num_envs_of, spaces_of
+from vecrollout.recording.environments import AnyEnv, is_vector_env
 from vecrollout.recording.final_obs import MissingFinalObs
 from vecrollout.recording.inner import unwrap_traj
 
@@ -113,19 +111,16 @@ def generate_trajectories(
         "missing_final_obs": missing_final_obs,
         "final_obs_fn": final_obs_fn,
     }
-    masks = ActionMasks(venv)
-    extras = Extras(policy, masks, record_masks, record_states)
-    kept: RecordInfos = [] if record_infos == "none" and extras else record_infos
+    kept: RecordInfos = [] if record_infos == "none" and (record_masks or record_states) else record_infos
     recorder = recorder_around(venv, {"record_infos": kept}, vector_options)
-    num_envs = num_envs_of(venv)
-    act = callable_of(policy, venv, deterministic_policy, rng, masks)
-    acting = Acting(recorder, num_envs, spaces_of(venv), extras, act)
+    acting = Acting(recorder, venv, record_masks, record_states)
+    acting.use(policy, deterministic_policy, rng)
     with _bar(progress, sample_until) as show:
-        collection = collect(recorder, num_envs, acting, sample_until, max_steps, show)
+        collection = collect(recorder, acting, sample_until, max_steps, show)
     trajectories = list(collection.finished)
     rng.shuffle(trajectories)
     if not collection.complete:
-        _warn_of_stop(collection, num_envs, max_steps, unfinished)
+        _warn_of_stop(collection, acting.num_envs, max_steps, unfinished)
         if unfinished == "keep":
             trajectories += collection.running
     return _demand(sample_until).exactly(trajectories) if exact else trajectories

@@ -17,8 +17,7 @@ import numpy as np
 
 from vecrollout import exits
 from vecrollout._typing import RecordInfos
-from vecrollout.buffer.options import RecordOptions
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import RecordOptions, check_options
 from vecrollout.collecting.policy import AnyPolicy, check_policy
 from vecrollout.data.checks import check_function, positive_number, whole_number
 from vecrollout.distributed._ray import ray, start

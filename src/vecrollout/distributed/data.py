@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.data.checks import whole_number
 from vecrollout.data.episode import Episode, ended_by
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.collecting.policy import AnyPolicy
 from vecrollout.distributed.collector import Collector
 from vecrollout.distributed.policies import PolicyHandle, check_sendable

@@ -16,9 +16,6 @@ from vecrollout import exits
 from vecrollout._typing import RecordInfos
 from vecrollout.collecting.acting import Acting
 from vecrollout.collecting.collection import of_envs
-from vecrollout.collecting.extras import Extras
-from vecrollout.collecting.masks import ActionMasks
-from vecrollout.collecting.policy import callable_of
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew, cut
 from vecrollout.distributed import environments
 from vecrollout.distributed.order import Order, Place, Policy, Report
@@ -80,6 +77,7 @@ class Worker:
         extras = acting["record_masks"] or acting["record_states"]
         infos: RecordInfos = [] if acting["record_infos"] == "none" and extras else acting["record_infos"]
         self._recorder = recorder_around(env, {"record_infos": infos, "error_on_premature_reset": False}, {})
+        self._acting = Acting(self._recorder, env, acting["record_masks"], acting["record_states"])
         self._most_held = most_transitions(spaces_of(env), self._num_envs)
         self._active = np.ones(self._num_envs, dtype=bool)
         # Of the running episodes, without the steps that the recorder holds.
@@ -125,17 +123,13 @@ class Worker:
             self._round, self._is_whole = order.round, order.is_whole
 
     def _load(self, version: Policy) -> None:
-        policy, options = self._unpacking.policy(version, self._env), self._options
+        policy = self._unpacking.policy(version, self._env)
         if isinstance(policy, BaseAlgorithm):
             # Some algorithms explore with its samples.
             policy.action_space.seed(int(self._rng.integers(1 << 31)))
-        masks = ActionMasks(self._env)
-        act = callable_of(policy, self._env, options["deterministic_policy"], self._rng, masks)
+        self._acting.use(policy, self._options["deterministic_policy"], self._rng)
         if self._policy is None:
-            extras = Extras(policy, masks, options["record_masks"], options["record_states"])
-            self._acting = Acting(self._recorder, self._num_envs, spaces_of(self._env), extras, act)
             self._acting.begin(self._first_obs)
-        self._acting.policy = act
         self._policy = version
 
     def _steps(self, order: Order) -> Report:

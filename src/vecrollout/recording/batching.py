@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,18 @@ class Batching:
 
     def __init__(self, space: spaces.Space[Any]) -> None:
         self._space = space
-        self.is_plain = _is_plain(space)
+        self.is_plain = all(isinstance(leaf, _ARRAYS) for leaf in leaf_spaces(space))
         """Whether values have arrays at all leaves already."""
 
     def leaves(self, batch: Any) -> Any:
         """The batch with arrays at all leaves; the same object where there are arrays already."""
         if type(batch) in (list, tuple) and isinstance(self._space, _ARRAYS):
             return as_array(batch)  # a value an environment
-        return batch if self.is_plain else _converted(self._space, batch, _object_rows)
+        return batch if self.is_plain else _with_objects(self._space, batch, _object_rows)
 
     def item(self, value: Any) -> Any:
         """One environment's value with arrays at all leaves."""
-        return value if self.is_plain else _converted(self._space, value, _object_item)
+        return value if self.is_plain else _with_objects(self._space, value, _object_item)
 
     def of_one(self, value: Any) -> Any:
         """One environment's value as a batch of one."""
@@ -72,25 +73,36 @@ class Batching:
 
     def size(self, batch: Any) -> int:
         """Number of environments whose values a batch holds."""
-        batch = unwrap(self.leaves(batch))
-        while isinstance(batch, Mapping | tuple):
-            batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-        return len(batch)
+        return len(_first_leaf(unwrap(self.leaves(batch))))
 
     def rows(self, batch: Any, count: int, where: str) -> Any:
         """Values, one an environment, as a list of them or as trees of NumPy arrays with a row each."""
         is_listed = isinstance(batch, list) or (isinstance(batch, tuple) and not isinstance(self._space, spaces.Tuple))
         batch = list(batch) if is_listed else as_arrays(batch, where)
-        first = batch
-        while isinstance(first, Mapping | tuple) and first:
-            first = next(iter(first.values() if isinstance(first, Mapping) else first))
-        if len(first) < count:
-            raise ShapeError(f"{where}: expected {count} rows, one an environment, got {len(first)}")
+        got = len(_first_leaf(batch))
+        if got < count:
+            raise ShapeError(f"{where}: expected {count} rows, one an environment, got {got}")
         return batch
 
     def merged(self, mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
         """One batch's values where the mask, shape `(E,)`, is True, and the other's elsewhere."""
-        return _merged(self._space, mask, batch, other)
+        return map_space(partial(_merged, mask), self._space, batch, other)
+
+
+def map_space(function: Callable[..., Any], space: spaces.Space[Any], *values: Any) -> Any:
+    """A function of each space that has no parts, and of the values there, as dicts and tuples like the space's."""
+    if isinstance(space, spaces.Dict):
+        return {key: map_space(function, part, *(each[key] for each in values)) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map_space(function, *parts) for parts in zip(space.spaces, *values, strict=True))
+    return function(space, *values)
+
+
+def leaf_spaces(space: spaces.Space[Any]) -> list[spaces.Space[Any]]:
+    """The spaces without parts in a space."""
+    leaves: list[spaces.Space[Any]] = []
+    map_space(leaves.append, space)
+    return leaves
 
 
 def map_plain(function: Callable[[Any], Any], tree: Any) -> Any:
@@ -108,32 +120,23 @@ def row_of(batch: Any, env: int) -> Any:
 
 def dtypes_to_cast(options: RecordOptions, both: tuple[spaces.Space[Any], spaces.Space[Any]]) -> Any:
     """The dtypes of observations and actions, if the options say to cast to those of the spaces."""
-    return tuple(map(_dtypes_of, both)) if options.cast == "space" else None
+    return tuple(map_space(_dtype_of, space) for space in both) if options.cast == "space" else None
 
 
-def _dtypes_of(space: spaces.Space[Any]) -> Any:
-    """The dtypes of a space's values, in the same structure; None where values are no arrays."""
-    if isinstance(space, spaces.Dict):
-        return {key: _dtypes_of(each) for key, each in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(map(_dtypes_of, space.spaces))
+def _dtype_of(space: spaces.Space[Any]) -> Any:
+    """The dtype of a space's values; None where they are no arrays."""
     return space.dtype if isinstance(space, _ARRAYS) else None
 
 
-def _is_plain(space: spaces.Space[Any]) -> bool:
-    if isinstance(space, spaces.Dict):
-        return all(map(_is_plain, space.spaces.values()))
-    if isinstance(space, spaces.Tuple):
-        return all(map(_is_plain, space.spaces))
-    return isinstance(space, _ARRAYS)
+def _first_leaf(tree: Any) -> Any:
+    while isinstance(tree, Mapping | tuple) and tree:
+        tree = next(iter(tree.values() if isinstance(tree, Mapping) else tree))
+    return tree
 
 
-def _converted(space: spaces.Space[Any], value: Any, to_array: Callable[[Any], Any]) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {key: _converted(each, value[key], to_array) for key, each in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_converted(each, part, to_array) for each, part in zip(space.spaces, value, strict=True))
-    return value if isinstance(space, _ARRAYS) else to_array(value)
+def _with_objects(space: spaces.Space[Any], value: Any, to_objects: Callable[[Any], Any]) -> Any:
+    """The value with arrays of objects where it has none."""
+    return map_space(lambda leaf, each: each if isinstance(leaf, _ARRAYS) else to_objects(each), space, value)
 
 
 def _object_rows(batch: Sequence[Any]) -> Any:
@@ -162,16 +165,11 @@ def _row_of_one(space: spaces.Space[Any] | None, value: Any) -> Any:
     return as_array(value)[np.newaxis]
 
 
-def _merged(space: spaces.Space[Any], mask: npt.NDArray[np.bool_], batch: Any, other: Any) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {key: _merged(each, mask, batch[key], other[key]) for key, each in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        parts = zip(space.spaces, batch, other, strict=True)
-        return tuple(_merged(each, mask, part, other_part) for each, part, other_part in parts)
-    if isinstance(space, _ARRAYS):
-        if hasattr(batch, "new_tensor"):  # torch's stay where they are
-            is_first = batch.new_tensor(mask.tolist()).reshape(-1, *[1] * (batch.ndim - 1)) != 0
-            return batch.where(is_first, other)
-        batch, other = as_array(batch), as_array(other)
-        return np.where(mask.reshape(-1, *[1] * (np.ndim(batch) - 1)), batch, other)
-    return tuple(one if chosen else another for chosen, one, another in zip(mask, batch, other, strict=True))
+def _merged(mask: npt.NDArray[np.bool_], space: spaces.Space[Any], batch: Any, other: Any) -> Any:
+    if not isinstance(space, _ARRAYS):
+        return tuple(one if chosen else another for chosen, one, another in zip(mask, batch, other, strict=True))
+    if hasattr(batch, "new_tensor"):  # torch's stay where they are
+        is_first = batch.new_tensor(mask.tolist()).reshape(-1, *[1] * (batch.ndim - 1)) != 0
+        return batch.where(is_first, other)
+    batch, other = as_array(batch), as_array(other)
+    return np.where(mask.reshape(-1, *[1] * (np.ndim(batch) - 1)), batch, other)

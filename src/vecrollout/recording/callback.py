@@ -12,8 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import RecordInfos
-from vecrollout.buffer.options import RecordOptions
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import RecordOptions, check_options
 from vecrollout.errors import ProtocolError
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.sb3_algorithm import below_normalization, current_obs_of, said_by_policy

@@ -119,11 +119,6 @@ def num_envs_of(env: AnyEnv) -> int:
     return 1 if kind_of(env) == SINGLE else int(base.num_envs)
 
 
-def as_vector_env(env: Any) -> Any:
-    """The environment itself, or a batched `gymnasium.Env` with the interface of a `VectorEnv`."""
-    return env if isinstance(env, gym.vector.VectorEnv) else BatchedEnv(env, spaces_of(env))
-
-
 def _single_space(env: Any, name: str) -> gym.Space[Any]:
     """The space of one environment of a batched one, which may be among wrappers that change its space."""
     base, space = env.unwrapped, getattr(env, name)

@@ -11,7 +11,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from vecrollout._typing import Info, RecordInfos
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.recording.around import recorder_around
 from vecrollout.recording.environments import SINGLE, AnyEnv, checked_kind, num_envs_of, spaces_of
 from vecrollout.recording.final_obs import MissingFinalObs

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vecrollout import exits
 from vecrollout._typing import Array
 from vecrollout.buffer import RolloutBuffer
-from vecrollout.buffer.options import RecordOptions
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import RecordOptions, check_options
 from vecrollout.data.checks import whole_number
 from vecrollout.data.foreign import as_array
 from vecrollout.data.trajectory import TrajectoryWithRew
@@ -22,16 +24,7 @@ from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.errors import ArgumentTypeError, OptionError, ProtocolError
 from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
-
-
-class Writer(Protocol):
-    """A sink that writes, and that has to be closed."""
-
-    def append(self, trajectory: Any, /) -> object:
-        """Take one trajectory."""
-
-    def close(self) -> object:
-        """Write everything, and stop. A second call does nothing."""
+from vecrollout.recording.environments import layers_of, num_envs_of, spaces_of
 
 
 class Advanced(NamedTuple):
@@ -52,33 +45,31 @@ class Recorder(ABC):
     """
 
     _buffer: RolloutBuffer
-    _owned: Writer | None = None
     _is_closed = False
+
+    owned_writer: exits.Closable | None = None
+    """The writer that is closed with the recorder; None where the user closes it."""
 
     directory: Path | str
     """Where the recorder's own writer writes: a `Path`, or the URL of an object store. Other recorders have none."""
 
-    def _record(self, num_envs: int, spaces: tuple[Any, Any], options: Mapping[str, Any]) -> None:
+    def _record(self, env: Any, options: Mapping[str, Any]) -> None:
         """Make the buffer; its running fragments go to a sink that closes also where the process ends first."""
+        warn_of_inner_recorders(env)
         check_options(options, type(self), RecordOptions)
         checked = RecordOptions(**options)
-        self._buffer = RolloutBuffer(num_envs, checked, dtypes=dtypes_to_cast(checked, spaces))
+        self._buffer = RolloutBuffer(num_envs_of(env), checked, dtypes=dtypes_to_cast(checked, spaces_of(env)))
         if callable(getattr(checked.sink, "close", None)):
             exits.close_at_exit(self._buffer)
 
-    def own(self, writer: Writer, directory: Path | str) -> None:
+    def own(self, writer: exits.Closable, directory: Path | str) -> None:
         """Close this writer when the recorder is closed.
 
         Args:
             writer: The writer that the recorder's sink writes to.
             directory: Where it writes.
         """
-        self._owned, self.directory = writer, directory
-
-    @property
-    def owned_writer(self) -> Writer | None:
-        """The writer that is closed with the recorder; None where the user closes it."""
-        return self._owned
+        self.owned_writer, self.directory = writer, directory
 
     @abstractmethod
     def restart(self) -> Any:
@@ -248,7 +239,7 @@ class Recorder(ABC):
             ProtocolError: If the recorder does not own a writer that flushes.
             TraceWriteError: If writing failed.
         """
-        flush = getattr(self._owned, "flush", None)
+        flush = getattr(self.owned_writer, "flush", None)
         if flush is None:
             raise ProtocolError(
                 "flush: expected a recorder with a writer of its own, as record_traces makes it; flush its sink"
@@ -257,15 +248,15 @@ class Recorder(ABC):
 
     def _check_open(self) -> None:
         """Refuse a reset whose steps could not be written."""
-        if self._owned is not None and self._is_closed:
+        if self.owned_writer is not None and self._is_closed:
             raise ProtocolError("reset: expected an open recorder, got one whose trace is closed; record a new one")
 
     def _close(self, close_envs: Callable[[], object]) -> None:
         """Close the running episodes, the environments and an owned writer, each also where another one failed."""
         self._is_closed = True
         closes = [self._buffer.close, lambda: exits.closed(self._buffer), close_envs]
-        if self._owned is not None:
-            closes.append(self._owned.close)
+        if self.owned_writer is not None:
+            closes.append(self.owned_writer.close)
         try:
             exits.close_each(*closes)  # after an interrupt the next call closes the rest
         except Exception as error:
@@ -283,7 +274,7 @@ class Recorder(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A recorder around copies of the environments, with what this one holds. A copy writes nothing to disk."""
-        copied = deep_copy(self, memo, (self._owned, self._buffer.options.sink))
+        copied = deep_copy(self, memo, (self.owned_writer, self._buffer.options.sink))
         vars(copied).pop("directory", None)
         return copied
 
@@ -329,3 +320,19 @@ class Recorder(ABC):
 
     def __str__(self) -> str:
         return repr(self)  # Gymnasium's wrappers have one of their own
+
+
+def warn_of_inner_recorders(env: Any) -> None:
+    """Warn where a vector environment that is recorded has recorders inside: they hold the same steps once more."""
+    base = getattr(env, "unwrapped", env)
+    envs = base.envs if isinstance(base, DummyVecEnv | gym.vector.SyncVectorEnv) else []
+    for i, each in enumerate(envs):
+        inner = [layer for layer in layers_of(each) if isinstance(layer, Recorder) and layer.owned_writer is None]
+        if inner:
+            warnings.warn(
+                f"environment {i} of the {type(base).__name__} has a {type(inner[0]).__name__} of its own, which holds "
+                "the same steps until they are popped there. Leave it out: the recorder around the vector environment "
+                "records all environments",
+                stacklevel=4,
+            )
+            return

@@ -12,11 +12,9 @@ from vecrollout.errors import ProtocolError
 from vecrollout.recording.environments import VEC_ENV, check_kind
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.flags import as_flags
-from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
-from vecrollout.recording.sb3_endings import Endings, ResetInfos, next_seeds_of, returns_new_infos
-from vecrollout.recording.sb3_resets import ResetsBehind
-from vecrollout.recording.sb3_steps import VecEnvSteps
+from vecrollout.recording.sb3_resets import next_seeds_of
+from vecrollout.recording.sb3_steps import VecEnvSteps, returns_new_infos
 
 if TYPE_CHECKING:
     from vecrollout.buffer.options import RecordOptionsDict
@@ -74,14 +72,10 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         check_kind(venv, VEC_ENV)
         super().__init__(venv)
         self.error_on_premature_reset = error_on_premature_reset
-        warn_of_inner_recorders(venv)
-        self._record(venv.num_envs, (venv.observation_space, venv.action_space), options)
-        self._base = venv.unwrapped
-        copies_infos = not returns_new_infos(self._base) if copy_infos is None else copy_infos
-        self._reset_infos = ResetInfos(venv)
-        endings = Endings(self._reset_infos, self._buffer, checked_missing(missing_final_obs))
-        self._resets = ResetsBehind(self._base, self._buffer)
-        self._steps = VecEnvSteps(self._buffer, self._base, endings, self._resets, copies_infos)
+        self._record(venv, options)
+        copies_infos = not returns_new_infos(venv.unwrapped) if copy_infos is None else copy_infos
+        self._steps = VecEnvSteps(self._buffer, venv, checked_missing(missing_final_obs), copies_infos)
+        self._resets_behind = self._steps.resets_behind
         # A subclass may change how a step begins or ends.
         halves = (BufferingWrapper.step_async, BufferingWrapper.step_wait)
         self._has_other_halves = (type(self).step_async, type(self).step_wait) != halves
@@ -104,18 +98,17 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         self._check_open()
         if self.error_on_premature_reset:
             self._buffer.check_reset()
-        seeds = next_seeds_of(self._base)
-        before = list(self._reset_infos.current())
+        seeds = next_seeds_of(self.venv.unwrapped)
+        before = list(self._steps.reset_infos.current())
         try:
             obs = self.venv.reset(**kwargs)
-            self._buffer.reset(obs, seeds, self._reset_infos.of_reset())
-            self._resets.forget()
+            self._steps.reset(obs, seeds)
         except BaseException:
             # `Monitor(allow_early_resets=False)` raises before anything is reset. The episodes then go on.
-            after = self._reset_infos.current()
+            after = self._steps.reset_infos.current()
             if not before or any(old is not new for old, new in zip(before, after, strict=True)):
                 self._buffer.abort()
-                self._resets.forget()
+                self._resets_behind.forget()
             raise
         return obs
 
@@ -130,8 +123,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the observations are not like the recorded ones. You can still
                 pop these.
         """
-        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
-        self._resets.forget()
+        self._steps.reset(obs, start_steps=start_steps)
 
     def step(self, actions: Any) -> Any:
         """Step all environments, and record the step: `step_async` and `step_wait`, whose errors apply.
@@ -145,7 +137,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         if self._has_other_halves:
             return super().step(actions)
         buffer, venv = self._buffer, self.venv
-        self._resets.look()
+        self._resets_behind.look()
         buffer.act(actions)
         try:
             venv.step_async(actions)
@@ -158,7 +150,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         except BaseException:
             buffer.abort()
             raise
-        if endings and self._steps.overwritten is not None:
+        if endings:
             self._steps.look(returned, endings)
         return returned
 
@@ -174,7 +166,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
             ShapeError, DtypeError, StructureError: If the actions are not like the recorded ones. The environments were
                 not stepped.
         """
-        self._resets.look()
+        self._resets_behind.look()
         self._buffer.act(actions)
         try:
             self.venv.step_async(actions)
@@ -205,7 +197,7 @@ class BufferingWrapper(Recorder, VecEnvWrapper):
         except BaseException:
             buffer.abort()
             raise
-        if endings and self._steps.overwritten is not None:
+        if endings:
             self._steps.look(returned, endings)
         return returned
 

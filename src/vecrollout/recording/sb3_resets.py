@@ -1,14 +1,60 @@
-"""Resets of a Stable-Baselines3 `VecEnv` that its recorder was not told of."""
+"""The resets of a Stable-Baselines3 `VecEnv`: their seeds and infos, and those that its recorder was not told of."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from vecrollout.buffer import Restart, RolloutBuffer
+from vecrollout._typing import Info
+from vecrollout.buffer import BatchedInfos, Restart, RolloutBuffer, deep_copied
+from vecrollout.recording.environments import layers_of
+
+
+def next_seeds_of(base: Any) -> list[int | None]:
+    """The seeds that the next reset uses up; empty for a `VecEnv` that does not keep them."""
+    return list(getattr(base, "_seeds", ()))  # `VecEnv.seed` stores them here; they have no public name
+
+
+class ResetInfos:
+    """The infos of resets, where a `VecEnv` keeps them.
+
+    Wrappers of SB3 do not pass them on, and have empty ones: those of the base environment count. Where it has none,
+    the innermost wrapper that has some does, which need not renew them at an autoreset.
+
+    Source:
+        `SB3VecEnvWrapper` (SuperSuit 3.11) around a `VectorEnv` of Gymnasium.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        layers = [layer for layer in layers_of(venv) if "reset_infos" in getattr(layer, "__dict__", ())]
+        self._keeper = layers[-1] if layers else None
+        self._is_renewed = isinstance(self._keeper, VecEnv) and self._keeper is venv.unwrapped
+        self._num_envs = venv.num_envs
+        self._seen: Sequence[Any] = ()
+        self._batch: tuple[Any, Sequence[Info]] = None, ()  # infos as Gymnasium batches them, and apart
+
+    def current(self) -> Sequence[Info]:
+        """The infos as they are; empty for a `VecEnv` that does not keep them."""
+        infos = getattr(self._keeper, "reset_infos", None) or ()
+        if isinstance(infos, dict):
+            if infos is not self._batch[0]:
+                self._batch = infos, [*BatchedInfos(infos, self._num_envs)]
+            infos = self._batch[1]
+        return infos if len(infos) == self._num_envs else ()
+
+    def of_reset(self) -> Sequence[Info]:
+        """Those of the reset of all environments that was just done."""
+        self._seen = [*self.current()]
+        return self._seen
+
+    def of_autoreset(self, env: int, infos: Sequence[Info]) -> Info | None:
+        """That of the reset that a step just did, among the current ones; None: not known."""
+        if not infos or (not self._is_renewed and self._seen and infos[env] is self._seen[env]):
+            return None
+        return deep_copied(infos[env]) if infos[env] else {}
 
 
 class ResetsBehind:

@@ -65,7 +65,7 @@ class BufferingEnvWrapper(Recorder, gym.Wrapper[Any, Any, Any, Any]):
         # Most actions and rewards go in by these, which the buffer copies.
         self._act = np.zeros(1, np.int64)
         self._rew = np.zeros(1)
-        self._record(1, (env.observation_space, env.action_space), options)
+        self._record(env, options)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
         """Reset the environment.

@@ -16,9 +16,8 @@ from vecrollout.buffer.options import RecordOptions
 from vecrollout.recording.batching import dtypes_to_cast
 from vecrollout.recording.copies import check_copied, deep_copy
 from vecrollout.recording.final_obs import MissingFinalObs
-from vecrollout.recording.nested import warn_of_inner_recorders
-from vecrollout.recording.sb3_endings import Endings, ResetInfos, flags_of, returns_new_infos
-from vecrollout.recording.sb3_resets import ResetsBehind
+from vecrollout.recording.recorder import warn_of_inner_recorders
+from vecrollout.recording.sb3_steps import VecEnvSteps, returns_new_infos
 from vecrollout.storage.writing.writer import TraceWriter
 
 _TAPPED = ("reset", "step_async", "step_wait", "env_method")
@@ -57,18 +56,16 @@ class Tap:
         dtypes = dtypes_to_cast(options, (venv.observation_space, venv.action_space))
         self._buffer = RolloutBuffer(venv.num_envs, options, dtypes=dtypes)
         warn_of_inner_recorders(venv)
-        self._reset_infos = ResetInfos(venv)
-        self._resets = ResetsBehind(venv.unwrapped, self._buffer)
-        self._endings = Endings(self._reset_infos, self._buffer, missing)
+        # A step is recorded late, so its infos are copied before.
         self._copied = dict if returns_new_infos(venv.unwrapped) else deep_copied
+        self._steps = VecEnvSteps(self._buffer, venv, missing, copies_infos=False)
         self._replaced = {name: getattr(venv, name) for name in _TAPPED}
         # What the last step returned, until it is recorded.
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
         # Whether somebody else has stepped the environments since the policy was heard of last.
         self._others_step = False
         # Here, where it may raise: nothing of the environment is replaced yet.
-        self._buffer.reset(obs, (), self._reset_infos.of_reset(), start_steps=start_steps)
-        self._resets.forget()
+        self._steps.reset(obs, start_steps=start_steps)
 
     def begin(self) -> None:
         """Record from here on."""
@@ -80,15 +77,15 @@ class Tap:
         """Record the last step, if it is not recorded yet, with what the policy said of it as annotations."""
         if self._returned is None:
             return
-        (obs, rews, dones, infos), self._returned = self._returned, None
+        returned, self._returned = self._returned, None
         try:
             self._buffer.annotate(said)
-            flags = flags_of(dones, self._buffer.num_envs)
-            endings = self._endings.of(flags, infos, dict) if 1 in flags else ()
-            self._buffer.step(obs, rews, infos, endings, self._resets.restarts())
+            endings = self._steps.record(returned)
         except BaseException:
             self._buffer.abort()
             raise
+        if endings:
+            self._steps.look(returned, endings)
 
     def hear(self, said: Mapping[str, Any]) -> None:
         """Record the last step, with what the policy said of the step before the callback was called.
@@ -138,8 +135,7 @@ class Tap:
         try:
             obs = self._replaced["reset"](**kwargs)
             self.obs = copy.deepcopy(obs)
-            self._buffer.reset(obs, (), self._reset_infos.of_reset())
-            self._resets.forget()
+            self._steps.reset(obs)
         except BaseException:
             self._buffer.abort()
             raise
@@ -147,7 +143,7 @@ class Tap:
 
     def _step_async(self, actions: Any) -> None:
         self._record_unheard()
-        self._resets.look()
+        self._steps.resets_behind.look()
         self._buffer.act(actions)
         try:
             self._replaced["step_async"](actions)
@@ -170,7 +166,7 @@ class Tap:
         if method_name == "reset":
             self._record_unheard()
             chosen = range(self.venv.num_envs) if indices is None else np.atleast_1d(indices).tolist()
-            self._resets.add(chosen)
+            self._steps.resets_behind.add(chosen)
         return self._replaced["env_method"](method_name, *args, indices=indices, **kwargs)
 
     def _record_unheard(self) -> None:

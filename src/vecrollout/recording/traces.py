@@ -13,9 +13,8 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import RecordInfos
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.recording.environments import SINGLE, check_kind
-from vecrollout.recording.recorder import Writer
 from vecrollout.recording.selection import Selection
 from vecrollout.recording.single import BufferingEnvWrapper
 from vecrollout.recording.writing import filtered, most_transitions, trace_writer
@@ -108,7 +107,7 @@ class TraceRecordingWrapper(BufferingEnvWrapper):
             )
         self.own(writer, location)
 
-    def _writing(self, directory: Path | str) -> AbstractContextManager[Writer]:
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Any]:
         """The writer of the trajectories, after the filters. The body of the `with` statement makes the recorder."""
         check_options(self._writer_options, type(self), TraceWriter)
         spaces = self.env.observation_space, self.env.action_space

@@ -15,15 +15,12 @@ from vecrollout.recording.batched_env import BatchedEnv
 from vecrollout.recording.environments import (
     VECTOR,
     VectorWrapper,
-    as_vector_env,
     check_kind,
     layers_of,
-    num_envs_of,
     spaces_of,
 )
 from vecrollout.recording.final_obs import MissingFinalObs, checked_missing
 from vecrollout.recording.flags import as_flags, reset_mask_of
-from vecrollout.recording.nested import warn_of_inner_recorders
 from vecrollout.recording.recorder import Advanced, Recorder
 from vecrollout.recording.vector_steps import VectorSteps
 
@@ -87,7 +84,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         **options: Unpack[RecordOptionsDict],
     ) -> None:
         check_kind(env, VECTOR)
-        env = as_vector_env(env)
+        if not isinstance(env, gym.vector.VectorEnv):
+            env = BatchedEnv(env, spaces_of(env))
         super().__init__(env)
         self.env: Any
         _forward_attributes(self, env)
@@ -97,10 +95,8 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             inner = (layer.autoreset for layer in layers_of(env) if isinstance(layer, VectorBufferingWrapper))
             autoreset_mode = next(inner, None)
         self.autoreset: Autoreset = autoreset_of(env, autoreset_mode)
-        warn_of_inner_recorders(env)
-        spaces = spaces_of(env)
-        self._record(num_envs_of(env), spaces, options)
-        self._steps = VectorSteps(self._buffer, spaces, self.autoreset, missing_final_obs, final_obs_fn)
+        self._record(env, options)
+        self._steps = VectorSteps(self._buffer, spaces_of(env), self.autoreset, missing_final_obs, final_obs_fn)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | Array | None = None, options: dict[str, Any] | None = None
@@ -260,15 +256,16 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
         Returns:
             The observations to act on, and the environments whose episodes ended and began.
         """
-        over = self._mask(self._buffer.discards.over)
-        obs, _, terminated, truncated, _ = self.step(acts)
         count = self._buffer.num_envs
+        over = np.zeros(count, dtype=bool)
+        over[[*self._buffer.discards.over]] = True
+        obs, _, terminated, truncated, _ = self.step(acts)
         ended = (as_flags(terminated, count, "terminated") | as_flags(truncated, count, "truncated")) & ~over
         if self.autoreset is Autoreset.NEXT_STEP:
             return Advanced(obs, ended, over)
         if self.autoreset is Autoreset.DISABLED and ended.any():
             # A copy, as the environment may keep the mask.
-            options = {"reset_mask": ended.copy()}
+            options: dict[str, Any] = {"reset_mask": ended.copy()}
             if isinstance(self.env, BatchedEnv):
                 options["env_idx"] = np.flatnonzero(ended)
             first_obs, _ = self.reset(options=options)
@@ -303,11 +300,6 @@ class VectorBufferingWrapper(Recorder, VectorWrapper):
             self._buffer.abort()
             raise
         return returned  # type: ignore[no-any-return]
-
-    def _mask(self, envs: frozenset[int]) -> Any:
-        mask = np.zeros(self._buffer.num_envs, dtype=bool)
-        mask[[*envs]] = True
-        return mask
 
 
 def _forward_attributes(wrapper: Any, env: Any) -> None:

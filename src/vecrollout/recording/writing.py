@@ -12,6 +12,7 @@ import gymnasium as gym
 
 from vecrollout.errors import ProtocolError
 from vecrollout.exits import Closable
+from vecrollout.recording.batching import leaf_spaces
 from vecrollout.recording.environments import layers_of
 from vecrollout.recording.recorder import Recorder
 from vecrollout.storage.files.folder import folder_of, place_of
@@ -91,14 +92,11 @@ def spec_of(env: Any) -> str | None:
 
 def most_transitions(spaces: tuple[gym.Space[Any], gym.Space[Any]], num_envs: int, frame_bytes: int = 0) -> int:
     """The number of transitions of such spaces that a recorder may hold, at least one of each environment."""
-    return max(num_envs, _HELD_BYTES // (sum(map(_item_bytes, spaces)) + _UNKNOWN_BYTES + frame_bytes))
+    item_bytes = sum(_leaf_bytes(leaf) for space in spaces for leaf in leaf_spaces(space))
+    return max(num_envs, _HELD_BYTES // (item_bytes + _UNKNOWN_BYTES + frame_bytes))
 
 
-def _item_bytes(space: gym.Space[Any]) -> int:
-    if isinstance(space, gym.spaces.Dict):
-        return sum(map(_item_bytes, space.spaces.values()))
-    if isinstance(space, gym.spaces.Tuple):
-        return sum(map(_item_bytes, space.spaces))
+def _leaf_bytes(space: gym.Space[Any]) -> int:
     if space.shape is None or space.dtype is None:
         return _UNKNOWN_BYTES
     return math.prod(space.shape) * space.dtype.itemsize

@@ -9,11 +9,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from vecrollout.buffer.unknown import check_options
+from vecrollout.buffer.options import check_options
 from vecrollout.compat.gym_recording.recording import FileFormat, check_file_format
 from vecrollout.interop.gym_recording import GymRecordingWriter
 from vecrollout.recording import traces
-from vecrollout.recording.recorder import Writer
 from vecrollout.recording.writing import closed_on_error
 
 __all__ = ["TraceRecordingWrapper"]
@@ -57,7 +56,7 @@ class TraceRecordingWrapper(traces.TraceRecordingWrapper):
             options.setdefault("record_infos", "none")  # the format has no infos
         super().__init__(env, directory, *filters, **options)
 
-    def _writing(self, directory: Path | str) -> AbstractContextManager[Writer]:
+    def _writing(self, directory: Path | str) -> AbstractContextManager[Any]:
         """The sink behind the filters; within, the recorder is made."""
         if self._file_format == "vecrollout":
             return super()._writing(directory)

@@ -1,4 +1,10 @@
-"""`imitation.data.rollout` (imitation 1.0.1): collect trajectories, and compute statistics of them."""
+"""`imitation.data.rollout` (imitation 1.0.1): collect trajectories, and compute statistics of them.
+
+The functions are those of `vecrollout` with the same names, which documents them. They take trajectories of
+imitation too, and return objects of the classes of `types`. Without a policy, `generate_trajectories`,
+`generate_transitions` and `rollout` sample random actions from `venv.action_space`, as in imitation; their `rng` only
+shuffles.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from vecrollout.collecting import rollout as collection
 from vecrollout.collecting.policy import AnyPolicy, PolicyCallable, policy_to_callable
 from vecrollout.collecting.stop import make_min_episodes, make_min_timesteps, make_sample_until
-from vecrollout.compat.imitation._classes import TrajectoryWithRew, TransitionsWithRew
+from vecrollout.compat.imitation._classes import TrajectoryWithRew
 from vecrollout.compat.imitation._joined import adopt
 from vecrollout.compat.imitation.types import stack_maybe_dictobs
 from vecrollout.data import flattening, stats
@@ -46,6 +52,7 @@ GenTrajTerminationFn: TypeAlias = Callable[[Sequence[TrajectoryWithRew]], bool]
 """A condition that takes the trajectories collected so far, and returns whether they are enough."""
 
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _of_trajectories(function: Callable[..., R]) -> Callable[..., R]:
@@ -61,6 +68,29 @@ def _of_trajectories(function: Callable[..., R]) -> Callable[..., R]:
 flatten_trajectories = _of_trajectories(flattening.flatten_trajectories)
 flatten_trajectories_with_rew = _of_trajectories(flattening.flatten_trajectories_with_rew)
 rollout_stats = _of_trajectories(stats.rollout_stats)
+
+
+def _collecting(function: F) -> F:
+    """The function with random actions from `venv.action_space`, not from `rng`, and results of the classes of `types`.
+
+    The action space ignores `deterministic_policy`, as in imitation.
+    """
+
+    @functools.wraps(function)
+    def wrapped(policy: AnyPolicy, venv: VecEnv, *args: Any, **kwargs: Any) -> Any:
+        if policy is None:
+            policy = policy_to_callable(None, venv)
+            kwargs.pop("deterministic_policy", None)  # a function would refuse it
+        return adopt(function(policy, venv, *args, **kwargs))
+
+    difference = "Random actions come from `venv.action_space`, and `rng` only shuffles the trajectories."
+    wrapped.__doc__ = f"{difference} Otherwise:\n\n    {function.__doc__}"
+    return wrapped  # type: ignore[return-value]  # the arguments are the same
+
+
+generate_trajectories = _collecting(collection.generate_trajectories)
+generate_transitions = _collecting(collection.generate_transitions)
+rollout = _collecting(collection.rollout)
 
 
 @functools.wraps(inner.unwrap_traj)
@@ -152,102 +182,6 @@ class TrajectoryAccumulator:
                 finished.append(self.finish_trajectory(env, terminal=True))
                 self.add_step({"obs": ob}, env)
         return finished
-
-
-def generate_trajectories(
-    policy: AnyPolicy,
-    venv: VecEnv,
-    sample_until: GenTrajTerminationFn,
-    rng: np.random.Generator,
-    *,
-    deterministic_policy: bool = False,
-    **kwargs: Any,
-) -> list[TrajectoryWithRew]:
-    """`vecrollout.generate_trajectories`, with random actions from `venv.action_space` instead of `rng`.
-
-    Args:
-        policy: An SB3 algorithm or policy, a function, or None for random actions.
-        venv: The environments to act in.
-        sample_until: Returns whether the trajectories collected so far are enough.
-        rng: Shuffles the trajectories.
-        deterministic_policy: Whether an SB3 algorithm or policy takes its most likely action.
-        **kwargs: Further options of `vecrollout.generate_trajectories`.
-
-    Returns:
-        The trajectories, in random order.
-    """
-    kwargs["deterministic_policy"] = deterministic_policy
-    return adopt(collection.generate_trajectories(_acting(policy, venv, kwargs), venv, sample_until, rng, **kwargs))
-
-
-def generate_transitions(
-    policy: AnyPolicy,
-    venv: VecEnv,
-    n_timesteps: int,
-    rng: np.random.Generator,
-    *,
-    truncate: bool = True,
-    **kwargs: Any,
-) -> TransitionsWithRew:
-    """`vecrollout.generate_transitions`, with random actions from `venv.action_space` instead of `rng`.
-
-    Args:
-        policy: An SB3 algorithm or policy, a function, or None for random actions.
-        venv: The environments to act in.
-        n_timesteps: Number of transitions to collect, 1 or more.
-        rng: Shuffles the trajectories before transitions are taken from them.
-        truncate: Whether to return exactly `n_timesteps` transitions. Otherwise return whole episodes with at least
-            that many.
-        **kwargs: Further options of `vecrollout.generate_trajectories`.
-
-    Returns:
-        The transitions, trajectory after trajectory.
-    """
-    acting = _acting(policy, venv, kwargs)
-    return adopt(collection.generate_transitions(acting, venv, n_timesteps, rng, truncate=truncate, **kwargs))
-
-
-def rollout(
-    policy: AnyPolicy,
-    venv: VecEnv,
-    sample_until: GenTrajTerminationFn,
-    rng: np.random.Generator,
-    *,
-    unwrap: bool = True,
-    exclude_infos: bool = True,
-    verbose: bool = True,
-    **kwargs: Any,
-) -> list[TrajectoryWithRew]:
-    """`vecrollout.rollout`, with random actions from `venv.action_space` instead of `rng`.
-
-    Args:
-        policy: An SB3 algorithm or policy, a function, or None for random actions.
-        venv: The environments to act in; for `unwrap` each needs a `RolloutInfoWrapper`.
-        sample_until: Returns whether the trajectories collected so far are enough.
-        rng: Shuffles the trajectories.
-        unwrap: Whether to return the observations and rewards that `RolloutInfoWrapper` recorded.
-        exclude_infos: Whether to leave out the infos.
-        verbose: Whether to log `rollout_stats`.
-        **kwargs: Further options of `vecrollout.rollout`.
-
-    Returns:
-        The trajectories, in random order.
-    """
-    acting = _acting(policy, venv, kwargs)
-    return adopt(
-        collection.rollout(
-            acting, venv, sample_until, rng, unwrap=unwrap, exclude_infos=exclude_infos, verbose=verbose, **kwargs
-        )
-    )
-
-
-def _acting(policy: AnyPolicy, venv: VecEnv, options: dict[str, Any]) -> AnyPolicy:
-    """The policy; instead of None, a function that samples from the action space."""
-    if policy is not None:
-        return policy
-    # imitation ignores the option for random actions; our function would refuse it.
-    options.pop("deterministic_policy", None)
-    return policy_to_callable(None, venv)
 
 
 def _copied(value: Any) -> Any:
