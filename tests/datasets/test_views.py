@@ -355,6 +355,10 @@ def test_numbers_that_no_array_holds(directories: list[Path]) -> None:
     assert len(traces.trim(10**30)) == len(traces.trim(stop=-(10**30))) == 0
 
 
+def _zeros(trajectory: Trajectory) -> Any:
+    return np.zeros(len(trajectory))
+
+
 def test_views_of_a_growing_trace(tmp_path: Path) -> None:
     """A view stays what it is; the data set itself grows."""
     writer = TraceWriter(tmp_path)
@@ -363,7 +367,9 @@ def test_views_of_a_growing_trace(tmp_path: Path) -> None:
     traces = open_traces(tmp_path)
     view = traces[:]
     part = traces[[0]].trim(1)
-    dumped = pickle.dumps(part)
+    dumped = [
+        pickle.dumps(each) for each in (part, part.relabel(rews=_zeros), traces.stitched(), traces.whole_episodes())
+    ]
     writer.append(made(2, 4))
     writer.close()
     traces.refresh()
@@ -372,8 +378,9 @@ def test_views_of_a_growing_trace(tmp_path: Path) -> None:
     assert [each.episode.id for each in part] == [5]
     with pytest.raises(ProtocolError, match="refresh"):
         part.refresh()
-    with pytest.raises(StateError, match="grown"):
-        pickle.loads(dumped)
+    for each in dumped:
+        with pytest.raises(StateError, match="grown"):
+            pickle.loads(each)
     assert traces.to_arrow().num_rows == 2
 
 

@@ -17,7 +17,7 @@ from vecrollout.cli.terminal import busy, say, say_facts, say_json, say_table
 from vecrollout.data.sizes import size_text
 from vecrollout.errors import OptionError, TraceNotFoundError
 from vecrollout.storage.dataset import TraceDataset, open_traces
-from vecrollout.storage.episode_table import stats_of
+from vecrollout.storage.describing import stats_of
 from vecrollout.storage.files.names import is_of_trace
 
 _COLUMNS = ("number", "env", "start_step", "length", "return_", "ended_by", "seed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class ArrayTree:
     # Without it `array == obs` would compare element by element.
     __array_ufunc__ = None
 
+    _field: ClassVar[str]
+    """Name of the field with the entries."""
+
     def keys(self) -> Any:
         """The keys or positions of the entries."""
         raise NotImplementedError
@@ -38,6 +41,10 @@ class ArrayTree:
         """The entry of a key or at a position."""
         raise NotImplementedError
 
+    def _plain(self, fn: Callable[[Any, Any], Any]) -> Any:
+        """A plain dict or tuple of what a function makes of each key (or position) and entry."""
+        raise NotImplementedError
+
     def map_entries(self: ArrayTreeT, fn: Callable[[Any, Any], Any]) -> ArrayTreeT:
         """A tree of the same kind with other entries.
 
@@ -48,21 +55,43 @@ class ArrayTree:
         Returns:
             The tree of the returned entries.
         """
-        raise NotImplementedError
+        tree = object.__new__(type(self))
+        vars(tree)[self._field] = self._plain(fn)
+        return tree
 
     @property
     def shape(self) -> Any:
-        """Shape of each entry."""
-        raise NotImplementedError
+        """Shape of each entry, in a plain dict by key or a plain tuple by position."""
+        return self._plain(lambda _, entry: entry.shape if isinstance(entry, ArrayTree) else np.shape(entry))
 
     @property
     def dtype(self) -> Any:
-        """Dtype of each entry."""
-        raise NotImplementedError
+        """Dtype of each entry, in a plain dict by key or a plain tuple by position."""
+        return self._plain(lambda _, entry: entry.dtype if isinstance(entry, ArrayTree) else np.asarray(entry).dtype)
 
     def unwrap(self) -> Any:
-        """A plain dict or tuple of the same arrays."""
-        raise NotImplementedError
+        """A plain dict or tuple (with plain ones in it) of the same arrays, which are not copied."""
+        return self._plain(lambda _, entry: entry.unwrap() if isinstance(entry, ArrayTree) else entry)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is an entry of that key or at that position."""
+        return key in self.keys()
+
+    @classmethod
+    def from_obs_list(cls: type[ArrayTreeT], obs_list: Iterable[Any]) -> ArrayTreeT:
+        """Stack plain observations, one a step, into one tree.
+
+        Args:
+            obs_list: At least one dict or tuple of arrays, all with the same entries.
+
+        Returns:
+            A tree whose first dimension counts the steps.
+
+        Raises:
+            StructureError: If there is no observation, or their entries differ.
+            ShapeError: If the shapes of an entry differ.
+        """
+        return cls.stack(map(cls, obs_list))
 
     def __len__(self) -> int:
         """Length of the leaves' common first dimension.

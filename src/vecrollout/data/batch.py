@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.choosing import Numbers, episode_key, episode_values
-from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, joined_columns
+from vecrollout.data.columns import ArrayColumns, Columns, checked_columns, concatenated, joined_columns
 from vecrollout.data.conditions import episode_table
+from vecrollout.data.curating import Rewards, relabeled
 from vecrollout.data.fields import infos_or_empty
 from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
-from vecrollout.data.relabeling import Rewards, relabeled
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.selected_columns import SelectedColumns
 from vecrollout.data.sequence import TrajectorySequence
@@ -117,7 +117,7 @@ class TrajectoryBatch(TrajectorySequence):
             return (listed or given)[0]
         first, *others = [batch.columns for batch in listed]
         joined = first.joined(others) if all(type(each) is type(first) for each in others) else None
-        return cls(joined_columns([each for batch in listed for each in batch]) if joined is None else joined)
+        return cls(concatenated([first, *others]) if joined is None else joined)
 
     @cached_property
     def obs(self) -> Observation:
@@ -198,16 +198,14 @@ class TrajectoryBatch(TrajectorySequence):
         return len(self.columns)
 
     def part(self, begin: int, end: int) -> TrajectoryBatch:
-        """Some of the trajectories as a batch of their own, without a copy where that can be.
+        """Some of the trajectories as a batch, like a slice, but as views where the columns lie in memory.
 
         Args:
             begin: Index of the first one, 0 or more.
             end: Index behind the last one, larger than `begin` and at most N.
         """
         columns = self.columns.part(begin, end)
-        return TrajectoryBatch(
-            joined_columns(list(map(self.columns.trajectory, range(begin, end)))) if columns is None else columns
-        )
+        return self._selected(np.arange(begin, end)) if columns is None else TrajectoryBatch(columns)
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, one after another, as copies; `TransitionsWithRew` where there are rewards.

@@ -96,7 +96,36 @@ class Columns(Protocol):
         """Some of the trajectories; None where that gains nothing."""
 
 
-class ArrayColumns:
+class PlainColumns:
+    """What columns do that know no quicker way."""
+
+    is_recorded = False
+    """Anybody may have given the episodes their identities."""
+
+    @property
+    def total_steps(self: Columns) -> int:
+        """Steps of all trajectories together."""
+        return int(self.lengths.sum())
+
+    @property
+    def identities(self: Columns) -> Identities:
+        """Identity of each trajectory, field by field."""
+        return Identities.of(self.episodes)
+
+    def aligned(self, name: str) -> Any:
+        """Nothing is gained."""
+        return None
+
+    def joined(self, others: Sequence[Any]) -> Columns | None:
+        """Nothing is gained."""
+        return None
+
+    def part(self, begin: int, end: int) -> Columns | None:
+        """Nothing is gained."""
+        return None
+
+
+class ArrayColumns(PlainColumns):
     """Columns that lie in memory; trajectories are read-only views of them.
 
     Args:
@@ -127,11 +156,6 @@ class ArrayColumns:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all trajectories together."""
-        return int(self.lengths.sum())
-
     @cached_property
     def kind(self) -> Kind:
         """Structures, dtypes and shapes of the columns."""
@@ -156,10 +180,6 @@ class ArrayColumns:
         """One of `COLUMNS`."""
         return self._views[name]
 
-    def aligned(self, name: str) -> Any:
-        """Nothing is gained."""
-        return None
-
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory, as views."""
         views = self._views
@@ -178,7 +198,7 @@ class ArrayColumns:
 
     def transitions(self) -> Transitions:
         """The steps of all trajectories, as copies."""
-        steps = int(self.lengths.sum())
+        steps = self.total_steps
         # Observation i of the steps is row i + (number of trajectories before) of the column.
         at = np.arange(steps) + np.repeat(np.arange(len(self.lengths)), self.lengths)
         obs, acts, rews, infos = self._columns.values()
@@ -186,15 +206,7 @@ class ArrayColumns:
             obs[at], copied(acts), infos_or_empty(infos, steps).copy(), obs[at + 1], copied(rews), self
         )
 
-    @property
-    def identities(self) -> Identities:
-        """Identity of each trajectory, field by field."""
-        return Identities.of(self.episodes)
-
-    is_recorded = False
-    """Anybody may have given the episodes their identities."""
-
-    def part(self, begin: int, end: int) -> Columns | None:
+    def part(self, begin: int, end: int) -> Columns:
         """Some of the trajectories, as views."""
         first, last = self._plain[0][begin], self._plain[0][end]
         obs, acts, rews, infos = self._columns.values()
@@ -208,22 +220,6 @@ class ArrayColumns:
             self.truncated[begin:end],
             self.episodes[begin:end],
         )
-
-    def joined(self, others: Sequence[Any]) -> Columns | None:
-        """These and other arrays as one."""
-        parts = [self, *others]
-        if len({part.column("rews") is None for part in parts}) > 1:
-            raise ArgumentTypeError("batches: expected all with rewards or all without, got some of both")
-        columns: list[Any] = []
-        for name in COLUMNS:
-            found = [part.column(name) for part in parts]
-            if name == "infos" and any(each is not None for each in found):
-                found = [infos_or_empty(each, int(p.lengths.sum())) for each, p in zip(found, parts, strict=True)]
-            columns.append(None if found[0] is None else concatenate(found, name))
-        flags = [np.concatenate([getattr(p, n) for p in parts]) for n in ("lengths", "terminated", "truncated")]
-        obs, acts, rews, infos = columns
-        episodes = [episode for part in parts for episode in part.episodes]
-        return ArrayColumns(obs, acts, rews, infos, flags[0], flags[1], flags[2], episodes)
 
 
 def trajectory_of(
@@ -285,6 +281,21 @@ def checked_columns(
     if len(episodes) != count:
         raise ShapeError(f"episodes: expected {count}, one a trajectory, got {len(episodes)}")
     return ArrayColumns(obs, acts, rews, infos, lengths, flags[0], flags[1], list(episodes))
+
+
+def concatenated(parts: Sequence[Columns]) -> ArrayColumns:
+    """Copies of at least one part, one behind another."""
+    if len({part.column("rews") is None for part in parts}) > 1:
+        raise ArgumentTypeError("batches: expected all with rewards or all without, got some of both")
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        found = [part.column(name) for part in parts]
+        if name == "infos" and any(each is not None for each in found):
+            found = [infos_or_empty(each, part.total_steps) for each, part in zip(found, parts, strict=True)]
+        columns[name] = None if found[0] is None else concatenate(found, name)
+    for name in ("lengths", "terminated", "truncated"):
+        columns[name] = np.concatenate([getattr(part, name) for part in parts])
+    return ArrayColumns(**columns, episodes=[episode for part in parts for episode in part.episodes])
 
 
 def joined_columns(trajectories: Sequence[Trajectory], keeps_rews: bool = True) -> ArrayColumns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, Self, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,12 @@ import numpy.typing as npt
 from vecrollout.data.checks import check_function, whole_number
 from vecrollout.data.choosing import Numbers, chosen, divided, matching, ordered, ranges
 from vecrollout.data.conditions import check_condition, matching_rows
-from vecrollout.data.relabeling import Rewards
-from vecrollout.data.trajectory import Trajectory
+from vecrollout.data.fields import checked_rewards, trusted
+from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
 from vecrollout.errors import ArgumentTypeError
+
+Rewards: TypeAlias = Callable[[Trajectory], Any]
+"""Rewards of a trajectory, shape `(T,)`."""
 
 
 class CuratedTrajectories(Sequence[Trajectory], ABC):
@@ -230,3 +233,10 @@ class CuratedTrajectories(Sequence[Trajectory], ABC):
         """
         parts = divided(self._episode_keys(), fractions, rng)
         return {name: self._selected(numbers) for name, numbers in parts.items()}
+
+
+def relabeled(trajectory: Trajectory, rewards: Rewards) -> TrajectoryWithRew:
+    """A trajectory with the rewards that a function gives it, as a copy."""
+    rews = np.array(checked_rewards(rewards(trajectory), len(trajectory)))
+    rews.flags.writeable = False
+    return trusted(TrajectoryWithRew, {**vars(trajectory), "rews": rews})

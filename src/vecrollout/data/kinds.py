@@ -13,6 +13,8 @@ from vecrollout.data.foreign import as_array
 from vecrollout.data.structures import Structure
 from vecrollout.data.trees import Tree
 
+_LEAF = Structure(None)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -95,14 +97,17 @@ class Kind:
         """Whether all parts are equal; NumPy alone takes None for float64."""
         if not isinstance(other, Kind) or (self.rews is None) != (other.rews is None):
             return False
-        mine, theirs = (
-            (self.obs, self.acts, self.rews, self.rew_shape),
-            (other.obs, other.acts, other.rews, other.rew_shape),
-        )
-        return mine == theirs
+        return vars(self) == vars(other)
 
     def __hash__(self) -> int:
         return hash((self.obs, self.acts))
+
+    def part(self, name: str) -> Part:
+        """Observations, actions or rewards, of which there are some, by name."""
+        if name == "rews" and self.rews is not None:
+            return Part(_LEAF, (Item(self.rews, self.rew_shape),))
+        part: Part = getattr(self, name)
+        return part
 
     @property
     def family(self) -> Hashable:

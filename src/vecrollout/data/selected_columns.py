@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from vecrollout.data.choosing import Numbers
-from vecrollout.data.columns import COLUMNS, ArrayColumns, Columns
+from vecrollout.data.columns import COLUMNS, ArrayColumns, Columns, PlainColumns
 from vecrollout.data.fields import read_only
-from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Episode, Trajectory, cut, part_of_episode
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 
 
-class SelectedColumns:
+class SelectedColumns(PlainColumns):
     """Parts of the trajectories of other columns, by number.
 
     Args:
@@ -49,11 +48,6 @@ class SelectedColumns:
         return len(self.lengths)
 
     @property
-    def total_steps(self) -> int:
-        """Steps of all trajectories together."""
-        return int(self.lengths.sum())
-
-    @property
     def has_infos(self) -> bool:
         """Whether infos were kept."""
         return self._columns.has_infos
@@ -64,11 +58,6 @@ class SelectedColumns:
         episodes = self._columns.episodes
         parts = zip(self._numbers.tolist(), self._begins.tolist(), self._reaches_end.tolist(), strict=True)
         return [part_of_episode(episodes[i], begin, reaches_end) for i, begin, reaches_end in parts]
-
-    @property
-    def identities(self) -> Identities:
-        """Identity of each trajectory, field by field."""
-        return Identities.of(self.episodes)
 
     def column(self, name: str) -> Any:
         """One of `COLUMNS`."""
@@ -82,10 +71,6 @@ class SelectedColumns:
         rows = np.repeat(firsts - (np.cumsum(mine) - mine), mine) + np.arange(mine.sum())
         return read_only(map_leaves(lambda leaf: np.asarray(leaf)[rows], column))
 
-    def aligned(self, name: str) -> Any:
-        """Nothing is gained."""
-        return None
-
     def trajectory(self, i: int) -> Trajectory:
         """One trajectory."""
         return cut(self._columns.trajectory(self._numbers.item(i)), self._begins.item(i), self._ends.item(i))
@@ -95,10 +80,6 @@ class SelectedColumns:
         obs, acts, rews, infos = (self.column(name) for name in COLUMNS)
         flags = self.lengths, self.terminated, self.truncated
         return ArrayColumns(obs, acts, rews, infos, *flags, self.episodes).transitions()
-
-    def joined(self, others: Sequence[Any]) -> Columns | None:
-        """Nothing is gained."""
-        return None
 
     def part(self, begin: int, end: int) -> Columns:
         """Some of the trajectories."""

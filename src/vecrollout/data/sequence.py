@@ -11,7 +11,6 @@ import numpy.typing as npt
 from vecrollout.data.curating import CuratedTrajectories
 from vecrollout.data.sampling.items import Items
 from vecrollout.data.sampling.normalization import Normalization, normalization_of
-from vecrollout.data.sampling.returns import rewards_to_go
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sampling.transitions import NStepItems, NStepTransitions, StepItems, discount, require_rewards
 from vecrollout.data.sampling.windows import Pad, WindowItems, Windows
@@ -175,7 +174,7 @@ class TrajectorySequence(CuratedTrajectories):
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
         require_rewards(self, "returns_to_go")
-        return rewards_to_go(self.step_index, discount(gamma))
+        return self.step_index.returns_to_go(discount(gamma))
 
     def normalization(self) -> Normalization:
         """Mean, standard deviation, smallest and largest value of each element of observations, actions and rewards.

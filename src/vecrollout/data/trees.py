@@ -45,6 +45,8 @@ class DictObs(ArrayTree):
         Interface of `imitation.data.types.DictObs` (imitation 1.0.1). Ours nests.
     """
 
+    _field = "_d"
+
     _d: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -53,50 +55,10 @@ class DictObs(ArrayTree):
             raise ArgumentTypeError(f"expected a dict of arrays, got {type(self._d).__name__}")
         object.__setattr__(self, "_d", {key: _as_child(key, value) for key, value in self._d.items()})
 
-    def map_entries(self, fn: Callable[[Any, Any], Any]) -> DictObs:
-        """A `DictObs` with other entries of the same keys.
-
-        Args:
-            fn: Called with each key and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which is
-                not checked.
-
-        Returns:
-            The `DictObs` of the returned entries.
-        """
-        tree = object.__new__(type(self))
-        vars(tree)["_d"] = {key: fn(key, entry) for key, entry in self._d.items()}
-        return tree
-
-    @classmethod
-    def from_obs_list(cls, obs_list: Iterable[Mapping[str, Any]]) -> DictObs:
-        """Stack plain dict observations, one a step, into one `DictObs`.
-
-        Args:
-            obs_list: At least one observation, all with the same keys.
-
-        Returns:
-            A `DictObs` whose first dimension counts the steps.
-
-        Raises:
-            StructureError: If there is no observation, or their keys differ.
-            ShapeError: If the shapes of an entry differ.
-        """
-        return cls.stack(cls(dict(obs)) for obs in obs_list)
-
     @property
     def dict_len(self) -> int:
         """Number of entries (`len` counts steps)."""
         return len(self._d)
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """Shape of each entry, by key."""
-        return {key: _shape(value) for key, value in self._d.items()}
-
-    @property
-    def dtype(self) -> dict[str, Any]:
-        """Dtype of each entry, by key."""
-        return {key: _dtype(value) for key, value in self._d.items()}
 
     def keys(self) -> KeysView[str]:
         """The keys."""
@@ -110,9 +72,6 @@ class DictObs(ArrayTree):
         """Pairs of key and entry."""
         return self._d.items()
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._d
-
     def get(self, key: str) -> Any:
         """The entry of a key.
 
@@ -124,9 +83,8 @@ class DictObs(ArrayTree):
         """
         return self._d[key]
 
-    def unwrap(self) -> dict[str, Any]:
-        """A plain dict (with plain dicts and tuples in it) of the same arrays, which are not copied."""
-        return {key: unwrap(value) for key, value in self._d.items()}
+    def _plain(self, fn: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        return {key: fn(key, entry) for key, entry in self._d.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,6 +100,8 @@ class TupleObs(ArrayTree):
         ArgumentTypeError: If an entry is neither an array, a number, nor a dict or tuple of these.
     """
 
+    _field = "_t"
+
     _t: tuple[Any, ...]
 
     def __post_init__(self) -> None:
@@ -150,50 +110,10 @@ class TupleObs(ArrayTree):
             raise ArgumentTypeError(f"expected a tuple of arrays, got {type(self._t).__name__}")
         object.__setattr__(self, "_t", tuple(_as_child(i, value) for i, value in enumerate(self._t)))
 
-    def map_entries(self, fn: Callable[[Any, Any], Any]) -> TupleObs:
-        """A `TupleObs` with other entries at the same positions.
-
-        Args:
-            fn: Called with each position and entry. It returns an array, a number, or a `DictObs` or `TupleObs`, which
-                is not checked.
-
-        Returns:
-            The `TupleObs` of the returned entries.
-        """
-        tree = object.__new__(type(self))
-        vars(tree)["_t"] = tuple(fn(i, entry) for i, entry in enumerate(self._t))
-        return tree
-
-    @classmethod
-    def from_obs_list(cls, obs_list: Iterable[tuple[Any, ...]]) -> TupleObs:
-        """Stack plain tuple observations, one a step, into one `TupleObs`.
-
-        Args:
-            obs_list: At least one observation, all of the same length.
-
-        Returns:
-            A `TupleObs` whose first dimension counts the steps.
-
-        Raises:
-            StructureError: If there is no observation, or their lengths differ.
-            ShapeError: If the shapes of an entry differ.
-        """
-        return cls.stack(cls(tuple(obs)) for obs in obs_list)
-
     @property
     def tuple_len(self) -> int:
         """Number of entries (`len` counts steps)."""
         return len(self._t)
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Shape of each entry, by position."""
-        return tuple(_shape(value) for value in self._t)
-
-    @property
-    def dtype(self) -> tuple[Any, ...]:
-        """Dtype of each entry, by position."""
-        return tuple(_dtype(value) for value in self._t)
 
     def keys(self) -> range:
         """The positions."""
@@ -207,9 +127,6 @@ class TupleObs(ArrayTree):
         """Pairs of position and entry."""
         return tuple(enumerate(self._t))
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
-
     def get(self, key: int) -> Any:
         """The entry at a position.
 
@@ -221,9 +138,8 @@ class TupleObs(ArrayTree):
         """
         return self._t[key]
 
-    def unwrap(self) -> tuple[Any, ...]:
-        """A plain tuple (with plain dicts and tuples in it) of the same arrays, which are not copied."""
-        return tuple(unwrap(value) for value in self._t)
+    def _plain(self, fn: Callable[[Any, Any], Any]) -> tuple[Any, ...]:
+        return tuple(fn(i, entry) for i, entry in enumerate(self._t))
 
 
 def wrap(tree: Tree) -> Any:
@@ -266,11 +182,3 @@ def _as_child(key: object, value: Any) -> Any:
     if isinstance(value, (np.ndarray, ArrayTree)):
         return value
     return wrap(value) if isinstance(value, Mapping | tuple) else as_leaf(key, value)
-
-
-def _shape(value: Any) -> Any:
-    return value.shape if isinstance(value, ArrayTree) else np.shape(value)
-
-
-def _dtype(value: Any) -> Any:
-    return value.dtype if isinstance(value, ArrayTree) else np.asarray(value).dtype

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from vecrollout.data.checks import whole_number
-from vecrollout.data.relabeling import Rewards
+from vecrollout.data.curating import Rewards
 from vecrollout.errors import ProtocolError
 from vecrollout.progress import Progress
 from vecrollout.storage.derived import Derived
-from vecrollout.storage.episode_table import stats_of
+from vecrollout.storage.describing import stats_of
 from vecrollout.storage.order import Order
 from vecrollout.storage.reading.reader import MEMORY_BYTES, Paths, TraceReader
 from vecrollout.storage.rewriting import write_trace
@@ -83,10 +83,9 @@ class TraceDataset(StoredTrajectories):
         if not self.order.is_all or len(readers) < len(self.order.sources):
             raise ProtocolError("refresh: expected the data set that open_traces returned, got a view of it")
         self.order = Order.of(*(reader.refreshed() for reader in readers))
-        vars(self).pop("table", None)
 
     def _relabeled(self, rewards: Rewards) -> Self:
-        return type(self)(Order.of(Derived.relabeled(self, rewards)))
+        return type(self)(Order.of(Derived.relabeled(self.order, rewards)))
 
     def stitched(self) -> Self:
         """The same steps with fragments joined where they follow one another in an episode.
@@ -97,7 +96,7 @@ class TraceDataset(StoredTrajectories):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return type(self)(Order.of(Derived.joined(self)))
+        return type(self)(Order.of(Derived.joined(self.order)))
 
     def whole_episodes(self) -> Self:
         """Episodes with all their steps, from the reset to the end that the environment gave them.
@@ -155,5 +154,7 @@ class TraceDataset(StoredTrajectories):
             StoreError: If an object store fails.
             MissingDependencyError: If the package of the progress bar is not installed.
         """
-        write_trace(self, path, metadata, progress, {"compression": compression, "max_shard_bytes": max_shard_bytes})
+        write_trace(
+            self.order, path, metadata, progress, {"compression": compression, "max_shard_bytes": max_shard_bytes}
+        )
         return open_traces(path)

@@ -14,49 +14,49 @@ import numpy.typing as npt
 
 from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.choosing import Numbers
+from vecrollout.data.curating import Rewards, relabeled
 from vecrollout.data.grouping import grouped
-from vecrollout.data.relabeling import Rewards, relabeled
 from vecrollout.data.sampling.joined_rows import SequencedRows
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.stitching import stitch
 from vecrollout.data.trajectory import Episode, Trajectory, cut
 from vecrollout.storage.arrow import pa
-from vecrollout.storage.episode_table import episode_keys, with_columns
-from vecrollout.storage.stored import StoredTrajectories
+from vecrollout.storage.order import Order, check_counts
+from vecrollout.storage.reading.table import with_columns
 
 
 class Derived:
-    """Trajectories of a data set, joined from fragments or with other rewards.
+    """Trajectories of an order, joined from fragments or with other rewards.
 
     Args:
-        base: The data set.
+        base: Which trajectories these are made of.
         fragments: Numbers of the fragments, those of one trajectory behind another in the episode's order.
         counts: Number of each trajectory's fragments.
         rewards: Makes the rewards of trajectories, each of which is one fragment; None: they stay.
     """
 
-    def __init__(
-        self, base: StoredTrajectories, fragments: Numbers, counts: Numbers, rewards: Rewards | None = None
-    ) -> None:
+    def __init__(self, base: Order, fragments: Numbers, counts: Numbers, rewards: Rewards | None = None) -> None:
+        # Other numbers where these were pickled, and the trace has grown since.
+        check_counts([len(fragments)], [len(base)])
         self._base, self._fragments, self._counts, self._rewards = base, fragments, counts, rewards
         # Where in the fragments each trajectory's begin.
         self._begins = np.cumsum(counts) - counts
-        self.paths: tuple[Path | str, ...] = base.order.paths
+        self.paths: tuple[Path | str, ...] = base.paths
         """Directories and URLs of the files."""
 
     @classmethod
-    def relabeled(cls, base: StoredTrajectories, rewards: Rewards) -> Derived:
+    def relabeled(cls, base: Order, rewards: Rewards) -> Derived:
         """All trajectories, with other rewards."""
         return cls(base, np.arange(len(base)), np.ones(len(base), np.int64), rewards)
 
     @classmethod
-    def joined(cls, base: StoredTrajectories) -> Derived:
+    def joined(cls, base: Order) -> Derived:
         """All trajectories, joined wherever one goes on where another of its episode stopped."""
         starts, lengths, ended_by = (
             base.table.column(name).to_pylist() for name in ("start_step", "length", "ended_by")
         )
         of_episode: dict[Any, list[int]] = {}
-        for number, key in enumerate(episode_keys(base.order, base.table)):
+        for number, key in enumerate(base.episode_keys()):
             of_episode.setdefault(key, []).append(number)
         fragments: list[int] = []
         counts: list[int] = []
@@ -74,25 +74,25 @@ class Derived:
     @cached_property
     def lengths(self) -> Numbers:
         """Steps of each trajectory."""
-        lengths: Numbers = self._summed(self._base.order.lengths[self._fragments])
+        lengths: Numbers = self._summed(self._base.lengths[self._fragments])
         return lengths
 
     @property
     def episode_numbers(self) -> Numbers:
         """Number of each trajectory's episode."""
-        numbers: Numbers = self._base.order.episode_numbers[self._fragments[self._begins]]
+        numbers: Numbers = self._base.episode_numbers[self._fragments[self._begins]]
         return numbers
 
     @property
     def writers(self) -> Numbers:
         """Number of the writer of each trajectory's first fragment."""
-        numbers: Numbers = self._base.order.writers[self._fragments[self._begins]]
+        numbers: Numbers = self._base.writers[self._fragments[self._begins]]
         return numbers
 
     @cached_property
     def nbytes(self) -> npt.NDArray[np.float64]:
         """Bytes on disk of each trajectory."""
-        nbytes: npt.NDArray[np.float64] = self._summed(self._base.order.sizes[self._fragments])
+        nbytes: npt.NDArray[np.float64] = self._summed(self._base.sizes[self._fragments])
         return nbytes
 
     def trajectory(self, number: int, start: int, stop: int) -> Trajectory:
@@ -102,7 +102,7 @@ class Derived:
 
     def trajectories(self, numbers: Numbers) -> Iterator[Any]:
         """Whole trajectories."""
-        fragments = self._base.order.select(self._fragments_of(numbers)).trajectories()
+        fragments = self._base.select(self._fragments_of(numbers)).trajectories()
         if self._rewards is not None:
             return (relabeled(each, self._rewards) for each in fragments)
         return (stitch(islice(fragments, count)) for count in self._counts[numbers].tolist())
@@ -114,7 +114,7 @@ class Derived:
     def columns(self, number: int, names: Sequence[str], start: int, stop: int) -> dict[str, Any]:
         """Some fields."""
         if self._counts[number] == 1 and (self._rewards is None or "rews" not in names):
-            return self._base.order.columns(self._run(number)[0], names, start, stop)
+            return self._base.columns(self._run(number)[0], names, start, stop)
         part = self.trajectory(number, start, stop)
         return {name: getattr(part, name, None) for name in names}
 
@@ -123,7 +123,7 @@ class Derived:
         counts = self._counts[numbers]
         last = np.cumsum(counts) - 1
         first = last - counts + 1
-        index = self._base.order.select(self._fragments_of(numbers)).step_index
+        index = self._base.select(self._fragments_of(numbers)).step_index
         is_last = np.zeros(len(index.lengths), bool)
         is_last[last] = True
         rews = None
@@ -146,19 +146,19 @@ class Derived:
     def identity(self, number: int) -> Episode:
         """Identity of a trajectory."""
         run = self._run(number)
-        first, last = self._base.order.identity(run[0]), self._base.order.identity(run[-1])
+        first, last = self._base.identity(run[0]), self._base.identity(run[-1])
         return first if len(run) == 1 else replace(first, ended_by=last.ended_by)
 
     def metadata(self, number: int) -> dict[str, Any]:
         """The user's metadata of a trajectory's fragments; of equal keys, the first fragment's counts."""
         found: dict[str, Any] = {}
         for each in self._run(number):
-            found = {**self._base.order.metadata(each), **found}
+            found = {**self._base.metadata(each), **found}
         return found
 
     def about(self, number: int) -> dict[str, Any]:
         """What is known of the trace that a trajectory begins in."""
-        return self._base.order.about(self._run(number)[0])
+        return self._base.about(self._run(number)[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._rewards is not None:

@@ -1,8 +1,8 @@
-"""The order of a data set: which trajectories of which sources, and which steps of each."""
+"""The order of a data set: which trajectories of which sources, which steps of each, and what is known of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise
@@ -18,8 +18,10 @@ from vecrollout.data.choosing import Numbers, chosen
 from vecrollout.data.sampling.joined_rows import index_in_parts
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.trajectory import Episode, Trajectory, part_of_episode
-from vecrollout.errors import OptionError
+from vecrollout.errors import OptionError, StateError
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.files.objects import shown
+from vecrollout.storage.reading.table import joined_tables, with_columns
 
 
 class Source(Protocol):
@@ -243,9 +245,44 @@ class Order:
         """A number for each trajectory that those of one writer have in common."""
         return self._distinct([source.writers for source in self.sources])
 
+    @cached_property
+    def table(self) -> Any:
+        """The episode table, a `pyarrow.Table` with a row a trajectory."""
+        table = joined_tables([source.table for source in self.sources]).take(pa.array(self.positions()))
+        (cut,) = np.nonzero(~self.is_whole)
+        if not len(cut):
+            return table
+        reaches_end = self.stop == self.source_lengths
+        returns = table.column("return_").to_pylist()
+        for at in cut.tolist():
+            if returns[at] is not None:
+                rews = self.columns(at, ("rews",), 0, self.lengths.item(at))["rews"]
+                returns[at] = float(rews.sum(dtype=np.float64))
+        endings = zip(table.column("ended_by").to_pylist(), reaches_end.tolist(), strict=True)
+        changed = {
+            "return_": pa.array(returns, pa.float64()),
+            "length": self.lengths,
+            "start_step": table.column("start_step").to_numpy() + self.start,
+            "terminated": table.column("terminated").to_numpy() & reaches_end,
+            "truncated": table.column("truncated").to_numpy() & reaches_end,
+            "ended_by": pa.array([ended_by if reaches else None for ended_by, reaches in endings], pa.string()),
+        }
+        return with_columns(table, changed)
+
+    def episode_keys(self) -> list[Hashable]:
+        """One value a trajectory, equal for the fragments of one episode, whichever writers wrote them."""
+        identities = [self.table.column(name).to_pylist() for name in ("recording", "id", "env")]
+        return [
+            number if recording is None or id_ is None else (recording, id_, env)
+            for number, recording, id_, env in zip(self.episode_numbers.tolist(), *identities, strict=True)
+        ]
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without cached values.
-        return Order, (self.sources, *(getattr(self, name) for name in _ARRAYS))
+        # Without cached values. Numbers have a meaning only while the sources have as many trajectories.
+        if self.is_all:
+            return Order.of, self.sources
+        counts = [len(source.lengths) for source in self.sources]
+        return _reopened, (self.sources, counts, *(getattr(self, name) for name in _ARRAYS))
 
     def positions(self) -> Numbers:
         """Number of each trajectory among those of all sources, one source behind another."""
@@ -262,6 +299,21 @@ class Order:
     def _of_sources(self, arrays: Sequence[Any]) -> Any:
         """The values of the trajectories, out of arrays with those of all trajectories of each source."""
         return np.concatenate([np.empty(0, np.int64), *arrays])[self.positions()]
+
+
+def check_counts(expected: list[int], now: list[int]) -> None:
+    """Refuse traces that have grown since a view of them was pickled."""
+    if now != expected:
+        raise StateError(
+            f"expected {expected} trajectories, as when the view was pickled, got {now}: the trace has grown since; "
+            "load it after its writer was closed"
+        )
+
+
+def _reopened(sources: tuple[Source, ...], counts: list[int], *arrays: Numbers) -> Order:
+    """A view that was pickled."""
+    check_counts(counts, [len(source.lengths) for source in sources])
+    return Order(sources, *arrays)
 
 
 _ARRAYS = [each.name for each in fields(Order)][1:]

@@ -16,7 +16,6 @@ from vecrollout.progress import Progress, with_progress
 from vecrollout.storage.files.folder import folder_of
 from vecrollout.storage.files.whole import whole_directory
 from vecrollout.storage.order import Order
-from vecrollout.storage.stored import StoredTrajectories
 from vecrollout.storage.writing.writer import TraceWriter
 
 _QUEUE_BYTES = 64 << 20
@@ -24,17 +23,17 @@ _KEPT = ("spaces", "env_spec", "metadata")
 
 
 def write_trace(
-    data: StoredTrajectories,
+    order: Order,
     path: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None,
     progress: Progress | None,
     options: Mapping[str, Any],
 ) -> None:
-    """Write a data set as a new trace, as `TraceDataset.write` describes; with other options of `TraceWriter`."""
-    _check_once(data.table)
+    """Write trajectories as a new trace, as `TraceDataset.write` describes; with other options of `TraceWriter`."""
+    _check_once(order.table)
     with _appearing(path) as place:
-        numbers = _write_parts(data.order, place, metadata, options)
-        for _ in with_progress(numbers, data.order.lengths.item, progress, "steps", data.total_steps):
+        numbers = _write_parts(order, place, metadata, options)
+        for _ in with_progress(numbers, order.lengths.item, progress, "steps", int(order.lengths.sum())):
             pass
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
@@ -18,10 +17,9 @@ from vecrollout.data.html import card
 from vecrollout.data.sampling.step_index import StepIndex
 from vecrollout.data.sequence import TrajectorySequence
 from vecrollout.data.trajectory import Episode, Trajectory
-from vecrollout.errors import OptionError, StateError
-from vecrollout.storage import episode_table
-from vecrollout.storage.agreement import agreed, common_entries
+from vecrollout.errors import OptionError
 from vecrollout.storage.codec.schema import FIELDS
+from vecrollout.storage.describing import agreed, common_entries, frame_of_episodes, frame_of_steps, summary_lines
 from vecrollout.storage.files.objects import shown
 from vecrollout.storage.order import Order
 
@@ -53,17 +51,17 @@ class StoredTrajectories(TrajectorySequence):
         return self.order.numbers(key, name)
 
     def _values(self, column: str) -> Sequence[Any]:
-        names = self.table.column_names
-        if column not in names:
-            raise OptionError(f"column: expected one of {names}, got {column!r}")
-        values: Sequence[Any] = self.table.column(column).to_pylist()
+        table = self.table
+        if column not in table.column_names:
+            raise OptionError(f"column: expected one of {table.column_names}, got {column!r}")
+        values: Sequence[Any] = table.column(column).to_pylist()
         return values
 
     def _episode_table(self) -> Any:
         return self.table
 
     def _episode_keys(self) -> Sequence[Hashable]:
-        return episode_table.episode_keys(self.order, self.table)
+        return self.order.episode_keys()
 
     @property
     def path(self) -> Any:
@@ -226,10 +224,10 @@ class StoredTrajectories(TrajectorySequence):
         """Metadata of the trace; of several traces, the entries that all have in common."""
         return common_entries([each["metadata"] for each in self.order.abouts.values()])
 
-    @cached_property
+    @property
     def table(self) -> Any:
         """The episode table, as `to_arrow` returns it."""
-        return episode_table.selected_table(self.order)
+        return self.order.table
 
     def summary(self) -> str:
         """A few lines of text: episodes, steps, how they ended, returns, lengths, size. No observations are read.
@@ -241,7 +239,7 @@ class StoredTrajectories(TrajectorySequence):
         Raises:
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        lines = episode_table.summary_lines(self.order, self.table)
+        lines = summary_lines(self.order)
         width = max(map(len, lines))
         return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
@@ -275,7 +273,7 @@ class StoredTrajectories(TrajectorySequence):
             MissingDependencyError: If pandas is not installed.
             DamagedTraceError: If the trace cannot be read, or is not what was written.
         """
-        return episode_table.frame_of_steps(self) if steps else episode_table.frame_of(self.table)
+        return frame_of_steps(self) if steps else frame_of_episodes(self.table)
 
     def episodes(self) -> list[range]:
         """Which trajectories belong to which episode.
@@ -287,22 +285,6 @@ class StoredTrajectories(TrajectorySequence):
         changes = np.flatnonzero(np.diff(self.order.episode_numbers)) + 1
         return [range(begin, end) for begin, end in pairwise([0, *changes.tolist(), len(self)] if len(self) else [])]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the table, which is made anew; a view tells how many trajectories there were."""
-        order = self.order
-        if order.is_all:
-            return {"sources": order.sources}
-        return {"order": order, "counts": [len(source.lengths) for source in order.sources]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.order = order = state["order"] if "order" in state else Order.of(*state["sources"])
-        now = [len(source.lengths) for source in order.sources]
-        if state.get("counts", now) != now:
-            raise StateError(
-                f"expected {state['counts']} trajectories, as when the view was pickled, got {now}: the trace has "
-                "grown since; load it after its writer was closed"
-            )
-
     def __repr__(self) -> str:
         where = ", ".join(map(shown, self.order.paths))
         return f"<TraceDataset of {len(self)} trajectories in {where!r}>"
@@ -312,4 +294,4 @@ class StoredTrajectories(TrajectorySequence):
         returns = self.table.column("return_").drop_null().to_numpy()
         values, name = (returns, "returns") if len(returns) else (self.lengths, "lengths")
         where = ", ".join(map(shown, self.order.paths))
-        return card(f"TraceDataset {where}", episode_table.summary_lines(self.order, self.table), values, name)
+        return card(f"TraceDataset {where}", summary_lines(self.order), values, name)

@@ -15,7 +15,6 @@ from vecrollout.data.fields import info_array
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.rows import RowNumbers, Rows
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.data.structures import Structure
 from vecrollout.errors import ArgumentTypeError, ShapeError, StructureError
 
 
@@ -31,7 +30,7 @@ class JoinedRows:
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
-        structure = Structure(None) if name == "rews" else getattr(self.kind, name).structure
+        structure = self.kind.part(name).structure
         # A part without any of the rows still gives the dtype of text, which differs between parts.
         parts = [(at, each.take(name, local)) for at, each, local in self._split(rows)]
         leaves = zip(*(structure.flatten(part) for _, part in parts), strict=True)

@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecrollout._typing import Array
-from vecrollout.data.kinds import Item
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.data.structures import Structure
 from vecrollout.errors import DtypeError, ShapeError
 
 _CHUNK_BYTES = 4 << 20
@@ -53,10 +51,8 @@ def normalization_of(index: StepIndex) -> Normalization:
     if not len(index):
         raise ShapeError("normalization: expected at least one step, got none")
     kind = index.rows.kind
-    obs = _moments(index, "obs", kind.obs.structure, kind.obs.items)
-    acts = _moments(index, "acts", kind.acts.structure, kind.acts.items)
-    rews = None if kind.rews is None else _moments(index, "rews", Structure(None), (Item(kind.rews, ()),))
-    return Normalization(obs, acts, rews)
+    rews = None if kind.rews is None else _moments(index, "rews")
+    return Normalization(_moments(index, "obs"), _moments(index, "acts"), rews)
 
 
 class _Running:
@@ -83,7 +79,9 @@ class _Running:
         self.count = total
 
 
-def _moments(index: StepIndex, name: str, structure: Structure, items: tuple[Item, ...]) -> Moments:
+def _moments(index: StepIndex, name: str) -> Moments:
+    part = index.rows.kind.part(name)
+    structure, items = part.structure, part.items
     for leaf, item in zip(structure.names(name), items, strict=True):
         if item.dtype.kind not in "biuf":
             raise DtypeError(f"normalization: {leaf}: expected numbers, got {item.dtype}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.columns import Columns
-from vecrollout.data.kinds import Kind
+from vecrollout.data.kinds import Item, Kind
 from vecrollout.data.structures import Structure
 
 RowNumbers = npt.NDArray[np.int64]
@@ -34,13 +34,13 @@ class Leaf:
     """One array in memory, whose rows are moved in one piece."""
 
     def __init__(self, array: Array) -> None:
-        self._dtype, self._shape = array.dtype, array.shape[1:]
-        self._opaque = _opaque(array)
+        self._item = Item(array.dtype, array.shape[1:]) if array.flags.c_contiguous and array.size else None
+        self._rows = array if self._item is None else self._item.closed(array)
 
     def take(self, rows: RowNumbers) -> Array:
         """A copy of some rows."""
-        found = self._opaque.take(rows, axis=0)
-        return found if found.dtype == self._dtype else found.view(self._dtype).reshape(-1, *self._shape)
+        found: Array = self._rows.take(rows, axis=0)
+        return found if self._item is None else self._item.opened(found)
 
 
 class ArrayRows:
@@ -55,14 +55,12 @@ class ArrayRows:
 
     def __init__(self, columns: Columns, obs: Any, acts: Any, rews: Any) -> None:
         self.kind = columns.kind
-        self._columns, self._arrays = columns, (obs, acts, rews)
-        parts: dict[str, Any] = {"obs": (self.kind.obs.structure, obs), "acts": (self.kind.acts.structure, acts)}
-        if rews is not None:
-            parts["rews"] = Structure(None), rews
-        self._parts = {
-            name: (structure, [Leaf(np.asarray(leaf)) for leaf in structure.flatten(tree, name)])
-            for name, (structure, tree) in parts.items()
-        }
+        self._columns = columns
+        self._parts: dict[str, tuple[Structure, list[Leaf]]] = {}
+        for name, tree in (("obs", obs), ("acts", acts), ("rews", rews)):
+            if tree is not None:
+                structure = self.kind.part(name).structure
+                self._parts[name] = structure, [Leaf(np.asarray(leaf)) for leaf in structure.flatten(tree, name)]
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
@@ -80,15 +78,3 @@ class ArrayRows:
     def _infos(self) -> npt.NDArray[np.object_] | None:
         infos: npt.NDArray[np.object_] | None = self._columns.column("infos")
         return infos
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Without the views, of which copies would be made.
-        return type(self), (self._columns, *self._arrays)
-
-
-def _opaque(array: Array) -> Array:
-    """An array whose rows are opaque values, where NumPy can move them so."""
-    if array.ndim < 2 or array.dtype.hasobject or not array.size or not array.flags.c_contiguous:
-        return array
-    flat = array.reshape(len(array), -1)
-    return flat.view(np.dtype((np.void, flat.shape[1] * flat.itemsize))).reshape(-1)

@@ -78,6 +78,21 @@ class StepIndex:
     def _windows(self) -> dict[tuple[int, int, bool], npt.NDArray[np.int64]]:
         return {}
 
+    def returns_to_go(self, gamma: float) -> npt.NDArray[np.floating[Any]]:
+        """The discounted sum of rewards from each step to its trajectory's end, shape `(number of steps,)`."""
+        lengths = self.lengths
+        steps_left = np.repeat(self.begins[1:], lengths) - np.arange(len(self))
+        rews = self.rows.take("rews", np.repeat(self.step_rows + lengths, lengths) - steps_left)
+        # After each round the sums are over twice as many steps.
+        sums, reach, factor = rews.astype(np.float64), 1, gamma
+        while len(lengths) and reach < lengths.max():
+            (at,) = np.nonzero(steps_left > reach)
+            further = factor * sums[at + reach]
+            sums[at] += further
+            reach, factor = 2 * reach, factor**2
+        returns: npt.NDArray[np.floating[Any]] = sums.astype(np.result_type(rews.dtype, np.float32))
+        return returns
+
     def select(self, numbers: Any, start: Any = 0, stop: Any = None) -> StepIndex:
         """The index of some trajectories, or of the steps `[start, stop)` of each, at least one; scalars or arrays."""
         lengths = self.lengths[numbers]

@@ -13,7 +13,6 @@ from vecrollout._typing import Array
 from vecrollout.data.checks import whole_number
 from vecrollout.data.fields import summary, trusted
 from vecrollout.data.sampling.items import Indexed, Items
-from vecrollout.data.sampling.returns import rewards_to_go
 from vecrollout.data.sampling.transitions import discount, require_rewards
 from vecrollout.data.trees import Observation, map_leaves
 from vecrollout.errors import OptionError
@@ -95,7 +94,7 @@ class WindowItems(Items[Windows]):
 
     @cached_property
     def _returns_to_go(self) -> npt.NDArray[np.floating[Any]]:
-        return rewards_to_go(self._index, 1.0 if self._gamma is None else self._gamma)
+        return self._index.returns_to_go(1.0 if self._gamma is None else self._gamma)
 
     def batch(self, numbers: npt.NDArray[np.int64]) -> Windows:
         """The windows of these numbers."""

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from gymnasium.spaces import GraphInstance
 
 from vecrollout._typing import Array
-from vecrollout.data.columns import ArrayColumns, Columns, trajectory_of, transitions_of
+from vecrollout.data.columns import PlainColumns, trajectory_of, transitions_of
 from vecrollout.data.dtypes import dtype_from_json
 from vecrollout.data.fields import infos_or_empty
-from vecrollout.data.identities import Identities
 from vecrollout.data.kinds import Kind
 from vecrollout.data.sampling.rows import Leaf
 from vecrollout.data.trajectory import Episode, Trajectory
@@ -33,7 +32,7 @@ TextDtype: TypeAlias = Callable[[Column], "np.dtype[Any]"]
 """The dtype that a column's text had in a trajectory."""
 
 
-class DecodedBatch:
+class DecodedBatch(PlainColumns):
     """A record batch whose columns are decoded when they are first asked for.
 
     If the trajectories that begin in it are whole, it is the `Columns` of a `TrajectoryBatch`.
@@ -68,11 +67,6 @@ class DecodedBatch:
     def __len__(self) -> int:
         return len(self._index)
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all trajectories together."""
-        return int(self.lengths.sum())
-
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each trajectory, shape `(N,)`."""
@@ -103,11 +97,6 @@ class DecodedBatch:
         """Identity of each trajectory."""
         return [entry[5] for entry in self.entries.all()]
 
-    @property
-    def identities(self) -> Identities:
-        """Identity of each trajectory, field by field."""
-        return Identities.of(self.episodes)
-
     def column(self, name: str) -> Any:
         """A column of a `TrajectoryBatch`: all rows of observations, those of steps of everything else."""
         if name == "infos" and not self.has_infos:
@@ -116,10 +105,6 @@ class DecodedBatch:
         if name == "infos":
             return rows[self._step_rows]
         return rows if name == "obs" or rows is None else map_leaves(self._of_steps, rows)
-
-    def aligned(self, name: str) -> Any:
-        """Nothing is gained."""
-        return None
 
     def trajectory(self, i: int) -> Trajectory:
         """A trajectory that ends in this batch."""
@@ -142,27 +127,6 @@ class DecodedBatch:
         infos = infos_or_empty(self.column("infos"), len(at))
         now, then = (map_leaves(partial(_taken, rows=rows), obs) for rows in (at, at + 1))
         return transitions_of(now, self.column("acts"), infos, then, self.column("rews"), self)
-
-    is_recorded = False
-    """A file may say anything."""
-
-    def part(self, begin: int, end: int) -> Columns | None:
-        """Nothing: single trajectories are views already."""
-        return None
-
-    def joined(self, others: Sequence[Any]) -> Columns | None:
-        """These and other batches of files as one, in memory."""
-        first, *rest = [
-            ArrayColumns(
-                **{name: each.column(name) for name in FIELDS},
-                lengths=each.lengths,
-                terminated=each.terminated,
-                truncated=each.truncated,
-                episodes=each.episodes,
-            )
-            for each in [self, *others]
-        ]
-        return first.joined(rest)
 
     def field(self, name: str, begin: int, end: int, text_dtype: TextDtype) -> Any:
         """Some rows of one of `FIELDS`."""

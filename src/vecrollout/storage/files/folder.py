@@ -20,7 +20,7 @@ from vecrollout.storage.files.journal import merged
 from vecrollout.storage.files.locks import KNOWS_LOCKS, is_locked, lock
 from vecrollout.storage.files.names import journal_of, shard_of
 from vecrollout.storage.files.objects import Objects
-from vecrollout.storage.files.source import MappedFile, RangedFile, check_regular
+from vecrollout.storage.files.source import MappedFile, RangedFile, regular_size
 from vecrollout.storage.files.whole import make_directory, write_whole
 
 _In = TypeVar("_In")
@@ -104,14 +104,13 @@ class Folder:
         """Size of a file in bytes, now."""
         if self._objects is not None:
             return self._objects.size(name)
-        check_regular(self._at(name))
-        return self._at(name).stat().st_size
+        return regular_size(self._at(name))
 
     def read(self, name: str) -> bytes:
         """All of a small file."""
         if self._objects is not None:
             return self._objects.read(name)
-        check_regular(self._at(name))
+        regular_size(self._at(name))
         try:
             return self._at(name).read_bytes()
         except OSError as error:

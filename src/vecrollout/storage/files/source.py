@@ -19,12 +19,11 @@ class MappedFile:
     """A local file mapped into memory; reads are views of it."""
 
     def __init__(self, path: Path) -> None:
-        check_regular(path)
         self.name = path.name
-        self.size = path.stat().st_size
+        size = regular_size(path)
         with Parsing(f"{path.name}: expected a file that can be read"), pa.memory_map(str(path)) as file:
             # Views keep the memory; the file need not stay open.
-            self._content = file.read_buffer(self.size) if self.size else pa.py_buffer(b"")
+            self._content = file.read_buffer(size) if size else pa.py_buffer(b"")
         self.size = int(self._content.size)
 
     def read(self, begin: int, end: int, reach: int = 0) -> Any:
@@ -65,11 +64,12 @@ class RangedFile:
         return content
 
 
-def check_regular(path: Path) -> None:
-    """Refuse pipes and devices, whose reading may never end, and directories."""
+def regular_size(path: Path) -> int:
+    """Bytes of a file. Pipes and devices, whose reading may never end, are refused, and so are directories."""
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
     except OSError as error:
         raise DamagedTraceError(f"{path.name}: expected a file, got none: {error}") from error
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise DamagedTraceError(f"{path.name}: expected a regular file, got a folder, pipe or device; remove it")
+    return status.st_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.files.folder import Folder
 
 _PAUSE_S = 0.25
 # At most a tenth of the time is spent on looking, also where the directory is slow.
@@ -30,7 +32,9 @@ class DiskUsage:
             return None
         began = time.monotonic()
         if began >= self._next_look:
-            with suppress(OSError):  # a network file system that is away for a moment ends no recording
+            with suppress(
+                OSError, DamagedTraceError
+            ):  # a network file system that is away for a moment ends no recording
                 self._bytes = bytes_in(self._directory)
             ended = time.monotonic()
             self._next_look = ended + max(_PAUSE_S, _PAUSE_RATIO * (ended - began))
@@ -39,11 +43,4 @@ class DiskUsage:
 
 def bytes_in(directory: Path) -> int:
     """Bytes of all files in a directory."""
-    total = 0
-    with os.scandir(directory) as files:
-        for file in files:
-            try:
-                total += file.stat().st_size
-            except FileNotFoundError:  # a temporary one, renamed by now
-                continue
-    return total
+    return sum(Folder(directory).sizes().values())

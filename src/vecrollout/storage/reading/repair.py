@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,14 +82,17 @@ def _repair(folder: Folder, progress: Progress | None) -> RepairReport:
         names.setdefault((shard_of(name) or ("", 0))[0], []).append(name)
     seen = Seen()
     writers = [_Writer(folder, writer, survey, seen) for writer in sorted(names)]
-    total = sum(survey.sizes.get(name, 0) for name in survey.shards)
-    # An empty name after a writer's shards: its journal is written.
-    steps = [(writer, shard) for writer in writers for shard in (*names[writer.name], "")]
-    for writer, shard in with_progress(steps, lambda step: survey.sizes.get(step[1], 0), progress, "bytes", total):
-        if shard:
-            writer.take(shard)
-        else:
+
+    def repaired() -> Iterator[str]:
+        for writer in writers:
+            for shard in names[writer.name]:
+                writer.take(shard)
+                yield shard
             writer.finish(journal_name(writer.name) in damaged)
+
+    total = sum(survey.sizes.get(name, 0) for name in survey.shards)
+    for _ in with_progress(repaired(), lambda shard: survey.sizes.get(shard, 0), progress, "bytes", total):
+        pass
     for writer in writers:
         changes += writer.changes
     return RepairReport(tuple(changes), sum(writer.trajectories for writer in writers))

@@ -12,11 +12,9 @@ import numpy.typing as npt
 
 from vecrollout._typing import Array
 from vecrollout.data.fields import info_array
-from vecrollout.data.kinds import Kind, Part
 from vecrollout.data.sampling.joined_rows import index_in_parts
 from vecrollout.data.sampling.rows import Leaf, RowNumbers
 from vecrollout.data.sampling.step_index import StepIndex
-from vecrollout.data.structures import Structure
 from vecrollout.errors import ShapeError
 from vecrollout.storage.codec.schema import LARGE_ROW_BYTES
 from vecrollout.storage.reading.arrays import BatchArrays
@@ -65,12 +63,10 @@ class TraceRows:
         # Numbers of the trajectories by row.
         self._by_row = mine[self.first_rows[mine].argsort(kind="stable")]
         self.kind = shard(used[0]).schema.kind
-        self._items = [*self.kind.obs.items, *self.kind.acts.items]
-        names = ["obs"] * len(self.kind.obs.items) + ["acts"] * len(self.kind.acts.items)
-        if self.kind.rews is not None:
-            self._items.append(_rewards(self.kind).items[0])
-            names.append("rews")
-        self._numbers = {name: [i for i, each in enumerate(names) if each == name] for name in ("obs", "acts", "rews")}
+        names = ("obs", "acts") if self.kind.rews is None else ("obs", "acts", "rews")
+        columns = [(name, item) for name in names for item in self.kind.part(name).items]
+        self._items = [item for _, item in columns]
+        self._numbers = {name: [i for i, (each, _) in enumerate(columns) if each == name] for name in names}
         self._joinable: list[int] = []
         for size, i in sorted((item.nbytes, i) for i, item in enumerate(self._items) if _is_plain(item.dtype)):
             if size < LARGE_ROW_BYTES and size * int(self._begins[-1]) <= memory_bytes:
@@ -80,7 +76,7 @@ class TraceRows:
 
     def take(self, name: str, rows: RowNumbers) -> Any:
         """A copy of some rows."""
-        part: Part = _rewards(self.kind) if name == "rews" else getattr(self.kind, name)
+        part = self.kind.part(name)
         numbers, joined = self._numbers[name], self._joined
         if not all(_is_plain(item.dtype) for item in part.items):
             return self._one_by_one(name, rows)
@@ -129,16 +125,15 @@ class TraceRows:
 
     def _one_by_one(self, name: str, rows: RowNumbers) -> Any:
         """Rows with text or objects."""
-        structure: Structure = getattr(self.kind, name).structure
+        part = self.kind.part(name)
         found: list[Any] = [None] * len(rows)
         for i, number, at in self._steps(rows):
             step = min(at, int(self._lengths[number]) - 1)
             read = self._read_steps(number, (name,), step, step + 1)[name]
-            found[i] = structure.flatten(read[at - step : at - step + 1])
+            found[i] = part.structure.flatten(read[at - step : at - step + 1])
         if not found:
-            empty = [np.empty((0, *item.shape), item.dtype) for item in getattr(self.kind, name).items]
-            return structure.unflatten(empty)
-        return structure.unflatten([np.concatenate(parts) for parts in zip(*found, strict=True)])
+            return part.structure.unflatten([np.empty((0, *item.shape), item.dtype) for item in part.items])
+        return part.structure.unflatten([np.concatenate(parts) for parts in zip(*found, strict=True)])
 
     def _steps(self, rows: RowNumbers) -> Iterator[tuple[int, int, int]]:
         """Place among the rows, trajectory, and step of each row, in the order of the files."""
@@ -199,7 +194,3 @@ class RowsByKind:
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
     return dtype.kind not in "USO"
-
-
-def _rewards(kind: Kind) -> Part:
-    return Part.of(np.empty((0, *kind.rew_shape), kind.rews))

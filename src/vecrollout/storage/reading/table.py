@@ -76,6 +76,13 @@ def joined_tables(tables: Sequence[Any]) -> Any:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def with_columns(table: Any, columns: Mapping[str, Any]) -> Any:
+    """A table in which some columns are others."""
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.chunked_array([pa.array(values)]))
+    return table
+
+
 def _fit_together(types: set[Any]) -> bool:
     return len(types) < 2 or all(pa.types.is_integer(each) or pa.types.is_floating(each) for each in types)
 

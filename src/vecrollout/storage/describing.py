@@ -1,58 +1,20 @@
-"""The episode table of a data set: made, filtered, and summarized."""
+"""What is said of a data set as a whole: statistics, a summary, tables, and what its traces have in common."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from vecrollout.data.equality import same
 from vecrollout.data.sizes import size_text
 from vecrollout.data.stats import statistics
 from vecrollout.data.structures import Structure
 from vecrollout.data.trajectory import Trajectory, TrajectoryWithRew
-from vecrollout.errors import MissingDependencyError
-from vecrollout.storage.arrow import pa
+from vecrollout.errors import MissingDependencyError, SpaceMismatchError
 from vecrollout.storage.order import Order
-from vecrollout.storage.reading.table import joined_tables
-
-
-def selected_table(order: Order) -> Any:
-    """The table of the chosen parts of trajectories."""
-    table = joined_tables([source.table for source in order.sources]).take(pa.array(order.positions()))
-    (cut,) = np.nonzero(~order.is_whole)
-    if not len(cut):
-        return table
-    reaches_end = order.stop == order.source_lengths
-    returns = table.column("return_").to_pylist()
-    for at in cut.tolist():
-        if returns[at] is not None:
-            rews = order.columns(at, ("rews",), 0, order.lengths.item(at))["rews"]
-            returns[at] = float(rews.sum(dtype=np.float64))
-    endings = zip(table.column("ended_by").to_pylist(), reaches_end.tolist(), strict=True)
-    changed = {
-        "return_": pa.array(returns, pa.float64()),
-        "length": order.lengths,
-        "start_step": table.column("start_step").to_numpy() + order.start,
-        "terminated": table.column("terminated").to_numpy() & reaches_end,
-        "truncated": table.column("truncated").to_numpy() & reaches_end,
-        "ended_by": pa.array([ended_by if reaches else None for ended_by, reaches in endings], pa.string()),
-    }
-    return with_columns(table, changed)
-
-
-def with_columns(table: Any, columns: dict[str, Any]) -> Any:
-    """A table in which some columns are others."""
-    for name, values in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), name, pa.chunked_array([pa.array(values)]))
-    return table
-
-
-def frame_of(table: Any) -> Any:
-    """The table as a pandas `DataFrame`."""
-    _pandas()
-    return table.to_pandas()
 
 
 def frame_of_steps(trajectories: Iterable[Trajectory]) -> Any:
@@ -62,13 +24,10 @@ def frame_of_steps(trajectories: Iterable[Trajectory]) -> Any:
     return pandas.concat(frames, ignore_index=True)
 
 
-def episode_keys(order: Order, table: Any) -> list[Hashable]:
-    """One value a trajectory, equal for the fragments of one episode, whichever writers wrote them."""
-    identities = [table.column(name).to_pylist() for name in ("recording", "id", "env")]
-    return [
-        number if recording is None or id_ is None else (recording, id_, env)
-        for number, recording, id_, env in zip(order.episode_numbers.tolist(), *identities, strict=True)
-    ]
+def frame_of_episodes(table: Any) -> Any:
+    """The episode table as a pandas `DataFrame`."""
+    _pandas()
+    return table.to_pandas()
 
 
 def stats_of(table: Any) -> dict[str, float]:
@@ -77,15 +36,16 @@ def stats_of(table: Any) -> dict[str, float]:
     return {"n_traj": len(table), **statistics({name: values for name, values in samples.items() if len(values)})}
 
 
-def summary_lines(order: Order, table: Any) -> dict[str, str]:
+def summary_lines(order: Order) -> dict[str, str]:
     """A few lines about the trajectories, by name."""
+    table = order.table
     lengths = table.column("length").to_numpy()
     returns = table.column("return_").drop_null().to_numpy()
     endings = Counter(each or "not ended" for each in table.column("ended_by").to_pylist())
     environments = table.column("env").drop_null().unique()
     size, steps = round(float(order.sizes.sum())), int(lengths.sum())
     return {
-        "episodes": f"{len(set(episode_keys(order, table))):,}",
+        "episodes": f"{len(set(order.episode_keys())):,}",
         "trajectories": f"{len(table):,}",
         "steps": f"{steps:,}",
         "ended by": ", ".join(f"{name} {count:,}" for name, count in endings.most_common()) or "-",
@@ -94,6 +54,24 @@ def summary_lines(order: Order, table: Any) -> dict[str, str]:
         "length": _spread(lengths),
         "size on disk": f"{size_text(size)}, {size / max(steps, 1):,.1f} bytes a step",
     }
+
+
+def agreed(name: str, values: Sequence[Any]) -> Any:
+    """The value that all given ones are equal to; None if there are none."""
+    told = [value for value in values if value is not None]
+    for value in told[1:]:
+        if not same(value, told[0]):
+            raise SpaceMismatchError(
+                f"{name}: expected the same in all traces, got {told[0]} and {value}; `about(number)` tells that of a "
+                "trajectory, and `select` takes those of one kind"
+            )
+    return told[0] if told else None
+
+
+def common_entries(all_metadata: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Entries of metadata that all have in common."""
+    first, *others = all_metadata or [{}]
+    return {key: value for key, value in first.items() if all(key in it and same(it[key], value) for it in others)}
 
 
 def _pandas() -> Any:
