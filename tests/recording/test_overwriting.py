@@ -9,11 +9,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import A2C
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from vecrollout import TraceCallback, TraceRecordingWrapper, TraceWriter, TrajectoryWithRew, open_traces, record_traces
 from vecrollout.compat.gym_recording import wrappers
-from vecrollout.errors import ProtocolError, VecrolloutError
+from vecrollout.errors import ProtocolError, ShapeError, VecrolloutError
 from vecrollout.testing import CountingEnv
 
 BEFORE = TrajectoryWithRew(np.arange(3.0), np.zeros(2), None, True, rews=np.ones(2))
@@ -109,6 +109,28 @@ def test_what_a_callback_refuses_removes_nothing(wrong: dict[str, Any], director
     with pytest.raises(VecrolloutError):
         model.learn(10, TraceCallback(directory, overwrite=True, **wrong))
     assert list(open_traces(directory)) == [BEFORE]
+    model.learn(10, TraceCallback(directory, overwrite=True))
+    assert open_traces(directory).total_steps == 10
+
+
+class Halved(VecEnvWrapper):
+    """Its reset returns the observation of one environment only."""
+
+    def reset(self) -> Any:
+        return self.venv.reset()[:1]
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+
+def test_first_observations_that_do_not_fit_remove_nothing(directory: Path) -> None:
+    venv = Halved(DummyVecEnv([Chooses] * 2))
+    with pytest.raises(ShapeError):
+        A2C("MlpPolicy", venv, n_steps=5, device="cpu").learn(10, TraceCallback(directory, overwrite=True))
+    assert list(open_traces(directory)) == [BEFORE]
+    assert venv.reset.__func__ is Halved.reset  # it is not recorded
+    # Nor is a writer at work there.
+    model = A2C("MlpPolicy", venv.venv, n_steps=5, device="cpu")
     model.learn(10, TraceCallback(directory, overwrite=True))
     assert open_traces(directory).total_steps == 10
 

@@ -133,6 +133,8 @@ def with_sums(journal: Path, content: bytes) -> bytes:
         for piece in line.get("batch", [0, []])[1]:
             end = piece[0] + piece[1]
             piece[3] = of(piece[0], end)
+            if piece[4:]:
+                piece[5] = of(piece[0], piece[0] + piece[4])
         if "finished" in line:
             line["finished"][2] = of(end, line["finished"][1])
     return of_lines(lines)
@@ -140,6 +142,8 @@ def with_sums(journal: Path, content: bytes) -> bytes:
 
 def read(directory: Path) -> None:
     traces = open_traces(directory)
+    with contextlib.suppress(VecrolloutError):
+        traces.to_arrow()
     for number in range(len(traces)):
         with contextlib.suppress(VecrolloutError):
             trajectory = traces[number]

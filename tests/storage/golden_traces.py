@@ -58,12 +58,20 @@ def of_objects(steps: int, number: int) -> Trajectory:
     return Trajectory(obs, np.array(rows[:-1], ">i2"), None, False, episode=Episode(ended_by="closed"))
 
 
+def of_images(steps: int, number: int) -> Trajectory:
+    """Large rows, whose record batches have heads with checksums of their own."""
+    images = np.add.outer(numbers(steps, number), np.arange(2048)).astype(np.uint8).reshape(-1, 32, 64)
+    rews = np.arange(steps, dtype=np.float64) / 4
+    return TrajectoryWithRew(images, np.arange(steps), None, True, rews=rews, episode=Episode(number))
+
+
 def traces() -> Iterator[tuple[str, dict[str, Any], list[Trajectory]]]:
     """Name, the writer's options, and the trajectories of each golden trace."""
     nested = [of_space("nested", 1 + number % 5, number) for number in range(12)]
     yield "zstd", {"compression": "zstd", "max_shard_bytes": 4096, "metadata": {"by": "golden"}}, nested
     yield "uncompressed", {"compression": None}, [of_space("image", 3, number) for number in range(3)]
     yield "lz4", {"compression": "lz4", "spaces": (SPACES["text"], SPACES["discrete"])}, [of_space("text", 4, 1)]
+    yield "large", {"compression": None}, [of_images(3, number) for number in range(2)]
     yield "objects", {"compression": None}, [of_objects(9, number) for number in range(2)]
 
 

@@ -272,6 +272,7 @@ JOURNALS: dict[str, Callable[[list[dict[str, Any]]], Any]] = {
     "negative rows": of_line("batch", lambda line: line.update(rows=[-4, 8])),
     "large rows": of_line("batch", lambda line: line.update(rows=[2**70])),
     "fewer rows": of_line("batch", lambda line: line.update(rows=[3])),
+    "rows whose sum wraps around": of_line("batch", lambda line: line.update(rows=[2**62] * 3 + [2**62 + 4])),
     "more trajectories": of_line("batch", lambda line: line.update(rows=[2, 2])),
     "an episode of text": of_line("batch", lambda line: line.update(episode="text")),
     "no episode": of_line("batch", lambda line: line.pop("episode")),
@@ -293,6 +294,22 @@ def test_journals(name: str, tmp_path: Path) -> None:
     JOURNALS[name](lines)
     journal.write_bytes(of_lines(lines))
     refused(tmp_path)
+
+
+@pytest.mark.parametrize("spec", [5, {"id": "text"}, ["text"]], ids=str)
+def test_a_spec_that_is_no_text(spec: Any, tmp_path: Path) -> None:
+    """The caller is not blamed for it when the trace is written anew."""
+    write(tmp_path / "trace", [of_space("box", 3)])
+    journal = only(tmp_path / "trace", ".journal")
+    header, *lines = lines_of(journal)
+    journal.write_bytes(of_lines([{**header, "env_spec": spec}, *lines]))
+    with pytest.raises(DamagedTraceError, match="env_spec of text"):
+        open_traces(tmp_path / "trace").write(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    del header["env_spec"]
+    journal.write_bytes(of_lines([header, *lines]))
+    open_traces(tmp_path / "trace").write(tmp_path / "copy")
+    assert len(open_traces(tmp_path / "copy")) == 1
 
 
 @pytest.mark.parametrize("text", [b"[1]", b'"text"', b"5", b"nothing", b"[" * 100_000])

@@ -27,9 +27,10 @@ def test_pyarrow(shard: Path) -> None:
     with pa.memory_map(str(shard)) as source:
         table = pa.ipc.open_file(source).read_all()
     assert table.column_names == [
-        *("episode", "step", "env", "obs.arm.angle", "obs.arm.grip", "obs.pair.0", "obs.pair.1"),
-        *("action.arm.angle", "action.arm.grip", "action.pair.0", "action.pair.1", "reward"),
-        *("terminated", "truncated", "info.lives", "info.episode.r", "info_json", "trajectory"),
+        *("episode", "step", "env", "reward", "terminated", "truncated", "trajectory"),
+        *("obs.arm.angle", "obs.arm.grip", "obs.pair.0", "obs.pair.1"),
+        *("action.arm.angle", "action.arm.grip", "action.pair.0", "action.pair.1"),
+        *("info.lives", "info.episode.r", "info_json"),
     ]
     assert table["episode"].to_pylist() == [0] * 5 + [1] * 3
     assert table["step"].to_pylist() == [0, 1, 2, 3, 4, 0, 1, 2]

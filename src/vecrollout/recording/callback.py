@@ -65,7 +65,8 @@ class TraceCallback(BaseCallback):
         verbose: As of any callback.
         **options: Options of `TraceWriter`: `compression`, `max_shard_bytes`, `metadata`, `episode_metadata`,
             `queue_bytes`, `flush_every_s`, `mix_spaces`, `overwrite`; `spaces` and `env_spec` replace the
-            environments'.
+            environments'. With `overwrite=True`, `learn` removes earlier traces when its first observations have been
+            checked.
 
     Raises:
         ArgumentTypeError: If `directory` is neither a path nor a URL, or an option does not exist.
@@ -161,10 +162,10 @@ class TraceCallback(BaseCallback):
                 max_transitions=self._recording.max_transitions or most,
                 on_full="flush",
             )
-            tap = Tap(venv, writer, options, self._missing)
+            tap = Tap(venv, writer, options, self._missing, obs, self._start_steps(venv))
         self._options.pop("overwrite", None)  # the next `learn` adds to the same traces
         with closed_on_error(tap):  # an interrupt must not leave its functions in the environment
-            tap.begin(obs, self._start_steps(venv))
+            tap.begin()
             self._tap = _taps[venv] = tap
 
     def _start_steps(self, venv: VecEnv) -> list[int]:

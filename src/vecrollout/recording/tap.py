@@ -35,12 +35,22 @@ class Tap:
         writer: Writes the trajectories, and is closed with the tap.
         options: Options of the buffer.
         missing: What to do without an episode's last observation.
+        obs: The environments' current observations.
+        start_steps: Steps that each environment's episode has had.
     """
 
-    def __init__(self, venv: VecEnv, writer: TraceWriter, options: RecordOptions, missing: MissingFinalObs) -> None:
+    def __init__(
+        self,
+        venv: VecEnv,
+        writer: TraceWriter,
+        options: RecordOptions,
+        missing: MissingFinalObs,
+        obs: Any,
+        start_steps: Sequence[int],
+    ) -> None:
         self.venv = venv
         self.is_closed = False
-        self.obs: Any = None
+        self.obs = obs
         """The environments' current observations."""
         self._writer = writer
         dtypes = dtypes_to_cast(options, (venv.observation_space, venv.action_space))
@@ -54,11 +64,11 @@ class Tap:
         self._returned: tuple[Any, Any, Any, list[Info]] | None = None
         # Whether somebody else has stepped the environments since the policy was heard of last.
         self._others_step = False
-
-    def begin(self, obs: Any, start_steps: Sequence[int]) -> None:
-        """Record from here on."""
-        self.obs = obs
+        # Here, where it may raise: nothing of the environment is replaced yet.
         self._steps.reset(obs, start_steps=start_steps)
+
+    def begin(self) -> None:
+        """Record from here on."""
         for name, method in zip(_TAPPED, self._replacements, strict=True):
             setattr(self.venv, name, method)
         exits.close_at_exit(self)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
-from vecrollout.errors import MissingDependencyError
+from vecrollout.errors import DamagedTraceError, MissingDependencyError, TraceVersionError
 
 try:
     import pyarrow as pa
@@ -15,12 +17,11 @@ except ImportError as error:
         f"traces on disk need pyarrow and xxhash ({error}); install them with: pip install 'vecrollout[traces]'"
     ) from error
 
-__all__ = ["ArrowErrors", "checksum", "ipc", "pa", "warm_up"]
+__all__ = ["Parsing", "checksum", "ipc", "pa", "warm_up"]
 
-ArrowErrors = (
-    pa.ArrowCapacityError,
-    pa.ArrowNotImplementedError,
-    pa.lib.ArrowSerializationError,
+# What reading altered bytes can raise, in pyarrow and in what is made of its answers.
+_ERRORS = (
+    pa.ArrowException,
     OSError,
     EOFError,
     ValueError,
@@ -28,11 +29,26 @@ ArrowErrors = (
     TypeError,
     OverflowError,
     RecursionError,
+    struct.error,
 )
-"""What reading altered bytes can raise, in pyarrow and in what is made of its answers.
 
-A lack of memory (`pa.ArrowMemoryError`) is not among them, because it rarely has to do with the bytes.
-"""
+
+class Parsing:
+    """What altered bytes raise within becomes a `DamagedTraceError`. A lack of memory and a newer format do not."""
+
+    # Not of `contextlib`: some run once a trajectory.
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # pyarrow's own lack of memory is an `ArrowException`, too.
+        if isinstance(error, _ERRORS) and not isinstance(error, MemoryError | TraceVersionError):
+            raise DamagedTraceError(f"{self._what}: {error}") from error
 
 
 def warm_up() -> None:

@@ -246,7 +246,7 @@ class StoredTrajectories(TrajectorySequence):
     def to_arrow(self) -> Any:
         """The episode table: a row a trajectory, in order. It is made once, in one pass over rewards and identities.
 
-        Where rows are large, images for example, checksums are not compared; reading the trajectories does that.
+        Their checksums are compared. Where rows are large, images for example, observations are not read.
 
         Returns:
             A `pyarrow.Table`. `return_` (sum of rewards, float64; null without rewards), `length` (steps),

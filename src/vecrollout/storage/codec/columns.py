@@ -15,7 +15,7 @@ from vecrollout._typing import Array
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError, DtypeError
-from vecrollout.storage.arrow import ArrowErrors, pa
+from vecrollout.storage.arrow import Parsing, pa
 from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.codec.fitting import item_of
 from vecrollout.storage.codec.metadata import METADATA_KEY, field_metadata
@@ -83,7 +83,7 @@ class Column:
     def from_field(cls, field: Any) -> Column | None:
         """The column that a `pyarrow.Field` describes; None where it is none of the data."""
         described = field_metadata(field)
-        try:
+        with Parsing(f"column {field.name!r}: expected what it holds, got {described}"):
             if "path" in described:
                 path = described["path"]
                 column = cls(field.name, OBJECT, (), item_from_json(described["item"]), tuple(path))
@@ -97,8 +97,6 @@ class Column:
             else:
                 return None
             fits = fits and field.type == column.arrow_type
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"column {field.name!r}: expected what it holds, got {described}") from error
         if not fits:
             raise DamagedTraceError(f"column {field.name!r}: expected values as in {described}, got {field.type}")
         return column

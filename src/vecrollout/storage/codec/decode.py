@@ -21,7 +21,7 @@ from vecrollout.data.trajectory import Episode, Trajectory
 from vecrollout.data.transitions import Transitions
 from vecrollout.data.trees import map_leaves
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors
+from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
@@ -59,10 +59,8 @@ class DecodedBatch(PlainColumns):
     @cached_property
     def entries(self) -> Entries:
         """The trajectories that begin here."""
-        try:
+        with Parsing(f"{self._where}: expected a record batch of trajectories"):
             column = self._batch.column("trajectory")
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{self._where}: expected a record batch of trajectories: {error}") from error
         self.nbytes += column.get_total_buffer_size()
         return Entries(column, self._index, self._where)
 
@@ -213,25 +211,21 @@ class DecodedBatch(PlainColumns):
         infos, obs = self.schema.infos, self.schema.layout.obs
         columns = [self._once(column.name, column.item.decode)[begin:end] for column in infos.columns]
         texts = self._once("info_json", lambda column: column.to_pylist())[begin:end]
-        try:
+        with Parsing(f"{self._where}: infos"):
             # The observation behind a step is in the next row.
             return infos.decode(
                 columns, texts, lambda row: self._tree(obs, begin + row + 1, begin + row + 2, text_dtype)[0, ...]
             )
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{self._where}: infos: {error}") from error
 
     def _once(self, name: str, decode: Callable[[Any], Any], is_plain: bool = False) -> Any:
         """A column, decoded once. If it is not plain, its text and offsets are checked first."""
         decoded = self._decoded.get(name)
         if decoded is None:
-            try:
+            with Parsing(f"{self._where}: column {name!r}"):
                 column = self._batch.column(name)
                 if not is_plain:
                     column.validate(full=True)
                 decoded = self._decoded[name] = decode(column)
-            except ArrowErrors as error:
-                raise DamagedTraceError(f"{self._where}: column {name!r}: {error}") from error
             # Of objects: what they were made of, and a guess at what they take.
             self.nbytes += decoded.nbytes if is_plain else column.get_total_buffer_size() + 64 * len(decoded)
         return decoded

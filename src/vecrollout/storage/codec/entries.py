@@ -10,7 +10,7 @@ import numpy as np
 from vecrollout.data.fields import trusted
 from vecrollout.data.trajectory import EndedBy, Episode
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors
+from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.index import BatchIndex
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -39,12 +39,10 @@ class Entries:
         self._where = where
         self.index = index
         """Where trajectories begin and how they end."""
-        try:
+        with Parsing(f"{where}: expected trajectories"):
             self._entries = column.values
             # Row i has the entries from `offsets[i]` up to `offsets[i + 1]`.
             self._offsets = np.frombuffer(column.buffers()[1], np.int32)
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{where}: expected trajectories: {error}") from error
         if column.null_count or self._entries.null_count or len(self._entries) != len(index):
             raise DamagedTraceError(f"{where}: expected the trajectories that the journal lists, got others")
         self._all: list[Entry] | None = None
@@ -93,10 +91,8 @@ class Entries:
 
     def _checked(self, entries: Any) -> Any:
         """Refuse entries with text or offsets that pyarrow must not read."""
-        try:
+        with Parsing(f"{self._where}: expected trajectories"):
             entries.validate(full=True)
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{self._where}: expected trajectories: {error}") from error
         return entries
 
     def _read(self, begin: int, end: int) -> list[Entry]:

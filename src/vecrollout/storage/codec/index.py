@@ -40,7 +40,8 @@ class BatchIndex:
         columns = [getattr(self, each.name) for each in fields(self)]
         if any(column.shape != self.rows.shape or column.dtype != np.int64 for column in columns):
             raise DamagedTraceError(f"{where}: expected one value a trajectory, got others")
-        if not len(self) or (self.rows < 2).any() or self.rows.sum() != rows:
+        # Each by itself, too: their sum wraps around.
+        if not len(self) or (self.rows < 2).any() or (self.rows > rows).any() or self.rows.sum() != rows:
             raise DamagedTraceError(f"{where}: expected trajectories that fill {rows} rows, got others")
         if (self.start_step < 0).any() or (self.ended < 0).any() or (self.ended > 3).any():
             raise DamagedTraceError(f"{where}: expected steps and endings of trajectories, got others")

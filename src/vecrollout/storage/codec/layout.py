@@ -15,7 +15,7 @@ from vecrollout.data import kinds
 from vecrollout.data.plain import UnstorableError, is_writable, pack, unpack
 from vecrollout.data.structures import Spec, Structure
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, StructureError
-from vecrollout.storage.arrow import ArrowErrors
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import item_of, item_of_space
 from vecrollout.storage.codec.objects import JSON, NOTHING, Item
@@ -202,7 +202,7 @@ def _check_storable(part: Part) -> None:
             raise StructureError(f"{where}: expected keys that UTF-8 can write, got a lone surrogate")
         try:
             column.field()
-        except ArrowErrors as error:
+        except (pa.ArrowException, ValueError, TypeError, LookupError) as error:
             raise DtypeError(f"{where}: expected a dtype that can be stored, got {column.dtype}: {error}") from error
     try:
         part.to_json()

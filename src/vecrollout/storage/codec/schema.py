@@ -10,7 +10,7 @@ from typing import Any
 from vecrollout.data.kinds import Kind
 from vecrollout.data.plain import dumps
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import pa
+from vecrollout.storage.arrow import Parsing, pa
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.infos import InfoColumns, unpacked_info
 from vecrollout.storage.codec.layout import Layout
@@ -22,6 +22,9 @@ FIELDS = ("obs", "acts", "rews", "infos")
 
 LARGE_ROW_BYTES = 1024
 """Rows of at least this size are large, such as images."""
+
+LAST_OF_HEAD = "trajectory"
+"""The last column of a record batch's head. Where rows are large, the head has a checksum of its own."""
 
 TRAJECTORY_FIELDS = (
     pa.field("recording", pa.string()),
@@ -63,14 +66,16 @@ class TraceSchema:
     """Number of the shard; None: it does not say."""
 
     def to_arrow(self) -> Any:
-        """The `pyarrow.Schema`, columns in the order in which a person reads them."""
+        """The `pyarrow.Schema`; the columns of a record batch's head come first."""
         fixed = {field.name: field for field in FIXED_FIELDS}
+        layout = self.layout
         fields = [
             *(fixed[name] for name in ("episode", "step", "env")),
-            *(column.field() for column in self.layout.columns),
-            *(fixed[name] for name in ("terminated", "truncated")),
+            *([] if layout.rews is None else [layout.rews.field()]),
+            *(fixed[name] for name in ("terminated", "truncated", LAST_OF_HEAD)),
+            *(column.field() for column in (*layout.obs.columns, *layout.acts.columns)),
             *(column.field() for column in self.infos.columns),
-            *(fixed[name] for name in ("info_json", "trajectory")),
+            fixed["info_json"],
         ]
         described = {
             "format_version": FORMAT_VERSION,
@@ -88,20 +93,18 @@ class TraceSchema:
             raise DamagedTraceError(f"{where}: expected a shard of a trace, got an Arrow file of something else")
         described = parsed(text, where)
         check_version(described, where)
-        missing = [field.name for field in FIXED_FIELDS if schema.get_all_field_indices(field.name) == []]
-        if missing or len(set(schema.names)) != len(schema.names):
-            raise DamagedTraceError(f"{where}: expected the columns of a trace, each once; missing are {missing}")
-        if any(schema.field(field.name).type != field.type for field in FIXED_FIELDS):
-            raise DamagedTraceError(f"{where}: expected the types of a trace's columns, got {schema.types}")
         number = described.get("number")
         about = {key: each for key, each in described.items() if key not in ("format_version", "layout", "number")}
-        try:
+        with Parsing(where):  # names may be no text
+            missing = [field.name for field in FIXED_FIELDS if schema.get_all_field_indices(field.name) == []]
+            if missing or len(set(schema.names)) != len(schema.names):
+                raise ValueError(f"expected the columns of a trace, each once; missing are {missing}")
+            if any(schema.field(field.name).type != field.type for field in FIXED_FIELDS):
+                raise ValueError(f"expected the types of a trace's columns, got {schema.types}")
             columns = [column for column in map(Column.from_field, schema) if column is not None]
             layout = Layout.from_json(described.get("layout"), {each.name: each for each in columns if not each.path})
             infos = InfoColumns([each for each in columns if each.path])
             return cls(layout, infos, about, number if type(number) is int else None)
-        except DamagedTraceError as error:
-            raise DamagedTraceError(f"{where}: {error}") from error
 
     def arrow_columns(self, fields: Sequence[str]) -> list[str]:
         """Names of the columns that some of a trajectory's fields are in."""
@@ -136,5 +139,8 @@ def read_about(about: Mapping[str, Any], where: str) -> dict[str, Any]:
     spaces = about.get("spaces")
     if spaces is not None and (not isinstance(spaces, list) or len(spaces) != 2):
         raise DamagedTraceError(f"{where}: expected two spaces, got {spaces!r}")
+    spec = about.get("env_spec")
+    if spec is not None and not isinstance(spec, str):
+        raise DamagedTraceError(f"{where}: expected an env_spec of text, got {spec!r}")
     read = None if spaces is None else tuple(map(space_from_json, spaces))
-    return {**about, "spaces": read, "metadata": unpacked_info(about.get("metadata", {}), where)}
+    return {**about, "spaces": read, "env_spec": spec, "metadata": unpacked_info(about.get("metadata", {}), where)}

@@ -15,7 +15,6 @@ from gymnasium import Space, spaces
 from vecrollout.data.dtypes import dtype_from_json, dtype_to_json
 from vecrollout.data.plain import UnstorableError, pack, unpack
 from vecrollout.errors import DamagedTraceError, ProtocolError
-from vecrollout.storage.arrow import ArrowErrors
 
 # A few bytes of JSON could ask for any amount of memory.
 _MAX_BOUND_BYTES = 1 << 28
@@ -78,7 +77,10 @@ def space_from_json(packed: Any) -> Space[Any] | None:
         if _bound_bytes(packed) > _MAX_BOUND_BYTES:
             raise ValueError(f"expected bounds of at most {_MAX_BOUND_BYTES} bytes in all")
         return None if packed["kind"] == "unknown" else _space(packed)
-    except (*ArrowErrors, AssertionError, AttributeError, MemoryError) as error:
+    except (
+        *(ValueError, LookupError, TypeError, OverflowError, RecursionError),
+        *(AssertionError, AttributeError),  # of Gymnasium's constructors
+    ) as error:
         raise DamagedTraceError(f"space: expected the description of a space, got another: {error!r}") from error
 
 

@@ -32,6 +32,10 @@ class Piece(NamedTuple):
     rows: int
     sum: str
     """Checksum of these bytes."""
+    head_bytes: int = 0
+    """Of the head of the message, which has all small columns; 0: rows are not large, and the head is never read."""
+    head_sum: str = ""
+    """Checksum of the head."""
 
     @property
     def end(self) -> int:
@@ -58,8 +62,9 @@ def shard_line(number: int, head_bytes: int, head_sum: str) -> bytes:
 def batch_line(number: int, pieces: Sequence[Piece], index: BatchIndex) -> bytes:
     """Trajectories were written: one record batch of whole ones, or several pieces of a single one."""
     columns = {name: getattr(index, name).tolist() for name in _COLUMNS}
+    listed = [[*piece] if piece.head_bytes else [*piece[:4]] for piece in pieces]
     short = {name: values[0] if values.count(values[0]) == len(values) else values for name, values in columns.items()}
-    return _line({"batch": [number, [list(piece) for piece in pieces]], "rows": index.rows.tolist(), **short})
+    return _line({"batch": [number, listed], "rows": index.rows.tolist(), **short})
 
 
 def flushed_line(number: int, size: int) -> bytes:
@@ -223,9 +228,10 @@ class Journal:
         pieces = [Piece(*piece) for piece in listed]
         end = shard.end
         for piece in pieces:
-            if not all(map(_is_count, piece[:3])) or type(piece.sum) is not str or piece.offset != end:
+            counts, sums = (*piece[:3], piece.head_bytes), (piece.sum, piece.head_sum)
+            if not all(map(_is_count, counts)) or set(map(type, sums)) != {str} or piece.offset != end:
                 raise ValueError(f"expected a record batch from byte {end}, got {piece}")
-            if not piece.rows or not piece.bytes:
+            if not piece.rows or not piece.bytes or piece.head_bytes > piece.bytes:
                 raise ValueError(f"expected rows and bytes of a record batch, got {piece}")
             end = piece.end
         rows = _numbers(document["rows"])

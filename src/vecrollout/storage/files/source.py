@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors, pa
+from vecrollout.storage.arrow import Parsing, pa
 
 # The most bytes that are fetched at once when parts of a remote file are read in order.
 _READ_AHEAD_BYTES = 8 << 20
@@ -21,12 +21,9 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         size = regular_size(path)
-        try:
-            with pa.memory_map(str(path)) as file:
-                # Views keep the memory; the file need not stay open.
-                self._content = file.read_buffer(size) if size else pa.py_buffer(b"")
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{path.name}: expected a file that can be read: {error}") from error
+        with Parsing(f"{path.name}: expected a file that can be read"), pa.memory_map(str(path)) as file:
+            # Views keep the memory; the file need not stay open.
+            self._content = file.read_buffer(size) if size else pa.py_buffer(b"")
         self.size = int(self._content.size)
 
     def read(self, begin: int, end: int, reach: int = 0) -> Any:

@@ -69,7 +69,7 @@ class ShardFiles:
         return self._decoded(place, piece, batch, shard.schema)
 
     def read_rewards(self, place: Place, piece: int) -> DecodedBatch:
-        """Rewards and identities of a record batch of a group, without reading images."""
+        """Rewards and identities of a record batch of a group, of which only the head is read where rows are large."""
         shard, at = self.shard(place), (place.group.first + piece, place.group.pieces[piece])
         batch = shard.few_columns(*at, shard.schema.arrow_columns(("rews",)))
         return self._decoded(place, piece, batch, shard.schema)
@@ -253,7 +253,7 @@ class TraceReader:
         row = self._located.row.item(number)
         begin, end = row + start, row + stop + 1
         pieces = []
-        for piece, (_, _, rows, _) in enumerate(self._groups[group].group.pieces):
+        for piece, rows in enumerate(each.rows for each in self._groups[group].group.pieces):
             if begin < rows and end > 0:
                 pieces.append((self._batch(group, piece, fields), max(0, begin), min(end, rows)))
             begin, end = begin - rows, end - rows

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from vecrollout.data.trajectory import Episode
 from vecrollout.errors import DamagedTraceError
-from vecrollout.storage.arrow import ArrowErrors
+from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.fragments import fragment
 from vecrollout.storage.codec.index import NO_TRAJECTORIES, BatchIndex
@@ -123,6 +123,8 @@ def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex,
     """What is wrong with the trajectories of a group; None: nothing is."""
     try:
         batches = [shard.batch(first + i, piece) for i, piece in enumerate(pieces)]
+        for i, piece in enumerate(pieces):
+            shard.head(first + i, piece, check=True)
         found = index_of(batches, f"batch {first}")
         if not all(np.array_equal(getattr(found, each.name), getattr(index, each.name)) for each in fields(index)):
             return "expected the trajectories that the journal lists, got others"
@@ -146,19 +148,17 @@ def unreadable(shard: Shard, first: int, pieces: list[Piece], index: BatchIndex,
 
 def rows_of(batch: Any) -> list[int]:
     """Rows of each trajectory that begins in a record batch."""
-    try:
+    with Parsing("record batch: expected trajectories"):
         entries = batch.column("trajectory").values
         entries.validate(full=True)
         return [int(steps) + 1 for steps in entries.field("steps").to_pylist()]
-    except ArrowErrors as error:
-        raise DamagedTraceError(f"record batch: expected trajectories: {error}") from error
 
 
 def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
     """Where trajectories begin in record batches: whole ones of one, or a single one in several; all rows are read."""
     lengths = np.array(rows_of(batches[0]), np.int64)
     total = sum(batch.num_rows for batch in batches)
-    try:
+    with Parsing(f"{where}: expected trajectories"):
         for batch in batches:
             batch.validate(full=True)
         begins = np.concatenate([np.diff(batch.column("trajectory").offsets.to_numpy()) for batch in batches])
@@ -175,9 +175,7 @@ def index_of(batches: Sequence[Any], where: str) -> BatchIndex:
             start_step=start_step.astype(np.int64),
             ended=flags[0][last] + 2 * flags[1][last].astype(np.int64),
         )
-        index.check(total, where)
-    except ArrowErrors as error:
-        raise DamagedTraceError(f"{where}: expected trajectories: {error}") from error
+    index.check(total, where)
     expected = {
         "trajectory": (np.flatnonzero(begins), starts),
         "episode": (episode, np.repeat(index.episode, lengths)),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
-from vecrollout.errors import DamagedTraceError, VecrolloutError
-from vecrollout.storage.arrow import ArrowErrors, checksum, ipc, pa
-from vecrollout.storage.codec.schema import LARGE_ROW_BYTES, TraceSchema
+from vecrollout.errors import DamagedTraceError
+from vecrollout.storage.arrow import Parsing, checksum, ipc, pa
+from vecrollout.storage.codec.message import check_sizes, head_buffers
+from vecrollout.storage.codec.schema import LAST_OF_HEAD, TraceSchema
 from vecrollout.storage.files.folder import File
 from vecrollout.storage.files.journal import Piece, ShardRecord
 from vecrollout.storage.files.names import shard_of
 from vecrollout.storage.files.source import MappedFile
-from vecrollout.storage.writing.shards import SPLIT_BYTES
 
 MAGIC = b"ARROW1\0\0"
 """The first bytes of an Arrow IPC file; behind them it reads as an IPC stream."""
@@ -70,17 +69,13 @@ class Shard:
         self.head_bytes = int(head.size)
         """Where the first record batch begins."""
         self._stream = head.slice(min(len(MAGIC), head.size))
-        try:
+        with Parsing(f"{self.name}: expected a shard, got no schema"):
             message = ipc.read_message(self._stream)
             # pyarrow verifies a message of the type that it says it is, and reads it as the one that is asked for.
             if message.type != "schema":
-                raise DamagedTraceError(f"{self.name}: expected a shard, got no schema but {message.type}")
+                raise ValueError(f"a message of type {message.type}")
             self.arrow_schema = ipc.read_schema(message)
-            self.schema = TraceSchema.from_arrow(self.arrow_schema, self.name)
-        except VecrolloutError:
-            raise
-        except ArrowErrors as error:  # names that are no text among them
-            raise DamagedTraceError(f"{self.name}: expected a shard, got no schema: {error}") from error
+        self.schema = TraceSchema.from_arrow(self.arrow_schema, self.name)
         self._is_compressed = self.schema.about.get("compression") is not None
         self._check_name()
 
@@ -89,8 +84,8 @@ class Shard:
         content, where = self._content(number, piece), f"batch {number}"
         # Choosing columns pays only if other columns need not be decompressed.
         if columns is None or not self._is_compressed:
-            return self._checked_batch(partial(self._whole, content), piece, where)
-        return self._checked_batch(partial(self._some, number, content, columns), piece, where)
+            return self._checked_batch(partial(self._whole, content), content, piece, where)
+        return self._checked_batch(partial(self._some, number, content, columns), content, piece, where)
 
     def lazy_batch(self, number: int, piece: Piece) -> Any:
         """A `pyarrow.RecordBatch`, or where columns are compressed, a `PackedBatch`."""
@@ -99,16 +94,31 @@ class Shard:
         content, where = self._content(number, piece), f"batch {number}"
 
         def read(columns: Sequence[str]) -> Any:
-            return self._checked_batch(partial(self._some, number, content, columns), piece, where)
+            return self._checked_batch(partial(self._some, number, content, columns), content, piece, where)
 
         return PackedBatch(piece.rows, self.schema.groups, read)
 
     def few_columns(self, number: int, piece: Piece, columns: Sequence[str]) -> Any:
-        """Some columns, as from `batch`. Of a finished local shard with large rows, only these columns are read."""
-        reader = None if piece.bytes < LARGE_ROW_BYTES * piece.rows else self._reader(columns)
+        """Columns of the head, as from `batch`. Of a finished local shard with large rows, only the head is read."""
+        names, buffers = self._in_heads
+        reader = self._reader(columns) if piece.head_bytes and names.issuperset(columns) else None
         if reader is None:
             return self.batch(number, piece, columns)
-        return self._checked_batch(partial(reader.get_batch, number), piece, f"batch {number}")
+        head = self.head(number, piece, check=self._check)
+        return self._checked_batch(partial(reader.get_batch, number), head, piece, f"batch {number}", buffers)
+
+    @cached_property
+    def _in_heads(self) -> tuple[frozenset[str], int]:
+        """Names and number of buffers of the columns in the heads of record batches."""
+        names = self.arrow_schema.names
+        return frozenset(names[: names.index(LAST_OF_HEAD) + 1]), head_buffers(self.arrow_schema, LAST_OF_HEAD)
+
+    def head(self, number: int, piece: Piece, *, check: bool) -> Any:
+        """The bytes of a head, compared with their checksum."""
+        head = self.file.read(piece.offset, piece.offset + piece.head_bytes)
+        if check and piece.head_bytes:
+            compare(self.name, f"batch {number}", head, piece.head_bytes, piece.head_sum)
+        return head
 
     def _content(self, number: int, piece: Piece) -> Any:
         """The bytes of a record batch, compared with their checksum."""
@@ -119,33 +129,23 @@ class Shard:
             self._checked.add(piece.offset)
         return content
 
-    def _checked_batch(self, read: Callable[[], Any], piece: Piece, where: str) -> Any:
-        """A record batch whose buffers have the lengths that they should have."""
-        try:
-            batch = self._in_memory(read, where)
+    def _checked_batch(
+        self, read: Callable[[], Any], content: Any, piece: Piece, where: str, buffers: int | None = None
+    ) -> Any:
+        """A record batch, or its head, whose buffers have the lengths that they should have."""
+        with Parsing(f"{self.name}: {where}"):
+            if self._is_compressed:
+                check_sizes(content, buffers)
+            batch = read()
             batch.validate()
-        except ArrowErrors as error:
-            if isinstance(error, DamagedTraceError):
-                raise
-            raise DamagedTraceError(f"{self.name}: {where}: {error}") from error
         if batch.num_rows != piece.rows:
             raise DamagedTraceError(f"{self.name}: {where}: expected {piece.rows} rows, got {batch.num_rows}")
         return batch
 
-    def _in_memory(self, read: Callable[[], Any], where: str) -> Any:
-        """A record batch. If memory lacks although it has room for any sound batch, the batch is damaged."""
-        try:
-            return read()
-        except pa.ArrowMemoryError as error:
-            with suppress(pa.ArrowMemoryError):
-                pa.allocate_buffer(2 * SPLIT_BYTES)
-                raise DamagedTraceError(f"{self.name}: {where}: expected a batch of a sound size: {error}") from error
-            raise
-
     def _whole(self, content: Any) -> Any:
         message = ipc.read_message(content)
         if message.type != "record batch":
-            raise DamagedTraceError(f"{self.name}: expected a record batch, got {message.type}")
+            raise ValueError(f"expected a record batch, got {message.type}")
         return ipc.read_record_batch(message, self.arrow_schema)
 
     def _some(self, number: int, content: Any, columns: Sequence[str]) -> Any:
@@ -170,13 +170,11 @@ class Shard:
         tail = self.file.read(record.end, self.file.size)
         if checksum(tail) != record.tail_sum:
             return None
-        try:
+        with Parsing(f"{self.name}: footer"):
             reader = ipc.open_file(self.file.read(0, self.file.size), options=self._options(columns))
             fields = [self.arrow_schema.field(i) for i in sorted(map(self.arrow_schema.get_field_index, columns))]
             if reader.schema == pa.schema(fields) and reader.num_record_batches == len(record.pieces):
                 return reader
-        except ArrowErrors as error:
-            raise DamagedTraceError(f"{self.name}: footer: {error}") from error
         raise DamagedTraceError(f"{self.name}: footer: expected the columns and batches of the shard, got others")
 
     def _options(self, columns: Sequence[str]) -> Any:
@@ -190,10 +188,13 @@ class Shard:
         while True:
             at = stream.tell()
             try:
-                messages.read_next_message()
-                content = rest.slice(at, stream.tell() - at)
-                batch = self._in_memory(partial(self._whole, content), f"byte {begin + at}")
-            except (StopIteration, DamagedTraceError, *ArrowErrors):
+                with Parsing(f"{self.name}: byte {begin + at}"):
+                    messages.read_next_message()
+                    content = rest.slice(at, stream.tell() - at)
+                    if self._is_compressed:
+                        check_sizes(content)
+                    batch = self._whole(content)
+            except (StopIteration, DamagedTraceError):
                 return
             if not batch.num_rows:
                 return

@@ -9,7 +9,7 @@ import numpy as np
 
 from vecrollout.data.conditions import COLUMN_TYPES, IDENTITY_COLUMNS
 from vecrollout.data.plain import UnstorableError, dumps, pack
-from vecrollout.storage.arrow import ArrowErrors, pa
+from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.decode import DecodedBatch
 from vecrollout.storage.codec.infos import unpacked_info
 from vecrollout.storage.codec.metadata import parsed
@@ -33,8 +33,10 @@ def table_of(groups: Sequence[Place], located: Located, read: Read) -> Any:
     for place in groups:
         first = read(place, 0)
         count = len(first.entries)
+        everything = pa.array(np.arange(count))
         for name, field in _TOLD.items():
-            told[name].append(_copied(first.entries.column(field)))
+            # A copy, so that the record batch can be freed.
+            told[name].append(first.entries.column(field).take(everything))
         told["return_"].append(_returns(place, first, read))
         told["writer"].append(pa.repeat(pa.scalar(place.journal.writer, pa.string()), count))
         notes += [_note(text, place.shard) for text in first.entries.column("extra").to_pylist()]
@@ -140,10 +142,5 @@ def _plain(value: Any) -> Any:
 def _array(values: list[Any]) -> Any:
     try:
         return pa.array(values)
-    except ArrowErrors:  # of several types
+    except (ValueError, TypeError, OverflowError):  # of several types, or more than 64 bits
         return pa.array([value if value is None or isinstance(value, str) else str(value) for value in values])
-
-
-def _copied(column: Any) -> Any:
-    """A copy, so that the record batch can be freed."""
-    return column.take(pa.array(np.arange(len(column), dtype=np.int64)))

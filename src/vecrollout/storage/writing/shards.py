@@ -11,6 +11,8 @@ from typing import Any
 from vecrollout.storage.arrow import checksum, ipc, pa
 from vecrollout.storage.codec.encode import split
 from vecrollout.storage.codec.index import BatchIndex
+from vecrollout.storage.codec.message import head_buffers, head_bytes
+from vecrollout.storage.codec.schema import LARGE_ROW_BYTES, LAST_OF_HEAD
 from vecrollout.storage.files.folder import Folder, folder_of
 from vecrollout.storage.files.journal import (
     Piece,
@@ -183,6 +185,7 @@ class ShardFile:
         """Where it is."""
         self._number = number
         self._head_bytes = _MAGIC_BYTES + int(schema.serialize().size)
+        self._head_buffers = head_buffers(schema, LAST_OF_HEAD)
         # Kept for fsync; pyarrow opens the file a second time.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._is_named = False
@@ -209,7 +212,7 @@ class ShardFile:
             begin = self.size or self._head_bytes
             self._writer.write_batch(record_batch)
             self._sink.flush()
-            pieces.append(Piece(begin, self.size - begin, record_batch.num_rows, self._sum(begin, self.size)))
+            pieces.append(self._piece(begin, record_batch.num_rows))
         lines = batch_line(self._number, pieces, index)
         if pieces[0].offset == self._head_bytes:
             lines = shard_line(self._number, self._head_bytes, self._sum(0, self._head_bytes)) + lines
@@ -246,8 +249,20 @@ class ShardFile:
             if descriptor >= 0:
                 os.close(descriptor)
 
+    def _piece(self, begin: int, rows: int) -> Piece:
+        """The record batch that was written from a byte on."""
+        content = self._content(begin, self.size)
+        piece = Piece(begin, content.size, rows, checksum(content))
+        if piece.bytes < LARGE_ROW_BYTES * piece.rows:
+            return piece
+        head = content.slice(0, head_bytes(content, self._head_buffers))
+        return piece._replace(head_bytes=head.size, head_sum=checksum(head))
+
     def _sum(self, begin: int, end: int) -> str:
-        """The checksum of some of the bytes, which are mapped and not copied."""
+        return checksum(self._content(begin, end))
+
+    def _content(self, begin: int, end: int) -> Any:
+        """Some of the bytes, mapped and not copied."""
         with pa.memory_map(str(self.path)) as file:
             file.seek(begin)
-            return checksum(file.read_buffer(end - begin))
+            return file.read_buffer(end - begin)
