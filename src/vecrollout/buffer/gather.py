@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vecrollout._typing import Array
 from vecrollout.buffer.episodes import Ending, Run
 from vecrollout.buffer.layout import Layout
-from vecrollout.buffer.rows import Rows, Source, TablePart
+from vecrollout.buffer.rows import Rows, TablePart, Tables
 from vecrollout.buffer.table import INFOS, LEAVES, REWS, Table
 from vecrollout.data.columns import trajectory_of, transitions_of
 from vecrollout.data.episode import ended_by
@@ -123,7 +123,7 @@ class LogColumns:
     def _cut(self, runs: Sequence[Run]) -> list[Trajectory]:
         """Some trajectories, one column after another."""
         obs_part, acts_part = self.layout.obs, self.layout.kind.acts
-        parts = list(map(self._source.parts_of, runs))
+        parts = list(map(self._tables.parts_of, runs))
         first = LEAVES + len(obs_part.items)
         obs = [self._obs_of(runs, parts, leaf, item) for leaf, item in enumerate(obs_part.items)]
         acts = [self._taken(parts, _STEPS, first + leaf, item) for leaf, item in enumerate(acts_part.items)]
@@ -180,12 +180,12 @@ class LogColumns:
         return [run.ending for run in self.runs]
 
     @cached_property
-    def _source(self) -> Source:
-        return Source(self.runs, self.layout)
+    def _tables(self) -> Tables:
+        return Tables(self.runs, self.layout)
 
     @cached_property
     def _rows(self) -> Rows:
-        return Rows(self.runs, self._source)
+        return Rows(self.runs, self._tables)
 
     def _obs_rows(self, leaf: int, shift: int, extra: int) -> Array:
         """A leaf of observations before each step, or with `shift` behind it; with `extra` the last ones too."""
@@ -224,7 +224,7 @@ class LogColumns:
         known: Table | None = None
         column: Any = None
         for each in parts:
-            if len(each) > 1 or self._source.is_narrow:
+            if len(each) > 1 or self._tables.is_narrow:
                 taken.append(_joined(each, where, leaf, item))
                 continue
             table, at = each[0][0], each[0][where]

@@ -23,7 +23,7 @@ TablePart: TypeAlias = tuple[Table, Any, Any]
 _BLOCK_ROWS = 4096
 
 
-class Source:
+class Tables:
     """The chunks that some fragments lie in, as tables.
 
     Args:
@@ -76,10 +76,10 @@ class Rows:
 
     Args:
         runs: The fragments.
-        source: Their chunks.
+        tables: Their chunks.
     """
 
-    def __init__(self, runs: Sequence[Run], source: Source) -> None:
+    def __init__(self, runs: Sequence[Run], tables: Tables) -> None:
         pieces = [piece for run in runs for piece in run.pieces]
         chunks = [piece.chunk for piece in pieces]
         count = len(pieces)
@@ -90,10 +90,10 @@ class Rows:
         if len(pieces) > len(runs):
             self._last = np.cumsum([len(run.pieces) for run in runs]) - 1
         by_id = dict(zip(map(id, chunks), chunks, strict=True))
-        self._tables: list[tuple[Table, Any]] = [(source.table(chunk), slice(None)) for chunk in by_id.values()]
+        self._tables: list[tuple[Table, Any]] = [(tables.table(chunk), slice(None)) for chunk in by_id.values()]
         if len(by_id) > 1:
             ids = np.fromiter(map(id, chunks), np.int64, count)
-            self._tables = [(source.table(chunk), ids == key) for key, chunk in by_id.items()]
+            self._tables = [(tables.table(chunk), ids == key) for key, chunk in by_id.items()]
         # Otherwise steps have the numbers of the observations before them.
         self._is_ragged = any(table.is_ragged for table, _ in self._tables)
         self._indices: dict[tuple[bool, int, int], list[tuple[Table, Array, Any]]] = {}

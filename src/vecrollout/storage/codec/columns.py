@@ -19,7 +19,7 @@ from vecrollout.storage.arrow import Parsing, pa
 from vecrollout.storage.codec.arrays import ArrayType
 from vecrollout.storage.codec.fitting import item_of
 from vecrollout.storage.codec.metadata import METADATA_KEY, field_metadata
-from vecrollout.storage.codec.objects import JSON, Item, Json, item_from_json
+from vecrollout.storage.codec.objects import JSON, Json, ObjectType, item_from_json
 
 OBJECT: np.dtype[Any] = np.dtype(object)
 
@@ -31,7 +31,7 @@ class Column:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    item: Item = JSON
+    item: ObjectType = JSON
     """What the objects are made of, where the dtype is `object`."""
     path: tuple[str, ...] = ()
     """In infos, the keys that lead to the values; a row without a value is null."""

@@ -25,7 +25,7 @@ from vecrollout.storage.arrow import Parsing
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.entries import Entries
 from vecrollout.storage.codec.index import BatchIndex
-from vecrollout.storage.codec.layout import MAX_TEXT_BYTES, Part
+from vecrollout.storage.codec.layout import MAX_TEXT_BYTES, ShardPart
 from vecrollout.storage.codec.schema import FIELDS, TraceSchema
 
 TextDtype: TypeAlias = Callable[[Column], "np.dtype[Any]"]
@@ -169,7 +169,7 @@ class DecodedBatch(PlainColumns):
         array: Array = self._once(column.name, column.decode, is_plain=column.is_plain)
         return array
 
-    def _tree(self, part: Part, begin: int, end: int, text_dtype: TextDtype) -> Any:
+    def _tree(self, part: ShardPart, begin: int, end: int, text_dtype: TextDtype) -> Any:
         return part.structure.unflatten([self._rows(column, begin, end, text_dtype) for column in part.columns])
 
     def _rows(self, column: Column, begin: int, end: int, text_dtype: TextDtype) -> Array:

@@ -1,4 +1,4 @@
-"""Which `Item` fits some objects, by the objects themselves and by their space."""
+"""Which `ObjectType` fits some objects, by the objects themselves and by their space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium.spaces import GraphInstance
 
 from vecrollout.data.plain import is_writable
 from vecrollout.storage.codec.arrays import ArrayType
-from vecrollout.storage.codec.objects import GRAPH, NOTHING, Item, Numbers, Plain, Records, Rows, Tuples
+from vecrollout.storage.codec.objects import GRAPH, NOTHING, Numbers, ObjectType, Plain, Records, Rows, Tuples
 
 _SAMPLES = 32
 
@@ -21,12 +21,12 @@ _SAMPLES = 32
 _MAX_DEPTH = 32
 
 
-def item_of(values: Iterable[Any], known: Item | None = None) -> Item | None:
+def item_of(values: Iterable[Any], known: ObjectType | None = None) -> ObjectType | None:
     """What fits all objects, Nones among them, and what `known` fits; None where nothing does."""
     return _common_of((_item_of(value, 0) for value in values), NOTHING if known is None else known)
 
 
-def fits(item: Item, values: Sequence[Any]) -> bool:
+def fits(item: ObjectType, values: Sequence[Any]) -> bool:
     """Whether all objects are of the item's kind; None is of none."""
     types = set(map(type, values))
     # Of most columns the types say it all.
@@ -43,7 +43,7 @@ def fits(item: Item, values: Sequence[Any]) -> bool:
     return item_of(values, item) == item
 
 
-def item_of_space(space: Space[Any]) -> Item | None:
+def item_of_space(space: Space[Any]) -> ObjectType | None:
     """What fits the elements of a space, where those are objects; None where nothing is known to."""
     if isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         return None
@@ -53,7 +53,7 @@ def item_of_space(space: Space[Any]) -> Item | None:
     return item_of(samples.sample() for _ in range(_SAMPLES))
 
 
-def _item_of(value: Any, depth: int) -> Item | None:
+def _item_of(value: Any, depth: int) -> ObjectType | None:
     if value is None:
         return NOTHING
     if isinstance(value, np.ndarray):
@@ -78,7 +78,7 @@ def _item_of(value: Any, depth: int) -> Item | None:
     return Plain(type(value).__name__) if type(value) in (bool, float) else None
 
 
-def _of_array(value: np.ndarray[Any, Any]) -> Item | None:
+def _of_array(value: np.ndarray[Any, Any]) -> ObjectType | None:
     # Arrow has nothing that tells an array without any numbers from a missing one.
     if type(value) is not np.ndarray or not _is_number(value.dtype) or prod(value.shape[1:]) == 0:
         return None
@@ -99,7 +99,7 @@ def _record(kind: str, value: dict[str, Any], depth: int) -> Records | None:
     return Records(kind, tuple(known)) if len(known) == len(entries) else None
 
 
-def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
+def _common_of(items: Iterable[ObjectType | None], known: ObjectType) -> ObjectType | None:
     """What fits whatever one of the items fits; None where nothing does, or one is None."""
     for item in items:
         common = None if item is None else _common(known, item)
@@ -109,7 +109,7 @@ def _common_of(items: Iterable[Item | None], known: Item) -> Item | None:
     return known
 
 
-def _common(first: Item, second: Item) -> Item | None:
+def _common(first: ObjectType, second: ObjectType) -> ObjectType | None:
     if first == second or second == NOTHING:
         return first
     if first == NOTHING:
@@ -123,7 +123,7 @@ def _common(first: Item, second: Item) -> Item | None:
     return rows[0] if rows[0] == rows[1] else None
 
 
-def _common_record(first: Records, second: Records) -> Item | None:
+def _common_record(first: Records, second: Records) -> ObjectType | None:
     if first.kind != second.kind or [key for key, _ in first.entries] != [key for key, _ in second.entries]:
         return None
     pairs = zip(first.entries, second.entries, strict=True)
@@ -131,7 +131,7 @@ def _common_record(first: Records, second: Records) -> Item | None:
     return Records(first.kind, tuple(entries)) if len(entries) == len(first.entries) else None
 
 
-def _as_rows(item: Item) -> Rows | None:
+def _as_rows(item: ObjectType) -> Rows | None:
     """Arrays that may have another length than those seen so far."""
     if isinstance(item, Numbers) and item.shape and not item.is_scalar:
         return Rows(ArrayType(item.dtype, item.shape[1:]))

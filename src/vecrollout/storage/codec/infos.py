@@ -28,7 +28,7 @@ from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import fits, item_of
 from vecrollout.storage.codec.last_obs import FINAL_OBS_KEYS, repeating_keys
 from vecrollout.storage.codec.metadata import parsed
-from vecrollout.storage.codec.objects import Item, Numbers, Plain, Rows
+from vecrollout.storage.codec.objects import Numbers, ObjectType, Plain, Rows
 
 # No user's key is packed under this name.
 _FINAL_OBS = "$final_obs"
@@ -50,7 +50,7 @@ _SMALL = (bool, int, float, str)
 class _Node:
     """Where the values of a key go: into a column, or if they are dicts, into the columns of their keys."""
 
-    item: Item | None = None
+    item: ObjectType | None = None
     column: int = -1
     children: dict[str, _Node] = field(default_factory=dict)
 
@@ -192,7 +192,7 @@ def _survey(info: Mapping[Any, Any], path: tuple[str, ...], found: dict[tuple[st
             _survey(value, here, found)
 
 
-def _column_item(values: list[Any]) -> Item | None:
+def _column_item(values: list[Any]) -> ObjectType | None:
     """The item of a column of these values; None if no column can hold them. In a column, None means no value."""
     types = set(map(type, values))
     if type(None) in types:
@@ -243,7 +243,7 @@ def _take(dicts: list[dict[Any, Any]], rows: Array, node: _Node, found: Found) -
     return left
 
 
-def _spread(item: Item, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
+def _spread(item: ObjectType, rows: int, pieces: list[tuple[Any, list[Any]]]) -> Any:
     """A `pyarrow.Array` with values in some rows, and nulls in the others."""
     dtype = _NUMBERS.get(item.name) if isinstance(item, Plain) else None
     if isinstance(item, Numbers) and item.is_scalar and item.dtype.kind in "biuf":

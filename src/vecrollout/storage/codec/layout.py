@@ -11,14 +11,14 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from vecrollout._typing import Array
-from vecrollout.data import kinds
+from vecrollout.data.kinds import Item, Kind, Part
 from vecrollout.data.plain import UnstorableError, is_writable, pack, unpack
 from vecrollout.data.structures import Spec, Structure
 from vecrollout.errors import ArgumentTypeError, DamagedTraceError, DtypeError, StructureError
 from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.columns import OBJECT, Column
 from vecrollout.storage.codec.fitting import item_of, item_of_space
-from vecrollout.storage.codec.objects import JSON, NOTHING, Item
+from vecrollout.storage.codec.objects import JSON, NOTHING, ObjectType
 
 Spaces: TypeAlias = tuple[Space[Any], Space[Any]]
 """Observation and action space."""
@@ -28,7 +28,7 @@ MAX_TEXT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardPart:
     """The observations or the actions: a tree and the column of each leaf, in the tree's order."""
 
     name: str
@@ -37,7 +37,7 @@ class Part:
     columns: tuple[Column, ...]
 
     @classmethod
-    def of(cls, name: str, prefix: str, tree: Any, space: Space[Any] | None) -> Part:
+    def of(cls, name: str, prefix: str, tree: Any, space: Space[Any] | None) -> ShardPart:
         """The part that some observations or actions are; their space tells what objects are made of."""
         structure = Structure.of(tree)
         names = _distinct(_column_names(structure.spec, prefix))
@@ -65,16 +65,16 @@ class Part:
             for column, leaf in zip(self.columns, leaves, strict=True)
         )
 
-    def kind(self) -> kinds.Part:
+    def kind(self) -> Part:
         """Structure, dtypes and shapes."""
-        return kinds.Part(self.structure, tuple(kinds.Item(column.dtype, column.shape) for column in self.columns))
+        return Part(self.structure, tuple(Item(column.dtype, column.shape) for column in self.columns))
 
     def to_json(self) -> Any:
         """The tree, with a column's name at each leaf; dicts as pairs of key and entry, which keeps their order."""
         return _tree_to_json(self.structure.spec, iter(self.columns))
 
     @classmethod
-    def from_json(cls, name: str, packed: Any, columns: dict[str, Column]) -> Part:
+    def from_json(cls, name: str, packed: Any, columns: dict[str, Column]) -> ShardPart:
         """The part that `to_json` described."""
         used: list[Column] = []
         try:
@@ -85,19 +85,19 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardLayout:
     """In which columns a shard has the arrays of trajectories."""
 
-    obs: Part
-    acts: Part
+    obs: ShardPart
+    acts: ShardPart
     rews: Column | None
     """None where the trajectories have no rewards."""
 
     @classmethod
-    def of(cls, obs: Any, acts: Any, rews: Array | None, spaces: Spaces | None = None) -> Layout:
+    def of(cls, obs: Any, acts: Any, rews: Array | None, spaces: Spaces | None = None) -> ShardLayout:
         """The layout of all trajectories that are like these."""
         obs_space, act_space = spaces or (None, None)
-        parts = Part.of("obs", "obs", obs, obs_space), Part.of("acts", "action", acts, act_space)
+        parts = ShardPart.of("obs", "obs", obs, obs_space), ShardPart.of("acts", "action", acts, act_space)
         return cls(*parts, None if rews is None else Column("reward", rews.dtype, rews.shape[1:]))
 
     @cached_property
@@ -157,7 +157,7 @@ class Layout:
             return False
         return self.obs.has(leaves[:count]) and self.acts.has(leaves[count : count + len(self.acts.columns)])
 
-    def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> Layout:
+    def fitting(self, leaves: Sequence[Array], *, may_narrow: bool) -> ShardLayout:
         """The layout that has these arrays, too: itself, or one with other objects or more precise rewards."""
         columns = [
             column.widened(list(leaf), may_narrow=may_narrow) if column.has_objects else column
@@ -169,13 +169,13 @@ class Layout:
             rews = replace(rews, dtype=np.promote_types(columns.pop().dtype, leaves[-1].dtype))
         count = len(self.obs.columns)
         obs, acts = tuple(columns[:count]), tuple(columns[count:])
-        fitting = Layout(replace(self.obs, columns=obs), replace(self.acts, columns=acts), rews)
+        fitting = ShardLayout(replace(self.obs, columns=obs), replace(self.acts, columns=acts), rews)
         return self if fitting == self else fitting
 
-    def kind(self) -> kinds.Kind:
+    def kind(self) -> Kind:
         """Structures, dtypes and shapes."""
         rews = (None, ()) if self.rews is None else (self.rews.dtype, self.rews.shape)
-        return kinds.Kind(self.obs.kind(), self.acts.kind(), *rews)
+        return Kind(self.obs.kind(), self.acts.kind(), *rews)
 
     def to_json(self) -> dict[str, Any]:
         """For the schema's metadata."""
@@ -183,7 +183,7 @@ class Layout:
         return {"obs": self.obs.to_json(), "acts": self.acts.to_json(), "rews": rews}
 
     @classmethod
-    def from_json(cls, packed: Any, columns: dict[str, Column]) -> Layout:
+    def from_json(cls, packed: Any, columns: dict[str, Column]) -> ShardLayout:
         """The layout that `to_json` described."""
         try:
             rews = None if packed["rews"] is None else columns[packed["rews"]]
@@ -192,10 +192,10 @@ class Layout:
             raise DamagedTraceError(f"layout: expected obs, acts and rews, got {packed!r}") from error
         if rews is not None and (rews.dtype.kind != "f" or len(rews.shape) > 1):
             raise DamagedTraceError(f"layout: expected rewards to be floats, got {rews.dtype} of shape {rews.shape}")
-        return cls(Part.from_json("obs", obs, columns), Part.from_json("acts", acts, columns), rews)
+        return cls(ShardPart.from_json("obs", obs, columns), ShardPart.from_json("acts", acts, columns), rews)
 
 
-def _check_storable(part: Part) -> None:
+def _check_storable(part: ShardPart) -> None:
     """Refuse keys and dtypes that cannot be written."""
     for column, where in zip(part.columns, part.structure.names(part.name), strict=True):
         if not is_writable(column.name):
@@ -226,7 +226,7 @@ def _of_array(tree: Any) -> Any:
     return (tree.dtype, tree.shape[1:]) if type(tree) is np.ndarray else None
 
 
-def _item(leaf: Array, space: Space[Any] | None) -> Item:
+def _item(leaf: Array, space: Space[Any] | None) -> ObjectType:
     if leaf.dtype != OBJECT or leaf.ndim != 1:
         return JSON
     return (space and item_of_space(space)) or NOTHING

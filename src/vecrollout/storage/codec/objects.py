@@ -1,7 +1,8 @@
 """What the objects of a column are made of: variable-length sequences, graphs, and records of them, as Arrow types.
 
 Elements of Gymnasium's Sequence and Graph spaces differ in length from step to step, so they come as arrays of objects.
-An `Item` says what all objects of a column have in common, and encodes them without loss; None may stand in for any.
+An `ObjectType` says what all objects of a column have in common, and encodes them without loss; None may stand in for
+any.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vecrollout.storage.arrow import pa
 from vecrollout.storage.codec.arrays import ArrayType
 
 
-class Item(Protocol):
+class ObjectType(Protocol):
     """What the objects of a column have in common."""
 
     @property
@@ -168,7 +169,7 @@ class Rows:
 class Tuples:
     """Tuples of any length whose entries are all of one kind, as sequences have it that are not stacked."""
 
-    entry: Item
+    entry: ObjectType
 
     @property
     def arrow_type(self) -> Any:
@@ -194,7 +195,7 @@ class Records:
 
     kind: str
     """`"dict"`, `"tuple"` or `"graph"`."""
-    entries: tuple[tuple[str, Item], ...]
+    entries: tuple[tuple[str, ObjectType], ...]
     """What is under each key; of tuples the keys are `"0"`, `"1"` and so on, of graphs the names of their arrays."""
 
     @property
@@ -235,7 +236,7 @@ GRAPH = tuple(GraphInstance._fields)
 """Names of a graph's arrays: `nodes`, `edges` and `edge_links`."""
 
 
-def item_from_json(packed: Any) -> Item:
+def item_from_json(packed: Any) -> ObjectType:
     """The item whose `to_json` this is."""
     kind, *rest = packed
     if kind == "json":

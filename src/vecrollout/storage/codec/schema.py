@@ -13,7 +13,7 @@ from vecrollout.errors import DamagedTraceError
 from vecrollout.storage.arrow import Parsing, pa
 from vecrollout.storage.codec.columns import Column
 from vecrollout.storage.codec.infos import InfoColumns, unpacked_info
-from vecrollout.storage.codec.layout import Layout
+from vecrollout.storage.codec.layout import ShardLayout
 from vecrollout.storage.codec.metadata import FORMAT_VERSION, METADATA_KEY, check_version, parsed
 from vecrollout.storage.codec.spaces import space_from_json
 
@@ -58,7 +58,7 @@ FIXED_FIELDS = (
 class TraceSchema:
     """Which columns a shard has, and what is said about the trace as a whole."""
 
-    layout: Layout
+    layout: ShardLayout
     infos: InfoColumns
     about: Mapping[str, Any]
     """Writer's name, spaces, versions, the user's metadata: what the journal's header says too."""
@@ -102,7 +102,9 @@ class TraceSchema:
             if any(schema.field(field.name).type != field.type for field in FIXED_FIELDS):
                 raise ValueError(f"expected the types of a trace's columns, got {schema.types}")
             columns = [column for column in map(Column.from_field, schema) if column is not None]
-            layout = Layout.from_json(described.get("layout"), {each.name: each for each in columns if not each.path})
+            layout = ShardLayout.from_json(
+                described.get("layout"), {each.name: each for each in columns if not each.path}
+            )
             infos = InfoColumns([each for each in columns if each.path])
             return cls(layout, infos, about, number if type(number) is int else None)
 

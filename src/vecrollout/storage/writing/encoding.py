@@ -13,7 +13,7 @@ from vecrollout.data.batch import TrajectoryBatch
 from vecrollout.data.trajectory import cut
 from vecrollout.storage.codec.encode import Numbered, encode
 from vecrollout.storage.codec.infos import InfoColumns
-from vecrollout.storage.codec.layout import Layout
+from vecrollout.storage.codec.layout import ShardLayout
 from vecrollout.storage.codec.schema import TraceSchema
 from vecrollout.storage.writing.intake import BATCH_BYTES, BATCH_ROWS, Handed
 from vecrollout.storage.writing.numbering import Numbering
@@ -44,7 +44,7 @@ class TraceEncoder:
         # Of the last shard; its layout, and the layout of the trajectories with which the shard began.
         self._schema: TraceSchema | None = None
         self._arrow_schema: Any = None
-        self._base: Layout | None = None
+        self._base: ShardLayout | None = None
         # Not written yet, each at most a record batch. If a write fails, the first ones have their numbers already.
         self._taken: list[Handed] = []
         self._numbered: tuple[int, Numbered | None] | None = None
@@ -127,7 +127,7 @@ class TraceEncoder:
                 return count, True
         return len(self._taken), rows >= BATCH_ROWS or nbytes >= BATCH_BYTES
 
-    def _write_batch(self, numbered: Numbered, layout: Layout) -> None:
+    def _write_batch(self, numbered: Numbered, layout: ShardLayout) -> None:
         schema = self._fitting_schema(numbered.batch, layout)
         record_batch, index = encode(numbered, schema, self._arrow_schema, self._dropped)
         if not self._shards.is_open:
@@ -164,7 +164,7 @@ class TraceEncoder:
             None if notes is None else [notes[i] for i, _, _ in pieces],
         )
 
-    def _fitting_schema(self, batch: TrajectoryBatch, base: Layout) -> TraceSchema:
+    def _fitting_schema(self, batch: TrajectoryBatch, base: ShardLayout) -> TraceSchema:
         """The columns of the open shard, or of a new one where the batch needs other columns."""
         old = self._schema
         first = old is None or self._base is not base

@@ -16,7 +16,7 @@ from vecrollout.data.dtypes import dtype_to_json
 from vecrollout.data.kinds import Kind
 from vecrollout.data.trajectory import Trajectory
 from vecrollout.storage.codec.identities import check_episode
-from vecrollout.storage.codec.layout import Layout, Spaces
+from vecrollout.storage.codec.layout import ShardLayout, Spaces
 
 BATCH_ROWS = 32768
 """A record batch has at most this many rows,"""
@@ -36,7 +36,7 @@ class Handed(NamedTuple):
     """Trajectories of one layout on their way to the disk."""
 
     batch: TrajectoryBatch
-    layout: Layout
+    layout: ShardLayout
     rows: int
     """Rows on disk: the steps, and one more for each trajectory."""
     nbytes: int
@@ -61,7 +61,7 @@ class Handed(NamedTuple):
 class _Group:
     """Trajectories that make a batch."""
 
-    layout: Layout
+    layout: ShardLayout
     has_infos: bool
     trajectories: list[Trajectory] = field(default_factory=list)
     notes: list[Notes] = field(default_factory=list)
@@ -75,9 +75,9 @@ class Intake:
     def __init__(self, spaces: Spaces | None) -> None:
         self._spaces = spaces
         self._lock = threading.RLock()
-        self._layouts: list[Layout] = []
+        self._layouts: list[ShardLayout] = []
         # By identity: a recorder's batches share their kind. Those without text or objects need no further check.
-        self._recorded: dict[int, tuple[Kind, Layout]] = {}
+        self._recorded: dict[int, tuple[Kind, ShardLayout]] = {}
 
     @property
     def has_begun(self) -> bool:
@@ -99,7 +99,7 @@ class Intake:
         row_bytes = layout.row_bytes + info_bytes if columns.has_infos else layout.row_bytes
         return Handed(batch, layout, rows, rows * row_bytes + count * _TRAJECTORY_BYTES, notes)
 
-    def _checked(self, batch: TrajectoryBatch) -> tuple[Layout, Notes]:
+    def _checked(self, batch: TrajectoryBatch) -> tuple[ShardLayout, Notes]:
         """The layout of a batch, whose values are looked at, and the dtypes of text."""
         if not batch.is_recorded:
             for episode, length in zip(batch.episodes, batch.lengths.tolist(), strict=True):
@@ -147,7 +147,7 @@ class Intake:
                 group.nbytes += nbytes
         return map(_handed, groups)
 
-    def _layout_of(self, obs: Any, acts: Any, rews: Array | None) -> tuple[Layout, list[Array]]:
+    def _layout_of(self, obs: Any, acts: Any, rews: Array | None) -> tuple[ShardLayout, list[Array]]:
         """The layout of some arrays, and the arrays by column. Another dtype or shape makes another layout."""
         if self._layouts:
             layout = self._layouts[-1]
@@ -157,7 +157,7 @@ class Intake:
             for layout in reversed(self._layouts):
                 if layout.has(leaves):
                     return layout, leaves
-        layout = Layout.of(obs, acts, rews, self._spaces)
+        layout = ShardLayout.of(obs, acts, rews, self._spaces)
         leaves = layout.leaves(obs, acts, rews)
         self._layouts.append(layout)
         return layout, leaves
@@ -170,7 +170,7 @@ def _handed(group: _Group) -> Handed:
     return Handed(TrajectoryBatch(columns), group.layout, group.rows, group.nbytes, notes)
 
 
-def _columns_of(trajectory: Trajectory, layout: Layout) -> ArrayColumns:
+def _columns_of(trajectory: Trajectory, layout: ShardLayout) -> ArrayColumns:
     """One trajectory as columns, with copies of writable arrays."""
     obs, acts, rews = trajectory.obs, trajectory.acts, getattr(trajectory, "rews", None)
     leaves = layout.flattened(obs, acts, rews)
@@ -184,7 +184,7 @@ def _columns_of(trajectory: Trajectory, layout: Layout) -> ArrayColumns:
     return ArrayColumns(obs, acts, rews, trajectory.infos, lengths, *flags, [trajectory.episode])
 
 
-def _text_dtypes(leaves: list[Array], layout: Layout) -> Notes:
+def _text_dtypes(leaves: list[Array], layout: ShardLayout) -> Notes:
     """The dtypes of text. Each array is as wide as its longest text, which the columns do not tell."""
     pairs = zip(layout.columns, leaves, strict=True)
     return {"dtypes": {column.name: dtype_to_json(leaf.dtype) for column, leaf in pairs if column.is_text}}
