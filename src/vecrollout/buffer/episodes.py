@@ -24,7 +24,8 @@ class Ending:
     truncated: bool
     final_obs: Any
     """The episode's last observation, where the step's own observation begins the next episode already. None: the
-    step's own is the last one, and the environment waits to be reset. A log puts copies of the leaves in its place."""
+    step's own is the last one, and the environment waits to be reset. An array is the buffer's to keep. A log puts the
+    leaves in its place."""
     info: Info | None = None
     """The step's info, the buffer's to keep. None: it is among the step's infos like those of the others."""
     reset_info: Info | None = None

@@ -20,6 +20,8 @@ def deep_copied(value: Any) -> Any:
 
     Arrays of other libraries become NumPy's.
     """
+    if type(value) is _ndarray and not value.dtype.hasobject:
+        return value.copy()
     return _deep_copied(value, {})
 
 

@@ -187,7 +187,7 @@ class StepLog:
         part, leaves = fitted(fitting.obs, obs, rows, "obs", self._dtypes["obs"] is not None, is_fixed)
         if part is not fitting.obs:
             fitting = replace(fitting, obs=part)
-        copy_finals(fitting, notes)
+        flatten_finals(fitting, notes)
         if fitting is not self.layout:
             self.know(fitting)
         if envs is not None and self._sent_part is not None:
@@ -305,8 +305,8 @@ def waiting_after(waiting: frozenset[int], notes: Sequence[Note]) -> frozenset[i
     return waiting.difference([note.env for note in notes if note.begins]).union(over)
 
 
-def copy_finals(layout: Layout, notes: Sequence[Note]) -> bool:
-    """Replace last observations by copies of their leaves. Returns whether every note has a last observation.
+def flatten_finals(layout: Layout, notes: Sequence[Note]) -> bool:
+    """Replace last observations by leaves of the log's own. Returns whether every note has a last observation.
 
     An environment's own observation is often a Python number, or of another precision than the array that the vector
     environment copies all of them into. It is cast as it would have been there.
@@ -320,7 +320,7 @@ def copy_finals(layout: Layout, notes: Sequence[Note]) -> bool:
             have_finals = False
             continue
         if type(final) is _ndarray and final.dtype is dtype and final.shape == shape:
-            note.final_obs = (final.copy(),)
+            note.final_obs = (final,)
             continue
         where = f"last observation of environment {note.env}"
         if structure.is_leaf and type(final) in (list, tuple):

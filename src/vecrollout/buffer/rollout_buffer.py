@@ -17,10 +17,10 @@ from vecrollout.buffer.episodes import Ending, Note, Restart, Run
 from vecrollout.buffer.gather import LogColumns
 from vecrollout.buffer.infos import BatchedInfos, deep_copied
 from vecrollout.buffer.kept_infos import KeptInfos
-from vecrollout.buffer.log import StepLog, copy_finals, waiting_after
+from vecrollout.buffer.log import StepLog, flatten_finals, waiting_after
 from vecrollout.buffer.options import RecordOptions
 from vecrollout.buffer.room import Room
-from vecrollout.buffer.table import NOTES
+from vecrollout.buffer.table import TOTAL, WAITING
 from vecrollout.data.trajectory import EndedBy, TrajectoryWithRew
 from vecrollout.data.transitions import TransitionsWithRew
 from vecrollout.data.trees import Tree
@@ -34,8 +34,9 @@ class RolloutBuffer:
     """Gathers the steps of E environments and hands them out as trajectories or transitions.
 
     It knows no environment: a wrapper tells it what was reset (`reset`), which actions are about to be taken (`act`)
-    and what came of them (`step`). All arrays are copied on entry. It belongs to the thread that steps; others may read
-    its properties. `stepped == held + popped + delivered + dropped` after every call, also one that raised.
+    and what came of them (`step`). Arrays are copied on entry, but for the last observations of endings. It belongs to
+    the thread that steps; others may read its properties. `stepped == held + popped + delivered + dropped` after every
+    call, also one that raised.
     """
 
     def __init__(
@@ -131,36 +132,35 @@ class RolloutBuffer:
         """
         acts, log = self._acts, self._log
         # Plain arrays of the known kind, as most are.
-        chunk = log.chunks[-1] if type(acts) is bytes and type(obs) is type(rews) is _ndarray and envs is None else None
-        if (
-            chunk is not None
-            and obs.dtype is chunk.obs_dtype
-            and rews.dtype is chunk.rew_dtype
-            and obs.shape == chunk.obs_shape
-            and rews.shape == chunk.rew_shape
-            and len(infos) == self.num_envs
-        ):
-            if not self._infos.are_plain:
-                kept = self._infos.of_step(infos, endings)
-            else:
-                kept = infos if type(infos) is BatchedInfos else tuple(infos)
-            total, waiting = chunk.records[-1][:NOTES]
-            total += self.num_envs - len(waiting)
-            notes: Any = None
-            have_finals = True
-            if endings or restarts:
-                notes = [*restarts, *endings]
-                have_finals = copy_finals(chunk.layout, notes)
-                if waiting or not have_finals:
-                    waiting = waiting_after(waiting, notes)
-            place = log.place(None, notes or (), (obs,)) if chunk.lanes else None
-            self._room -= 1
-            row = None if place else obs.tobytes()
-            chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
-            self._acts = None
-            if endings and (self._hands_over or not have_finals):
-                self._deliver(endings)
-            return
+        if type(acts) is bytes and type(obs) is type(rews) is _ndarray and envs is None:
+            chunk = log.chunks[-1]
+            if (
+                obs.dtype is chunk.obs_dtype
+                and rews.dtype is chunk.rew_dtype
+                and obs.shape == chunk.obs_shape
+                and rews.shape == chunk.rew_shape
+                and len(infos) == self.num_envs
+            ):
+                is_plain = self._infos.are_plain and type(infos) is list
+                kept = tuple(infos) if is_plain else self._infos.of_step(infos, endings)
+                last = chunk.records[-1]
+                waiting = last[WAITING]
+                total = last[TOTAL] + self.num_envs - len(waiting)
+                notes: Any = None
+                have_finals = True
+                if endings or restarts:
+                    notes = [*restarts, *endings]
+                    have_finals = flatten_finals(chunk.layout, notes)
+                    if waiting or not have_finals:
+                        waiting = waiting_after(waiting, notes)
+                place = log.place(None, notes or (), (obs,)) if chunk.lanes else None
+                self._room -= 1
+                row = None if place else obs.tobytes()
+                chunk.append((total, waiting, notes, kept, place, rews.tobytes(), row, acts))
+                self._acts = None
+                if endings and (self._hands_over or not have_finals):
+                    self._deliver(endings)
+                return
         self.check_step()
         rows = self.num_envs if envs is None else len(envs)
         if len(infos) != rows:

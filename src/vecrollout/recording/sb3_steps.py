@@ -89,7 +89,9 @@ class VecEnvSteps:
             is_missing = final_obs is None
             if is_missing and self._missing == "raise":
                 raise _missing_terminal_observation(env, self._buffer.episode_steps(env))
-            if is_missing and self._missing == "mark":
+            if not is_missing:
+                final_obs = deep_copied(final_obs)
+            elif self._missing == "mark":
                 final_obs = self._buffer.current_obs(env)
             # The key is there at every step, as `truncated and not terminated`.
             limit = info.get(_TRUNCATED)
@@ -102,8 +104,7 @@ class VecEnvSteps:
                 if is_missing:
                     kept["final_obs_missing"] = True
                 else:
-                    is_array = type(final_obs) is _ndarray
-                    kept["terminal_observation"] = final_obs.copy() if is_array else deep_copied(final_obs)
+                    kept["terminal_observation"] = final_obs
             # An autoreset overwrites the base environment's reset infos.
             reset_info = self.reset_infos.of_autoreset(env, resets)
             endings.append(Ending(env, not limit, bool(limit), final_obs, kept, reset_info, final_obs is None))

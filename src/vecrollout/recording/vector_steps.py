@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from vecrollout._typing import Array, Info
-from vecrollout.buffer import BatchedInfos, Ending, InfoCopier, Restart, RolloutBuffer
+from vecrollout.buffer import BatchedInfos, Ending, InfoCopier, Restart, RolloutBuffer, deep_copied
 from vecrollout.errors import StructureError
 from vecrollout.recording.autoreset import Autoreset
 from vecrollout.recording.batching import Batching, row_of
@@ -140,7 +140,7 @@ class VectorSteps:
         info, reset_info = infos.final_info(at), infos.reset_info(at)
         final_obs = infos.final_obs(at, self.observations) if finals is None else row_of(finals, at)
         if final_obs is not None:
-            final_obs = self.observations.item(final_obs)
+            final_obs = deep_copied(self.observations.item(final_obs))
         elif self._missing == "raise":
             raise missing_final_obs(env, self._buffer.episode_steps(env))
         elif self._missing == "mark":
