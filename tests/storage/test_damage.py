@@ -272,6 +272,19 @@ def test_a_journal_that_counts_other_rows(tmp_path: Path) -> None:
     assert problem.place == "batch 0"
 
 
+@pytest.mark.parametrize(("name", "value"), [("ended", 2), ("env", 3), ("episode", 7), ("start_step", 5)])
+def test_a_journal_that_tells_something_else(name: str, value: int, tmp_path: Path) -> None:
+    """With checksums that are right, so that it was written so."""
+    several_batches(tmp_path)
+    journal = only(tmp_path, ".journal")
+    lines = lines_of(journal)
+    batch = next(line for line in lines if "batch" in line)
+    batch[name] = value
+    journal.write_bytes(of_lines(lines))
+    (problem,) = verify_traces(tmp_path).problems
+    assert (problem.place, "journal lists" in problem.what) == ("batch 0", True)
+
+
 def test_a_missing_shard(tmp_path: Path) -> None:
     gone = tmp_path / of_flushes(tmp_path, 4)[1]
     gone.unlink()
