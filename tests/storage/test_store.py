@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -199,7 +198,6 @@ def test_what_a_killed_writer_had_not_put_yet_is_put_by_repair(store: S3Server, 
     process = start(store.url, 10**6, flush_every=10**9)
     written: list[Path] = []
     while not written or written[0].stat().st_size < 100_000:
-        time.sleep(0.01)
         written = list(temporary.glob("vecrollout-spool-*/*.arrow"))
     (folder,) = {str(path.parent) for path in written}
     assert verify_traces(store.url).leftovers == ()
