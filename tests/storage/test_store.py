@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -56,12 +57,13 @@ for number in range(int(sys.argv[2])):
 """
 
 
-def start(url: str, episodes: int, flush_every: int = 10) -> subprocess.Popen[str]:
+def start(url: str, episodes: int, flush_every: int = 10, code: str = CHILD) -> subprocess.Popen[str]:
     """A process that writes, and leaves its writer open at its end."""
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}
-    command = [sys.executable, "-c", CHILD, url, str(episodes), str(flush_every)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, "-c", code, url, str(episodes), str(flush_every)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
 def episodes(space: str, count: int) -> list[TrajectoryWithRew]:
@@ -195,11 +197,14 @@ def test_killed_with_nine(store: S3Server, temporary: Path) -> None:
 
 def test_what_a_killed_writer_had_not_put_yet_is_put_by_repair(store: S3Server, temporary: Path) -> None:
     """As far as it was written; and nothing of a writer that lives."""
-    process = start(store.url, 10**6, flush_every=10**9)
-    written: list[Path] = []
-    while not written or written[0].stat().st_size < 100_000:
-        written = list(temporary.glob("vecrollout-spool-*/*.arrow"))
-    (folder,) = {str(path.parent) for path in written}
+    process = start(store.url, 1000, flush_every=10**9, code=f"{CHILD}\nsys.stdin.read()")
+    journals: list[Path] = []
+    # A record batch counts when the journal has its line.
+    while not any(b'"batch"' in journal.read_bytes() for journal in journals):
+        time.sleep(0.01)
+        journals = list(temporary.glob("vecrollout-spool-*/*.journal"))
+    (folder,) = {str(journal.parent) for journal in journals}
+    written = list(Path(folder).glob("*.arrow"))
     assert verify_traces(store.url).leftovers == ()
     repair_traces(store.url)
     assert written[0].exists()

@@ -32,9 +32,8 @@ class DiskUsage:
             return None
         began = time.monotonic()
         if began >= self._next_look:
-            with suppress(
-                OSError, DamagedTraceError
-            ):  # a network file system that is away for a moment ends no recording
+            # A network file system that is away for a moment ends no recording.
+            with suppress(OSError, DamagedTraceError):
                 self._bytes = bytes_in(self._directory)
             ended = time.monotonic()
             self._next_look = ended + max(_PAUSE_S, _PAUSE_RATIO * (ended - began))
